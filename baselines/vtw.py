@@ -1,0 +1,38 @@
+"""VTW: visual tokens withdrawal (arXiv 2405.05803)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from plphp_core.method import LayerView, Method, require
+from plphp_core.selection import Selection
+
+
+@dataclass(frozen=True)
+class VTW(Method):
+    """From layer K on, no vision token stays in the residual stream.
+
+    https://arxiv.org/abs/2405.05803; semantics of github.com/lzhxmu/VTW at a3d8cfc, with every image's tokens withdrawn
+    (the original removes one span of the last image's length).
+
+    Args:
+        K: layers that see vision, 1 … number of layers.
+
+    Raises:
+        ValueError: K outside the model's layers.
+    """
+
+    name: ClassVar[str] = "vtw"
+
+    K: int = 14
+
+    def __post_init__(self):
+        require(isinstance(self.K, int) and self.K >= 1, f"VTW: K = {self.K}, but must be an integer ≥ 1")
+
+    def check(self, num_layers: int) -> None:
+        require(self.K <= num_layers, f"VTW: K = {self.K}, but the model has {num_layers} layers")
+
+    def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
+        if layer != self.K:
+            return None
+        text = ~previous.vision
+        return Selection(text, tuple(text.sum(-1).tolist()))

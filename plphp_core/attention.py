@@ -1,0 +1,89 @@
+"""Attention of the last prompt token, exact, in fp32, never S×S.
+
+The model's own output keeps coming from SDPA or FlashAttention; these rows are computed beside it from the same keys.
+"""
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+CHUNK_ROWS = 128  # rows of `mean_row` held at once: (batch, query_heads, CHUNK_ROWS, tokens) fp32
+
+
+def rotary_function(attention: nn.Module) -> Callable:
+    """The `apply_rotary_pos_emb` of the modelling file that defines this attention module."""
+    return sys.modules[type(attention).__module__].apply_rotary_pos_emb
+
+
+def rotate(attention: nn.Module, query: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Query as projected, `(batch, rows, query_heads · head_dim)` → rotated, `(batch, query_heads, rows, head_dim)`."""
+    batch, rows, _ = query.shape
+    query = query.view(batch, rows, -1, attention.head_dim).transpose(1, 2)
+    rotated, _ = rotary_function(attention)(query, query, cos, sin)
+    return rotated
+
+
+def attention_rows(query: Tensor, keys: Tensor, visible: Tensor, scaling: float) -> Tensor:
+    """Softmax attention of some query rows.
+
+    Grouped-query attention without repeating keys: query head h reads KV head h // (query_heads / kv_heads).
+
+    Args:
+        query: `(batch, query_heads, rows, head_dim)`, rotated.
+        keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
+        visible: bool, broadcastable to `(batch, 1, 1, rows, tokens)`.
+
+    Returns:
+        `(batch, query_heads, rows, tokens)`, fp32, each row summing to 1.
+    """
+    batch, query_heads, rows, dim = query.shape
+    kv_heads, tokens = keys.shape[1:3]
+    # fp32 before the product: scores rounded to bf16 tie by the dozen and would be ranked by position.
+    grouped = query.float().reshape(batch, kv_heads, -1, dim)
+    scores = (grouped @ keys.float().mT * scaling).view(batch, kv_heads, -1, rows, tokens)
+    scores = scores.masked_fill(~visible, float("-inf"))
+    return scores.softmax(-1).view(batch, query_heads, rows, tokens)
+
+
+def last_row(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:
+    """A_S: attention of the last prompt token, `(batch, query_heads, tokens)`, fp32.
+
+    Args:
+        query: `(batch, query_heads, 1, head_dim)`, rotated.
+        keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
+        valid: bool, `(batch, tokens)`, False for padding, which gets no softmax mass.
+    """
+    return attention_rows(query, keys, valid[:, None, None, None], scaling)[:, :, 0]
+
+
+def mean_row(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:
+    """Mean over all query rows but padding of the causal attention, `(batch, query_heads, tokens)`, fp32.
+
+    The reading of FastV's text ("the average attention score it receives from all other tokens").
+    """
+    tokens = keys.shape[2]
+    positions = torch.arange(tokens, device=keys.device)
+    total = torch.zeros(query.shape[0], query.shape[1], tokens, device=keys.device)
+    for start in range(0, tokens, CHUNK_ROWS):
+        rows = positions[start : start + CHUNK_ROWS]
+        visible = (positions <= rows[:, None])[None] & valid[:, None]
+        # A padding row sees nothing; let it see itself so that its softmax is finite, then drop it.
+        visible = visible | (positions == rows[:, None])[None]
+        chunk = attention_rows(query[:, :, rows], keys, visible[:, None, None], scaling)
+        total += (chunk * valid[:, None, rows, None]).sum(2)
+    return total / valid.sum(-1)[:, None, None]
+
+
+def vision_mass(row: Tensor, vision: Tensor) -> Tensor:
+    """γ (equation 8): the row's mass on all vision tokens, averaged over query heads.
+
+    Args:
+        row: `(batch, query_heads, tokens)`, fp32.
+        vision: bool, `(batch, tokens)`.
+
+    Returns:
+        `(batch,)`, fp32.
+    """
+    return (row * vision[:, None]).sum(-1).mean(-1)

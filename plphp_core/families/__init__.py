@@ -1,0 +1,52 @@
+"""Model families, one module each; a new module brings its family by itself (see docs/add-a-family.md)."""
+
+import functools
+import importlib
+import pkgutil
+
+from torch import nn
+
+from plphp_core.family import Family
+
+__all__ = ["Family", "family_names", "family_of", "get_family"]
+
+
+@functools.cache
+def _families() -> dict[str, Family]:
+    found = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Family) and value.__module__ == module.__name__:
+                found[value.name] = value()
+    return found
+
+
+def family_names() -> list[str]:
+    """Names of all model families."""
+    return sorted(_families())
+
+
+def get_family(name: str) -> Family:
+    """The family called `name`.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if name not in _families():
+        raise ValueError(f"unknown model family {name!r}; known: {', '.join(family_names())}")
+    return _families()[name]
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family that a model belongs to, by its class.
+
+    Raises:
+        TypeError: no family knows the class; the message lists the known ones.
+    """
+    classes = {cls.__name__ for cls in type(model).__mro__}
+    for family in _families().values():
+        if classes & set(family.model_classes):
+            return family
+    known = sorted(cls for family in _families().values() for cls in family.model_classes)
+    raise TypeError(f"cannot prune a {type(model).__name__}; known model classes: {', '.join(known)}")

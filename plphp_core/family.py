@@ -1,0 +1,126 @@
+"""What differs between model families, and nothing else."""
+
+import json
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from plphp_core.method import require
+
+IMAGE_MARK = "<image>"
+
+
+class Family:
+    """A family of vision-language models; one subclass per module of this package.
+
+    `transformers` is imported inside the methods, so that the names of all families are known without it.
+    """
+
+    name: ClassVar[str]
+    model_classes: ClassVar[tuple[str, ...]]  # transformers classes, by name
+    default_checkpoint: ClassVar[str]
+
+    # --- the model -------------------------------------------------------------------------------------------------
+
+    def decoder(self, model: nn.Module) -> nn.Module:
+        """The text decoder: has `.layers`, each with `.self_attn`, and `.config`."""
+        return model.model.language_model
+
+    def image_token_id(self, model: nn.Module) -> int:
+        return model.config.image_token_id
+
+    def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
+        """Vision tokens of every image of the batch, in order.
+
+        Args:
+            inputs: what the model's forward was called with.
+        """
+        raise NotImplementedError(f"family {self.name!r} does not say how many tokens an image has")
+
+    # --- loading ---------------------------------------------------------------------------------------------------
+
+    def load(
+        self,
+        checkpoint: str | None = None,
+        revision: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        device: str = "cpu",
+        attn_implementation: str = "sdpa",
+    ) -> tuple[nn.Module, object]:
+        """Model in evaluation mode and processor; safetensors only, no remote code.
+
+        Args:
+            checkpoint: hub name or folder; the family's default if None.
+            dtype: "auto" or a torch dtype or its name.
+        """
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        checkpoint = checkpoint or self.default_checkpoint
+        if isinstance(dtype, str) and dtype != "auto":
+            dtype = getattr(torch, dtype)
+        model = AutoModelForImageTextToText.from_pretrained(
+            checkpoint,
+            revision=revision,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        found = type(model).__name__
+        require(
+            found in self.model_classes,
+            f"{checkpoint} is a {found}, but family {self.name!r} needs {' or '.join(self.model_classes)}",
+        )
+        processor = AutoProcessor.from_pretrained(checkpoint, revision=revision, trust_remote_code=False)
+        processor.tokenizer.padding_side = "left"
+        return model.to(device).eval(), processor
+
+    # --- prompts, as lmms-eval's own wrapper of this family makes them ---------------------------------------------
+
+    def prompt(self, context: str, num_images: int) -> str:
+        """lmms-eval's context → the full chat string, with one `<image>` mark per image.
+
+        Raises:
+            ValueError: the number of marks and images differ.
+        """
+        raise NotImplementedError(f"family {self.name!r} has no prompt")
+
+    def encode(self, processor, prompts: list[str], images: list[list]) -> dict:
+        """Chat strings and images (PIL, per sample, possibly none) → the model's inputs, padded on the left."""
+        raise NotImplementedError(f"family {self.name!r} does not encode")
+
+    def decode(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
+        """Generated token ids `(n,)` → answer."""
+        return processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def place_marks(context: str, num_images: int) -> str:
+    """Leave `<image>` marks where they are; without any, put one per image in front.
+
+    Raises:
+        ValueError: some marks, but not as many as images.
+    """
+    if num_images and IMAGE_MARK not in context:
+        return " ".join([IMAGE_MARK] * num_images) + "\n" + context
+    marks = context.count(IMAGE_MARK)
+    require(marks == num_images, f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}")
+    return context
+
+
+def json_turns(context: str) -> list[str] | None:
+    """The turns' texts if the context is a JSON list of `{"from", "value"}` turns (Multi-View), else None.
+
+    Raises:
+        ValueError: the last turn is not the human's.
+    """
+    if not context.lstrip().startswith("["):
+        return None
+    try:
+        turns = json.loads(context)
+    except json.JSONDecodeError:
+        return None  # a question that merely starts with a bracket
+    if not turns or not all(isinstance(turn, dict) and "value" in turn for turn in turns):
+        return None
+    require(len(turns) % 2 == 1, f"a conversation of {len(turns)} turns does not end with the human's")
+    return [turn["value"] for turn in turns]

@@ -1,0 +1,45 @@
+"""Refuses, at the door of `generate`, what a pruned cache cannot do."""
+
+import functools
+
+from torch import nn
+
+DRAFTS = "it feeds drafted tokens together with the prompt, so the last row is not the prompt's"
+REFUSED = {
+    "assistant_model": DRAFTS,
+    "prompt_lookup_num_tokens": DRAFTS,
+    "assistant_early_exit": DRAFTS,
+    "use_mtp": DRAFTS,
+    "prefill_chunk_size": "a chunked prefill has no single last row that sees the whole prompt",
+}
+
+
+def guard_generate(model: nn.Module, on: bool) -> None:
+    """Put the guard in front of `model.generate`, on this object only, or take it away again."""
+    if not on:
+        guarded = model.__dict__.pop("generate")
+        if guarded.before is not None:
+            model.__dict__["generate"] = guarded.before
+        return
+    generate = model.generate
+
+    @functools.wraps(generate)
+    def guarded(*args, **kwargs):
+        config = kwargs.get("generation_config") or model.generation_config
+
+        def option(name):
+            value = kwargs.get(name)
+            return getattr(config, name, None) if value is None else value
+
+        for name, reason in REFUSED.items():
+            if option(name):
+                raise ValueError(f"{name}: cannot be used while pruning: {reason}; leave {name} unset")
+        if option("cache_implementation") not in (None, "dynamic", "dynamic_full"):
+            value = option("cache_implementation")
+            raise ValueError(f"cache_implementation={value!r}: only the dynamic cache can shrink; leave it unset")
+        if option("use_cache") is False:
+            raise ValueError("use_cache=False: nothing can be pruned without a KV cache; leave use_cache unset")
+        return generate(*args, **kwargs)
+
+    guarded.before = model.__dict__.get("generate")  # somebody else's wrapper of this object, if any
+    model.__dict__["generate"] = guarded

@@ -1,0 +1,42 @@
+"""Wall time of prefill and decode inside `generate()`."""
+
+import time
+
+import torch
+from transformers import StoppingCriteria
+
+
+class StepClock(StoppingCriteria):
+    """Stops nothing; notes when each token is there. Pass it in `stopping_criteria=[StepClock()]`, a new one per call.
+
+    The device is synchronised at every step, so that a step's work is counted in that step.
+
+    Attributes:
+        prefill_ms: from construction to the first token: image encoding, prefill, scoring and the first choice.
+        decode_ms: from the first token to the last.
+        decode_steps: forward passes after the prefill.
+    """
+
+    def __init__(self):
+        self.started = self.first = self.last = time.perf_counter()
+        self.steps = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores, **kwargs) -> torch.BoolTensor:
+        if input_ids.is_cuda:
+            torch.cuda.synchronize(input_ids.device)
+        self.last = time.perf_counter()
+        self.first = self.last if self.steps == 0 else self.first
+        self.steps += 1
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    @property
+    def prefill_ms(self) -> float:
+        return (self.first - self.started) * 1e3
+
+    @property
+    def decode_ms(self) -> float:
+        return (self.last - self.first) * 1e3
+
+    @property
+    def decode_steps(self) -> int:
+        return max(self.steps - 1, 0)

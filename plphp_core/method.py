@@ -1,0 +1,113 @@
+"""What a pruning method is: two verbs, and a registry of names."""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import ClassVar
+
+from torch import Tensor
+
+from plphp_core.selection import Selection
+
+METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages whose modules hold one method each
+
+
+@dataclass(frozen=True, eq=False)
+class LayerView:
+    """One decoder layer right after its attention, in the prefill of a prompt with images.
+
+    `tokens` are those still in the residual stream: the whole prompt unless the method withdrew some before.
+
+    Attributes:
+        layer: 0-based index.
+        num_layers: decoder layers of the model.
+        kv_heads: KV heads; query head h belongs to KV head h // (query_heads / kv_heads).
+        image_of: `(batch, tokens)` long, index of the token's image in its sample; −1 for text and padding.
+        image_sizes: tokens of each image, per sample, before any pruning.
+        last_row: `(batch, query_heads, tokens)` fp32, attention of the last prompt token.
+        vision_attention: `(batch,)` fp32, γ of this layer.
+        mean_row: call for the mean over all query rows, `(batch, query_heads, tokens)` fp32; needs `query_rows = None`.
+    """
+
+    layer: int
+    num_layers: int
+    kv_heads: int
+    image_of: Tensor
+    image_sizes: list[list[int]]
+    last_row: Tensor
+    vision_attention: Tensor
+    mean_row: Callable[[], Tensor]
+
+    @property
+    def vision(self) -> Tensor:
+        """`(batch, tokens)` bool, True for the tokens of images."""
+        return self.image_of >= 0
+
+
+class Method:
+    """A pruning method: a frozen dataclass whose fields are its hyper-parameters.
+
+    Subclasses override one verb or both, and `check`. They hold no state: everything they need is in the view.
+    """
+
+    name: ClassVar[str]
+    query_rows: int | None = 1  # rows of the query, counted from the end, that the method reads; None: all
+
+    def check(self, num_layers: int) -> None:
+        """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""
+
+    def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
+        """Tokens that go on to `layer` and all later ones, decided from the layer before it; None: all of them."""
+
+    def compress(self, layer: int, view: LayerView) -> Selection | None:
+        """Cache slots that `layer` keeps, per KV head; None: all of them."""
+
+    def params(self) -> dict:
+        """Hyper-parameters by name, defaults included."""
+        return dataclasses.asdict(self)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with `message` unless `condition` holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+@functools.cache
+def _methods() -> dict[str, type[Method]]:
+    modules = ["plphp_core.plphp"]
+    for point in entry_points(group=METHOD_PACKAGES):
+        package = importlib.import_module(point.value)
+        modules += [f"{point.value}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    found = {}
+    for module in map(importlib.import_module, modules):
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
+                found[value.name] = value
+    return found
+
+
+def method_names() -> list[str]:
+    """`"none"` and every method of `plphp_core` and of the packages in the entry-point group `plphp.methods`."""
+    return ["none", *sorted(_methods())]
+
+
+def make_method(name: str, **params) -> Method | None:
+    """The method called `name` with these hyper-parameters; None for `"none"`.
+
+    Raises:
+        ValueError: unknown name or parameter (the message lists the known ones), or a value the method refuses.
+    """
+    require(name in method_names(), f"unknown method {name!r}; known: {', '.join(method_names())}")
+    if name == "none":
+        require(not params, f"method 'none' takes no parameters, got {', '.join(params)}")
+        return None
+    cls = _methods()[name]
+    known = [field.name for field in dataclasses.fields(cls)]
+    unknown = sorted(set(params) - set(known))
+    require(not unknown, f"method {name!r} has no parameter {', '.join(unknown)}; known: {', '.join(known)}")
+    return cls(**params)

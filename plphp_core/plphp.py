@@ -1,0 +1,72 @@
+"""PLPHP: per-layer per-head vision token pruning (arXiv 2502.14504, section 3.2)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from plphp_core.method import LayerView, Method, require
+from plphp_core.selection import Selection, top_per_image
+
+FIRST_PRUNED_LAYER = 2  # the first two layers and the last one look at images globally and are left whole
+
+
+@dataclass(frozen=True)
+class PLPHP(Method):
+    """Layers that attend to vision keep more of it, and every head keeps its own tokens.
+
+    https://arxiv.org/abs/2502.14504. Prefill is exact; only what later tokens can read of layers 2 … N−2 changes.
+
+    Args:
+        r: retention rate of a balanced layer.
+        delta_r: added in vision-attentive layers, taken away in vision-indifferent ones; `0 ≤ Δr ≤ r ≤ 1 − Δr`.
+        alpha: γ from which a layer is vision-attentive.
+        beta: γ below which a layer is vision-indifferent; `β ≤ α`.
+        gqa: how the query heads that share a KV head vote, `"mean"` or `"max"`.
+
+    Raises:
+        ValueError: a constraint of equation 9 does not hold.
+    """
+
+    name: ClassVar[str] = "plphp"
+
+    r: float = 0.4
+    delta_r: float = 0.3
+    alpha: float = 0.25
+    beta: float = 0.1
+    gqa: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self):
+        for name in ("r", "delta_r", "alpha", "beta"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"PLPHP: {name} = {value}, but must lie in [0, 1]")
+        require(self.beta <= self.alpha, f"PLPHP: beta = {self.beta} > alpha = {self.alpha}; beta ≤ alpha is needed")
+        require(self.delta_r <= self.r, f"PLPHP: delta_r = {self.delta_r} > r = {self.r}; delta_r ≤ r is needed")
+        # 0.7 + 0.3 is 1 on paper but not always in floating point.
+        require(
+            self.r + self.delta_r <= 1 + 1e-9,
+            f"PLPHP: r + delta_r = {self.r} + {self.delta_r} > 1; r ≤ 1 − delta_r is needed",
+        )
+        require(self.gqa in ("mean", "max"), f"PLPHP: gqa = {self.gqa!r}, but must be 'mean' or 'max'")
+
+    def retention(self, gamma: float) -> float:
+        """r^l (equation 9) of a layer whose last prompt token puts `gamma` of its attention on vision."""
+        if gamma >= self.alpha:
+            return self.r + self.delta_r  # vision-attentive
+        if gamma < self.beta:
+            return self.r - self.delta_r  # vision-indifferent
+        return self.r  # vision-balanced
+
+    def compress(self, layer: int, view: LayerView) -> Selection | None:
+        if not FIRST_PRUNED_LAYER <= layer <= view.num_layers - 2:
+            return None
+        gammas = view.vision_attention.tolist()  # equation 8
+        rates = [self.retention(gamma) for gamma in gammas]  # equation 9
+        # Equation 10. Floor: the kept part "does not exceed" r^l (figure 4). 1e-9: 0.7 · 10 may be 6.999… in binary.
+        keep = [
+            [math.floor(rate * size + 1e-9) for size in sizes]
+            for rate, sizes in zip(rates, view.image_sizes, strict=True)
+        ]
+        # Equations 11 and 12: per image, each KV head keeps the tokens that its query heads attend to most.
+        votes = view.last_row.unflatten(1, (view.kv_heads, -1))
+        scores = votes.mean(2) if self.gqa == "mean" else votes.amax(2)
+        return top_per_image(scores, view.image_of, keep)

@@ -1,0 +1,204 @@
+"""One prefill under a method: the tokens still in the stream, and what each layer keeps of them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+
+from plphp_core.attention import last_row, mean_row, rotate, vision_mass
+from plphp_core.cache import PrunedLayer
+from plphp_core.method import LayerView, Method
+from plphp_core.prompt import Prompt
+from plphp_core.selection import Selection, gather_index
+from plphp_core.trace import LayerRecord, Trace
+
+
+@dataclass(eq=False)
+class Stream:
+    """Tokens in the residual stream from some layer on, and the tensors that go with them.
+
+    Attributes:
+        tokens: long, `(batch, n)`, prompt position of each; −1 for filler.
+        image_of, valid: as in `Prompt`, for these tokens; filler is, like padding, not valid.
+        counts: valid tokens per sample.
+        filled: whether any is filler.
+        inputs: decoder-layer arguments that replace those of the full prompt; empty while nothing is withdrawn.
+    """
+
+    tokens: Tensor
+    image_of: Tensor
+    valid: Tensor
+    counts: tuple[int, ...]
+    filled: bool
+    inputs: dict
+
+
+class Prefill:
+    """State of one forward pass that prefills a batch of prompts, from before layer 0 to after the last layer."""
+
+    def __init__(self, prompt: Prompt, method: Method | None, trace: Trace, num_layers: int):
+        self.prompt, self.method, self.trace, self.num_layers = prompt, method, trace, num_layers
+        self.query: Tensor | None = None  # last projected query rows of the layer being run
+        self.withdrawn: Selection | None = None  # decided after a layer, carried out before the next
+        batch, length = prompt.image_of.shape
+        device = prompt.image_of.device
+        self.stream = Stream(
+            tokens=torch.arange(length, device=device).expand(batch, -1),
+            image_of=prompt.image_of,
+            valid=prompt.valid,
+            counts=tuple(length - padding for padding in prompt.padding),
+            filled=False,
+            inputs={},
+        )
+        trace.start(prompt)
+
+    @property
+    def has_vision(self) -> bool:
+        return any(self.prompt.vision_counts)
+
+    # --- before a layer --------------------------------------------------------------------------------------------
+
+    def enter_layer(self, hidden: Tensor, kwargs: dict, flash: bool) -> tuple[Tensor, dict]:
+        """Hidden states and arguments of the next decoder layer, shortened if tokens were withdrawn."""
+        if self.withdrawn is not None:
+            hidden = self._shorten(hidden, {**kwargs, **self.stream.inputs}, flash)
+            self.withdrawn = None
+        return hidden, {**kwargs, **self.stream.inputs}
+
+    def _shorten(self, hidden: Tensor, kwargs: dict, flash: bool) -> Tensor:
+        selection, old = self.withdrawn, self.stream
+        index, filler = gather_index(selection.mask, selection.counts)
+        empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
+
+        def take(tensor: Tensor, dim: int) -> Tensor:
+            """Gather tokens along `dim`; the batch is the dimension before it, possibly broadcast."""
+            shape = [1] * tensor.ndim
+            shape[dim - 1], shape[dim] = index.shape
+            target = list(tensor.shape)
+            target[dim - 1], target[dim] = index.shape
+            source = list(tensor.shape)
+            source[dim - 1] = len(index)
+            return tensor.expand(source).gather(dim, index.view(shape).expand(target))
+
+        self.stream = Stream(
+            tokens=take(old.tokens, 1).masked_fill(empty, -1),
+            image_of=take(old.image_of, 1).masked_fill(empty, -1),
+            valid=take(old.valid, 1) & ~empty,
+            counts=selection.counts,
+            filled=filler is not None,
+            inputs={
+                "position_embeddings": tuple(take(table, table.ndim - 2) for table in kwargs["position_embeddings"]),
+                "attention_mask": _shorten_mask(kwargs.get("attention_mask"), index, filler, flash),
+            },
+        )
+        if kwargs.get("position_ids") is not None:
+            # FlashAttention takes positions with gaps for several packed sequences (transformers'
+            # _is_packed_sequence); nothing but that check reads them behind the rotary tables.
+            position_ids = None if flash else take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
+            self.stream.inputs["position_ids"] = position_ids
+        return take(hidden, 1)
+
+    # --- after a layer's attention ---------------------------------------------------------------------------------
+
+    def leave_attention(self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple) -> None:
+        """Score, record, compress this layer's cache and decide what goes on to the next layer."""
+        stored: DynamicLayer = cache.layers[layer]
+        keys = stored.keys
+        gamma = torch.zeros(len(keys), device=keys.device)
+        kept, counts, filled = self.stream.tokens[:, None], self.stream.counts, self.stream.filled
+        selection = None
+        if self.has_vision:
+            view = self._view(layer, attention, keys, position_embeddings)
+            gamma = view.vision_attention
+            if self.method is not None:
+                selection = self._valid_only(self.method.compress(layer, view))
+                if layer + 1 < self.num_layers:
+                    self.withdrawn = self._valid_only(self.method.withdraw(layer + 1, view))
+        self.query = None
+        if selection is not None:
+            index, filler = gather_index(selection.mask, selection.counts)
+            kept = self.stream.tokens[:, None].expand(-1, keys.shape[1], -1).gather(-1, index)
+            kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
+            counts, filled = selection.counts, filled or filler is not None
+            rows = index[..., None].expand(-1, -1, -1, keys.shape[-1])
+            keys, values = keys.gather(2, rows), stored.values.gather(2, rows)
+        else:
+            values = stored.values
+        length = self.prompt.image_of.shape[1]
+        if filled or keys.shape[2] < length:
+            every_head = kept.expand(-1, keys.shape[1], -1)
+            cache.layers[layer] = PrunedLayer(keys, values, every_head, seen=length, filled=filled)
+        self.trace.layers.append(
+            LayerRecord(
+                tokens=kept,
+                counts=counts,
+                nbytes=sum(tensor.untyped_storage().nbytes() for tensor in (keys, values)),
+                slot_bytes=2 * keys.shape[1] * keys.shape[3] * keys.element_size(),
+                kv_heads=keys.shape[1],
+                vision_attention=gamma,
+            )
+        )
+
+    def _valid_only(self, selection: Selection | None) -> Selection | None:
+        """Padding and filler go too: in a batch they would hold the rectangle at the longest prompt's length."""
+        if selection is None:
+            return None
+        valid = self.stream.valid if selection.mask.ndim == 2 else self.stream.valid[:, None]
+        invalid = [self.stream.tokens.shape[1] - count for count in self.stream.counts]
+        counts = tuple(count - n for count, n in zip(selection.counts, invalid, strict=True))
+        return Selection(selection.mask & valid, counts)
+
+    def _view(self, layer: int, attention: nn.Module, keys: Tensor, position_embeddings: tuple) -> LayerView:
+        cos, sin = (table[..., -self.query.shape[1] :, :] for table in position_embeddings)
+        query = rotate(attention, self.query, cos, sin)
+        valid, scaling = self.stream.valid, attention.scaling
+        row = last_row(query[:, :, -1:], keys, valid, scaling)
+        return LayerView(
+            layer=layer,
+            num_layers=self.num_layers,
+            kv_heads=keys.shape[1],
+            image_of=self.stream.image_of,
+            image_sizes=self.prompt.image_sizes,
+            last_row=row,
+            vision_attention=vision_mass(row, self.stream.image_of >= 0),
+            mean_row=lambda: mean_row(query, keys, valid, scaling),
+        )
+
+
+def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:
+    """The mask among the tokens at `index` `(batch, n)`, in the convention of `mask`; nobody sees `filler`."""
+    batch, n = index.shape
+    if mask is None:
+        if filler is None:
+            return None  # order is kept, so causal stays causal
+        if flash:
+            return ~filler
+        causal = torch.ones(n, n, dtype=torch.bool, device=index.device).tril()
+        return causal & ~filler[:, None, None]
+    if mask.ndim == 2:
+        short = mask.expand(batch, -1).gather(1, index)
+        return short if filler is None else short & ~filler
+    heads, length = mask.shape[1], mask.shape[-1]
+    rows = mask.expand(batch, -1, -1, -1).gather(2, index[:, None, :, None].expand(-1, heads, -1, length))
+    short = rows.gather(3, index[:, None, None].expand(-1, heads, n, -1))
+    if filler is None:
+        return short
+    hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    return short.masked_fill(filler[:, None, None], hidden)
+
+
+def refuse_cache(cache: Cache | None, layer: int, length: int) -> None:
+    """Raise ValueError unless layer `layer` of the cache can be pruned after a prefill of `length` tokens."""
+    if cache is None:
+        raise ValueError("use_cache=False: nothing can be pruned without a KV cache; call with use_cache=True")
+    stored = cache.layers[layer]
+    if isinstance(stored, DynamicSlidingWindowLayer):
+        if length > stored.sliding_window:
+            raise ValueError(
+                f"sliding_window={stored.sliding_window}: shorter than the prompt of {length} tokens, so that layer "
+                f"{layer} has already dropped some of it; set config.sliding_window=None or shorten the prompt"
+            )
+    elif not isinstance(stored, DynamicLayer):
+        found = type(stored).__name__
+        raise ValueError(f"cache_implementation: a {found} cannot shrink; use the default dynamic cache")

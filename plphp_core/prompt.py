@@ -1,0 +1,84 @@
+"""Where the vision tokens of each image sit in a prompt."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from plphp_core.method import require
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prefilled batch of prompts.
+
+    Attributes:
+        images: per sample, the prompt positions of each image (long, on the CPU); all crops of an image are one image.
+        image_of: `(batch, prompt_length)` long, index of the token's image in its sample; −1 for text and padding.
+        valid: `(batch, prompt_length)` bool, False for padding.
+        padding: padding tokens, per sample.
+    """
+
+    images: list[list[Tensor]]
+    image_of: Tensor
+    valid: Tensor
+    padding: tuple[int, ...]
+
+    @property
+    def image_sizes(self) -> list[list[int]]:
+        """S_j: tokens of each image, per sample."""
+        return [[len(image) for image in images] for images in self.images]
+
+    @property
+    def vision_counts(self) -> list[int]:
+        """Vision tokens, per sample."""
+        return [sum(sizes) for sizes in self.image_sizes]
+
+
+def read_prompt(
+    input_ids: Tensor, image_token_id: int, image_sizes: list[int], attention_mask: Tensor | None
+) -> Prompt:
+    """Split the image tokens of each sample by the images' own sizes (never by runs: adjacent images form one run).
+
+    Args:
+        input_ids: `(batch, prompt_length)`, each image token already repeated once per vision token.
+        image_sizes: tokens of every image of the batch, in order.
+        attention_mask: `(batch, prompt_length)`, or `(batch, 1, prompt_length, prompt_length)`, or None for no padding.
+
+    Raises:
+        ValueError: sizes and image tokens disagree, or the prompts are not padded on the left.
+    """
+    valid = _valid(input_ids, attention_mask)
+    ids, is_valid = input_ids.cpu(), valid.cpu()
+    require(
+        bool(is_valid[:, -1].all()),
+        "prompts are padded on the right, but the last prompt token decides what is kept: set padding_side='left'",
+    )
+    remaining = list(image_sizes)
+    images, image_of = [], torch.full(ids.shape, -1, dtype=torch.long)
+    for sample, row in enumerate(ids):
+        positions = (row == image_token_id).nonzero().flatten()
+        sizes = []
+        while sum(sizes) < len(positions):
+            require(bool(remaining), f"sample {sample} has more image tokens than its images have features")
+            sizes.append(remaining.pop(0))
+        require(
+            sum(sizes) == len(positions),
+            f"sample {sample} has {len(positions)} image tokens, which does not divide into images of {sizes} tokens",
+        )
+        images.append(list(positions.split(sizes)) if sizes else [])
+        for j, image in enumerate(images[-1]):
+            image_of[sample, image] = j
+    require(not remaining, f"{len(remaining)} images have no image tokens in the prompt")
+    padding = tuple((~is_valid).sum(-1).tolist())
+    return Prompt(images, image_of.to(input_ids.device), valid, padding)
+
+
+def _valid(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    if attention_mask is None:
+        return torch.ones_like(input_ids, dtype=torch.bool)
+    if attention_mask.ndim == 4:  # already a causal mask: what the last row may see
+        row = attention_mask[:, 0, -1]
+        row = row if row.dtype == torch.bool else row >= 0
+        return row.expand(input_ids.shape)
+    return attention_mask.bool().to(input_ids.device)

@@ -1,0 +1,79 @@
+"""Which tokens stay: masks, their counts, and the gather that turns them into smaller tensors."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Tokens that stay.
+
+    Attributes:
+        mask: bool, `(batch, kv_heads, tokens)` for `compress`, `(batch, tokens)` for `withdraw`. Text and padding are
+            True (padding goes later, by itself).
+        counts: True entries per sample; every head of a sample keeps equally many, so the kept part is a rectangle.
+            Plain integers, because a count becomes a shape and reading it back from the device would wait for it.
+    """
+
+    mask: Tensor
+    counts: tuple[int, ...]
+
+
+def top_per_image(scores: Tensor, image_of: Tensor, budget: list[list[int]]) -> Selection:
+    """Keep, per head and image, the `budget` tokens with the highest score, and all text.
+
+    Ties go to the earlier token. Two stable sorts, no loop over images and no device synchronisation.
+
+    Args:
+        scores: `(batch, heads, tokens)`, fp32.
+        image_of: `(batch, tokens)`, index of the token's image in its sample, −1 for text and padding.
+        budget: tokens to keep of each image, per sample; lists may differ in length.
+    """
+    batch, heads, tokens = scores.shape
+    most = max((len(row) for row in budget), default=0)
+    # Column 0 stands for text, which is always kept.
+    limit = torch.full((batch, most + 1), tokens, dtype=torch.long)
+    for sample, row in enumerate(budget):
+        limit[sample, 1 : 1 + len(row)] = torch.tensor(row, dtype=torch.long)
+    limit = limit.to(scores.device, non_blocking=True)
+
+    group = image_of + 1
+    by_score = scores.argsort(dim=-1, descending=True, stable=True)
+    group_by_score = group[:, None].expand(-1, heads, -1).gather(-1, by_score)
+    order = by_score.gather(-1, group_by_score.argsort(dim=-1, stable=True))  # group, then score, then position
+
+    sorted_group = group.sort(dim=-1).values  # the same for every head
+    first = torch.searchsorted(sorted_group, torch.arange(most + 1, device=group.device).expand(batch, -1).contiguous())
+    rank = torch.arange(tokens, device=group.device) - first.gather(-1, sorted_group)
+    keep_sorted = rank < limit.gather(-1, sorted_group)
+
+    mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, order, keep_sorted[:, None].expand(-1, heads, -1))
+    return Selection(mask, _counts(image_of, budget))
+
+
+def _counts(image_of: Tensor, budget: list[list[int]]) -> tuple[int, ...]:
+    text = (image_of < 0).sum(-1).tolist()
+    return tuple(t + sum(row) for t, row in zip(text, budget, strict=True))
+
+
+def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    """Positions of the True entries, in order, right-aligned in a rectangle.
+
+    A sample that keeps fewer tokens than the longest one is filled up *in front* with tokens that are not kept, as left
+    padding would be; the caller masks them.
+
+    Args:
+        mask: bool, `(batch, …, tokens)`; `counts[b]` True entries along the last axis.
+
+    Returns:
+        index: long, `(batch, …, max(counts))`.
+        filler: bool, `(batch, max(counts))`, True in the slots that only fill up; None if there are none.
+    """
+    width = max(counts)
+    index = mask.to(torch.int8).argsort(dim=-1, stable=True)[..., mask.shape[-1] - width :]
+    if min(counts) == width:
+        return index, None
+    missing = torch.tensor([width - count for count in counts]).to(mask.device, non_blocking=True)
+    return index, torch.arange(width, device=mask.device) < missing[:, None]

@@ -1,0 +1,116 @@
+"""What a method did to the latest prefill."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from plphp_core.prompt import Prompt
+
+
+@dataclass(eq=False)
+class LayerRecord:
+    """One layer after the prefill.
+
+    Attributes:
+        tokens: long, `(batch, kv_heads or 1, slots)`, prompt position of each slot, ascending; −1 for filler.
+        counts: slots that hold a token of the prompt, padding not counted, per sample.
+        nbytes: memory that keys and values occupy, whole batch.
+        slot_bytes: bytes of one slot of one sample, all KV heads, key and value.
+        kv_heads: KV heads.
+        vision_attention: γ, `(batch,)` fp32.
+    """
+
+    tokens: Tensor
+    counts: tuple[int, ...]
+    nbytes: int
+    slot_bytes: int
+    kv_heads: int
+    vision_attention: Tensor
+
+
+@dataclass(eq=False)
+class Trace:
+    """The latest prefill under `prune`: what was kept and what it takes. Empty before the first one.
+
+    Samples are rows of the model's batch: with beam search or several return sequences, each prompt has several.
+    """
+
+    prompt: Prompt | None = None
+    layers: list[LayerRecord] = field(default_factory=list)
+    _kept: list[list[Tensor]] | None = None
+
+    def start(self, prompt: Prompt) -> None:
+        """Forget the prefill before and begin a new one."""
+        self.prompt, self.layers, self._kept = prompt, [], None
+
+    @property
+    def images(self) -> list[list[Tensor]]:
+        """Per sample: the prompt positions of each image, long, on the CPU."""
+        return self.prompt.images if self.prompt else []
+
+    @property
+    def vision_attention(self) -> Tensor:
+        """γ, `(batch, layers)`, fp32, on the CPU."""
+        if not self.layers:
+            return torch.empty(len(self.images), 0)
+        return torch.stack([layer.vision_attention for layer in self.layers], dim=1).cpu()
+
+    @property
+    def retention(self) -> Tensor:
+        """Kept fraction of each layer's vision tokens, `(batch, layers)`, fp32; 1 where a prompt has no image."""
+        if not self.layers:
+            return torch.empty(len(self.images), 0)
+        vision = self.prompt.vision_counts
+        text = [length - n for length, n in zip(self._lengths, vision, strict=True)]
+        return torch.tensor(
+            [[(layer.counts[b] - text[b]) / n if n else 1.0 for layer in self.layers] for b, n in enumerate(vision)]
+        )
+
+    @property
+    def _lengths(self) -> list[int]:
+        """Prompt tokens per sample, without padding."""
+        return [self.prompt.image_of.shape[1] - padding for padding in self.prompt.padding]
+
+    @property
+    def kept(self) -> list[list[Tensor]]:
+        """`kept[layer][sample]`: prompt positions of the vision tokens kept, `(kv_heads, kept tokens)`, ascending."""
+        if self._kept is None:
+            self._kept = [self._vision_tokens(layer) for layer in self.layers]
+        return self._kept
+
+    def _vision_tokens(self, layer: LayerRecord) -> list[Tensor]:
+        kept = []
+        image_of = self.prompt.image_of.cpu()
+        for sample, tokens in enumerate(layer.tokens.cpu()):
+            vision = (tokens >= 0) & (image_of[sample][tokens.clamp(min=0)] >= 0)
+            kept.append(tokens[vision].view(len(tokens), -1).expand(layer.kv_heads, -1))
+        return kept
+
+    @property
+    def kv_bytes(self) -> list[float]:
+        """Memory that the prompt's keys and values occupy, all layers, per sample: its share of the batch's storage.
+
+        What padding and filler take is counted, since they take it; `kv_bytes_alone` leaves them out.
+        """
+        if self.prompt is None:
+            return []
+        share = sum(layer.nbytes for layer in self.layers) / len(self.images)
+        return [int(share) if share == int(share) else share] * len(self.images)
+
+    @property
+    def kv_bytes_full(self) -> list[int]:
+        """The same with nothing pruned."""
+        return [sum(layer.slot_bytes for layer in self.layers) * self.prompt.image_of.shape[1] for _ in self.images]
+
+    @property
+    def kv_bytes_alone(self) -> list[int]:
+        """Bytes of each sample's own slots, without padding and filler: what the sample takes in a batch of one."""
+        samples = range(len(self.images))
+        return [sum(layer.counts[b] * layer.slot_bytes for layer in self.layers) for b in samples]
+
+    @property
+    def kv_bytes_full_alone(self) -> list[int]:
+        """`kv_bytes_alone` with nothing pruned."""
+        lengths = self._lengths if self.prompt else []
+        return [sum(layer.slot_bytes for layer in self.layers) * length for length in lengths]

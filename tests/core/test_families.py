@@ -1,0 +1,131 @@
+"""LLaVA-OneVision: prompt strings, image spans, and what its processor makes of images."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import LlavaOnevisionConfig
+
+from plphp_core import PLPHP, prune
+from plphp_core.families import family_names, get_family
+from plphp_core.families.llava_onevision import _image_size
+from tests.factories import IMAGE_TOKEN, tiny_llava_onevision, tiny_processor
+
+FAMILY = get_family("llava_onevision")
+HEAD = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+TAIL = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+def picture(width, height, seed=0):
+    torch.manual_seed(seed)
+    return Image.fromarray(torch.randint(0, 255, (height, width, 3), dtype=torch.uint8).numpy())
+
+
+@pytest.mark.parametrize(
+    "context, images, expected",
+    [
+        ("Describe.", 1, HEAD + "<image>\nDescribe." + TAIL),
+        ("Describe.", 2, HEAD + "<image> <image>\nDescribe." + TAIL),
+        ("Before <image> after <image>.", 2, HEAD + "Before <image> after <image>." + TAIL),
+        ("Only text.", 0, HEAD + "Only text." + TAIL),
+        ("[1] is a list? No: text.", 0, HEAD + "[1] is a list? No: text." + TAIL),
+    ],
+)
+def test_prompt_is_chatml_with_the_system_prompt_and_images_in_place(context, images, expected):
+    assert FAMILY.prompt(context, images) == expected
+
+
+def test_multi_view_conversation_becomes_turns():
+    turns = [
+        {"from": "human", "value": "<image><image>\nWhere?"},
+        {"from": "gpt", "value": "There."},
+        {"from": "human", "value": "Why?"},
+    ]
+    expected = (
+        HEAD
+        + "<image><image>\nWhere?<|im_end|>\n<|im_start|>assistant\nThere.<|im_end|>\n<|im_start|>user\nWhy?"
+        + TAIL
+    )
+    assert FAMILY.prompt(json.dumps(turns), 2) == expected
+
+
+def test_marks_and_images_must_agree_and_the_human_speaks_last():
+    with pytest.raises(ValueError, match="marks 1 images with <image>, but there are 3"):
+        FAMILY.prompt("look <image>", 3)
+    with pytest.raises(ValueError, match="marks 1 images with <image>, but there are 0"):
+        FAMILY.prompt("look <image>", 0)
+    with pytest.raises(ValueError, match="does not end with the human"):
+        FAMILY.prompt(json.dumps([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]), 0)
+
+
+def test_unknown_family_lists_the_known_ones():
+    assert "llava_onevision" in family_names()
+    with pytest.raises(ValueError, match="known: .*llava_onevision"):
+        get_family("llava")
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(6, 90), st.integers(6, 90)), min_size=0, max_size=3),
+    second=st.tuples(st.integers(6, 90), st.integers(6, 90)),
+)
+@settings(max_examples=25)
+def test_spans_cover_exactly_the_image_tokens_that_the_processor_wrote(sizes, second):
+    """A batch of two: several images (or none), and one image. In generate() and in a plain forward."""
+    model, processor = tiny_llava_onevision(layers=4), tiny_processor()
+    images = [[picture(*size) for size in sizes], [picture(*second)]]
+    prompts = [FAMILY.prompt("w1 " + "<image>" * len(sizes) + " w2", len(sizes)), FAMILY.prompt("w3", 1)]
+    inputs = FAMILY.encode(processor, prompts, images)
+    ids = inputs["input_ids"]
+    for call in ("generate", "forward"):
+        with torch.no_grad(), prune(model, PLPHP()) as trace:
+            model.generate(**inputs, max_new_tokens=1, do_sample=False) if call == "generate" else model(**inputs)
+        assert [len(images) for images in trace.images] == [len(sizes), 1]
+        for row, spans in enumerate(trace.images):
+            tokens = (ids[row] == IMAGE_TOKEN).nonzero().flatten()
+            assert torch.equal(torch.cat([torch.tensor([], dtype=torch.long), *spans]), tokens)
+        if len(sizes) > 1:
+            assert {len(image) for image in trace.images[0]} == {17}
+
+
+def test_several_images_are_one_padded_tile_each_and_one_image_is_tiled():
+    processor = tiny_processor()
+    two = FAMILY.encode(processor, [FAMILY.prompt("w1", 2)], [[picture(40, 20), picture(20, 40)]])
+    one = FAMILY.encode(processor, [FAMILY.prompt("w1", 1)], [[picture(40, 20)]])
+    assert int((two["input_ids"] == IMAGE_TOKEN).sum()) == 2 * 17
+    assert int((one["input_ids"] == IMAGE_TOKEN).sum()) == 16 + 4 * (8 + 1)  # base tile, 1 × 2 tiles, newlines
+    assert two["pixel_values"].shape[1] == 1
+
+
+def test_padding_is_on_the_left():
+    inputs = FAMILY.encode(tiny_processor(), [FAMILY.prompt("w1", 0), FAMILY.prompt("w1 w2 w3", 0)], [[], []])
+    assert inputs["attention_mask"][0].tolist()[:2] == [0, 0]
+    assert inputs["attention_mask"][:, -1].tolist() == [1, 1]
+
+
+@given(st.integers(20, 4000), st.integers(20, 4000))
+def test_token_counts_of_the_real_geometry_equal_transformers_own(height, width):
+    """384-pixel tiles of 27 × 27 patches, grids up to 6 × 6: the 7B checkpoint's values are the config's defaults."""
+    config = LlavaOnevisionConfig()
+    processor = tiny_processor(384, 14, config.image_grid_pinpoints)
+    expected = processor._get_number_of_features(height, width, 384, 384)
+    assert _image_size(config, [height, width], tiled=True) == expected
+    assert _image_size(config, [height, width], tiled=False) == 730
+
+
+def test_decoding_strips_and_ignores_until():
+    processor = tiny_processor()
+    ids = torch.tensor([5, 6, 92, 91])
+    assert FAMILY.decode(processor, ids, {"until": ["w6"]}) == "w5 w6"
+
+
+def test_loading_round_trip_and_wrong_class(tmp_path):
+    model, processor = tiny_llava_onevision(layers=4), tiny_processor()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded, read = FAMILY.load(str(tmp_path), dtype="float32")
+    assert loaded.config._attn_implementation == "sdpa" and not loaded.training
+    inputs = FAMILY.encode(read, [FAMILY.prompt("w1", 1)], [[picture(30, 20)]])
+    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)

@@ -1,0 +1,249 @@
+"""Hooks come off, nothing is shared between models and threads, and what cannot work is refused by name."""
+
+import threading
+
+import pytest
+import torch
+
+from baselines import VTW, FastV
+from plphp_core import PLPHP, make_method, prune
+from tests.factories import prompt_batch, tiny_llava_onevision
+
+SAMPLES = [[3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]]
+METHOD = PLPHP(alpha=0.8, beta=0.6)
+
+
+def hooks_of(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def greedy(model, inputs, steps=5, **kwargs):
+    out = model.generate(**inputs, max_new_tokens=steps, do_sample=False, eos_token_id=None, **kwargs)
+    return out[:, inputs["input_ids"].shape[1] :].tolist()
+
+
+def test_hooks_come_off_after_an_exception_in_the_block_and_inside_a_layer():
+    model = tiny_llava_onevision()
+    inputs, before = prompt_batch(model, SAMPLES), hooks_of(model)
+    plain = greedy(model, inputs)
+    with pytest.raises(RuntimeError, match="mine"), prune(model, METHOD):
+        raise RuntimeError("mine")
+    broken = model.model.language_model.layers[4].mlp.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), prune(model, METHOD):
+        greedy(model, inputs)
+    broken.remove()
+    assert hooks_of(model) == before and "generate" not in vars(model)
+    assert greedy(model, inputs) == plain
+
+
+def test_a_failed_prefill_leaves_no_trace_in_the_next():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    with prune(model, METHOD):
+        expected = greedy(model, inputs)
+    with prune(model, METHOD):
+        broken = model.model.language_model.layers[4].mlp.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            greedy(model, inputs)
+        broken.remove()
+        assert greedy(model, inputs) == expected
+
+
+def test_blocks_nest_the_innermost_acts_and_the_outer_resumes():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    alone = {}
+    for method in (METHOD, VTW(3), None):
+        with prune(model, method):
+            alone[method] = greedy(model, inputs)
+    with prune(model, METHOD) as outer:
+        assert greedy(model, inputs) == alone[METHOD]
+        kept = outer.kept
+        with prune(model, VTW(3)) as inner:
+            assert greedy(model, inputs) == alone[VTW(3)]
+            assert inner.retention[0, 4] == 0
+        assert outer.kept is kept
+        with prune(model, None):
+            assert greedy(model, inputs) == alone[None]
+        assert greedy(model, inputs) == alone[METHOD]
+
+
+def test_repeated_use_gives_the_same():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    runs = []
+    for _ in range(3):
+        with prune(model, METHOD):
+            runs.append((greedy(model, inputs), greedy(model, inputs)))
+    assert all(first == second == runs[0][0] for first, second in runs)
+
+
+def test_two_models_do_not_share_state():
+    one, two = tiny_llava_onevision(seed=1), tiny_llava_onevision(seed=2, layers=6)
+    a, b = prompt_batch(one, SAMPLES), prompt_batch(two, SAMPLES)
+    with prune(one, METHOD):
+        expected_one = greedy(one, a)
+    with prune(two, VTW(2)):
+        expected_two = greedy(two, b)
+    with prune(one, METHOD) as t1, prune(two, VTW(2)) as t2:
+        assert greedy(one, a) == expected_one
+        assert greedy(two, b) == expected_two
+        assert (t1.retention.shape, t2.retention.shape) == ((1, 8), (1, 6))
+
+
+def test_threads_with_blocks_of_their_own_on_one_model_do_not_mix():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    methods = [METHOD, FastV(2, 0.5), VTW(3), None]
+    expected = []
+    for method in methods:
+        with prune(model, method):
+            expected.append(greedy(model, inputs))
+    barrier, found = threading.Barrier(len(methods)), [None] * len(methods)
+
+    def work(i):
+        with prune(model, methods[i]):
+            barrier.wait()
+            found[i] = [greedy(model, inputs) for _ in range(4)]
+            barrier.wait()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(methods))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[tokens] * 4 for tokens in expected]
+
+
+def test_a_worker_thread_follows_the_block_around_it():
+    """The streaming pattern: generate() runs in a thread, the block is open in another."""
+    model = tiny_llava_onevision()
+    inputs, found = prompt_batch(model, SAMPLES), []
+    with prune(model, VTW(3)) as trace:
+        expected = greedy(model, inputs)
+        thread = threading.Thread(target=lambda: found.append(greedy(model, inputs)))
+        thread.start()
+        thread.join()
+    assert found == [expected] and trace.retention[0, 4] == 0
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: PLPHP(alpha=0.1, beta=0.2), "beta ≤ alpha"),
+        (lambda: PLPHP(r=0.2, delta_r=0.3), "delta_r ≤ r"),
+        (lambda: PLPHP(r=0.8, delta_r=0.3), "r ≤ 1 − delta_r"),
+        (lambda: PLPHP(r=1.2, delta_r=0.0), r"r = 1.2, but must lie in \[0, 1\]"),
+        (lambda: PLPHP(beta=-0.1), r"beta = -0.1, but must lie in \[0, 1\]"),
+        (lambda: PLPHP(r=float("nan")), r"r = nan, but must lie in"),
+        (lambda: PLPHP(gqa="min"), "'mean' or 'max'"),
+        (lambda: FastV(K=0), "integer ≥ 1"),
+        (lambda: FastV(K=2.5), "integer ≥ 1"),
+        (lambda: FastV(R=1.5), r"R = 1.5, but must lie in \[0, 1\]"),
+        (lambda: FastV(rows="first"), "'last' or 'all'"),
+        (lambda: VTW(K=0), "integer ≥ 1"),
+        (lambda: make_method("plhpp"), "known: none, fastv, plphp, vtw"),
+        (lambda: make_method("fastv", k=3), "known: K, R, rows"),
+        (lambda: make_method("none", r=0.4), "takes no parameters"),
+    ],
+)
+def test_invalid_parameters_are_refused_with_value_and_range(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_r_plus_delta_r_may_be_one():
+    for r, delta_r in ((0.7, 0.3), (0.5, 0.5), (0.9, 0.1), (0.6, 0.4)):
+        PLPHP(r=r, delta_r=delta_r)
+
+
+@pytest.mark.parametrize("method", [FastV(K=9), VTW(K=9)], ids=str)
+def test_K_beyond_the_model_is_refused_before_any_hook(method):
+    model = tiny_llava_onevision(layers=8)
+    with pytest.raises(ValueError, match="the model has 8 layers"), prune(model, method):
+        pass
+    assert hooks_of(model) == 0
+
+
+def test_unknown_model_class_lists_the_known_ones():
+    known = r"Linear; known model classes: .*LlavaOnevisionForConditionalGeneration"
+    with pytest.raises(TypeError, match=known), prune(torch.nn.Linear(2, 2), METHOD):
+        pass
+
+
+def test_a_string_is_no_method():
+    with pytest.raises(TypeError, match="PLPHP\\(\\) or None"), prune(tiny_llava_onevision(), "plphp"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens"),
+        ({"prefill_chunk_size": 16}, "prefill_chunk_size"),
+        ({"cache_implementation": "static"}, "cache_implementation"),
+        ({"use_cache": False}, "use_cache"),
+    ],
+)
+def test_generate_options_that_cannot_work_are_refused_by_name(options, name):
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    with prune(model, METHOD):
+        with pytest.raises(ValueError, match=name):
+            greedy(model, inputs, **options)
+        assert len(greedy(model, inputs)[0]) == 5  # and the block still works
+
+
+def test_assisted_decoding_is_refused_also_through_a_generation_config():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    with prune(model, METHOD), pytest.raises(ValueError, match="assistant_model"):
+        model.generate(**inputs, assistant_model=model)
+    config = model.generation_config.__class__(prompt_lookup_num_tokens=3)
+    with prune(model, METHOD), pytest.raises(ValueError, match="prompt_lookup_num_tokens"):
+        model.generate(**inputs, generation_config=config)
+
+
+def test_calls_that_cannot_be_pruned_are_refused():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    with prune(model, METHOD):
+        with pytest.raises(ValueError, match="use_cache=True"):
+            model(**inputs, use_cache=False)
+        with pytest.raises(ValueError, match="pass input_ids"):
+            model(inputs_embeds=torch.zeros(1, 4, 32))
+        right = {
+            **inputs,
+            "attention_mask": torch.cat([torch.ones(1, 50), torch.zeros(1, inputs["input_ids"].shape[1] - 50)], 1),
+        }
+        with pytest.raises(ValueError, match="padding_side='left'"):
+            model(**right)
+        with pytest.raises(ValueError, match="image tokens"):
+            model(
+                input_ids=torch.tensor([[1, 90, 2]]),
+                pixel_values=inputs["pixel_values"],
+                image_sizes=inputs["image_sizes"],
+                batch_num_images=inputs["batch_num_images"],
+            )
+
+
+def test_a_sliding_window_shorter_than_the_prompt_is_refused_and_a_longer_one_works():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    config = model.model.language_model.config
+    length = inputs["input_ids"].shape[1]
+    plain = greedy(model, inputs)
+    config.layer_types = ["sliding_attention"] * 8
+    model.model.language_model.has_sliding_layers = True
+    for block in model.model.language_model.layers:
+        block.self_attn.layer_type = "sliding_attention"
+    for window, words in ((length - 10, "sliding_window"), (length + 50, None)):
+        config.sliding_window = window
+        for block in model.model.language_model.layers:
+            block.self_attn.sliding_window = window
+        with prune(model, PLPHP(r=1.0, delta_r=0.0)):
+            if words:
+                with pytest.raises(ValueError, match=words):
+                    greedy(model, inputs)
+            else:
+                assert greedy(model, inputs) == plain

@@ -1,0 +1,180 @@
+"""Every method equals an independent reference that removes nothing and only masks (tests/reference.py)."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from baselines import VTW, FastV
+from plphp_core import PLPHP, prune
+from tests import reference
+from tests.factories import prompt_batch, tiny_llava_onevision, tokens_of
+
+STEPS = 5
+TILED = [4, (20, 28, 1), 5]
+ADJACENT = [3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]
+FOUR = [(16, 16, 5), 1, (16, 16, 6), (16, 16, 7), 2, (16, 16, 8), 3]
+
+
+def sizes_of(model, sample):
+    images = [part for part in sample if not isinstance(part, int)]
+    return tokens_of(model, images, len(images) == 1) if images else []
+
+
+def generate(model, inputs, method, **kwargs):
+    with prune(model, method) as trace:
+        out = model.generate(
+            **inputs,
+            max_new_tokens=STEPS,
+            do_sample=False,
+            eos_token_id=None,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **kwargs,
+        )
+    return out.sequences[:, inputs["input_ids"].shape[1] :].tolist(), torch.stack(out.logits, 1), trace
+
+
+def expect_equal(model, samples, method, rule, steps=STEPS):
+    """Each row of the padded batch equals the reference run alone on the unpadded sample."""
+    tokens, logits, trace = generate(model, prompt_batch(model, samples, seed=7), method)
+    batch = prompt_batch(model, samples, seed=7)
+    for row, sample in enumerate(samples):
+        own = batch["attention_mask"][row].bool()
+        single = _single(model, samples, row, own, batch)
+        ref = reference.Reference(model, single, sizes_of(model, sample))
+        expected, expected_logits = ref.generate(steps, rule)
+        assert tokens[row] == expected
+        torch.testing.assert_close(logits[row].double(), expected_logits, atol=2e-4, rtol=1e-3)
+        pads = int((~own).sum())
+        if hasattr(ref, "kept"):
+            for layer, kept in enumerate(ref.kept):
+                assert (trace.kept[layer][row] - pads).tolist() == kept, f"layer {layer}"
+            torch.testing.assert_close(
+                trace.vision_attention[row].double(), torch.tensor(ref.gamma).double(), atol=1e-4, rtol=1e-3
+            )
+
+
+def _single(model, samples, row, own, batch):
+    """The row's own inputs, without padding; pixels come from building it alone."""
+    alone = prompt_batch(model, [samples[row]])
+    return {**alone, "input_ids": batch["input_ids"][row][own][None]}
+
+
+@pytest.mark.parametrize("heads, kv_heads", [(2, 2), (4, 2), (4, 1), (8, 1)], ids=["gqa1", "gqa2", "gqa4", "gqa8"])
+@pytest.mark.parametrize("layers", [6, 12])
+def test_plphp_equals_reference_for_every_gqa_ratio_and_depth(heads, kv_heads, layers):
+    model = tiny_llava_onevision(layers=layers, query_heads=heads, kv_heads=kv_heads, seed=layers + heads)
+    method = PLPHP(r=0.4, delta_r=0.3, alpha=0.8, beta=0.6)
+    expect_equal(model, [ADJACENT], method, reference.plphp(0.4, 0.3, 0.8, 0.6))
+
+
+METHODS = {
+    "plphp": (PLPHP(alpha=0.8, beta=0.6), reference.plphp(0.4, 0.3, 0.8, 0.6)),
+    "plphp-max": (PLPHP(alpha=0.8, beta=0.6, gqa="max"), reference.plphp(0.4, 0.3, 0.8, 0.6, "max")),
+    "plphp-zero": (PLPHP(r=0.3, delta_r=0.3, alpha=1.0, beta=1.0), reference.plphp(0.3, 0.3, 1.0, 1.0)),
+    "fastv-1": (FastV(K=1, R=0.5), reference.fastv(1, 0.5)),
+    "fastv-2": (FastV(K=2, R=0.75), reference.fastv(2, 0.75)),
+    "fastv-rows": (FastV(K=3, R=0.5, rows="all"), reference.fastv(3, 0.5, "all")),
+    "fastv-all-dropped": (FastV(K=3, R=1.0), reference.fastv(3, 1.0)),
+    "vtw-1": (VTW(K=1), reference.vtw(1)),
+    "vtw-4": (VTW(K=4), reference.vtw(4)),
+    "nothing": (None, reference.Reference.nothing),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_padded_batch_with_one_to_four_images_and_plain_text_equals_reference(name, attention):
+    model = tiny_llava_onevision(attention=attention)
+    method, rule = METHODS[name]
+    expect_equal(model, [TILED, ADJACENT, [7], FOUR], method, rule)
+
+
+@given(data=st.data())
+@settings(max_examples=40)
+def test_random_models_prompts_and_parameters_equal_reference(data):
+    layers = data.draw(st.integers(6, 12), "layers")
+    kv_heads, ratio = data.draw(st.sampled_from([(2, 1), (2, 2), (1, 4), (1, 8)]), "heads")
+    model = tiny_llava_onevision(layers, kv_heads * ratio, kv_heads, seed=data.draw(st.integers(0, 99), "seed"))
+    image = st.tuples(st.integers(8, 40), st.integers(8, 40), st.integers(0, 99))
+    sample = st.lists(st.one_of(image, image, st.integers(1, 5)), min_size=1, max_size=5).map(lambda parts: [*parts, 3])
+    samples = data.draw(st.lists(sample, min_size=1, max_size=3), "samples")
+    r = data.draw(st.floats(0, 1), "r")
+    delta_r = data.draw(st.floats(0, min(r, 1 - r)), "delta_r")
+    alpha = data.draw(st.floats(0.3, 1), "alpha")
+    beta = data.draw(st.floats(0, alpha), "beta")
+    K, R = data.draw(st.integers(1, layers), "K"), data.draw(st.floats(0, 1), "R")
+    method, rule = data.draw(
+        st.sampled_from(
+            [
+                (PLPHP(r, delta_r, alpha, beta), reference.plphp(r, delta_r, alpha, beta)),
+                (FastV(K, R), reference.fastv(K, R)),
+                (VTW(K), reference.vtw(K)),
+            ]
+        ),
+        "method",
+    )
+    expect_equal(model, samples, method, rule)
+
+
+def test_bf16_kept_sets_follow_the_models_own_bf16_keys():
+    """In bf16 the reference's float64 run ranks near-ties differently; almost all of the kept tokens must agree."""
+    model = tiny_llava_onevision(dtype=torch.bfloat16)
+    inputs = prompt_batch(model, [ADJACENT])
+    method = PLPHP(alpha=0.8, beta=0.6)
+    _, logits, trace = generate(model, inputs, method)
+    ref = reference.Reference(model, inputs, sizes_of(model, ADJACENT))
+    reference.plphp(0.4, 0.3, 0.8, 0.6)(ref)
+    same = total = 0
+    for layer in range(2, 7):
+        if abs(ref.gamma[layer] - 0.8) < 0.02 or abs(ref.gamma[layer] - 0.6) < 0.02:
+            continue  # rounding may decide the threshold
+        for head, kept in enumerate(ref.kept[layer]):
+            own = trace.kept[layer][0][head].tolist()
+            assert len(own) == len(kept)
+            same, total = same + len(set(own) & set(kept)), total + len(kept)
+    assert same >= 0.9 * total > 0
+    assert logits.isfinite().all()
+
+
+def test_bf16_batch_of_one_equals_masking_the_full_cache():
+    """bf16, exact: pruned decode equals the same model's decode over a full cache with the dropped slots masked."""
+    model = tiny_llava_onevision(dtype=torch.bfloat16, attention="eager")
+    inputs = prompt_batch(model, [ADJACENT])
+    method = PLPHP(r=0.4, delta_r=0.3, alpha=0.8, beta=0.6)
+    tokens, logits, trace = generate(model, inputs, method)
+    masked = _generate_masked(model, inputs, trace)
+    assert tokens[0] == masked[0]
+    torch.testing.assert_close(logits[0].float(), masked[1].float(), atol=0.06, rtol=0.03)
+
+
+def _generate_masked(model, inputs, trace):
+    """Greedy decode over an unpruned cache; a per-head additive mask hides what `trace` says was dropped."""
+    prompt, heads = inputs["input_ids"].shape[1], model.config.text_config.num_attention_heads
+    vision = torch.cat(trace.images[0])
+    handles = []
+    for layer, block in enumerate(model.model.language_model.layers):
+
+        def hide(attention, args, kwargs, layer=layer):
+            if kwargs["hidden_states"].shape[1] > 1:
+                return None
+            mask = torch.zeros(1, heads, 1, seen[0] + 1, dtype=torch.bfloat16)
+            kept = trace.kept[layer][0].repeat_interleave(heads // len(trace.kept[layer][0]), 0)
+            for head in range(heads):
+                dropped = vision[~torch.isin(vision, kept[head])]
+                mask[0, head, 0, dropped] = torch.finfo(torch.bfloat16).min
+            return args, {**kwargs, "attention_mask": mask}
+
+        handles.append(block.self_attn.register_forward_pre_hook(hide, with_kwargs=True))
+    seen = [prompt]
+    out = model(**inputs, use_cache=True)
+    cache, ids, logits = out.past_key_values, [], [out.logits[0, -1]]
+    for _ in range(STEPS - 1):
+        ids.append(int(logits[-1].argmax()))
+        step = model(input_ids=torch.tensor([ids[-1:]]), past_key_values=cache, use_cache=True)
+        logits.append(step.logits[0, -1])
+        seen[0] += 1
+    for handle in handles:
+        handle.remove()
+    return [*ids, int(logits[-1].argmax())], torch.stack(logits)

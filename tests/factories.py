@@ -1,0 +1,160 @@
+"""Tiny random models and prompts, built in milliseconds, no files and no network."""
+
+import random
+
+import torch
+from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+
+IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VOCAB = 90, 91, 92, 96
+TILE, PATCH = 16, 4  # 4 × 4 patches per tile
+
+
+def tiny_llava_onevision(
+    layers=8, query_heads=4, kv_heads=2, head_dim=8, dtype=torch.float32, attention="sdpa", seed=0, sharpness=1.5
+):
+    """A random LLaVA-OneVision; `sharpness` makes heads and layers differ in what they attend to."""
+    torch.manual_seed(seed)
+    vision = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=TILE,
+        patch_size=PATCH,
+    )
+    text = Qwen2Config(
+        vocab_size=VOCAB,
+        hidden_size=query_heads * head_dim,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=query_heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=2048,
+        pad_token_id=PAD_TOKEN,
+        bos_token_id=None,
+        eos_token_id=EOS_TOKEN,
+    )
+    config = LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=93,
+        image_grid_pinpoints=[[16, 32], [32, 16], [32, 32]],
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        pad_token_id=PAD_TOKEN,
+    )
+    model = LlavaOnevisionForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "vision_tower" not in name:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+            if "q_proj" in name or "k_proj" in name:  # biases too: they give a layer its own taste for vision
+                parameter.normal_(std=sharpness * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 1.0))
+    model = model.to(dtype)
+    model.set_attn_implementation(attention)
+    model.generation_config.pad_token_id = PAD_TOKEN
+    model.generation_config.eos_token_id = EOS_TOKEN
+    return model
+
+
+def tokens_of(model, images, alone):
+    """Vision tokens of each image, counted by running the model's own packing on it."""
+    pixels, sizes = _pixels(images, alone)
+    counts = [1] * len(images) if alone else [len(images)]
+    features = model.model.get_image_features(
+        pixel_values=pixels.to(model.dtype),
+        image_sizes=sizes,
+        batch_num_images=torch.tensor(counts),
+        return_dict=True,
+        vision_feature_layer=model.config.vision_feature_layer,
+        vision_feature_select_strategy=model.config.vision_feature_select_strategy,
+    )
+    return [len(image) for image in features.pooler_output]
+
+
+def _pixels(images, alone):
+    """Images are (height, width, seed); alone → a base tile and the tiles of its best grid, else one tile."""
+    stacks = []
+    for height, width, seed in images:
+        generator = torch.Generator().manual_seed(seed)
+        tiles = 1
+        if alone:
+            from transformers.image_processing_utils import select_best_resolution
+
+            h, w = select_best_resolution((height, width), [[16, 32], [32, 16], [32, 32]])
+            tiles += (h // TILE) * (w // TILE)
+        stacks.append(torch.randn(tiles, 3, TILE, TILE, generator=generator))
+    most = max(len(stack) for stack in stacks)
+    padded = [torch.cat([stack, torch.zeros(most - len(stack), 3, TILE, TILE)]) for stack in stacks]
+    return torch.stack(padded), torch.tensor([image[:2] for image in images])
+
+
+def prompt_batch(model, samples, seed=0):
+    """Model inputs for `samples`, left-padded.
+
+    A sample is a list of text lengths (int) and images (height, width, seed) in order: `[5, (16, 32, 1), 4]`.
+    """
+    rng = random.Random(seed)
+    rows, pixels, sizes, counts = [], [], [], []
+    for sample in samples:
+        images = [part for part in sample if not isinstance(part, int)]
+        alone = len(images) == 1
+        lengths = iter(tokens_of(model, images, alone) if images else [])
+        row = []
+        for part in sample:
+            if isinstance(part, int):
+                row += [rng.randrange(90) for _ in range(part)]
+            else:
+                row += [IMAGE_TOKEN] * next(lengths)
+        rows.append(row)
+        if images:
+            stack, size = _pixels(images, alone)
+            pixels.append(stack)
+            sizes.append(size)
+            counts.append(len(images))
+    longest = max(map(len, rows))
+    inputs = {
+        "input_ids": torch.tensor([[PAD_TOKEN] * (longest - len(row)) + row for row in rows]),
+        "attention_mask": torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows]),
+    }
+    if pixels:
+        most = max(stack.shape[1] for stack in pixels)
+        full = [torch.nn.functional.pad(p, (0, 0, 0, 0, 0, 0, 0, most - p.shape[1])) for p in pixels]
+        inputs["pixel_values"] = torch.cat(full).to(model.dtype)
+        inputs["image_sizes"] = torch.cat(sizes)
+        inputs["batch_num_images"] = torch.tensor(counts)
+    return inputs
+
+
+def tiny_processor(tile=TILE, patch=PATCH, pinpoints=((16, 32), (32, 16), (32, 32))):
+    """A LLaVA-OneVision processor with a word-level tokenizer; its ids match `tiny_llava_onevision`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        LlavaOnevisionImageProcessor,
+        LlavaOnevisionProcessor,
+        LlavaOnevisionVideoProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    vocabulary = {f"w{i}": i for i in range(IMAGE_TOKEN)}
+    special = {"<image>": IMAGE_TOKEN, "<pad>": PAD_TOKEN, "<|im_end|>": EOS_TOKEN, "<video>": 93, "<|im_start|>": 94}
+    vocabulary |= special | {"<unk>": 95}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<image>", "<video>", "<|im_start|>"],
+    )
+    size = {"height": tile, "width": tile}
+    return LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=[list(p) for p in pinpoints]),
+        tokenizer=tokenizer,
+        video_processor=LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=(tile // patch) ** 2,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio="anyres_max_9",
+    )

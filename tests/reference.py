@@ -1,0 +1,174 @@
+"""The methods once more, written from the papers' formulas over the raw weights: nothing is removed, only masked.
+
+Shares no code with the product: no cache, no hooks, no SDPA; every step recomputes the whole sequence in float64, one
+sample at a time, without padding.
+"""
+
+import copy
+import math
+
+import torch
+
+IMAGE_TOKEN = 90
+
+
+class Reference:
+    """Greedy decoding of one sample with per-layer, per-head visibility of the prompt's vision tokens."""
+
+    def __init__(self, model, inputs, images):
+        """`inputs`: one unpadded sample; `images`: sizes of its images, in tokens."""
+        self.model = copy.deepcopy(model).double().eval()
+        self.decoder = self.model.model.language_model
+        config = self.decoder.config
+        self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads
+        self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.ids = inputs["input_ids"][0].tolist()
+        self.embeds = self._embed(inputs)
+        vision = [i for i, token in enumerate(self.ids) if token == IMAGE_TOKEN]
+        self.images = []
+        for size in images:
+            self.images.append(vision[:size])
+            vision = vision[size:]
+        assert not vision
+        self.vision = [i for image in self.images for i in image]
+
+    def _embed(self, inputs):
+        ids = inputs["input_ids"][0]
+        embeds = self.decoder.embed_tokens(ids).clone()
+        if "pixel_values" in inputs:
+            features = self.model.model.get_image_features(
+                pixel_values=inputs["pixel_values"].double(),
+                image_sizes=inputs["image_sizes"],
+                batch_num_images=inputs["batch_num_images"],
+                return_dict=True,
+                vision_feature_layer=self.model.config.vision_feature_layer,
+                vision_feature_select_strategy=self.model.config.vision_feature_select_strategy,
+            ).pooler_output
+            embeds[ids == IMAGE_TOKEN] = torch.cat(list(features))
+        return embeds
+
+    @torch.no_grad()
+    def forward(self, embeds, hidden_for):
+        """Logits of the last token and every layer's attention `(heads, tokens, tokens)`.
+
+        `hidden_for(layer, head)` → bool `(tokens, tokens)`, True where a query may not look beyond causality.
+        """
+        n = len(embeds)
+        x = embeds
+        inverse = 1.0 / (self._theta() ** (torch.arange(0, self.dim, 2).double() / self.dim))
+        angles = torch.arange(n).double()[:, None] * inverse
+        cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+
+        def rope(t):
+            a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
+            return t * cos + torch.cat([-b, a], -1) * sin
+
+        future = torch.ones(n, n, dtype=torch.bool).triu(1)
+        maps = []
+        for l, block in enumerate(self.decoder.layers):
+            h = self._norm(x, block.input_layernorm)
+            attn = block.self_attn
+            q = attn.q_proj(h).view(n, self.heads, self.dim)
+            k = attn.k_proj(h).view(n, self.kv_heads, self.dim)
+            v = attn.v_proj(h).view(n, self.kv_heads, self.dim)
+            out, probabilities = [], []
+            for head in range(self.heads):
+                group = head // (self.heads // self.kv_heads)
+                scores = rope(q[:, head]) @ rope(k[:, group]).T / math.sqrt(self.dim)
+                p = scores.masked_fill(future | hidden_for(l, head), float("-inf")).softmax(-1)
+                p = p.nan_to_num(0.0)  # rows of withdrawn tokens, which nobody reads
+                probabilities.append(p)
+                out.append(p @ v[:, group])
+            maps.append(torch.stack(probabilities))
+            x = x + attn.o_proj(torch.cat(out, -1))
+            h = self._norm(x, block.post_attention_layernorm)
+            mlp = block.mlp
+            x = x + mlp.down_proj(torch.nn.functional.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+        return self.model.lm_head(self._norm(x[-1:], self.decoder.norm))[0], maps
+
+    def _theta(self):
+        config = self.decoder.config
+        return getattr(config, "rope_theta", None) or config.rope_parameters["rope_theta"]
+
+    def _norm(self, x, module):
+        return module.weight * x / (x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon).sqrt()
+
+    @torch.no_grad()
+    def generate(self, steps, decide):
+        """Greedy tokens and the logits of each step.
+
+        `decide(maps_so_far_fn)` is one of the rules below: it sets `self.dropped_prefill` and `self.dropped_decode`.
+        """
+        embeds, prompt = self.embeds, len(self.embeds)
+        decide(self)
+        ids, logits_of = [], []
+        for _ in range(steps):
+            n = len(embeds)
+
+            def hidden(l, head, n=n):
+                mask = torch.zeros(n, n, dtype=torch.bool)
+                mask[:, self.everywhere[l]] = True  # withdrawn from the stream: no query reads it
+                mask[prompt:, self.later[l][head]] = True  # compressed: only later queries miss it
+                return mask
+
+            logits, _ = self.forward(embeds, hidden)
+            ids.append(int(logits.argmax()))
+            logits_of.append(logits)
+            embeds = torch.cat([embeds, self.decoder.embed_tokens(torch.tensor(ids[-1:]))])
+        return ids, torch.stack(logits_of)
+
+    def nothing(self):
+        self.everywhere = [[] for _ in range(self.layers)]
+        self.later = [[[] for _ in range(self.heads)] for _ in range(self.layers)]
+
+
+def plphp(r, delta_r, alpha, beta, gqa="mean"):
+    def decide(ref):
+        ref.nothing()
+        none = torch.zeros(len(ref.embeds), len(ref.embeds), dtype=torch.bool)
+        _, maps = ref.forward(ref.embeds, lambda l, head: none)
+        ref.gamma = [float(m[:, -1, ref.vision].sum(-1).mean()) for m in maps]
+        ref.kept = [[list(ref.vision) for _ in range(ref.kv_heads)] for _ in range(ref.layers)]
+        for l in range(2, ref.layers - 1):
+            g = ref.gamma[l]
+            rate = r + delta_r if g >= alpha else r - delta_r if g < beta else r
+            group = ref.heads // ref.kv_heads
+            for kv in range(ref.kv_heads):
+                rows = maps[l][kv * group : (kv + 1) * group, -1]
+                score = rows.mean(0) if gqa == "mean" else rows.max(0).values
+                kept = []
+                for image in ref.images:
+                    keep = math.floor(rate * len(image) + 1e-9)
+                    kept += sorted(image, key=lambda i: (-float(score[i]), i))[:keep]
+                ref.kept[l][kv] = sorted(kept)
+                dropped = sorted(set(ref.vision) - set(kept))
+                for head in range(kv * group, (kv + 1) * group):
+                    ref.later[l][head] = dropped
+
+    return decide
+
+
+def fastv(K, R, rows="last"):
+    def decide(ref):
+        ref.nothing()
+        none = torch.zeros(len(ref.embeds), len(ref.embeds), dtype=torch.bool)
+        _, maps = ref.forward(ref.embeds, lambda l, head: none)
+        if ref.vision and K < ref.layers:
+            a = maps[K - 1]
+            score = a[:, -1].mean(0) if rows == "last" else a.mean(1).mean(0)
+            keep = round(len(ref.vision) * (1 - R))
+            kept = sorted(ref.vision, key=lambda i: (-float(score[i]), i))[:keep]
+            for l in range(K, ref.layers):
+                ref.everywhere[l] = sorted(set(ref.vision) - set(kept))
+
+    return decide
+
+
+def vtw(K):
+    def decide(ref):
+        ref.nothing()
+        for l in range(K, ref.layers):
+            ref.everywhere[l] = list(ref.vision)
+
+    return decide
