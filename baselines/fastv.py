@@ -47,5 +47,5 @@ class FastV(Method):
         row = previous.last_row if self.rows == "last" else previous.mean_row()
         pooled = previous.image_of.clamp(max=0)  # all images of a sample compete as one
         keep = [[round(sum(sizes) * (1 - self.R))] if sizes else [] for sizes in previous.image_sizes]
-        kept = top_per_image(row.mean(1, keepdim=True), pooled, keep)
+        kept = top_per_image(row.mean(1, keepdim=True), pooled, previous.vision_counts, keep)
         return Selection(kept.mask[:, 0], kept.counts)

@@ -34,5 +34,5 @@ class VTW(Method):
     def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
         if layer != self.K:
             return None
-        text = ~previous.vision
-        return Selection(text, tuple(text.sum(-1).tolist()))
+        tokens = previous.image_of.shape[1]
+        return Selection(~previous.vision, tuple(tokens - n for n in previous.vision_counts))

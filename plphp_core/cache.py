@@ -14,7 +14,8 @@ class PrunedLayer(DynamicLayer):
 
     Args:
         keys, values: `(batch, kv_heads, slots, head_dim)`.
-        kept: long, `(batch, kv_heads, slots)`, token of each slot, ascending; −1 for filler.
+        kept: `(batch, kv_heads, slots)`, token of each slot, ascending; −1 for filler. Held in 32 bits: one slot of one
+            head is hundreds of bytes of keys and values, its position should not add much.
         seen: tokens seen.
         filled: whether any slot is filler.
     """
@@ -24,13 +25,13 @@ class PrunedLayer(DynamicLayer):
         self.keys, self.values = keys, values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
-        self.kept, self.seen, self.filled = kept, seen, filled
+        self.kept, self.seen, self.filled = kept.int(), seen, filled
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:  # after `reset`: an ordinary, empty layer
             self.lazy_initialization(key_states, value_states)
             batch, heads = key_states.shape[:2]
-            self.kept = torch.empty(batch, heads, 0, dtype=torch.long, device=self.device)
+            self.kept = torch.empty(batch, heads, 0, dtype=torch.int, device=self.device)
         self.seen += key_states.shape[-2]
         self.keys = torch.cat([self.keys, key_states], dim=-2)
         self.values = torch.cat([self.values, value_states], dim=-2)
@@ -46,7 +47,7 @@ class PrunedLayer(DynamicLayer):
         """Token of each slot and of the next `incoming` ones, `(batch, kv_heads, slots + incoming)`; −1 for filler."""
         later = self.keys.shape[-2] - self.kept.shape[-1]
         tail = torch.arange(self.seen - later, self.seen + incoming, device=self.kept.device)
-        return torch.cat([self.kept, tail.expand(*self.kept.shape[:2], -1)], dim=-1)
+        return torch.cat([self.kept.long(), tail.expand(*self.kept.shape[:2], -1)], dim=-1)
 
     def slot_mask(self, mask: Tensor | None, query_length: int, query_heads: int, flash: bool) -> Tensor | None:
         """The mask that Hugging Face built over tokens, as a mask over this layer's slots.

@@ -27,7 +27,8 @@ class LayerView:
         num_layers: decoder layers of the model.
         kv_heads: KV heads; query head h belongs to KV head h // (query_heads / kv_heads).
         image_of: `(batch, tokens)` long, index of the token's image in its sample; −1 for text and padding.
-        image_sizes: tokens of each image, per sample, before any pruning.
+        image_sizes: S_j, tokens of each image, per sample, before any pruning.
+        vision_counts: vision tokens still in the stream, per sample.
         last_row: `(batch, query_heads, tokens)` fp32, attention of the last prompt token.
         vision_attention: `(batch,)` fp32, γ of this layer.
         mean_row: call for the mean over all query rows, `(batch, query_heads, tokens)` fp32; needs `query_rows = None`.
@@ -38,6 +39,7 @@ class LayerView:
     kv_heads: int
     image_of: Tensor
     image_sizes: list[list[int]]
+    vision_counts: tuple[int, ...]
     last_row: Tensor
     vision_attention: Tensor
     mean_row: Callable[[], Tensor]

@@ -69,4 +69,4 @@ class PLPHP(Method):
         # Equations 11 and 12: per image, each KV head keeps the tokens that its query heads attend to most.
         votes = view.last_row.unflatten(1, (view.kv_heads, -1))
         scores = votes.mean(2) if self.gqa == "mean" else votes.amax(2)
-        return top_per_image(scores, view.image_of, keep)
+        return top_per_image(scores, view.image_of, view.vision_counts, keep)

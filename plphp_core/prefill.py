@@ -131,7 +131,7 @@ class Prefill:
             cache.layers[layer] = PrunedLayer(keys, values, every_head, seen=length, filled=filled)
         self.trace.layers.append(
             LayerRecord(
-                tokens=kept,
+                tokens=kept.int(),
                 counts=counts,
                 nbytes=sum(tensor.untyped_storage().nbytes() for tensor in (keys, values)),
                 slot_bytes=2 * keys.shape[1] * keys.shape[3] * keys.element_size(),
@@ -160,6 +160,9 @@ class Prefill:
             kv_heads=keys.shape[1],
             image_of=self.stream.image_of,
             image_sizes=self.prompt.image_sizes,
+            vision_counts=tuple(
+                count - text for count, text in zip(self.stream.counts, self.prompt.text_counts, strict=True)
+            ),
             last_row=row,
             vision_attention=vision_mass(row, self.stream.image_of >= 0),
             mean_row=lambda: mean_row(query, keys, valid, scaling),

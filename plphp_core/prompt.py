@@ -30,6 +30,17 @@ class Prompt:
         return [[len(image) for image in images] for images in self.images]
 
     @property
+    def text_counts(self) -> list[int]:
+        """Tokens that are neither vision nor padding, per sample."""
+        length = self.image_of.shape[1]
+        return [length - n - pads for n, pads in zip(self.vision_counts, self.padding, strict=True)]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Prompt tokens without padding, per sample."""
+        return [self.image_of.shape[1] - pads for pads in self.padding]
+
+    @property
     def vision_counts(self) -> list[int]:
         """Vision tokens, per sample."""
         return [sum(sizes) for sizes in self.image_sizes]

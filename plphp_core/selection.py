@@ -21,7 +21,9 @@ class Selection:
     counts: tuple[int, ...]
 
 
-def top_per_image(scores: Tensor, image_of: Tensor, budget: list[list[int]]) -> Selection:
+def top_per_image(
+    scores: Tensor, image_of: Tensor, vision_counts: tuple[int, ...], budget: list[list[int]]
+) -> Selection:
     """Keep, per head and image, the `budget` tokens with the highest score, and all text.
 
     Ties go to the earlier token. Two stable sorts, no loop over images and no device synchronisation.
@@ -29,6 +31,7 @@ def top_per_image(scores: Tensor, image_of: Tensor, budget: list[list[int]]) -> 
     Args:
         scores: `(batch, heads, tokens)`, fp32.
         image_of: `(batch, tokens)`, index of the token's image in its sample, −1 for text and padding.
+        vision_counts: tokens with `image_of ≥ 0`, per sample.
         budget: tokens to keep of each image, per sample; lists may differ in length.
     """
     batch, heads, tokens = scores.shape
@@ -50,12 +53,7 @@ def top_per_image(scores: Tensor, image_of: Tensor, budget: list[list[int]]) -> 
     keep_sorted = rank < limit.gather(-1, sorted_group)
 
     mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, order, keep_sorted[:, None].expand(-1, heads, -1))
-    return Selection(mask, _counts(image_of, budget))
-
-
-def _counts(image_of: Tensor, budget: list[list[int]]) -> tuple[int, ...]:
-    text = (image_of < 0).sum(-1).tolist()
-    return tuple(t + sum(row) for t, row in zip(text, budget, strict=True))
+    return Selection(mask, tuple(tokens - n + sum(row) for n, row in zip(vision_counts, budget, strict=True)))
 
 
 def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ class LayerRecord:
     """One layer after the prefill.
 
     Attributes:
-        tokens: long, `(batch, kv_heads or 1, slots)`, prompt position of each slot, ascending; −1 for filler.
+        tokens: int, `(batch, kv_heads or 1, slots)`, prompt position of each slot, ascending; −1 for filler.
         counts: slots that hold a token of the prompt, padding not counted, per sample.
         nbytes: memory that keys and values occupy, whole batch.
         slot_bytes: bytes of one slot of one sample, all KV heads, key and value.
@@ -62,15 +62,10 @@ class Trace:
         if not self.layers:
             return torch.empty(len(self.images), 0)
         vision = self.prompt.vision_counts
-        text = [length - n for length, n in zip(self._lengths, vision, strict=True)]
+        text = self.prompt.text_counts
         return torch.tensor(
             [[(layer.counts[b] - text[b]) / n if n else 1.0 for layer in self.layers] for b, n in enumerate(vision)]
         )
-
-    @property
-    def _lengths(self) -> list[int]:
-        """Prompt tokens per sample, without padding."""
-        return [self.prompt.image_of.shape[1] - padding for padding in self.prompt.padding]
 
     @property
     def kept(self) -> list[list[Tensor]]:
@@ -82,7 +77,7 @@ class Trace:
     def _vision_tokens(self, layer: LayerRecord) -> list[Tensor]:
         kept = []
         image_of = self.prompt.image_of.cpu()
-        for sample, tokens in enumerate(layer.tokens.cpu()):
+        for sample, tokens in enumerate(layer.tokens.cpu().long()):
             vision = (tokens >= 0) & (image_of[sample][tokens.clamp(min=0)] >= 0)
             kept.append(tokens[vision].view(len(tokens), -1).expand(layer.kv_heads, -1))
         return kept
@@ -112,5 +107,5 @@ class Trace:
     @property
     def kv_bytes_full_alone(self) -> list[int]:
         """`kv_bytes_alone` with nothing pruned."""
-        lengths = self._lengths if self.prompt else []
+        lengths = self.prompt.lengths if self.prompt else []
         return [sum(layer.slot_bytes for layer in self.layers) * length for length in lengths]

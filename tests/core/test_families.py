@@ -63,7 +63,7 @@ def test_marks_and_images_must_agree_and_the_human_speaks_last():
 
 def test_unknown_family_lists_the_known_ones():
     assert "llava_onevision" in family_names()
-    with pytest.raises(ValueError, match="known: .*llava_onevision"):
+    with pytest.raises(ValueError, match=r"known: .*llava_onevision"):
         get_family("llava")
 
 

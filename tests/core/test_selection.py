@@ -19,7 +19,7 @@ def test_top_per_image_equals_a_loop_with_ties_to_the_earlier_token(data):
         data.draw(st.lists(st.integers(0, 3), min_size=batch * heads * tokens, max_size=batch * heads * tokens))
     ).view(batch, heads, tokens)
     budget = [[data.draw(st.integers(0, int((row == j).sum()))) for j in range(int(row.max()) + 1)] for row in image_of]
-    selection = top_per_image(scores.float(), image_of, budget)
+    selection = top_per_image(scores.float(), image_of, tuple((image_of >= 0).sum(1).tolist()), budget)
     for b in range(batch):
         for h in range(heads):
             expected = set((image_of[b] < 0).nonzero().flatten().tolist())
