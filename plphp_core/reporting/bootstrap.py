@@ -1,0 +1,118 @@
+"""Confidence intervals by resampling documents (percentile bootstrap, Efron 1979), vectorised.
+
+All cells of one benchmark share one set of resamples: document 17 is drawn equally often for every method and every
+metric in resample b. So differences between methods are paired over the documents both answered, and averages over the
+metrics of one benchmark keep their correlation. Different benchmarks are resampled independently of each other.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plphp_core.reporting.cells import Metric
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+class Resamples:
+    """How often each document of a benchmark is drawn in each resample.
+
+    counts: (resamples, documents), uint8, every row summing to the number of documents. The same `name`, `seed` and
+    documents always give the same counts.
+    """
+
+    def __init__(self, doc_ids: Sequence[int], name: str = "", resamples: int = RESAMPLES, seed: int = 0) -> None:
+        self.doc_ids = np.unique(np.asarray(doc_ids, dtype=np.int64))
+        n = len(self.doc_ids)
+        # crc32 and not hash(): the same in every process
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        self.counts = np.zeros((resamples, n), dtype=np.uint8)
+        rows = max(1, 2_000_000 // max(n, 1))  # a few MB of indices at a time
+        for start in range(0, resamples if n else 0, rows):
+            drawn = rng.integers(0, n, size=(min(rows, resamples - start), n))
+            flat = drawn + n * np.arange(len(drawn))[:, None]
+            counts = np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape)
+            self.counts[start : start + rows] = np.minimum(counts, 255)
+
+    def means(self, doc_ids: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """Mean of `samples` (n,) of `doc_ids` (n,) in each resample: (resamples,), nan where none of them was drawn."""
+        if len(samples) == 0:
+            return np.full(len(self.counts), math.nan)
+        weights = self.counts[:, np.searchsorted(self.doc_ids, doc_ids)].astype(float)
+        total = weights.sum(axis=1)
+        base = samples[0]  # centred, so that equal samples give exactly equal means
+        with np.errstate(invalid="ignore"):
+            return base + (weights @ (samples - base)) / total
+
+    def group_means(self, doc_ids: np.ndarray, samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Unweighted mean of the means of `groups` (n,) in each resample; a group not drawn there is left out."""
+        total, present = np.zeros(len(self.counts)), np.zeros(len(self.counts))
+        for name in np.unique(groups):
+            means = self.means(doc_ids[groups == name], samples[groups == name])
+            drawn = ~np.isnan(means)
+            total[drawn] += means[drawn]
+            present += drawn
+        with np.errstate(invalid="ignore"):
+            return total / present
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A number, its resampled values (resamples,) and the interval they give; nan where there is none."""
+
+    value: float
+    replicates: np.ndarray
+    low: float
+    high: float
+
+
+MISSING = Estimate(math.nan, np.empty(0), math.nan, math.nan)
+
+
+def estimate(metric: Metric, doc_ids: np.ndarray, resamples: Resamples, confidence: float = CONFIDENCE) -> Estimate:
+    """The metric's value with its interval.
+
+    A corpus metric keeps its corpus value and takes its spread from the per-sample scores: the resampled means are
+    moved by (corpus value − mean of the samples). For CIDEr that move is zero (document frequencies stay those of the
+    whole set); for METEOR it is not. With fewer than two samples there is no interval.
+    """
+    if metric.kind == "group_mean":
+        replicates = resamples.group_means(doc_ids, metric.samples, metric.groups)
+    else:
+        replicates = resamples.means(doc_ids, metric.samples)
+    if metric.kind == "corpus":
+        replicates = replicates + (metric.value - metric.plain())
+    if len(doc_ids) < 2:
+        replicates = np.full_like(replicates, math.nan)
+    return with_interval(metric.value, replicates, confidence)
+
+
+def relative(changed: Estimate, reference: Estimate, confidence: float = CONFIDENCE) -> Estimate:
+    """(changed − reference) / reference, a fraction, paired resample by resample; MISSING where the reference is 0."""
+    if math.isnan(changed.value) or math.isnan(reference.value) or reference.value == 0:
+        return MISSING
+    with np.errstate(divide="ignore", invalid="ignore"):
+        replicates = (changed.replicates - reference.replicates) / reference.replicates
+    return with_interval((changed.value - reference.value) / reference.value, replicates, confidence)
+
+
+def average(parts: Sequence[Estimate], confidence: float = CONFIDENCE) -> Estimate:
+    """Unweighted mean of estimates, resample by resample; MISSING as soon as one part is missing."""
+    if not parts or any(math.isnan(part.value) for part in parts):
+        return MISSING
+    value = float(np.mean([part.value for part in parts]))
+    return with_interval(value, np.mean([part.replicates for part in parts], axis=0), confidence)
+
+
+def with_interval(value: float, replicates: np.ndarray, confidence: float = CONFIDENCE) -> Estimate:
+    """Percentile interval of `replicates`; nan if a resample gave no finite number, as the sample is too small then."""
+    if len(replicates) == 0 or not np.isfinite(replicates).all():
+        return Estimate(value, replicates, math.nan, math.nan)
+    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(value, replicates, float(low), float(high))

@@ -1,0 +1,62 @@
+"""What the paper itself publishes, as far as it is known here: `claims.yaml` and one reference CSV per table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from plphp_core.reporting.cells import ReportError
+from plphp_core.reporting.sheet import NA
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the paper that a run can test. `value` is in `unit`; None where the claim has no number."""
+
+    id: str
+    text: str
+    value: float | None
+    unit: str
+    where: str
+
+
+def load_claims(folder: Path) -> list[Claim]:
+    """The claims in `folder/claims.yaml`, in order. Raises ReportError for a missing or malformed file."""
+    path = folder / "claims.yaml"
+    try:
+        return [Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]]
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise ReportError(f"{path}: not a list of claims ({error})") from error
+
+
+def load_reference(folder: Path, table: str) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
+    """Published scores {(method, setting): {(benchmark, metric): printed value}}, unknown (n/a) cells left out.
+
+    A table without a reference file has no published scores. Raises ReportError for a file with other columns or other
+    text than numbers and n/a.
+    """
+    path = folder / f"{table}.csv"
+    if not path.exists():
+        return {}
+    columns = ["method", "setting", "benchmark", "metric", "value"]
+    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not set(columns) <= set(lines.columns):
+        raise ReportError(f"{path}: needs the columns {', '.join(columns)}; has {', '.join(lines.columns)}")
+    known: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    for line in lines.to_dict("records"):
+        if line["value"] == NA:
+            continue
+        try:
+            value = float(line["value"])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ReportError(f"{path}: value {line['value']!r} is neither a number nor {NA}")
+        known.setdefault((line["method"], line["setting"]), {})[line["benchmark"], line["metric"]] = value
+    return known

@@ -1,0 +1,190 @@
+"""Sheets as Markdown, LaTeX (booktabs) and terminal tables, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from plphp_core.reporting.sheet import Entry, Row, Sheet
+
+_MARKDOWN = str.maketrans({"&": "&amp;"} | {c: "\\" + c for c in "\\`*_{}[<>|#~$"})
+_NOTE_WIDTH = 120
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "|": r"$|$", "−": r"$-$",
+        "–": "--", "×": r"$\times$", "±": r"$\pm$", "Δ": r"$\Delta$", "α": r"$\alpha$", "β": r"$\beta$",
+        "γ": r"$\gamma$", "†": r"\dag{}", "·": r"$\cdot$", "≤": r"$\le$", "≥": r"$\ge$", "“": "``", "”": "''",
+        "\n": " ",
+    }
+)  # fmt: skip
+
+
+def markdown_escape(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table."""
+    return " ".join(text.translate(_MARKDOWN).split())
+
+
+def latex_escape(text: str) -> str:
+    """Text that LaTeX shows as it is. Characters unknown to pdfLaTeX's default encoding become their code point, U+…"""
+    escaped = text.translate(_LATEX)
+    return "".join(c if c.isascii() else f"U+{ord(c):04X}" for c in escaped)
+
+
+def markdown(sheets: Sequence[Sheet]) -> str:
+    """The sheets one below the other as GitHub-flavoured Markdown; best in bold, second in <u>…</u>."""
+    return "\n\n".join(_markdown_sheet(sheet) for sheet in sheets) + "\n"
+
+
+def _markdown_sheet(sheet: Sheet) -> str:
+    head = [markdown_escape(f"{column.group} {column.label}".strip()) for column in sheet.columns]
+    lines = [f"## {markdown_escape(sheet.title)}", "", _pipes(head)]
+    lines.append(_pipes([":---" if column.text else "---:" for column in sheet.columns]))
+    lines += [_pipes([_markdown_entry(entry) for entry in row.entries]) for row in sheet.rows]
+    if sheet.notes:
+        lines += [""] + [f"- {markdown_escape(note)}" for note in sheet.notes]
+    return "\n".join(lines)
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown_entry(entry: Entry) -> str:
+    text = markdown_escape(entry.text)
+    text = {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(entry.emphasis, text)
+    mark = f"<sup>{markdown_escape(entry.mark)}</sup>" if entry.mark else ""
+    return text + mark + (f" ({markdown_escape(entry.detail)})" if entry.detail else "")
+
+
+def latex(sheets: Sequence[Sheet]) -> str:
+    r"""The sheets as table* environments; best in \textbf, second in \underline. Needs booktabs and graphicx."""
+    head = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
+    return head + "\n".join(_latex_sheet(sheet) for sheet in sheets)
+
+
+def _latex_sheet(sheet: Sheet) -> str:
+    align = "".join("l" if column.text else "r" for column in sheet.columns)
+    groups, rules, at = [], [], 1
+    for group, members in groupby(sheet.columns, key=lambda column: column.group):
+        width = len(list(members))
+        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{latex_escape(group)}}}")
+        if group:
+            rules.append(rf"\cmidrule(lr){{{at}-{at + width - 1}}}")
+        at += width
+    lines = [r"\begin{table*}[t]", r"\centering", rf"\caption{{{latex_escape(sheet.title)}}}"]
+    lines += [r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
+    if rules:
+        lines += [" & ".join(groups) + r" \\", " ".join(rules)]
+    lines.append(" & ".join(latex_escape(column.label) for column in sheet.columns) + r" \\")
+    lines.append(r"\midrule")
+    for index, row in enumerate(sheet.rows):
+        if row.rule and index:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(_latex_entry(entry) for entry in row.entries) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    if sheet.notes:
+        lines += [r"\par\medskip\begin{minipage}{\textwidth}\footnotesize\raggedright"]
+        lines += [latex_escape(note) + r"\par" for note in sheet.notes]
+        lines.append(r"\end{minipage}")
+    return "\n".join([*lines, r"\end{table*}", ""])
+
+
+def _latex_entry(entry: Entry) -> str:
+    text = latex_escape(entry.text)
+    text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(entry.emphasis, text)
+    if text.startswith("["):
+        text = "{}" + text  # after \\ a bracket would be read as that command's optional length
+    mark = rf"\textsuperscript{{{latex_escape(entry.mark)}}}" if entry.mark else ""
+    return text + mark + (f" ({latex_escape(entry.detail)})" if entry.detail else "")
+
+
+def print_sheets(sheets: Sequence[Sheet], console: Console | None = None) -> None:
+    """Print to the terminal, in blocks of columns that fit it.
+
+    Into a pipe or log: in one block however wide, with ¹ and ² in place of bold and underlined.
+    """
+    console = console or Console(highlight=False)
+    plain = not console.is_terminal
+    for sheet in sheets:
+        if plain:
+            console.width = max(_NOTE_WIDTH, _natural_width(sheet, plain))
+        for block in [sheet] if plain else _blocks(sheet, console.width):
+            console.print(_rich_table(block, plain))
+        if plain and any(entry.emphasis for row in sheet.rows for entry in row.entries):
+            console.print("  ¹ best, ² second of its column (bold and underlined in the files)")
+        for note in sheet.notes:
+            lines = textwrap.wrap(note, max(20, min(_NOTE_WIDTH, console.width) - 4), break_long_words=False)
+            marked = [("    " if at else "  - ") + line for at, line in enumerate(lines)]
+            console.print(Text("\n".join(marked), style="dim"))
+        console.print()
+
+
+def _natural_width(sheet: Sheet, plain: bool) -> int:
+    return Console(width=10_000).measure(_rich_table(sheet, plain)).maximum
+
+
+def _blocks(sheet: Sheet, width: int) -> list[Sheet]:
+    """The sheet cut into sheets no wider than `width` where possible, each with all text columns in front."""
+    head = [at for at, column in enumerate(sheet.columns) if column.text]
+    blocks: list[list[int]] = []
+    for at in (at for at, column in enumerate(sheet.columns) if not column.text):
+        if blocks and _natural_width(_pick(sheet, [*blocks[-1], at]), plain=False) <= width:
+            blocks[-1].append(at)
+        else:
+            blocks.append([*head, at])
+    found = [_pick(sheet, block) for block in blocks] or [sheet]
+    return [found[0], *(replace(block, title="") for block in found[1:])]
+
+
+def _pick(sheet: Sheet, columns: Sequence[int]) -> Sheet:
+    rows = tuple(Row(tuple(row.entries[at] for at in columns), row.rule) for row in sheet.rows)
+    return Sheet(sheet.title, tuple(sheet.columns[at] for at in columns), rows)
+
+
+def _rich_table(sheet: Sheet, plain: bool) -> Table:
+    table = Table(title=sheet.title or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for column in sheet.columns:
+        label = f"{column.group}\n{column.label}".strip()
+        table.add_column(Text(label), justify="left" if column.text else "right", no_wrap=True)
+    for index, row in enumerate(sheet.rows):
+        if row.rule and index:
+            table.add_section()
+        table.add_row(*[_rich_entry(entry, plain) for entry in row.entries])
+    return table
+
+
+def _rich_entry(entry: Entry, plain: bool) -> Text:
+    text = Text()  # the emphasis is the number's alone, a style of the whole text would underline its padding too
+    text.append(entry.text, style={"best": "bold", "second": "underline"}.get(entry.emphasis, ""))
+    if plain:
+        text.append({"best": "¹", "second": "²"}.get(entry.emphasis, ""))
+    text.append(f" {entry.mark}" if entry.mark else "", style="yellow")
+    text.append(f"\n({entry.detail})" if entry.detail else "", style="dim")
+    return text
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step: a crash or a reader finds the old file or the new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,204 @@
+"""Which finished cell belongs in which place of a table.
+
+A table compares like with like: one model, checkpoint, revision, precision, protocol and sample limit throughout, and
+on every benchmark the same documents in every row. Where finished cells disagree, the report refuses and names the
+files; it never picks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from plphp_core.reporting.cells import Cell, ReportError
+
+SHARED = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "limit", "limit_seed")
+PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
+ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
+METHOD_ORDER = ("none", "fastv", "vtw")  # then further methods by name, then plphp
+LABELS = {"none": "Uncompressed", "fastv": "FastV", "vtw": "VTW", "plphp": "PLPHP"}
+SYMBOLS = {"delta_r": "Δr", "alpha": "α", "beta": "β"}
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """A row of a table: a method and the parameters that name it. Parameters it leaves open may have any single value.
+
+    `text` is how the setting is printed; without it the parameters are listed.
+    """
+
+    method: str
+    params: dict[str, float | int | str] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def label(self) -> str:
+        return LABELS.get(self.method, self.method)
+
+    @property
+    def setting(self) -> str:
+        return self.text or ", ".join(f"{SYMBOLS.get(name, name)}={value}" for name, value in self.params.items())
+
+    def matches(self, cell: Cell) -> bool:
+        """True for cells of this method whose parameters include this row's."""
+        return cell.method == self.method and all(_same(cell.params.get(k), v) for k, v in self.params.items())
+
+
+def _same(found: object, wanted: object) -> bool:
+    if isinstance(found, (int, float)) and isinstance(wanted, (int, float)):
+        return abs(found - wanted) < 1e-9
+    return found == wanted
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the user asked for; None leaves a field open. `limit`: "full" or a number; `exclude`: file patterns."""
+
+    model: str | None = None
+    checkpoint: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+    attn_implementation: str | None = None
+    protocol: str | None = None
+    limit: str | None = None
+    limit_seed: int | None = None
+    params: dict[tuple[str, str], str] = field(default_factory=dict)  # (method, parameter) -> value
+    exclude: tuple[str, ...] = ()
+
+    def __call__(self, cell: Cell) -> bool:
+        for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation"):
+            wanted = getattr(self, name)
+            if wanted is not None and getattr(cell, name) != wanted:
+                return False
+        if self.protocol is not None and cell.protocol != self.protocol and cell.benchmark not in ONE_PROTOCOL:
+            return False
+        if self.limit is not None and str("full" if cell.limit is None else cell.limit) != self.limit:
+            return False
+        if self.limit_seed is not None and cell.limit is not None and cell.limit_seed != self.limit_seed:
+            return False
+        for (method, name), wanted in self.params.items():
+            if cell.method == method and not _written_alike(cell.params.get(name), wanted):
+                return False
+        return not any(fnmatch(cell.path.name, pattern) for pattern in self.exclude)
+
+
+def _written_alike(found: object, wanted: str) -> bool:
+    try:
+        return _same(found, float(wanted))
+    except ValueError:
+        return str(found) == wanted
+
+
+def rows_configured(configs: Path, table: str, profile: str) -> list[RowSpec] | None:
+    """The rows that `configs/table/<table>.yaml` lists for `profile`, completed as a run does; None without rows.
+
+    A row's open parameters come from `configs/method/<method>.yaml`, whose references into the profile are resolved.
+    Raises ReportError for a row without a readable method file.
+    """
+    try:
+        rows = OmegaConf.load(configs / "table" / f"{table}.yaml").rows.get(profile)
+        settings = OmegaConf.load(configs / "profile" / f"{profile}.yaml")
+        found = []
+        for row in rows or ():
+            method = OmegaConf.load(configs / "method" / f"{row.method}.yaml")
+            whole = OmegaConf.create({"profile": settings, "method": method})
+            params = {**OmegaConf.to_container(whole, resolve=True)["method"], **OmegaConf.to_container(row)}
+            name, template = params.pop("method"), params.pop("setting", "")
+            params.pop("name", None)
+            shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in params.items()}
+            found.append(RowSpec(name, params, template.format(**shown)))
+    except FileNotFoundError as error:
+        if "method" in Path(error.filename).parts:
+            raise ReportError(f"{table} names a method without a configuration: {error.filename} is missing") from error
+        return None
+    except (OmegaConfBaseException, KeyError) as error:
+        raise ReportError(f"the rows of {table} in {configs} cannot be read: {error}") from error
+    return found or None
+
+
+def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
+    """One row per method and parameters among `cells`, in the paper's order: methods, then K and R, then r and Δr."""
+    found: list[RowSpec] = []
+    for cell in cells:
+        row = RowSpec(cell.method, cell.params, cell.setting)
+        if row not in found:
+            found.append(row)
+
+    def order(row: RowSpec) -> tuple:
+        methods = (*METHOD_ORDER, row.method) if row.method != "plphp" else (*METHOD_ORDER, "~", "plphp")
+        numbers = {name: value for name, value in row.params.items() if isinstance(value, (int, float))}
+        # FastV lists the row that drops most first
+        key = [(name, -value if name == "R" else value) for name, value in sorted(numbers.items())]
+        return methods.index(row.method), row.method, key, str(row.params)
+
+    return sorted(found, key=order)
+
+
+def place(
+    cells: Sequence[Cell], rows: Sequence[RowSpec], benchmarks: Sequence[str], filters: Filters
+) -> dict[tuple[int, str], Cell]:
+    """{(row index, benchmark): cell} for every place that has a finished cell.
+
+    Raises ReportError, naming files, if two cells compete for a place or if the chosen cells are not comparable.
+    """
+    chosen: dict[tuple[int, str], Cell] = {}
+    candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
+    used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
+    _refuse_mixture(used, "model", lambda cell: cell.model, "--model")
+    for name in SHARED:
+        of_field = used if name != "protocol" else [cell for cell in used if cell.benchmark not in ONE_PROTOCOL]
+        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
+    protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL}
+    for index, row in enumerate(rows):
+        for benchmark in benchmarks:
+            rivals = [cell for cell in used if cell.benchmark == benchmark and row.matches(cell)]
+            if len(rivals) > 1 and benchmark in ONE_PROTOCOL:
+                # one task, run under both protocols: take the table's own
+                rivals = [cell for cell in rivals if cell.protocol in protocols] or rivals
+            if len(rivals) > 1:
+                raise ReportError(_rivalry(row, benchmark, rivals))
+            if rivals:
+                chosen[index, benchmark] = rivals[0]
+    for benchmark in benchmarks:
+        column = [cell for (_, name), cell in chosen.items() if name == benchmark]
+        for name in PER_BENCHMARK:
+            _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), "--exclude")
+        _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, "--exclude")
+    return chosen
+
+
+def _refuse_mixture(cells: Sequence[Cell], name: str, value: Callable[[Cell], object], option: str) -> None:
+    files: dict[object, list[Path]] = {}
+    for cell in cells:
+        files.setdefault(value(cell), []).append(cell.path)
+    if len(files) > 1:
+        lines = [f"  {_shown(name, key)}: {_listed(paths)}" for key, paths in files.items()]
+        advice = "leave files out with --exclude PATTERN" if option == "--exclude" else f"choose with {option}"
+        raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
+
+
+def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[Cell]) -> str:
+    names = sorted({name for cell in rivals for name in cell.params})
+    differing = [name for name in names if len({str(cell.params.get(name)) for cell in rivals}) > 1]
+    choose = f"choose with --param {row.method}.{differing[0]}=VALUE" if differing else ""
+    advice = choose or "leave files out with --exclude PATTERN"
+    lines = []
+    for cell in rivals:
+        parameters = ", ".join(f"{name}={value}" for name, value in cell.params.items())
+        lines.append(f"  {cell.path.name}: {parameters or 'no parameters'}")
+    place_name = f"{row.label} {row.setting}".strip()
+    return "\n".join([f"{len(rivals)} finished cells compete for {place_name} on {benchmark}; {advice}:", *lines])
+
+
+def _shown(name: str, value: object) -> str:
+    return "full" if name == "limit" and value is None else str(value)
+
+
+def _listed(paths: Sequence[Path], most: int = 4) -> str:
+    names = ", ".join(path.name for path in paths[:most])
+    return names + (f" and {len(paths) - most} more" if len(paths) > most else "")

@@ -1,0 +1,94 @@
+"""A table before it is written in any format: text with emphasis, marks and notes. No statistics, no mark-up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+NA = "n/a"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One table cell: `text`, superscript `mark`, `detail` in parentheses; `emphasis` is "", "best" or "second"."""
+
+    text: str = NA
+    detail: str = ""
+    mark: str = ""
+    emphasis: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; neighbours with the same `group` share a heading. `text` columns are left-aligned."""
+
+    label: str
+    group: str = ""
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of entries; `rule` draws a line above it."""
+
+    entries: tuple[Entry, ...]
+    rule: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A titled table; `notes` are full sentences printed below it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.entries) != len(self.columns):
+                raise ValueError(f"{self.title}: a row has {len(row.entries)} entries for {len(self.columns)} columns")
+
+
+def rank(values: Sequence[float], eligible: Sequence[bool], decimals: int = 2) -> list[str]:
+    """For each value "best", "second" or "" (higher is better), compared as printed with `decimals`.
+
+    Values that print alike tie and share their mark; second is the next lower printed value. Values that are nan or not
+    eligible get no mark.
+    """
+    printed = [round(v, decimals) if ok and not math.isnan(v) else None for v, ok in zip(values, eligible, strict=True)]
+    levels = sorted({value for value in printed if value is not None}, reverse=True)
+    marks = dict(zip(levels, ("best", "second"), strict=False))
+    return ["" if value is None else marks.get(value, "") for value in printed]
+
+
+def emphasise(rows: Sequence[Row], column: int, values: Sequence[float], eligible: Sequence[bool]) -> list[Row]:
+    """`rows` with the best and second of `column` marked."""
+    result = []
+    for row, emphasis in zip(rows, rank(values, eligible), strict=True):
+        entries = list(row.entries)
+        entries[column] = replace(entries[column], emphasis=emphasis)
+        result.append(replace(row, entries=tuple(entries)))
+    return result
+
+
+def number(value: float, decimals: int = 2, signed: bool = False) -> str:
+    """`value` with fixed decimals, "+" in front of gains if `signed`, never "-0.00"; n/a for nan."""
+    if math.isnan(value):
+        return NA
+    rounded = round(value, decimals) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return ("+" if signed and rounded > 0 else "") + f"{rounded:.{decimals}f}".replace("-", "−")
+
+
+def percent(fraction: float, decimals: int = 2, signed: bool = True) -> str:
+    """A fraction as a percentage; n/a for nan."""
+    text = number(100 * fraction, decimals, signed)
+    return text if text == NA else text + "%"
+
+
+def bounds(low: float, high: float, signed: bool = False) -> str:
+    """An interval of fractions as "[low, high]", ×100, or as signed percentages; n/a unless both ends are known."""
+    if math.isnan(low) or math.isnan(high):
+        return NA
+    return f"[{percent(low)}, {percent(high)}]" if signed else f"[{number(100 * low)}, {number(100 * high)}]"

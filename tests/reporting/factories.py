@@ -1,0 +1,111 @@
+"""Synthetic cell files: what an evaluation would write, with scores drawn around a known mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+SCORES = {
+    "SD": ("rouge_l",),
+    "IE": ("rouge_l",),
+    "VST": ("rouge_l",),
+    "MV": ("overall",),
+    "Flickr30k": ("cider", "meteor"),
+    "COCO2017": ("cider", "meteor"),
+    "DetailCaps": ("cider", "meteor"),
+}
+KINDS = {"overall": "group_mean", "cider": "corpus", "meteor": "corpus"}
+PLPHP = {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}
+# (method, parameters, printed setting, quality relative to uncompressed, retention)
+ROWS = (
+    ("none", {}, "", 1.0, 1.0),
+    ("fastv", {"K": 2, "R": 0.75}, "K=2, R=0.75", 0.85, 0.44),
+    ("fastv", {"K": 2, "R": 0.5}, "K=2, R=0.5", 0.9, 0.62),
+    ("fastv", {"K": 2, "R": 0.25}, "K=2, R=0.25", 0.97, 0.81),
+    ("vtw", {"K": 3}, "K=3", 0.2, 0.375),
+    ("vtw", {"K": 4}, "K=4", 0.4, 0.5),
+    ("vtw", {"K": 6}, "K=6", 0.8, 0.75),
+    ("plphp", {**PLPHP, "r": 0.3}, "r=0.3, Δr=0.3", 0.96, 0.51),
+    ("plphp", PLPHP, "r=0.4, Δr=0.3", 0.99, 0.58),
+    ("plphp", {**PLPHP, "r": 0.5}, "r=0.5, Δr=0.3", 1.0, 0.66),
+)
+
+
+def metric(samples, kind="mean", groups=None, value=None) -> dict:
+    """One metric of a cell file; the value follows from the samples unless a corpus value is given."""
+    samples = [float(score) for score in samples]
+    if value is None and kind == "group_mean":
+        names = sorted(set(groups))
+        value = float(
+            np.mean([np.mean([s for s, g in zip(samples, groups, strict=True) if g == name]) for name in names])
+        )
+    elif value is None and samples:
+        value = float(np.mean(samples))
+    return {"value": value, "kind": kind, "samples": samples, "groups": groups, "subsets": {}}
+
+
+def cell(
+    benchmark="SD", method="none", params=None, setting="", quality=1.0, retention=1.0, samples=48, failed=(), **changes
+) -> dict:
+    """A finished cell with `samples` documents; `failed` are the documents without an answer; `changes` replace fields.
+
+    The document sets how hard a sample is, so scores of different methods on one document are correlated.
+    """
+    base = 0.9 * np.random.default_rng([7, len(benchmark), ord(benchmark[0])]).beta(4, 2, size=samples)
+    noise = np.random.default_rng([8, *map(ord, method + setting + benchmark)]).normal(0, 0.03, size=samples)
+    doc_ids = [int(doc) for doc in range(samples) if doc not in failed]
+    score = np.clip(quality * base + noise, 0, None)[doc_ids]
+    n = len(doc_ids)
+    metrics = {}
+    for name in SCORES[benchmark]:
+        scale = {"cider": 2.0, "meteor": 0.5}.get(name, 1.0)
+        groups = [("ScanQA", "ALFRED", "nuscenes")[doc % 3] for doc in doc_ids] if name == "overall" else None
+        value = scale * float(score.mean()) + (0.01 if name == "meteor" else 0.0) if n else 0.0
+        kind = KINDS.get(name, "mean")
+        metrics[name] = metric(scale * score, kind, groups, value if kind == "corpus" else None)
+    metrics["slot_accuracy"] = metric(np.clip(score * 1.1, 0, 1))
+    full = 4096.0 * 400
+    task = f"toy_{benchmark.lower()}"
+    record = {
+        "schema": 1, "cell": f"{task}-{method}-{setting}", "profile": "toy", "protocol": "lmms_eval",
+        "model": "llava_onevision", "checkpoint": "tasks/toy/checkpoints/llava_onevision", "revision": None,
+        "dtype": "float32", "attn_implementation": "sdpa",
+        "method": method, "params": dict(params or {}), "setting": setting,
+        "task": task, "benchmark": benchmark, "task_version": 1, "data_revision": "d0",
+        "limit": None, "limit_seed": 0, "population": samples,
+        "n": n, "errors": len(failed), "error_examples": ["OutOfMemoryError: 2 & 3_4 100%"] if failed else [],
+        "doc_ids": doc_ids, "metrics": metrics,
+        "efficiency": {
+            "retention": [retention] * n, "kv_bytes": [full * (0.2 + 0.8 * retention)] * n, "kv_bytes_full": [full] * n,
+            "prefill_ms": [20.0] * n, "decode_ms_per_token": [None] + [5.0] * (n - 1) if n else [],
+            "new_tokens": [12] * n, "prompt_tokens": [400] * n,
+        },
+        "batch_size": 8, "hardware": "2 CPU cores", "key": "0" * 64, "journal": "journal/x.jsonl",
+        "manifest": "manifests/x.json", "finished": "2025-01-01T00:00:00Z",
+    }  # fmt: skip
+    return record | changes
+
+
+def write(folder: Path, *records: dict) -> list[Path]:
+    """Write cell files below `folder`/<profile>/cells, named after the cell unless the name is taken."""
+    paths = []
+    for record in records:
+        cells = folder / record["profile"] / "cells"
+        cells.mkdir(parents=True, exist_ok=True)
+        path = cells / f"{record['cell']}.json"
+        while path.exists():
+            path = path.with_name(path.stem + "-again.json")
+        path.write_text(json.dumps(record), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def suite(rows=ROWS, benchmarks=tuple(SCORES), **changes) -> list[dict]:
+    """Every cell of Table 1 on the toy profile."""
+    return [
+        cell(name, method, params, setting, quality, retention, **changes)
+        for method, params, setting, quality, retention in rows
+        for name in benchmarks
+    ]

@@ -1,0 +1,125 @@
+"""Markdown, LaTeX, terminal and files."""
+
+import io
+import os
+import re
+
+import pytest
+from rich.console import Console
+
+from plphp_core.reporting.render import latex, latex_escape, markdown, markdown_escape, print_sheets, write_atomically
+from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+
+SMALL = Sheet(
+    "100% of a_b",
+    (Column("Method", text=True), Column("C", "COCO"), Column("M", "COCO"), Column("saved")),
+    (
+        Row((Entry("none"), Entry("12.00"), Entry("−1.50"), Entry())),
+        Row((Entry("A|B & C"), Entry("11.00", "−8.33%", emphasis="best"),
+             Entry("9.00", mark="†2", emphasis="second"), Entry("5%"))),
+        Row((Entry("Δr"), Entry("[1, 2]"), Entry("3.00"), Entry("4.00")), rule=True),
+    ),
+    ("A note with <b> and $x_1$.",),
+)  # fmt: skip
+
+
+def test_markdown_golden():
+    assert markdown([SMALL]) == (
+        "## 100% of a\\_b\n\n"
+        "| Method | COCO C | COCO M | saved |\n"
+        "| :--- | ---: | ---: | ---: |\n"
+        "| none | 12.00 | −1.50 | n/a |\n"
+        "| A\\|B &amp; C | **11.00** (−8.33%) | <u>9.00</u><sup>†2</sup> | 5% |\n"
+        "| Δr | \\[1, 2] | 3.00 | 4.00 |\n\n"
+        "- A note with \\<b\\> and \\$x\\_1\\$.\n"
+    )
+
+
+def test_latex_golden():
+    assert latex([SMALL]).splitlines()[1:] == [
+        r"\begin{table*}[t]",
+        r"\centering",
+        r"\caption{100\% of a\_b}",
+        r"\resizebox{\textwidth}{!}{%",
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r"\multicolumn{1}{c}{} & \multicolumn{2}{c}{COCO} & \multicolumn{1}{c}{} \\",
+        r"\cmidrule(lr){2-3}",
+        r"Method & C & M & saved \\",
+        r"\midrule",
+        r"none & 12.00 & $-$1.50 & n/a \\",
+        r"A$|$B \& C & \textbf{11.00} ($-$8.33\%) & \underline{9.00}\textsuperscript{\dag{}2} & 5\% \\",
+        r"\midrule",
+        r"$\Delta$r & {}[1, 2] & 3.00 & 4.00 \\",
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\par\medskip\begin{minipage}{\textwidth}\footnotesize\raggedright",
+        r"A note with $<$b$>$ and \$x\_1\$.\par",
+        r"\end{minipage}",
+        r"\end{table*}",
+    ]
+
+
+def test_latex_leaves_no_special_character_and_no_unknown_letter():
+    hostile = "50% & a_b #1 $x$ {y} ~ ^ \\cmd < > | − × † Δα 模"
+    escaped = latex_escape(hostile)
+    assert escaped.isascii()
+    assert "U+6A21" in escaped
+    commands = re.sub(
+        r"\\(textbackslash|textasciitilde|textasciicircum|dag)\{\}|\$\\?[A-Za-z<>|-]+\$|\\[%&_#${}]", "", escaped
+    )
+    assert not set(commands) & set("%&_#${}~^\\<>|")
+
+
+def test_latex_is_balanced():
+    text = latex([SMALL, SMALL])
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert (
+        re.findall(r"\\begin\{(.+?)\}", text).count("tabular")
+        == re.findall(r"\\end\{(.+?)\}", text).count("tabular")
+        == 2
+    )
+
+
+def test_markdown_text_cannot_start_markup():
+    assert markdown_escape("a|b *c* `d` <e> [f](g)\nh") == "a\\|b \\*c\\* \\`d\\` \\<e\\> \\[f](g) h"
+
+
+def printed(sheet, **console):
+    buffer = io.StringIO()
+    print_sheets([sheet], Console(file=buffer, highlight=False, **console))
+    return buffer.getvalue()
+
+
+def test_a_log_gets_the_whole_width_and_marks_in_letters():
+    wide = Sheet("t", (Column("m", text=True), *[Column(str(i)) for i in range(60)]),
+                 (Row((Entry("x"), Entry("1.00", "+2%", emphasis="best"), *[Entry("123.45")] * 59)),))  # fmt: skip
+    lines = printed(wide, force_terminal=False).splitlines()
+    assert any(line.count("123.45") == 59 and "1.00¹" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [30, 44, 80])
+def test_a_narrow_terminal_gets_every_number_in_blocks(width):
+    columns = (Column("method", text=True), *[Column(f"c{i}") for i in range(12)])
+    numbers = [f"{i}23.45" for i in range(12)]
+    out = printed(
+        Sheet("t", columns, (Row((Entry("some-row"), *map(Entry, numbers))),)), force_terminal=True, width=width
+    )
+    assert all(text in out for text in numbers)
+    assert "…" not in out
+
+
+def test_files_are_replaced_whole_or_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "table1.md"
+    write_atomically(path, "old Δ")
+    assert path.read_text(encoding="utf-8") == "old Δ"
+
+    def full_disk(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, "new")
+    assert path.read_text(encoding="utf-8") == "old Δ"
+    assert [entry.name for entry in path.parent.iterdir()] == ["table1.md"]
