@@ -25,7 +25,8 @@ def guard_generate(model: nn.Module, on: bool) -> None:
 
     @functools.wraps(generate)
     def guarded(*args, **kwargs):
-        config = kwargs.get("generation_config") or model.generation_config
+        positional = args[1] if len(args) > 1 else None  # generate(inputs, generation_config, …)
+        config = kwargs.get("generation_config") or positional or model.generation_config
 
         def option(name):
             value = kwargs.get(name)

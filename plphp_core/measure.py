@@ -1,4 +1,4 @@
-"""Wall time of prefill and decode inside `generate()`."""
+"""What a prefill and a decode cost: wall time inside `generate()`, and operations by FastV's count."""
 
 import time
 
@@ -40,3 +40,11 @@ class StepClock(StoppingCriteria):
     @property
     def decode_steps(self) -> int:
         return max(self.steps - 1, 0)
+
+
+def layer_flops(tokens: int, hidden: int, intermediate: int) -> int:
+    """Operations of one decoder layer over `tokens` tokens, as FastV counts them (arXiv 2403.06764, section 4.3).
+
+    4nd² + 2n²d + 2ndm: projections, attention, and a feed-forward block of two matrices.
+    """
+    return 4 * tokens * hidden**2 + 2 * tokens**2 * hidden + 2 * tokens * hidden * intermediate

@@ -83,15 +83,15 @@ class Trace:
         return kept
 
     @property
-    def kv_bytes(self) -> list[float]:
+    def kv_bytes(self) -> list[int]:
         """Memory that the prompt's keys and values occupy, all layers, per sample: its share of the batch's storage.
 
         What padding and filler take is counted, since they take it; `kv_bytes_alone` leaves them out.
         """
         if self.prompt is None:
             return []
-        share = sum(layer.nbytes for layer in self.layers) / len(self.images)
-        return [int(share) if share == int(share) else share] * len(self.images)
+        # Every tensor's first dimension is the batch, so the share is whole.
+        return [sum(layer.nbytes for layer in self.layers) // len(self.images)] * len(self.images)
 
     @property
     def kv_bytes_full(self) -> list[int]:

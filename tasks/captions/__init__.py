@@ -1,0 +1,1 @@
+"""Flickr30k, COCO2017 and DetailCaps: CIDEr and METEOR."""

@@ -1,0 +1,1 @@
+"""LLaVA-NeXT-Interleave-Bench: SD, IE, VST (ROUGE-L) and Multi-View (overall score)."""
