@@ -1,0 +1,259 @@
+"""From requests to answers: batches of one kind of generation, one pruned `generate` each, errors kept per sample."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import hashlib
+import json
+import logging
+import traceback
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from PIL import ImageFile
+from transformers import StoppingCriteriaList
+
+from plphp_core import prune
+from plphp_core.evaluation.loading import LoadedModel
+from plphp_core.measure import StepClock
+
+MAX_NEW_TOKENS = 1024  # upstream's default where a task names none
+SAMPLING = ("temperature", "top_p", "top_k")
+
+log = logging.getLogger("plphp.answering")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One sample to answer.
+
+    Attributes:
+        context: the task's text, before the family's chat template.
+        generation: the task's generation arguments; never changed here.
+        visuals: returns the sample's images (PIL), decoding them only now.
+        tag: the caller's name for the sample.
+    """
+
+    context: str
+    generation: dict
+    visuals: Callable[[], list]
+    tag: Hashable = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One answered sample. Times are wall times of its whole batch, in milliseconds."""
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    images_sha256: list[str]
+    retention: list[float]  # per layer: kept share of the vision tokens
+    kv_bytes: int  # the prompt's keys and values, all layers, what this sample's own slots take
+    kv_bytes_full: int  # the same with nothing pruned
+    kv_bytes_stored: int  # its share of the batch's storage, padding and filler included
+    prefill_ms: float
+    decode_ms: float
+    decode_steps: int
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """A sample without an answer. Never an empty string instead."""
+
+    kind: str
+    message: str
+    trace: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        message = str(error).strip() or "no message"
+        return cls(type(error).__name__, message[:500], "".join(traceback.format_exception(error))[-4000:])
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message.splitlines()[0]}"
+
+
+Result = tuple[Request, Answer | Failure]
+
+
+def batches(requests: Iterable[Request], batch_size: int) -> list[list[Request]]:
+    """Batches that never mix generation arguments, longest prompts first (memory trouble shows early, little padding).
+
+    The result depends on nothing but `requests` and `batch_size`, so an interrupted run meets the same batches again.
+    """
+    groups: dict[str, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(json.dumps(request.generation, sort_keys=True, default=str), []).append(request)
+    found = []
+    for group in groups.values():
+        group.sort(key=lambda request: (-request.context.count("<image>"), -len(request.context)))
+        found += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
+    return found
+
+
+def generation_arguments(generation: dict) -> dict:
+    """Arguments for `generate` as lmms-eval's wrapper of LLaVA-OneVision makes them, on a copy.
+
+    `until` is the family's to apply when decoding; `image_aspect_ratio` is upstream's image switch; sampling arguments
+    go when nothing is sampled, and nothing is sampled unless the task says so.
+    """
+    arguments = copy.deepcopy(generation)
+    for key in ("until", "image_aspect_ratio"):
+        arguments.pop(key, None)
+    arguments.setdefault("max_new_tokens", MAX_NEW_TOKENS)
+    if not arguments.setdefault("do_sample", False):
+        for key in SAMPLING:  # None, not absent: a checkpoint's own sampling defaults would only cause warnings
+            arguments[key] = None
+    return arguments
+
+
+class Answerer:
+    """Answers batches with one method on one loaded model."""
+
+    def __init__(self, loaded: LoadedModel, method):
+        """Raises ValueError at once if the method does not fit the model."""
+        self.loaded = loaded
+        self.method = method
+        with prune(loaded.model, method):
+            pass
+
+    def answer(self, batch: list[Request]) -> list[Result]:
+        """One result per request, in order. Requests of a batch share their generation arguments.
+
+        A failing batch is tried again sample by sample, so that one broken sample costs no other its answer. When the
+        device ran out of memory, its cache is freed before.
+        """
+        results: dict[int, Answer | Failure] = {}
+        ready = []
+        for index, request in enumerate(batch):
+            with _caught(results, index):
+                ready.append((index, *self._prepare(request)))
+        if ready:
+            try:
+                results |= self._generate(batch, ready)
+            except Exception as error:
+                retry = len(ready) > 1 or isinstance(error, torch.OutOfMemoryError)
+                log.warning("batch of %d: %s%s", len(ready), Failure.of(error), "; again one by one" if retry else "")
+                if not retry:
+                    results[ready[0][0]] = Failure.of(error)
+            else:
+                retry = False
+            if retry:  # outside of the handler: the error's frames hold the batch's tensors
+                for one in ready:
+                    _free_memory()
+                    with _caught(results, one[0]):
+                        results |= self._generate(batch, [one])
+        return [(request, results[index]) for index, request in enumerate(batch)]
+
+    def _prepare(self, request: Request) -> tuple[str, list]:
+        """The full prompt and the images of a request."""
+        with _whole_images_only():
+            images = list(request.visuals() or [])
+            for image in images:
+                if not hasattr(image, "convert"):
+                    raise TypeError(
+                        f"expected PIL images, the task gave {type(image).__name__} (video and audio are not supported)"
+                    )
+            images = [image.convert("RGB") for image in images]
+        return self.loaded.family.prompt(request.context, len(images)), images
+
+    @torch.inference_mode()
+    def _generate(self, batch: list[Request], ready: list[tuple[int, str, list]]) -> dict[int, Answer]:
+        family, model, processor = self.loaded.family, self.loaded.model, self.loaded.processor
+        generation = batch[ready[0][0]].generation
+        inputs = family.encode(processor, [prompt for _, prompt, _ in ready], [images for _, _, images in ready])
+        inputs = {name: self._placed(value) for name, value in inputs.items()}
+        with prune(model, self.method) as trace:
+            clock = StepClock()  # counts from here
+            sequences = model.generate(
+                **inputs,
+                **generation_arguments(generation),
+                use_cache=True,
+                pad_token_id=_pad(processor),
+                stopping_criteria=StoppingCriteriaList([clock]),
+            )
+        length = inputs["input_ids"].shape[1]
+        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
+        retention = trace.retention.float().cpu().tolist()
+        ends = _end_tokens(model)
+        answers = {}
+        for row, (index, _, images) in enumerate(ready):
+            new = sequences[row, length:].cpu()
+            answers[index] = Answer(
+                text=family.decode(processor, new, generation),
+                prompt_tokens=prompt_tokens[row],
+                new_tokens=_count_new(new.tolist(), ends),
+                images_sha256=[_pixels(image) for image in images],
+                retention=[round(value, 6) for value in retention[row]],
+                kv_bytes=int(trace.kv_bytes_alone[row]),
+                kv_bytes_full=int(trace.kv_bytes_full_alone[row]),
+                kv_bytes_stored=int(trace.kv_bytes[row]),
+                prefill_ms=round(float(clock.prefill_ms), 3),
+                decode_ms=round(float(clock.decode_ms), 3),
+                decode_steps=int(clock.decode_steps),
+                batch_size=len(ready),
+            )
+        return answers
+
+    def _placed(self, value):
+        """A tensor on the model's device; pixels in the model's dtype, token ids as they are."""
+        return value.to(self.loaded.device, self.loaded.dtype if value.is_floating_point() else None)
+
+
+def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int) -> Iterator[list[Result]]:
+    """Results batch by batch, as soon as each is there."""
+    for batch in batches(requests, batch_size):
+        yield answerer.answer(batch)
+
+
+@contextmanager
+def _whole_images_only() -> Iterator[None]:
+    """A truncated image is an error. Importing lmms-eval makes PIL fill what is missing with grey, silently."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@contextmanager
+def _caught(results: dict[int, Answer | Failure], index: int) -> Iterator[None]:
+    """Turn an exception into the failure of sample `index`."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("sample failed: %s", Failure.of(error))
+        results[index] = Failure.of(error)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _pad(processor) -> int:
+    tokenizer = processor.tokenizer
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def _end_tokens(model) -> set[int]:
+    ends = model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, (list, tuple)) else {ends}
+
+
+def _count_new(ids: list[int], ends: set[int]) -> int:
+    """Generated tokens including the end token, without the padding after it."""
+    for position, token in enumerate(ids):
+        if token in ends:
+            return position + 1
+    return len(ids)
+
+
+def _pixels(image) -> str:
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()[:16]

@@ -1,0 +1,217 @@
+"""Cells: their names, their keys, and the result file that is written when one is finished."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from plphp_core.evaluation.answering import Answer, Failure, Request, Result
+from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
+from plphp_core.evaluation.journal import Journal, write_atomically
+from plphp_core.evaluation.keys import cell_key, digest, sample_key
+from plphp_core.evaluation.settings import MethodSettings, Settings
+
+SCHEMA = 1
+SCORES = 1  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
+
+
+@dataclass(frozen=True)
+class Cell:
+    """(model, method with parameters, task) under a run's settings.
+
+    Attributes:
+        key: what every answer in the cell shares; samples under another key never enter it.
+        weights: identity of the checkpoint.
+    """
+
+    settings: Settings
+    method: MethodSettings
+    facts: TaskFacts
+    weights: str
+    key: str
+
+    @classmethod
+    def of(cls, settings: Settings, method: MethodSettings, facts: TaskFacts, weights: str, template: str) -> Cell:
+        key = cell_key(
+            settings.model, weights, template, method, facts.task, facts.version, facts.data, facts.generation
+        )
+        return cls(settings, method, facts, weights, key)
+
+    @property
+    def row(self) -> str:
+        """Method and setting, as a row of a table shows them."""
+        return f"{self.method.name} {self.method.setting}".strip()
+
+    @property
+    def journal_name(self) -> str:
+        """Model, method with parameters, task: the samples answered under any limit share a journal."""
+        params = [f"{name}={value}" for name, value in self.method.params.items()]
+        return ".".join([self.settings.model.name, "-".join([self.method.name, *params]), self.facts.task])
+
+    @property
+    def name(self) -> str:
+        """The journal's name, and what else tells result files apart: protocol and limit."""
+        suffix = self.settings.protocol
+        protocol = [] if suffix == "lmms_eval" or self.facts.task.endswith(f"_{suffix}") else [suffix]
+        limit = [] if self.settings.limit is None else [f"limit={self.settings.limit}-{self.settings.limit_seed}"]
+        return ".".join([self.journal_name, *protocol, *limit])
+
+    @property
+    def journal_path(self) -> Path:
+        return self.settings.results / "journal" / f"{self.journal_name}.jsonl"
+
+    @property
+    def result_path(self) -> Path:
+        return self.settings.results / "cells" / f"{self.name}.json"
+
+    @property
+    def result_key(self) -> str:
+        """Key of the result file: the answers' key and everything that chooses or scores samples."""
+        s = self.settings
+        return digest(
+            [
+                SCORES,
+                self.key,
+                s.protocol,
+                s.limit,
+                s.limit_seed if s.limit else None,
+                s.extra_metrics,
+                self.facts.benchmark.label,
+            ]
+        )
+
+    def finished(self) -> dict | None:
+        """The result file if it is there, belongs to this very cell and has no failed samples to try again."""
+        found = self._result()
+        return found if found.get("key") == self.result_key and found.get("errors") == 0 else None
+
+    def remove_stale_result(self) -> None:
+        """A result of the same name under another key (other weights, data or code) must not reach a table any more."""
+        if self._result().get("key") != self.result_key:
+            self.result_path.unlink(missing_ok=True)
+
+    def _result(self) -> dict:
+        try:
+            found = json.loads(self.result_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def keys(self, task: OpenTask) -> dict[int, str]:
+        """doc_id → sample key, for the samples this cell's limit chooses."""
+        chosen = task.chosen(self.settings.limit, self.settings.limit_seed)
+        return {
+            row: sample_key(self.key, row, task.requests[row].context, task.requests[row].generation) for row in chosen
+        }
+
+
+def journal_record(cell: Cell, key: str, request: Request, result: Answer | Failure, hardware: str) -> dict:
+    """One journal line."""
+    common = {"key": key, "cell": cell.key, "doc_id": request.tag, "time": _now(), "hardware": hardware}
+    if isinstance(result, Failure):
+        return common | {"error": {"kind": result.kind, "message": result.message, "trace": result.trace}}
+    return common | vars(result)
+
+
+def journal_records(cell: Cell, keys: dict[int, str], results: Iterable[Result], hardware: str) -> list[dict]:
+    """Journal lines of one batch."""
+    return [journal_record(cell, keys[request.tag], request, result, hardware) for request, result in results]
+
+
+def write_result(
+    cell: Cell, task: OpenTask, journal: Journal, extra_metrics: dict[str, Callable], manifest: str
+) -> dict:
+    """Score a cell from its journal and write its result file, which marks the cell as finished.
+
+    Samples without an answer stay out of the scores and are counted.
+
+    Raises:
+        RunError: a sample cannot be scored, or the file cannot be written.
+    """
+    keys = cell.keys(task)
+    lines = {row: journal.answers[key] for row, key in keys.items() if key in journal.answers}
+    failed = [journal.errors[key]["error"] for row, key in keys.items() if row not in lines and key in journal.errors]
+    metrics = task.score({row: line["text"] for row, line in lines.items()}, extra_metrics)
+    settings, model = cell.settings, cell.settings.model
+    result = {
+        "schema": SCHEMA,
+        "cell": cell.name,
+        "profile": settings.profile,
+        "protocol": settings.protocol,
+        "model": model.name,
+        "checkpoint": _shown(model.checkpoint, settings.root),
+        "revision": cell.weights,
+        "dtype": model.dtype,
+        "attn_implementation": model.attn_implementation,
+        "method": cell.method.name,
+        "params": cell.method.params,
+        "setting": cell.method.setting,
+        "task": cell.facts.task,
+        "benchmark": cell.facts.benchmark.label,
+        "task_version": cell.facts.version,
+        "data_revision": cell.facts.data,
+        "limit": settings.limit,
+        "limit_seed": settings.limit_seed,
+        "population": task.population,
+        "n": len(lines),
+        "errors": len(keys) - len(lines),
+        "error_examples": list(dict.fromkeys(f"{e['kind']}: {e['message'].splitlines()[0]}" for e in failed))[:3],
+        "doc_ids": list(lines),
+        "metrics": metrics,
+        "efficiency": efficiency(list(lines.values())),
+        "batch_size": max((line["batch_size"] for line in lines.values()), default=settings.batch_size),
+        "hardware": "; ".join(sorted({line["hardware"] for line in lines.values()})),
+        "key": cell.result_key,
+        "journal": f"journal/{cell.journal_path.name}",
+        "manifest": manifest,
+        "finished": _now(),
+    }
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in _finite(result).items()
+    ]
+    write_atomically(cell.result_path, "{\n" + ",\n".join(lines) + "\n}\n")
+    return result
+
+
+def efficiency(lines: list[dict]) -> dict[str, list]:
+    """Per-sample costs of answered samples, in the lines' order.
+
+    A batch's wall time is shared equally: prefill per sample, decode per sample and step (None where nothing was
+    decoded after the first token).
+    """
+
+    def per_token(line: dict) -> float | None:
+        return line["decode_ms"] / (line["decode_steps"] * line["batch_size"]) if line["decode_steps"] else None
+
+    return {
+        "retention": [sum(line["retention"]) / len(line["retention"]) for line in lines],
+        "kv_bytes": [line["kv_bytes"] for line in lines],
+        "kv_bytes_full": [line["kv_bytes_full"] for line in lines],
+        "prefill_ms": [line["prefill_ms"] / line["batch_size"] for line in lines],
+        "decode_ms_per_token": [per_token(line) for line in lines],
+        "new_tokens": [line["new_tokens"] for line in lines],
+        "prompt_tokens": [line["prompt_tokens"] for line in lines],
+    }
+
+
+def _shown(checkpoint: str, root: Path) -> str:
+    path = Path(checkpoint)
+    return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else checkpoint
+
+
+def _finite(value):
+    """JSON has no NaN: a score that does not exist is null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,193 @@
+"""The journal: one append-only JSON line per answered sample, the only source of truth of an evaluation.
+
+What holds, whatever kills the process: every line that was appended and synced stays; a line torn by the kill is cut
+off when the journal is opened again and kept aside; no key is answered twice. Errors are lines too, and are superseded
+by a later answer under the same key.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from plphp_core.evaluation.errors import RunError
+
+SCHEMA = 1
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+log = logging.getLogger("plphp.journal")
+
+
+class JournalError(RunError):
+    """The journal could not be written; everything reported as appended before is still there."""
+
+
+class Journal:
+    """Answers of one cell on disk. Opening it repairs a torn end; hold the results folder's lock while it is open.
+
+    Attributes:
+        answers: key → line, the first answer under each key.
+        errors: key → line, the latest error of each key that has no answer yet.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.answers: dict[str, dict] = {}
+        self.errors: dict[str, dict] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        created = not path.exists()
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            if created:
+                sync_folder(path.parent)
+            self._size = self._recover()
+        except OSError as failure:
+            raise self._failed(failure) from failure
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; everything appended is already on disk."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def append(self, records: Iterable[dict]) -> None:
+        """Write records and return once they are on disk; records whose key is answered already are left out.
+
+        A record carries "key" and either "text" or "error".
+
+        Raises:
+            JournalError: the disk is full or fails. The journal then ends where it ended before the call.
+        """
+        fresh: dict[str, dict] = {}
+        for record in records:
+            if record["key"] not in self.answers:
+                fresh.setdefault(record["key"], {"schema": SCHEMA, **record})
+        if not fresh:
+            return
+        lines = b"".join(_line(record) for record in fresh.values())
+        try:
+            _write_all(self._file, lines)
+            os.fsync(self._file)
+        except BaseException as failure:  # Ctrl-C between write and sync included: what is not known to be safe goes
+            os.ftruncate(self._file, self._size)
+            if isinstance(failure, OSError):
+                raise self._failed(failure) from failure
+            raise
+        self._size += len(lines)
+        for record in fresh.values():
+            self._remember(record)
+
+    def _remember(self, record: dict) -> None:
+        key = record["key"]
+        if key in self.answers:
+            return
+        if "error" in record:
+            self.errors[key] = record
+        else:
+            self.answers[key] = record
+            self.errors.pop(key, None)
+
+    def _recover(self) -> int:
+        """Read every whole line; cut off a torn end. Returns the size of the sound part in bytes."""
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        lines = content[:end].splitlines(keepends=True)
+        while lines and _parse(lines[-1]) is None:  # after a power cut the last line can be whole and still be noise
+            end -= len(lines.pop())
+        for number, line in enumerate(lines, start=1):
+            record = _parse(line)
+            if record is None:
+                log.warning(
+                    "%s line %d is not a journal line; ignored, its sample will be answered again", self.path, number
+                )
+            else:
+                self._remember(record)
+        if end < len(content):
+            self._set_aside(content[end:])
+            os.ftruncate(self._file, end)
+            os.fsync(self._file)
+        return end
+
+    def _set_aside(self, torn: bytes) -> None:
+        aside = self.path.with_suffix(".torn")
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        log.warning(
+            "%s ends in a torn line (%d bytes, a run was killed while writing); moved to %s",
+            self.path,
+            len(torn),
+            aside,
+        )
+        with aside.open("ab") as file:
+            file.write(f"# {stamp}, cut from {self.path.name}\n".encode() + torn.rstrip(b"\n") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _failed(self, failure: OSError) -> JournalError:
+        reason = "the disk is full" if failure.errno in FULL_DISK else failure.strerror
+        return JournalError(
+            f"cannot write {self.path}: {reason}. {len(self.answers)} answers in it are safe; make room and run the "
+            "same command again to go on"
+        )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a file's creation or renaming in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` as a whole: readers see the old content or the new, also after a kill.
+
+    Raises:
+        RunError: the disk is full or fails; the old content stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as failure:
+        raise RunError(f"cannot write {path}: {failure.strerror}; nothing already written is lost") from failure
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _line(record: dict) -> bytes:
+    return (
+        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        + b"\n"
+    )
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _parse(line: bytes) -> dict | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(record, dict) and isinstance(record.get("key"), str) and ("text" in record or "error" in record)
+    return record if known else None

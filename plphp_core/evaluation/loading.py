@@ -1,0 +1,76 @@
+"""One loaded model, shared by every method of a run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.settings import ModelSettings
+from plphp_core.families import get_family
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model on its device with all it takes to talk to it."""
+
+    family: Any
+    model: Any
+    processor: Any
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load(settings: ModelSettings) -> LoadedModel:
+    """Load weights and processor.
+
+    Raises:
+        UserError: the device is not there, or the checkpoint cannot be read as this family.
+    """
+    device = torch.device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available; on a CPU use profile=toy or device=cpu (with dtype=float32)")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"no device {settings.device}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
+    family = get_family(settings.family)
+    dtype = getattr(torch, settings.dtype)
+    try:
+        model, processor = family.load(
+            settings.checkpoint, settings.revision, dtype, device, settings.attn_implementation
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"cannot load {settings.checkpoint} as {settings.family} with {settings.attn_implementation} "
+            f"attention: {error}"
+        ) from error
+    model.eval()
+    return LoadedModel(family, model, processor, device, dtype)
+
+
+class LoadOnce:
+    """Loads on first use and keeps the latest model, so that a sweep or a table pays for one load.
+
+    Attributes:
+        loads: how many times weights were read.
+    """
+
+    def __init__(self, loader=load):
+        self._loader = loader
+        self._settings: ModelSettings | None = None
+        self._loaded: LoadedModel | None = None
+        self.loads = 0
+
+    def __call__(self, settings: ModelSettings) -> LoadedModel:
+        if self._loaded is None or settings != self._settings:
+            self._loaded = None  # let go of the old weights before the new ones arrive
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self._loaded, self._settings = self._loader(settings), settings
+            self.loads += 1
+        return self._loaded

@@ -1,0 +1,71 @@
+"""One run at a time on a results folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from plphp_core.evaluation.errors import UserError
+
+FIRST_TRY = 0.2  # seconds before the waiting is announced
+
+
+@contextmanager
+def results_lock(folder: Path, timeout: float | None, announce: Callable[[str], None]) -> Iterator[None]:
+    """Hold `folder` for one run.
+
+    The operating system ties the lock to the process: it vanishes with a killed process, so no lock is ever stale.
+
+    Args:
+        folder: results folder, created if missing.
+        timeout: seconds to wait for another run; None waits for as long as it takes, 0 refuses at once.
+        announce: called with a message when there is a wait.
+    Raises:
+        UserError: another run still holds the folder after `timeout` seconds.
+    """
+    owner = folder / ".lock.owner"
+    lock = FileLock(folder / ".lock")
+    if not _acquire(lock, folder, FIRST_TRY if timeout is None else min(FIRST_TRY, timeout)):
+        if timeout != 0:
+            announce(f"waiting: {folder} is in use by {_owner(owner)}")
+        if timeout == 0 or not _acquire(lock, folder, -1 if timeout is None else max(0.0, timeout - FIRST_TRY)):
+            raise UserError(
+                f"{folder} is in use by {_owner(owner)}; wait for it, choose another folder with results=…, or let "
+                "this run wait with lock_timeout=null"
+            )
+    try:
+        with suppress(OSError):  # only for the message above; on a full disk the journal is what complains
+            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            owner.unlink()
+        lock.release()
+
+
+def _acquire(lock: FileLock, folder: Path, timeout: float) -> bool:
+    """Whether the lock was free within `timeout` seconds (-1: however long it takes)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout, poll_interval=0.2)
+    except Timeout:
+        return False
+    except OSError as failure:
+        raise UserError(
+            f"cannot write to {folder}: {failure.strerror or failure}; choose another folder with results=…"
+        ) from failure
+    return True
+
+
+def _owner(path: Path) -> str:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, KeyError):  # between taking the lock and writing its name, or a killed run's leftover
+        return "another run"

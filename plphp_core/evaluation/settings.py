@@ -1,0 +1,207 @@
+"""From the composed configuration to checked settings. Nothing here imports torch models or lmms-eval."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from plphp_core.evaluation.errors import UserError, unknown
+
+PROTOCOLS = ("lmms_eval", "llava")
+DTYPES = ("float32", "bfloat16", "float16")
+ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which weights to load and how. `checkpoint` is a hub name or an absolute local path."""
+
+    name: str
+    family: str
+    checkpoint: str
+    revision: str | None
+    dtype: str
+    attn_implementation: str
+    device: str
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """One row of a table: a method's name, every parameter (defaults filled in) and its label."""
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's label in tables and its task name for lmms-eval."""
+
+    label: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run: models × methods × benchmarks, and how to go about it."""
+
+    root: Path
+    results: Path
+    profile: str
+    protocol: str
+    offline: bool
+    data_root: Path | None
+    model: ModelSettings
+    methods: tuple[MethodSettings, ...]
+    benchmarks: tuple[Benchmark, ...]
+    batch_size: int
+    extra_metrics: dict[str, str] = field(default_factory=dict)
+    table: str | None = None
+    limit: int | None = None
+    limit_seed: int = 0
+    seed: int = 0
+    lock_timeout: float | None = None
+    stop_after_errors: int = 20
+    rescore: bool = False
+
+    def as_dict(self) -> dict:
+        """The settings as plain data, paths relative to the repository root where they lie in it."""
+
+        def plain(value):
+            if isinstance(value, Path):
+                return str(value.relative_to(self.root)) if value.is_relative_to(self.root) else str(value)
+            if isinstance(value, dict):
+                return {key: plain(item) for key, item in value.items()}
+            return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+        return plain(asdict(self))
+
+
+def settings_from_config(config: DictConfig, root: Path) -> Settings:
+    """Check a composed configuration and turn it into `Settings`.
+
+    Raises:
+        UserError: a value is not allowed; the message names the key, the value and what is allowed.
+    """
+    table = config.get("table")
+    model = _model(config, root)
+    profile = config.profile
+    prefix = profile.task_prefix
+    if not config.get("tasks"):
+        raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,mv]")
+    return Settings(
+        root=root,
+        results=_inside(root, config.results) / profile.name,
+        profile=profile.name,
+        protocol=_one_of("protocol", config.protocol, PROTOCOLS),
+        offline=bool(profile.offline),
+        data_root=_inside(root, profile.data_root) if profile.get("data_root") else None,
+        model=model,
+        methods=tuple(_rows(config, root, table)),
+        benchmarks=tuple(Benchmark(label=label, task=prefix + name) for name, label in config.tasks.items()),
+        batch_size=_whole("batch_size", config.batch_size, at_least=1),
+        extra_metrics=dict(profile.get("extra_metrics") or {}),
+        table=table.name if table else None,
+        limit=None if config.limit is None else _whole("limit", config.limit, at_least=1),
+        limit_seed=_whole("limit_seed", config.limit_seed, at_least=0),
+        seed=_whole("seed", config.seed, at_least=0),
+        lock_timeout=None if config.lock_timeout is None else _number("lock_timeout", config.lock_timeout),
+        stop_after_errors=_whole("stop_after_errors", config.stop_after_errors, at_least=1),
+        rescore=bool(config.rescore),
+    )
+
+
+def check_method(name: str, params: dict):
+    """Build the method to see that its name and parameters are allowed.
+
+    Returns:
+        The method, or None for "none".
+    Raises:
+        UserError: with the names or fields that are known.
+    """
+    from plphp_core.method import make_method, method_names
+
+    if name not in method_names():
+        raise unknown("method", name, method_names())
+    try:
+        return make_method(name, **params)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"method {name} with {params or 'no parameters'}: {error}") from error
+
+
+def _rows(config: DictConfig, root: Path, table: DictConfig | None):
+    """The methods of a run: a table's rows for this profile, or the one chosen method."""
+    if not table:
+        yield _method(OmegaConf.to_container(config.method, resolve=True))
+        return
+    if config.profile.name not in table.rows:
+        raise unknown(f"profile for table {table.name}", config.profile.name, table.rows)
+    for row in table.rows[config.profile.name]:
+        changes = OmegaConf.to_container(row, resolve=True)
+        path = root / "configs" / "method" / f"{changes.pop('method')}.yaml"
+        if not path.is_file():
+            raise unknown("method", path.stem, (file.stem for file in path.parent.glob("*.yaml")))
+        # The row's own file is read inside the whole configuration, so that a profile's values reach it.
+        scope = OmegaConf.create({"profile": config.profile, "method": OmegaConf.load(path)})
+        chosen = OmegaConf.to_container(scope.method, resolve=True)
+        if extra := set(changes) - set(chosen):
+            raise unknown(
+                f"parameter of {path.stem} in table {table.name}", min(extra), set(chosen) - {"name", "setting"}
+            )
+        yield _method(chosen | changes)
+
+
+def _method(chosen: dict) -> MethodSettings:
+    name, label = chosen.pop("name"), chosen.pop("setting", "")
+    method = check_method(name, chosen)
+    params = dict(method.params()) if method is not None else {}
+    shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in params.items()}
+    return MethodSettings(name=name, params=params, setting=label.format(**shown))
+
+
+def _model(config: DictConfig, root: Path) -> ModelSettings:
+    from plphp_core.families import family_names
+
+    if config.model.family not in family_names():
+        raise unknown("model family", config.model.family, family_names())
+    device = str(config.device)
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise unknown("device", device, ("cpu", "cuda", "cuda:<number>"))
+    checkpoint = str(config.model.checkpoint)
+    local = _inside(root, checkpoint)
+    return ModelSettings(
+        name=config.model.name,
+        family=config.model.family,
+        checkpoint=str(local) if local.is_dir() else checkpoint,
+        revision=config.model.revision,
+        dtype=_one_of("dtype", config.dtype, DTYPES),
+        attn_implementation=_one_of("attn_implementation", config.attn_implementation, ATTENTION),
+        device=device,
+    )
+
+
+def _inside(root: Path, path: str) -> Path:
+    """Relative paths start at the repository root, wherever the command was given."""
+    return (root / Path(path).expanduser()).resolve()
+
+
+def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise unknown(key, value, allowed)
+    return value
+
+
+def _whole(key: str, value: object, at_least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise UserError(f"{key} must be a whole number, at least {at_least}, got {value!r}")
+    return value
+
+
+def _number(key: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+        raise UserError(f"{key} must be a number of seconds, at least 0, or null, got {value!r}")
+    return float(value)

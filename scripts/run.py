@@ -1,0 +1,12 @@
+"""Evaluate methods on benchmarks: `python scripts/run.py table=table1 profile=toy limit=8` (`--help`: all options)."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # tasks/ is found from any working directory
+
+from plphp_core.evaluation.launch import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(ROOT))

@@ -1,0 +1,202 @@
+"""A complete little world in a folder: a random checkpoint with its processor, two tasks, their data."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, Image, Value
+from PIL import Image as PILImage
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    GenerationConfig,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
+from tests import factories
+
+WORDS = [
+    "what",
+    "changed",
+    "red",
+    "blue",
+    "green",
+    "circle",
+    "square",
+    "left",
+    "right",
+    "?",
+    "You",
+    "are",
+    "helpful",
+    "assistant",
+]
+
+TASK = """
+task: {name}
+dataset_path: {data}
+dataset_kwargs: {{load_from_disk: True}}
+test_split: test
+output_type: generate_until
+doc_to_visual: !function functions.images
+doc_to_text: !function functions.question
+doc_to_target: answer
+process_results: !function functions.process_results
+generation_kwargs: {{max_new_tokens: 4, do_sample: false, until: ["zzz"]}}
+metric_list:
+  - metric: overlap
+    aggregation: !function functions.mean
+    higher_is_better: true
+metadata:
+  - version: 1
+"""
+
+FUNCTIONS = """
+def images(doc):
+    return [doc[name].convert("RGB") for name in ("image_0", "image_1") if doc[name] is not None]
+
+
+def question(doc):
+    return doc["question"]
+
+
+def process_results(doc, results):
+    words = set(results[0].split())
+    return {"overlap": {"score": len(words & set(doc["answer"].split())) / 2, "sub_task": doc["sub_task"]}}
+
+
+def mean(items):
+    return mean.detail(items)["value"]
+
+
+def _detail(items):
+    samples = [item["score"] for item in items]
+    names = sorted({item["sub_task"] for item in items})
+    parts = {name: [item["score"] for item in items if item["sub_task"] == name] for name in names}
+    return {"value": sum(samples) / len(samples), "kind": "mean", "samples": samples, "groups": None,
+            "subsets": {name: {"value": sum(part) / len(part), "n": len(part)} for name, part in parts.items()}}
+
+
+mean.detail = _detail
+"""
+
+
+def save_checkpoint(folder: Path, seed: int = 0) -> Path:
+    """A random tiny LLaVA-OneVision in plain Hugging Face layout."""
+    model = factories.tiny_llava_onevision(layers=6, seed=seed)
+    model.generation_config = GenerationConfig(eos_token_id=factories.EOS_TOKEN, pad_token_id=factories.PAD_TOKEN)
+    names = [f"w{number}" for number in range(factories.VOCAB)]
+    names[: len(WORDS)] = WORDS
+    names[factories.IMAGE_TOKEN], names[factories.PAD_TOKEN], names[factories.EOS_TOKEN] = (
+        "<image>",
+        "<pad>",
+        "<|im_end|>",
+    )
+    names[93], names[94] = "<video>", "<unk>"
+    core = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token="<|im_end|>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>", "<video>"],
+        padding_side="left",
+    )
+    image_processor = (
+        AutoImageProcessor.for_model("llava_onevision") if hasattr(AutoImageProcessor, "for_model") else None
+    )
+    if image_processor is None:
+        from transformers import LlavaOnevisionImageProcessor
+
+        image_processor = LlavaOnevisionImageProcessor(
+            size={"height": factories.TILE, "width": factories.TILE},
+            image_grid_pinpoints=model.config.image_grid_pinpoints,
+        )
+    processor = LlavaOnevisionProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        video_processor=LlavaOnevisionVideoProcessor(),
+        num_image_tokens=(factories.TILE // factories.PATCH) ** 2,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio="anyres_max_9",
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def save_data(folder: Path, samples: int = 10, seed: int = 0) -> Path:
+    """One or two little random images per sample, a question, a two-word answer."""
+    rng = random.Random(seed)
+
+    def picture():
+        return PILImage.fromarray(
+            np.array([[[rng.randrange(256) for _ in range(3)] for _ in range(16)] for _ in range(16)], "uint8")
+        )
+
+    rows = []
+    for number in range(samples):
+        two = number % 2 == 0
+        words = " ".join(rng.choices(WORDS[:9], k=3 + number % 4))
+        rows.append(
+            {
+                "image_0": picture(),
+                "image_1": picture() if two else None,
+                "question": ("<image> <image> " if two else "") + words + " ?",
+                "answer": " ".join(rng.sample(WORDS[:9], 2)),
+                "sub_task": f"part{number % 2}",
+            }
+        )
+    features = Features(
+        {
+            "image_0": Image(),
+            "image_1": Image(),
+            "question": Value("string"),
+            "answer": Value("string"),
+            "sub_task": Value("string"),
+        }
+    )
+    columns = {name: [row[name] for row in rows] for name in features}
+    DatasetDict({"test": Dataset.from_dict(columns, features=features)}).save_to_disk(str(folder))
+    return folder
+
+
+def make_world(root: Path, samples: int = 10) -> Path:
+    """Checkpoint, two task files (mini_a, mini_b) and their data below `root`."""
+    save_checkpoint(root / "checkpoint")
+    tasks = root / "tasks"
+    tasks.mkdir()
+    (tasks / "functions.py").write_text(FUNCTIONS)
+    for seed, name in enumerate(("mini_a", "mini_b")):
+        save_data(root / "data" / name, samples=samples, seed=seed)
+        (tasks / f"{name}.yaml").write_text(TASK.format(name=name, data=f"data/{name}"))
+    return root
+
+
+def settings(root: Path, methods=("plphp",), tasks=("mini_a",), **changes) -> Settings:
+    """Settings of a run in the world at `root`; results below it."""
+    rows = {
+        "none": MethodSettings("none"),
+        "plphp": MethodSettings(
+            "plphp", {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}, "r=0.4"
+        ),
+        "fastv": MethodSettings("fastv", {"K": 2, "R": 0.5}, "K=2, R=0.5"),
+        "vtw": MethodSettings("vtw", {"K": 99}, "K=99"),
+    }
+    values = dict(
+        root=root,
+        results=root / "results" / "mini",
+        profile="mini",
+        protocol="lmms_eval",
+        offline=True,
+        data_root=root / "data",
+        model=ModelSettings("tiny", "llava_onevision", str(root / "checkpoint"), None, "float32", "sdpa", "cpu"),
+        methods=tuple(rows[name] for name in methods),
+        benchmarks=tuple(Benchmark(name.upper(), name) for name in tasks),
+        batch_size=4,
+    )
+    return Settings(**(values | changes))

@@ -1,0 +1,212 @@
+"""The journal keeps every acknowledged answer, once, whatever happens to the process or the disk."""
+
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.journal import Journal, JournalError, write_atomically
+from plphp_core.evaluation.lock import results_lock
+
+
+def answer(number: int, text: str = "a red circle") -> dict:
+    return {"key": f"key{number}", "doc_id": number, "text": text}
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def in_child(work) -> int:
+    """Run `work` in a forked process; returns its process id."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+def test_kill_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path):
+    """`append` has returned → the answer is there, once, after any number of kills."""
+    path, rng = tmp_path / "cell.jsonl", random.Random(0)
+    acknowledged: set[int] = set()
+    for _ in range(15):
+        read, write = os.pipe()
+
+        def work(write=write):
+            with Journal(path) as journal:
+                for start in range(0, 4000, 8):
+                    journal.append([answer(n, "x" * rng.randrange(500)) for n in range(start, start + 8)])
+                    os.write(write, b"%d\n" % start)
+
+        pid = in_child(work)
+        os.close(write)
+        time.sleep(rng.uniform(0.0, 0.03))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        with os.fdopen(read) as pipe:
+            for start in pipe.read().split():
+                acknowledged |= set(range(int(start), int(start) + 8))
+        with Journal(path) as journal:
+            assert {f"key{n}" for n in acknowledged} <= set(journal.answers)
+        found = [line["key"] for line in lines(path)]
+        assert len(found) == len(set(found))
+    assert len(acknowledged) > 100
+
+
+def test_every_torn_end_is_cut_off_and_kept_aside(tmp_path, caplog):
+    """Cut at any byte of the last line: the whole lines stay, the rest moves to a side file, appending works again."""
+    path = tmp_path / "cell.jsonl"
+    with Journal(path) as journal:
+        journal.append([answer(0), answer(1, "größer ≥ 3"), answer(2)])
+    whole = path.read_bytes()
+    start = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for cut in range(start, len(whole)):
+        path.write_bytes(whole[:cut])
+        aside = path.with_suffix(".torn")
+        aside.unlink(missing_ok=True)
+        with caplog.at_level(logging.WARNING, "plphp.journal"), Journal(path) as journal:
+            assert set(journal.answers) == {"key0", "key1"}
+            journal.append([answer(2), answer(3)])
+        assert [line["key"] for line in lines(path)] == ["key0", "key1", "key2", "key3"]
+        assert aside.exists() == (cut > start)
+        assert not aside.exists() or whole[start:cut] in aside.read_bytes()
+    assert "torn line" in caplog.text
+
+
+def test_noise_after_a_power_cut_is_no_answer(tmp_path):
+    """Blocks of zero bytes, with or without a line end, and lines of something else are not taken for answers."""
+    path = tmp_path / "cell.jsonl"
+    with Journal(path) as journal:
+        journal.append([answer(0)])
+    sound = path.read_bytes()
+    for noise in (b"\0" * 600, b"\0" * 600 + b"\n", b'{"text": "no key"}\n', b"[1]\n\0"):
+        path.write_bytes(sound + noise)
+        with Journal(path) as journal:
+            assert list(journal.answers) == ["key0"]
+        assert path.read_bytes() == sound
+
+
+def test_first_answer_wins_and_answers_supersede_errors(tmp_path):
+    path = tmp_path / "cell.jsonl"
+    failed = {"key": "key0", "doc_id": 0, "error": {"kind": "OSError", "message": "broken image"}}
+    with Journal(path) as journal:
+        journal.append([failed])
+        assert list(journal.errors) == ["key0"] and not journal.answers
+        journal.append([answer(0, "first"), answer(0, "second")])
+        journal.append([answer(0, "third"), failed])
+        assert journal.answers["key0"]["text"] == "first" and not journal.errors
+    with Journal(path) as journal:
+        assert journal.answers["key0"]["text"] == "first" and not journal.errors
+    assert len(lines(path)) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.text(max_size=8), st.booleans()), max_size=12), st.integers(0, 10_000))
+def test_reading_back_equals_a_plain_dictionary(tmp_path_factory, operations, cut):
+    """Any appends, in any encoding, followed by a cut anywhere, leave a prefix of what was written."""
+    path = tmp_path_factory.mktemp("journal") / "cell.jsonl"
+    expected: list[tuple[str, str]] = []
+    with Journal(path) as journal:
+        for number, text, reopen in operations:
+            journal.append([answer(number, text)])
+            if f"key{number}" not in dict(expected):
+                expected.append((f"key{number}", text))
+            if reopen:
+                journal.close()
+                journal = Journal(path)
+        assert {key: line["text"] for key, line in journal.answers.items()} == dict(expected)
+        journal.close()
+    os.truncate(path, min(cut, path.stat().st_size))
+    with Journal(path) as journal:
+        kept = [(key, line["text"]) for key, line in journal.answers.items()]
+    assert kept == expected[: len(kept)]
+
+
+def test_full_disk_is_a_clear_error_and_leaves_a_valid_journal(tmp_path):
+    """The write that does not fit disappears as a whole; after making room the run goes on."""
+    path = tmp_path / "cell.jsonl"
+
+    def work():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        with Journal(path) as journal:
+            try:
+                for number in range(100):
+                    journal.append([answer(number, "x" * 200)])
+            except JournalError as error:
+                (tmp_path / "message").write_text(str(error))
+
+    assert os.waitpid(in_child(work), 0)[1] == 0
+    message = (tmp_path / "message").read_text()
+    assert "disk is full" in message and str(path) in message
+    whole = lines(path)
+    assert 10 < len(whole) < 25 and f"{len(whole)} answers" in message
+    with Journal(path) as journal:
+        journal.append([answer(number) for number in range(100)])
+    assert [line["doc_id"] for line in lines(path)] == list(range(100))
+
+
+def test_interrupt_while_syncing_leaves_whole_lines(tmp_path, monkeypatch):
+    """Ctrl-C inside `append` loses that batch and nothing else."""
+    path = tmp_path / "cell.jsonl"
+    with Journal(path) as journal:
+        journal.append([answer(0)])
+        monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            journal.append([answer(1)])
+        monkeypatch.undo()
+        journal.append([answer(2)])
+    assert [line["doc_id"] for line in lines(path)] == [0, 2]
+
+
+def test_result_files_are_replaced_as_a_whole(tmp_path):
+    """Killed while a result file is rewritten: it holds the old or the new content, never a part."""
+    path, rng = tmp_path / "cell.json", random.Random(0)
+    contents = ["a" * 300_000, "b" * 300_000]
+    write_atomically(path, contents[0])
+    for _ in range(10):
+        pid = in_child(lambda: [write_atomically(path, contents[n % 2]) for n in range(1000)])
+        time.sleep(rng.uniform(0.0, 0.02))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        assert path.read_text() in contents
+
+
+def test_second_run_refuses_or_waits_and_a_dead_one_does_not_block(tmp_path):
+    said: list[str] = []
+    ready, held = os.pipe()
+
+    def hold():
+        with results_lock(tmp_path, None, said.append):
+            os.write(held, b"x")
+            time.sleep(30)
+
+    pid = in_child(hold)
+    os.read(ready, 1)
+    with pytest.raises(UserError, match=f"in use by process {pid}"), results_lock(tmp_path, 0, said.append):
+        pass
+    with pytest.raises(UserError, match="in use"), results_lock(tmp_path, 0.5, said.append):
+        pass
+    assert len(said) == 1 and said[0].startswith("waiting")
+    os.kill(pid, signal.SIGKILL)  # leaves its lock file and its name behind
+    os.waitpid(pid, 0)
+    with results_lock(tmp_path, 0, said.append):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="results="), results_lock(tmp_path / "file" / "toy", 0, print):
+        pass

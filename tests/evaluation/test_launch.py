@@ -1,0 +1,131 @@
+"""The command line: every configured row can be built, and what cannot be served is said in a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.launch import main
+from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.method import method_names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def configured(*overrides: str):
+    OmegaConf.register_new_resolver("repository", lambda path: str(ROOT / path), replace=True)
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
+        return settings_from_config(compose(config_name="config", overrides=list(overrides)), ROOT)
+
+
+@pytest.mark.parametrize("profile", ["paper", "toy"])
+def test_table_1_has_the_papers_rows_and_benchmarks(profile):
+    found = configured("table=table1", f"profile={profile}")
+    rows = [f"{row.name} {row.setting}".strip() for row in found.methods]
+    layers = {"paper": (2, 3, 3, 10, 14, 20), "toy": (2, 2, 2, 3, 4, 6)}[profile]
+    assert rows == [
+        "none",
+        *(f"fastv K={k}, R={r}" for k, r in zip(layers[:3], (0.75, 0.5, 0.25), strict=True)),
+        *(f"vtw K={k}" for k in layers[3:]),
+        *(f"plphp r={r}, Δr=0.3" for r in (0.3, 0.4, 0.5)),
+    ]
+    labels = [benchmark.label for benchmark in found.benchmarks]
+    assert labels == ["SD", "IE", "VST", "MV", "Flickr30k", "COCO2017", "DetailCaps"]
+    assert found.table == "table1" and found.results == ROOT / "results" / profile
+
+
+def test_paper_profile_is_the_papers_setting():
+    found = configured("profile=paper")
+    assert (found.model.device, found.model.dtype, found.model.attn_implementation) == ("cuda", "bfloat16", "sdpa")
+    assert found.batch_size == 1 and not found.offline and found.data_root is None
+    assert found.model.checkpoint == "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+    assert found.methods[0].params == {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}
+
+
+def test_every_method_has_its_configuration():
+    for name in method_names():
+        (row,) = configured("profile=toy", f"method={name}").methods
+        assert row.name == name and "{" not in row.setting
+
+
+def test_a_profile_brings_alpha_and_beta_and_the_command_line_beats_it():
+    toy = ("profile=toy", "+profile.methods.plphp.alpha=0.6", "+profile.methods.plphp.beta=0.4")
+    assert configured(*toy).methods[0].params["alpha"] == 0.6
+    assert configured(*toy, "method.alpha=0.7").methods[0].params["alpha"] == 0.7
+    assert {row.params["beta"] for row in configured(*toy, "table=table1").methods if row.name == "plphp"} == {0.4}
+
+
+def test_tasks_are_chosen_by_group_or_list():
+    assert [b.task for b in configured("profile=toy", "tasks=[sd,mv]").benchmarks] == ["toy_sd", "toy_mv"]
+    assert [b.task for b in configured("profile=paper", "tasks=detailcaps").benchmarks] == ["plphp_detailcaps"]
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("limit=0", "limit must be a whole number, at least 1, got 0"),
+        ("limit=many", "limit must be a whole number"),
+        ("batch_size=2.5", "batch_size must be a whole number"),
+        ("protocol=other", "unknown protocol 'other'; allowed: llava, lmms_eval"),
+        ("dtype=int8", "unknown dtype 'int8'; allowed: bfloat16, float16, float32"),
+        ("attn_implementation=fast", "unknown attn_implementation 'fast'; allowed: eager"),
+        ("device=tpu", "unknown device 'tpu'"),
+        ("model.family=llava_next", "unknown model family 'llava_next'; allowed: .*llava_onevision"),
+        ("method.name=other", "unknown method 'other'; allowed: fastv, none, plphp, vtw"),
+        ("method.r=0.9", "delta_r|r \\+"),
+        ("+method.K=3", "no parameter K; known: r, delta_r, alpha, beta, gqa"),
+        ("lock_timeout=-1", "lock_timeout must be a number of seconds"),
+        ("tasks=[]", "no tasks chosen"),
+    ],
+)
+def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override, message):
+    with pytest.raises(UserError, match=message):
+        configured("profile=toy", override)
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("method=other", "fastv"),
+        ("method.q=1", "known keys of method: name, setting, r, delta_r"),
+        ("+method.q=1", "no parameter q; known: r, delta_r"),
+        ("tasks=[sd,other]", "options of tasks: coco2017, detailcaps"),
+        ("model.checkpoint=no/such/folder", "no checkpoint at no/such/folder"),
+    ],
+)
+def test_user_errors_are_a_sentence_and_exit_code_2(argument, message, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["run.py", "profile=toy", f"results={tmp_path}", argument])
+    assert main(ROOT) == 2
+    said = capfd.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+def test_a_table_and_a_method_exclude_each_other(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["run.py", "profile=toy", f"results={tmp_path}", "table=table1", "method.r=0.3"])
+    assert main(ROOT) == 2
+    assert "leave out either table=… or method=…" in capfd.readouterr().err
+
+
+def test_the_script_works_from_another_folder_and_leaves_nothing_there(tmp_path):
+    """No outputs/ of Hydra's, no change of directory."""
+    command = [sys.executable, str(ROOT / "scripts" / "run.py"), "profile=toy", "method.q=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 2 and "known keys of method" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_runs_its_jobs_with_one_load_and_hydra_writes_below_results(world, tmp_path, monkeypatch, capfd):
+    """`-m method.r=0.3,0.5`: one cell each, nothing outside of the results folder."""
+    for name in ("configs", "tasks", "data", "checkpoint"):
+        (tmp_path / name).symlink_to((ROOT if name == "configs" else world) / name)
+    overrides = ["tasks=sd", "+tasks.a=MINI_A", "~tasks.sd", "profile.task_prefix=mini_", "profile.data_root=data"]
+    sweep = ["run.py", "-m", "profile=toy", "method.r=0.3,0.5", "model.checkpoint=checkpoint", "limit=2", *overrides]
+    monkeypatch.setattr(sys, "argv", [*sweep, "profile.extra_metrics={}", "~profile.extra_metrics.slot_accuracy"])
+    assert main(tmp_path) == 0, capfd.readouterr().err
+    results = tmp_path / "results" / "toy"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "configs", "data", "results", "tasks"]
+    assert len(list((results / "cells").glob("*.json"))) == len(list((results / "manifests").glob("*.json"))) == 2
