@@ -166,8 +166,7 @@ class Answerer:
     def _generate(self, batch: list[Request], ready: list[tuple[int, str, list]]) -> dict[int, Answer]:
         family, model, processor = self.loaded.family, self.loaded.model, self.loaded.processor
         generation = batch[ready[0][0]].generation
-        inputs = family.encode(processor, [prompt for _, prompt, _ in ready], [images for _, _, images in ready])
-        inputs = {name: self._placed(value) for name, value in inputs.items()}
+        inputs = self._encode([prompt for _, prompt, _ in ready], [images for _, _, images in ready])
         with prune(model, self.method) as trace:
             clock = StepClock()  # counts from here
             sequences = model.generate(
@@ -200,9 +199,19 @@ class Answerer:
             )
         return answers
 
-    def _placed(self, value):
-        """A tensor on the model's device; pixels in the model's dtype, token ids as they are."""
-        return value.to(self.loaded.device, self.loaded.dtype if value.is_floating_point() else None)
+    def inputs(self, request: Request) -> dict:
+        """What the model is called with for one request, on its device."""
+        prompt, images = self._prepare(request)
+        return self._encode([prompt], [images])
+
+    def _encode(self, prompts: list[str], images: list[list]) -> dict:
+        """Inputs on the model's device; pixels in the model's dtype, token ids as they are."""
+        inputs = self.loaded.family.encode(self.loaded.processor, prompts, images)
+        dtype = self.loaded.dtype
+        return {
+            name: value.to(self.loaded.device, dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+        }
 
 
 def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int) -> Iterator[list[Result]]:

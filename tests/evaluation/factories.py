@@ -9,11 +9,11 @@ from PIL import Image as PILImage
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GenerationConfig,
+    LlavaOnevisionImageProcessor,
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
     PreTrainedTokenizerFast,
 )
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
 from tests import factories
@@ -106,16 +106,9 @@ def save_checkpoint(folder: Path, seed: int = 0) -> Path:
         additional_special_tokens=["<image>", "<video>"],
         padding_side="left",
     )
-    image_processor = (
-        AutoImageProcessor.for_model("llava_onevision") if hasattr(AutoImageProcessor, "for_model") else None
+    image_processor = LlavaOnevisionImageProcessor(
+        size={"height": factories.TILE, "width": factories.TILE}, image_grid_pinpoints=model.config.image_grid_pinpoints
     )
-    if image_processor is None:
-        from transformers import LlavaOnevisionImageProcessor
-
-        image_processor = LlavaOnevisionImageProcessor(
-            size={"height": factories.TILE, "width": factories.TILE},
-            image_grid_pinpoints=model.config.image_grid_pinpoints,
-        )
     processor = LlavaOnevisionProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
