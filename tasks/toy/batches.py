@@ -1,0 +1,194 @@
+"""Training batches of the decoder: samples to token ids, image tokens in place, answers as targets."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from tasks.toy.hints import HINT_LAYERS, NO_CHANGE, hints, late_hints
+from tasks.toy.prompts import chat
+from tasks.toy.samples import LETTERS, Sample, make_sample
+from tasks.toy.slots import CONTENT
+from tasks.toy.tokens import END, IMAGE
+from tasks.toy.vision import IGNORED, TOKENS_ALONE, TOKENS_AMONG_OTHERS, image_tokens, pixels
+
+# Samples of one group have equally many images, so that a batch needs almost no padding.
+GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "caption": (("flickr30k", "flickr30k"), ("coco2017", "coco2017")),
+    "detail": (("detailcaps", "detailcaps"),),
+    "change": (
+        ("sd", "Spot-the-Diff"),
+        ("sd", "CLEVR-Change"),
+        ("ie", "IEdit"),
+        ("ie", "HQ-Edit"),
+        ("ie", "MagicBrush"),
+    ),
+    "birds": (("sd", "Birds-to-Words"),),
+    "story": (("vst", "AESOP"), ("vst", "FlintstonesSV"), ("vst", "VIST")),
+    "parade": (("vst", "PororoSV"),),
+    "views": tuple(("mv", name) for name in ("ScanQA", "ALFRED", "ScanNet_chat")),
+    "choice": (("mv", "nuscenes"), ("mv", "ScanNet_task")),
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`ids` (batch, length) right-padded, `targets` the token that must follow each position or IGNORED."""
+
+    ids: Tensor
+    targets: Tensor
+    hints: Tensor  # (batch, length): the word that must be readable half-way, or IGNORED
+    late_hints: Tensor  # the same after the last layer, apart from the targets
+    images: Tensor  # uint8 (batch * images, 3, SIZE, SIZE), sample by sample
+    alone: bool
+    image_mask: Tensor  # (batch, length): an image token stands here
+
+
+def draw_batch(group: str, size: int, rng: random.Random, tokenizer) -> Batch:
+    """`size` fresh training samples of one group."""
+    names = GROUPS[group]
+    samples = [make_sample(*rng.choice(names), rng, "train") for _ in range(size)]
+    return assemble(samples, [rng.getrandbits(32) for sample in samples for _ in sample.scenes], tokenizer)
+
+
+def assemble(samples: list[Sample], seeds: list[int], tokenizer) -> Batch:
+    """Tokens and targets of samples with equally many images; `seeds` draws the images, sample by sample."""
+    images = pixels([scene for sample in samples for scene in sample.scenes], seeds)
+    alone = len(samples[0].scenes) == 1
+    tokens_per_image = TOKENS_ALONE if alone else TOKENS_AMONG_OTHERS
+    image_id = tokenizer.convert_tokens_to_ids(IMAGE)
+    prompts = tokenizer([chat(sample) for sample in samples])["input_ids"]
+    answers = tokenizer([sample.answer + END for sample in samples])["input_ids"]
+    rows, targets, half_way, late = [], [], [], []
+    for sample, prompt, answer in zip(samples, prompts, answers, strict=True):
+        row = [i for token in prompt for i in ([token] * tokens_per_image if token == image_id else [token])]
+        rows.append(row + answer[:-1])
+        targets.append([IGNORED] * (len(row) - 1) + answer)
+        tokens = tokenizer.convert_ids_to_tokens(row)
+        for table, found in ((half_way, hints(sample, tokens, IMAGE)), (late, late_hints(sample, tokens))):
+            words = tokenizer.convert_tokens_to_ids(list(found.values()))
+            table.append([dict(zip(found, words, strict=True)).get(i, IGNORED) for i in range(len(rows[-1]))])
+    length = max(map(len, rows))
+    ids = torch.tensor([row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows])
+    padded = [
+        torch.tensor([row + [IGNORED] * (length - len(row)) for row in table]) for table in (targets, half_way, late)
+    ]
+    return Batch(ids, *padded, images, alone, ids == image_id)
+
+
+def keep_positions(image_mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """(batch, kept) sorted positions: all text and a random `share` of the image tokens of every sample."""
+    count = int(image_mask[0].sum())
+    dropped = count - round(share * count)
+    chance = torch.rand(image_mask.shape, generator=generator).masked_fill(~image_mask, 2.0)
+    return chance.topk(image_mask.shape[1] - dropped, dim=1).indices.sort(dim=1).values
+
+
+def forgotten(batch: Batch, seen: float, generator: torch.Generator) -> Tensor:
+    """(batch, length, length): tokens after the prompt miss all but a random `seen` share of the image tokens."""
+    lost = batch.image_mask & (torch.rand(batch.ids.shape, generator=generator) >= seen)
+    answering = (batch.targets != IGNORED).cumsum(1) > 1  # the first of them belongs to the prompt's last token
+    return answering[:, :, None] & lost[:, None, :]
+
+
+def plain_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **_) -> tuple[Tensor, None]:
+    """Causal grouped-query attention by two matrix products: on a CPU twice as fast to train as the fused kernel.
+
+    query (batch, query_heads, length, D), key and value (batch, kv_heads, length, D); the mask is added to the scores.
+    """
+    batch, heads, length, width = query.shape
+    kv_heads = key.shape[1]
+    grouped = (query * scaling).reshape(batch, kv_heads, heads // kv_heads * length, width)
+    scores = grouped @ key.transpose(-1, -2)
+    scores = scores.view(batch, heads, length, length) + attention_mask
+    out = scores.softmax(-1).view(batch, kv_heads, -1, length) @ value
+    return out.view(batch, heads, length, width).transpose(1, 2), None
+
+
+AttentionInterface.register("toy_training", plain_attention)
+
+
+def decoder_states(
+    model, embeddings: Tensor, positions: Tensor, hidden: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Causal decoder over (batch, length, D) at the given positions; right padding needs no mask.
+
+    `hidden` (batch, length, length): keys that a query may not see although they come earlier.
+    Returns the normalised states after the last layer and after the first HINT_LAYERS layers.
+    """
+    decoder = model.model.language_model
+    rotary = decoder.rotary_emb(embeddings, positions)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else embeddings.dtype
+    mask = torch.full((embeddings.shape[1],) * 2, float("-inf"), dtype=dtype).triu(1)
+    if hidden is not None:
+        mask = mask.masked_fill(hidden[:, None], float("-inf"))
+    states = half_way = embeddings
+    for number, layer in enumerate(decoder.layers, 1):
+        states = layer(states, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
+        if number == HINT_LAYERS:
+            half_way = states
+    return decoder.norm(states), decoder.norm(half_way)
+
+
+def _word_loss(model, states: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted cross-entropy where `targets` are given, with the targets there and whether they were hit."""
+    asked = targets != IGNORED
+    wanted = targets[asked]
+    logits = model.lm_head(states[asked]).float()
+    weight = weights[wanted]
+    loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
+    return loss, wanted, logits.argmax(-1) == wanted
+
+
+def answer_loss(
+    model, batch: Batch, share: float, seen: float, generator: torch.Generator, words: Words, hinted: tuple[str, ...]
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of answers, plus the `hinted` kinds of hints.
+
+    The decoder sees a random `share` of the image tokens; or, if `seen` is below 1, the prompt sees all of them and the
+    answer a random `seen` share.
+    Also returns the teacher-forced accuracy of content words, `answer`, and of hints other than "no change", `hint`.
+    """
+    embeddings = model.get_input_embeddings()(batch.ids)
+    features = image_tokens(model, batch.images, batch.alone)
+    embeddings = embeddings.masked_scatter(batch.image_mask[..., None], features.to(embeddings.dtype))
+    positions = torch.arange(batch.ids.shape[1]).expand_as(batch.ids)
+    targets, hint, late = batch.targets, batch.hints, batch.late_hints
+    if share < 1 and seen == 1:
+        positions = keep_positions(batch.image_mask, share, generator)
+        embeddings = embeddings.gather(1, positions[..., None].expand(-1, -1, embeddings.shape[2]))
+        targets, hint, late = (table.gather(1, positions) for table in (targets, hint, late))
+    hidden = forgotten(batch, seen, generator) if seen < 1 else None
+    states, half_way = decoder_states(model, embeddings, positions, hidden)
+    loss, wanted, right = _word_loss(model, states, targets, words.answer_weight)
+    shown = {"answer": right[words.content[wanted]].float().mean().item()}
+    if "late" in hinted and (late != IGNORED).any():
+        loss = loss + _word_loss(model, states, late, words.hint_weight)[0]
+    if "half-way" in hinted and (hint != IGNORED).any():
+        hint_loss, wanted, right = _word_loss(model, half_way, hint, words.hint_weight)
+        loss = loss + hint_loss
+        shown["hint"] = right[wanted != words.no_change].float().mean().item()
+    return loss, shown
+
+
+@dataclass(frozen=True)
+class Words:
+    """Per token of the vocabulary: is it a content word, how much it weighs in an answer and in a hint."""
+
+    content: Tensor
+    answer_weight: Tensor
+    hint_weight: Tensor
+    no_change: int
+
+    @classmethod
+    def of(cls, tokenizer) -> Words:
+        names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        content = torch.tensor([name in {*CONTENT, *LETTERS, "one", "two", "three"} for name in names])
+        # Most places of a picture do not change, and most words of an answer are the template's.
+        hint_weight = torch.tensor([0.15 if name == NO_CHANGE else 1.0 for name in names])
+        return cls(content, torch.where(content, 1.0, 0.3), hint_weight, names.index(NO_CHANGE))

@@ -1,0 +1,193 @@
+"""Is the toy a fair instrument? Slot accuracy on the test data, uncompressed, with foreign images, and pruned.
+
+    python -m tasks.toy.fairness [--checkpoint …] [--samples 48] [--split test] [--out FILE]
+
+Also prints how γ is spread over the prunable layers on training scenes; the toy profile's α and β come from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from baselines import VTW, FastV
+from plphp_core import PLPHP, prune
+from plphp_core.families import get_family
+from tasks.toy.checkpoint import CHECKPOINT
+from tasks.toy.generate import SEED, image_seed
+from tasks.toy.prompts import context
+from tasks.toy.samples import BENCHMARKS, SUB_TASKS, Sample, make_samples
+from tasks.toy.scenes import draw
+from tasks.toy.slots import slot_accuracy
+
+NEW_TOKENS = {"flickr30k": 64, "coco2017": 64, "detailcaps": 512}  # lmms-eval's limits; 16 for the rest
+# Two thirds and one third of γ over the prunable layers on training scenes: as many layers gain Δr as lose it.
+ALPHA, BETA = 0.75, 0.60
+
+
+def methods(alpha: float, beta: float) -> dict[str, object]:
+    """The settings of the toy profile's Table 1, by label."""
+    return {
+        "none": None,
+        "FastV (2,.75)": FastV(K=2, R=0.75),
+        "FastV (2,.5)": FastV(K=2, R=0.5),
+        "FastV (2,.25)": FastV(K=2, R=0.25),
+        "VTW 2": VTW(K=2),
+        "VTW 3": VTW(K=3),
+        "VTW 4": VTW(K=4),
+        "VTW 6": VTW(K=6),
+        "PLPHP (.3,.3)": PLPHP(r=0.3, delta_r=0.3, alpha=alpha, beta=beta),
+        "PLPHP (.4,.3)": PLPHP(r=0.4, delta_r=0.3, alpha=alpha, beta=beta),
+        "PLPHP (.5,.3)": PLPHP(r=0.5, delta_r=0.3, alpha=alpha, beta=beta),
+        "PLPHP (.4,0)": PLPHP(r=0.4, delta_r=0.0, alpha=alpha, beta=beta),
+    }
+
+
+class Bench:
+    """A loaded checkpoint and the samples it is asked, images drawn as the generator draws them."""
+
+    def __init__(self, checkpoint: Path, split: str, samples: int, batch: int = 12) -> None:
+        self.model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        self.processor = AutoProcessor.from_pretrained(checkpoint)
+        self.family, self.batch = get_family("llava_onevision"), batch
+        self.samples: dict[str, list[Sample]] = {}
+        self.images: dict[str, list[list]] = {}
+        for benchmark in BENCHMARKS:
+            names = SUB_TASKS[benchmark]
+            drawn = list(make_samples(benchmark, -(-samples // len(names)) * len(names), SEED, split))
+            self.samples[benchmark] = drawn
+            self.images[benchmark] = [
+                [draw(scene, image_seed(SEED, benchmark, row, i)) for i, scene in enumerate(sample.scenes)]
+                for row, sample in enumerate(drawn)
+            ]
+
+    def swapped(self, benchmark: str) -> list[list]:
+        """Every sample's images replaced by those of the previous sample of its sub-task."""
+        rows: dict[str, list[int]] = defaultdict(list)
+        for row, sample in enumerate(self.samples[benchmark]):
+            rows[sample.sub_task].append(row)
+        donor = {row: group[i - 1] for group in rows.values() for i, row in enumerate(group)}
+        return [self.images[benchmark][donor[row]] for row in range(len(donor))]
+
+    def encode(self, samples: list[Sample], images: list[list]):
+        prompts = [self.family.prompt(context(s), len(i)) for s, i in zip(samples, images, strict=True)]
+        return self.family.encode(self.processor, prompts, images)
+
+    @torch.no_grad()
+    def answers(self, benchmark: str, method, images: list[list]) -> tuple[list[str], float]:
+        """Greedy answers and the mean share of vision tokens kept."""
+        texts, kept, samples = [], [], self.samples[benchmark]
+        limit = NEW_TOKENS.get(benchmark, 16)
+        with prune(self.model, method) as trace:
+            for first in range(0, len(samples), self.batch):
+                part = slice(first, first + self.batch)
+                inputs = self.encode(samples[part], images[part])
+                ids = self.model.generate(**inputs, max_new_tokens=limit, do_sample=False)
+                texts += self.processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+                kept += trace.retention.mean(dim=1).tolist()
+        return texts, sum(kept) / len(kept)
+
+    @torch.no_grad()
+    def vision_attention(self, benchmark: str) -> torch.Tensor:
+        """γ of every sample and layer, (samples, layers)."""
+        rows, samples, images = [], self.samples[benchmark], self.images[benchmark]
+        with prune(self.model, None) as trace:
+            for first in range(0, len(samples), self.batch):
+                part = slice(first, first + self.batch)
+                self.model(**self.encode(samples[part], images[part]))
+                rows.append(trace.vision_attention.clone())
+        return torch.cat(rows)
+
+
+def cider(answers: list[str], samples: list[Sample]) -> float:
+    """CIDEr with blanks as token borders and punctuation dropped (the task's own metric runs the PTB tokenizer)."""
+    from pycocoevalcap.cider.cider import Cider
+
+    def plain(text: str) -> str:
+        return " ".join(text.replace(",", " ").replace(".", " ").split())
+
+    references = {i: [plain(r) for r in sample.references] for i, sample in enumerate(samples)}
+    return float(Cider().compute_score(references, {i: [plain(a)] for i, a in enumerate(answers)})[0])
+
+
+def measure(bench: Bench, alpha: float, beta: float, only: list[str] | None, console: Console) -> dict:
+    """Slot accuracy per setting and benchmark, with the share of vision tokens kept."""
+    rows: dict[str, dict] = {}
+    settings: dict[str, tuple] = {"none, images swapped": (None, True)}
+    settings |= {label: (method, False) for label, method in methods(alpha, beta).items()}
+    for label, (method, swap) in settings.items():
+        if only and label not in only:
+            continue
+        began, row = time.monotonic(), {}
+        retention = []
+        for benchmark, samples in bench.samples.items():
+            images = bench.swapped(benchmark) if swap else bench.images[benchmark]
+            answers, kept = bench.answers(benchmark, method, images)
+            scores = [slot_accuracy(a, list(s.references)) for a, s in zip(answers, samples, strict=True)]
+            by_task = defaultdict(list)
+            for sample, score in zip(samples, scores, strict=True):
+                by_task[sample.sub_task].append(score)
+            row[benchmark] = {
+                "slots": sum(scores) / len(scores),
+                "sub_tasks": {name: sum(values) / len(values) for name, values in by_task.items()},
+                "example": [answers[0], samples[0].answer],
+            }
+            if benchmark in NEW_TOKENS:
+                row[benchmark]["cider"] = cider(answers, samples)
+            retention.append(kept)
+        row["mean"] = sum(row[b]["slots"] for b in bench.samples) / len(bench.samples)
+        row["retention"] = sum(retention) / len(retention)
+        row["seconds"] = time.monotonic() - began
+        rows[label] = row
+        numbers = "  ".join(f"{b} {row[b]['slots']:.3f}" for b in bench.samples)
+        summary = f"mean {row['mean']:.3f}  kept {row['retention']:.2f}"
+        console.print(f"{label:22} {summary}  {numbers}  {row['seconds']:.0f} s")
+    return rows
+
+
+def spread(bench: Bench, console: Console) -> dict:
+    """Quantiles of γ over samples and prunable layers (2 … N − 2), each benchmark weighing the same; mean per layer."""
+    gammas = {benchmark: bench.vision_attention(benchmark) for benchmark in bench.samples}
+    table = Table("benchmark", *(f"layer {i}" for i in range(next(iter(gammas.values())).shape[1])), title="mean γ")
+    for benchmark, gamma in gammas.items():
+        table.add_row(benchmark, *(f"{value:.3f}" for value in gamma.mean(0).tolist()))
+    console.print(table)
+    pooled = torch.cat([gamma[:48, 2:-1].flatten() for gamma in gammas.values()])
+    steps = [0.1, 0.2, 0.25, 1 / 3, 0.4, 0.5, 0.6, 2 / 3, 0.75, 0.8, 0.9]
+    quantiles = {f"{q:.2f}": float(torch.quantile(pooled, q)) for q in steps}
+    console.print("γ quantiles over prunable layers:", {q: round(v, 4) for q, v in quantiles.items()})
+    return {"quantiles": quantiles, "layers": {b: g.mean(0).tolist() for b, g in gammas.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--samples", type=int, default=48, help="samples per benchmark (%(default)s)")
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="accuracy on these (%(default)s)")
+    parser.add_argument("--alpha", type=float, default=ALPHA)
+    parser.add_argument("--beta", type=float, default=BETA)
+    parser.add_argument("--only", nargs="*", help="settings by label; all if not given")
+    parser.add_argument("--no-gamma", action="store_true", help="skip γ on training scenes")
+    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
+    arguments = parser.parse_args()
+    console = Console(width=200)
+    numbers: dict = {"alpha": arguments.alpha, "beta": arguments.beta, "split": arguments.split}
+    if not arguments.no_gamma:
+        numbers["gamma"] = spread(Bench(arguments.checkpoint, "train", arguments.samples), console)
+    bench = Bench(arguments.checkpoint, arguments.split, arguments.samples)
+    numbers["rows"] = measure(bench, arguments.alpha, arguments.beta, arguments.only, console)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""Samples of the seven toy benchmarks: which scenes, what is asked, what is right.
+
+The generator draws test samples from here and the trainer draws training samples; `split` is the only difference.
+Every scene of a sample belongs to the sample's split.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from tasks.toy.captions import ORDINALS, captions, descriptions
+from tasks.toy.changes import random_change
+from tasks.toy.scenes import COLORS, PLACES, SHAPES, SPLITS, Scene, Thing, random_scene
+
+CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
+DETAIL_PROMPT = "Describe this image in detail."
+LETTERS = "ABCD"
+
+Turn = tuple[str, str]  # ("human" or "gpt", text)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question. `turns` is set for multi-view only, where it holds the conversation and `question` is empty."""
+
+    benchmark: str
+    sub_task: str
+    scenes: tuple[Scene, ...]
+    question: str
+    references: tuple[str, ...]
+    turns: tuple[Turn, ...] = ()
+    multiple_choice: bool = False
+
+    @property
+    def answer(self) -> str:
+        """What the model is trained to say."""
+        return self.references[0]
+
+
+def _pair(question: str, say: Callable, count: int) -> Callable[[random.Random], tuple]:
+    def make(rng: random.Random) -> tuple:
+        before = random_scene(rng, count)
+        after, change = random_change(rng, before)
+        return (before, after), question, say(change)
+
+    return make
+
+
+def _birds(rng: random.Random) -> tuple:
+    first, second = random_scene(rng, 1), random_scene(rng, 1)
+    one, two = first.things[0], second.things[0]
+    question = (
+        "The left picture is <image> and the right picture is <image> and each of them shows one object. "
+        "Look at both and tell me what the object is in the left picture and what it is in the right picture."
+    )
+    return (first, second), question, f"{one.color} {one.shape} in left but {two.color} {two.shape} in right"
+
+
+def _frames(rng: random.Random, field: str, choices: list, count: int) -> tuple[Scene, ...]:
+    """`count` frames of one thing whose `field` takes a different value in each."""
+    thing = random_scene(rng, 1).things[0]
+    return tuple(Scene((replace(thing, **{field: value}),)) for value in rng.sample(choices, count))
+
+
+FRAMES = "This is a short story in {n} frames. {frames} Tell the story in a few words, frame after frame: {ask}"
+
+
+def _story(n: int, ask: str) -> str:
+    words = ("first", "second", "third", "last")
+    names = words[: n - 1] + words[-1:]
+    return FRAMES.format(n=("three", "four")[n - 3], frames=" ".join(f"The {w} frame <image>" for w in names), ask=ask)
+
+
+def _walk(rng: random.Random) -> tuple:
+    frames = _frames(rng, "place", list(range(len(PLACES))), 3)
+    thing = frames[0].things[0]
+    path = " then ".join(frame.things[0].where for frame in frames)
+    return frames, _story(3, "where does the object go?"), f"{thing.color} {thing.shape} goes {path}"
+
+
+def _chameleon(rng: random.Random) -> tuple:
+    frames = _frames(rng, "color", list(COLORS), 3)
+    thing = frames[0].things[0]
+    path = " then ".join(frame.things[0].color for frame in frames)
+    return frames, _story(3, "which colors does the object take?"), f"{thing.shape} in {thing.where} is {path}"
+
+
+def _parade(rng: random.Random) -> tuple:
+    frames = tuple(random_scene(rng, 1) for _ in range(4))
+    path = " then ".join(f"{frame.things[0].color} {frame.things[0].shape}" for frame in frames)
+    return frames, _story(4, "which objects come by?"), path
+
+
+def _shapeshifter(rng: random.Random) -> tuple:
+    frames = _frames(rng, "shape", list(SHAPES), 3)
+    thing = frames[0].things[0]
+    path = " then ".join(frame.things[0].shape for frame in frames)
+    return frames, _story(3, "which shapes does the object take?"), f"{thing.color} in {thing.where} is {path}"
+
+
+def _views(rng: random.Random) -> tuple[Scene, ...]:
+    """Three views with one thing each; colours, shapes and places all differ, so any of them names the thing."""
+    rows = zip(rng.sample(range(len(PLACES)), 3), rng.sample(list(COLORS), 3), rng.sample(SHAPES, 3), strict=True)
+    return tuple(Scene((Thing(*row),)) for row in rows)
+
+
+VIEWS = (
+    "These are three views of one room taken by a camera that turns. "
+    "First view <image> second view <image> third view <image>\n"
+)
+CAMERAS = (
+    "<image>\n<image>\n<image>\n"
+    "The three cameras look at different corners of the same place and each sees one object.\n"
+)
+
+
+def _ask(rng: random.Random, thing: Thing) -> tuple[str, str]:
+    return rng.choice(
+        [
+            (f"What is the color of the {thing.shape}?", thing.color),
+            (f"What is the shape of the {thing.color} object?", thing.shape),
+            (f"Where is the {thing.color} {thing.shape}?", thing.where),
+        ]
+    )
+
+
+def _scan_qa(rng: random.Random) -> tuple:
+    views = _views(rng)
+    question, answer = _ask(rng, rng.choice(views).things[0])
+    text = f"{VIEWS}Look at all the views and answer the question with a single word. {question}"
+    return views, (("human", text),), answer
+
+
+def _scan_chat(rng: random.Random) -> tuple:
+    views = _views(rng)
+    one, two = (view.things[0] for view in rng.sample(views, 2))
+    first, second = _ask(rng, one), _ask(rng, two)
+    opening = f"{CAMERAS}I have some questions about it, answer with a single word. {first[0]}"
+    return views, (("human", opening), ("gpt", first[1]), ("human", second[0])), second[1]
+
+
+def _alfred(rng: random.Random) -> tuple:
+    views = _views(rng)
+    which = rng.randrange(3)
+    thing = views[which].things[0]
+    ask = f"You are a robot in this room. Fetch the object that the {ORDINALS[which]} view shows. What is your plan?"
+    return views, (("human", VIEWS + ask),), f"go {thing.where} and take {thing.color} {thing.shape}"
+
+
+def _choice(
+    rng: random.Random, opening: str, question: str, right: str, wrong: list[str]
+) -> tuple[tuple[Turn, ...], str]:
+    options = [right, *wrong]
+    rng.shuffle(options)
+    listed = " ".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
+    text = f"{opening}{question}\n{listed}\nAnswer with the letter of the right option."
+    return (("human", text),), LETTERS[options.index(right)]
+
+
+def _nuscenes(rng: random.Random) -> tuple:
+    views = _views(rng)
+    asked, *rest = rng.sample([view.things[0] for view in views], 3)
+    absent = rng.choice([color for color in COLORS if color not in {view.things[0].color for view in views}])
+    question = f"What is the color of the {asked.shape}?"
+    turns, answer = _choice(rng, CAMERAS, question, asked.color, [*(thing.color for thing in rest), absent])
+    return views, turns, answer
+
+
+def _scan_task(rng: random.Random) -> tuple:
+    views = _views(rng)
+    asked, *rest = rng.sample([view.things[0] for view in views], 3)
+    absent = rng.choice([place for place in PLACES if place not in {view.things[0].where for view in views}])
+    question = f"Where is the {asked.shape}?"
+    turns, answer = _choice(rng, VIEWS, question, asked.where, [*(thing.where for thing in rest), absent])
+    return views, turns, answer
+
+
+_SPOT = (
+    "Here are two pictures which the same camera took at two different times. The first picture <image> "
+    "The second picture <image> Only one thing has changed between them. "
+    "Compare the two pictures place by place and say in a few words what has changed."
+)
+_CLEVR = (
+    "A table with some simple objects was photographed before <image> and after <image> somebody touched it. "
+    "Which object was touched, where was it and what has happened to it?"
+)
+_IEDIT = (
+    "<image>\n<image>\nYou see a source picture and a target picture that was made from it with a single edit. "
+    "Write the short edit instruction which turns the source picture into the target picture."
+)
+_HQ = (
+    "Source picture <image> Target picture <image> What would you have to tell an editor of pictures "
+    "who has only the source picture, so that the target picture comes out?"
+)
+_MAGIC = (
+    "The picture before the edit is <image> and the picture after the edit is <image> What is the edit instruction?"
+)
+
+
+def _difference(change) -> str:
+    return change.difference()
+
+
+def _instruction(change) -> str:
+    return change.instruction()
+
+
+_INTERLEAVE: dict[str, dict[str, Callable]] = {
+    "sd": {
+        "Spot-the-Diff": _pair(_SPOT, _difference, 2),
+        "Birds-to-Words": _birds,
+        "CLEVR-Change": _pair(_CLEVR, _difference, 3),
+    },
+    "ie": {
+        "IEdit": _pair(_IEDIT, _instruction, 2),
+        "HQ-Edit": _pair(_HQ, _instruction, 3),
+        "MagicBrush": _pair(_MAGIC, _instruction, 2),
+    },
+    "vst": {"AESOP": _walk, "FlintstonesSV": _chameleon, "PororoSV": _parade, "VIST": _shapeshifter},
+}
+_MULTI_VIEW: dict[str, Callable] = {
+    "ScanQA": _scan_qa,
+    "ALFRED": _alfred,
+    "nuscenes": _nuscenes,
+    "ScanNet_chat": _scan_chat,
+    "ScanNet_task": _scan_task,
+}
+_CAPTIONS: dict[str, tuple[str, Callable, tuple[int, ...]]] = {
+    "flickr30k": (CAPTION_PROMPT, captions, (1, 2, 3)),
+    "coco2017": (CAPTION_PROMPT, captions, (2, 3)),
+    "detailcaps": (DETAIL_PROMPT, descriptions, (2, 3)),
+}
+
+SUB_TASKS: dict[str, tuple[str, ...]] = {
+    **{benchmark: tuple(makers) for benchmark, makers in _INTERLEAVE.items()},
+    "mv": tuple(_MULTI_VIEW),
+    **{benchmark: (benchmark,) for benchmark in _CAPTIONS},
+}
+BENCHMARKS = tuple(SUB_TASKS)
+
+
+def make_sample(benchmark: str, sub_task: str, rng: random.Random, split: str) -> Sample:
+    """One sample whose scenes all belong to `split`, by rejection.
+
+    Raises ValueError for an unknown benchmark, sub-task or split.
+    """
+    if benchmark not in SUB_TASKS or sub_task not in SUB_TASKS[benchmark]:
+        raise ValueError(f"unknown sub-task {benchmark!r}/{sub_task!r}; known: {SUB_TASKS}")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; known: {SPLITS}")
+    while True:
+        sample = _draw(benchmark, sub_task, rng)
+        if all(scene.split() == split for scene in sample.scenes):
+            return sample
+
+
+def _draw(benchmark: str, sub_task: str, rng: random.Random) -> Sample:
+    if benchmark in _INTERLEAVE:
+        scenes, question, answer = _INTERLEAVE[benchmark][sub_task](rng)
+        return Sample(benchmark, sub_task, scenes, question, (answer,))
+    if benchmark == "mv":
+        scenes, turns, answer = _MULTI_VIEW[sub_task](rng)
+        return Sample(benchmark, sub_task, scenes, "", (answer,), turns, multiple_choice=answer in LETTERS)
+    prompt, write, counts = _CAPTIONS[benchmark]
+    scene = random_scene(rng, rng.choice(counts))
+    return Sample(benchmark, sub_task, (scene,), prompt, tuple(write(scene)))
+
+
+def make_samples(benchmark: str, count: int, seed: str, split: str) -> Iterator[Sample]:
+    """`count` different samples, the sub-tasks in turn. Deterministic in (benchmark, count, seed, split)."""
+    rng = random.Random(f"{benchmark}/{split}/{seed}")
+    seen: set[tuple] = set()
+    names = SUB_TASKS[benchmark]
+    while len(seen) < count:
+        sample = make_sample(benchmark, names[len(seen) % len(names)], rng, split)
+        key = (sample.scenes, sample.question, sample.turns)
+        if key not in seen:
+            seen.add(key)
+            yield sample
