@@ -113,9 +113,7 @@ def plain_attention(module, query, key, value, attention_mask, scaling, dropout=
 AttentionInterface.register("toy_training", plain_attention)
 
 
-def decoder_states(
-    model, embeddings: Tensor, positions: Tensor, hidden: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def decoder_states(model, embeddings: Tensor, positions: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Causal decoder over (batch, length, D) at the given positions; right padding needs no mask.
 
     `hidden` (batch, length, length): keys that a query may not see although they come earlier.

@@ -54,6 +54,7 @@ VISION = Stage("vision", steps=1200, rate=2e-3, batch=48)
 NAMING = {"caption": 2, "detail": 1, "change": 4, "birds": 1, "story": 1.5, "parade": 0.7, "views": 2, "choice": 2}
 SEARCH = {"caption": 1, "detail": 0.8, "change": 5, "birds": 0.3, "story": 0.5, "parade": 0.5, "views": 3, "choice": 3}
 CHOICE = {"caption": 1.5, "detail": 1, "change": 3, "birds": 0.3, "story": 0.6, "parade": 0.5, "views": 3, "choice": 3}
+COMPARE = {"caption": 1.5, "detail": 1, "change": 5, "birds": 0.5, "story": 2, "parade": 1.5, "views": 2, "choice": 1}
 DECODER = Stage("decoder", steps=600, rate=1.5e-3, batch=16, horizon=3000, mixture=NAMING)
 FOCUS = Stage("focus", steps=1300, rate=1.4e-3, batch=16, warmup=20, mixture=SEARCH, hints=("half-way",))
 REVIEW = Stage(
@@ -66,14 +67,25 @@ REVIEW = Stage(
     hints=("half-way", "late"),
     forget=0.6,
 )
-STAGES = (VISION, DECODER, FOCUS, REVIEW)
+# More of the same at a lower rate, mostly changes and stories, which the training scenes show to lag behind.
+POLISH = Stage(
+    "polish",
+    steps=500,
+    rate=8e-4,
+    batch=16,
+    warmup=20,
+    mixture=COMPARE,
+    hints=("half-way", "late"),
+    forget=0.6,
+)
+STAGES = (VISION, DECODER, FOCUS, REVIEW, POLISH)
 
 BATCHES_PER_STEP = 2  # of the decoder: a step averages the gradients of two groups
 # The decoder sees all image tokens in this share of the batches and a random half to all of them in the others: the
 # usual token dropout, blind to attention. It is what makes patches of one object stand in for one another.
 WHOLE_SHARE = 0.3
 LEAST_TOKENS = 0.5
-# In the last stage, part of the answers are written with a random part of the image tokens only, though the prompt saw
+# In the last two stages, part of the answers are written with a random part of the image tokens only, though the prompt saw
 # all of them: what an answer needs has to be gathered while the prompt is read, as large models do.
 MOST_REMEMBERED = 0.6
 
