@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from plphp_core.method import LayerView, Method, require
+from plphp_core.method import LayerView, Method, depth, fraction, require
 from plphp_core.selection import Selection, top_per_image
 
 
@@ -30,8 +30,8 @@ class FastV(Method):
     rows: Literal["last", "all"] = "last"
 
     def __post_init__(self):
-        require(isinstance(self.K, int) and self.K >= 1, f"FastV: K = {self.K}, but must be an integer ≥ 1")
-        require(0 <= self.R <= 1, f"FastV: R = {self.R}, but must lie in [0, 1]")
+        depth("FastV", self.K)
+        fraction("FastV", "R", self.R)
         require(self.rows in ("last", "all"), f"FastV: rows = {self.rows!r}, but must be 'last' or 'all'")
 
     @property

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from plphp_core.method import LayerView, Method, require
+from plphp_core.method import LayerView, Method, depth, require
 from plphp_core.selection import Selection
 
 
@@ -26,7 +26,7 @@ class VTW(Method):
     K: int = 14
 
     def __post_init__(self):
-        require(isinstance(self.K, int) and self.K >= 1, f"VTW: K = {self.K}, but must be an integer ≥ 1")
+        depth("VTW", self.K)
 
     def check(self, num_layers: int) -> None:
         require(self.K <= num_layers, f"VTW: K = {self.K}, but the model has {num_layers} layers")

@@ -20,7 +20,10 @@ def rotary_function(attention: nn.Module) -> Callable:
 def rotate(attention: nn.Module, query: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Query as projected, `(batch, rows, query_heads · head_dim)` → rotated, `(batch, query_heads, rows, head_dim)`."""
     batch, rows, _ = query.shape
-    query = query.view(batch, rows, -1, attention.head_dim).transpose(1, 2)
+    query = query.view(batch, rows, -1, attention.head_dim)
+    if hasattr(attention, "q_norm"):  # decoders such as Qwen3 normalise each head before rotating it
+        query = attention.q_norm(query)
+    query = query.transpose(1, 2)
     rotated, _ = rotary_function(attention)(query, query, cos, sin)
     return rotated
 
@@ -64,7 +67,7 @@ def mean_row(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tens
     The reading of FastV's text ("the average attention score it receives from all other tokens").
     """
     tokens = keys.shape[2]
-    positions = torch.arange(tokens, device=keys.device)
+    positions, keys = torch.arange(tokens, device=keys.device), keys.float()
     total = torch.zeros(query.shape[0], query.shape[1], tokens, device=keys.device)
     for start in range(0, tokens, CHUNK_ROWS):
         rows = positions[start : start + CHUNK_ROWS]

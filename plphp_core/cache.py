@@ -18,14 +18,15 @@ class PrunedLayer(DynamicLayer):
             head is hundreds of bytes of keys and values, its position should not add much.
         seen: tokens seen.
         filled: whether any slot is filler.
+        window: the model's sliding window, within which all tokens must stay; None without one.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, kept: Tensor, seen: int, filled: bool):
+    def __init__(self, keys: Tensor, values: Tensor, kept: Tensor, seen: int, filled: bool, window: int | None = None):
         super().__init__()
         self.keys, self.values = keys, values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
-        self.kept, self.seen, self.filled = kept.int(), seen, filled
+        self.kept, self.seen, self.filled, self.window = kept.int(), seen, filled, window
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:  # after `reset`: an ordinary, empty layer
@@ -62,6 +63,11 @@ class PrunedLayer(DynamicLayer):
         Returns:
             None if every slot is visible, else the mask in the same convention over `slots + query_length`.
         """
+        if self.window is not None and self.seen + query_length > self.window:
+            raise ValueError(
+                f"sliding_window={self.window}: generation has reached it after {self.seen} tokens, where a pruned "
+                "cache would have to forget; set config.sliding_window=None or generate fewer tokens"
+            )
         if mask is None and not self.filled:
             return None
         tokens = self.tokens(query_length)

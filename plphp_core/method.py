@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from plphp_core.attention import vision_mass
 from plphp_core.selection import Selection
 
 METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages whose modules hold one method each
@@ -29,8 +30,7 @@ class LayerView:
         image_of: `(batch, tokens)` long, index of the token's image in its sample; −1 for text and padding.
         image_sizes: S_j, tokens of each image, per sample, before any pruning.
         vision_counts: vision tokens still in the stream, per sample.
-        last_row: `(batch, query_heads, tokens)` fp32, attention of the last prompt token.
-        vision_attention: `(batch,)` fp32, γ of this layer.
+        row: computes `last_row`; a method that does not look at it does not pay for it.
         mean_row: call for the mean over all query rows, `(batch, query_heads, tokens)` fp32; needs `query_rows = None`.
     """
 
@@ -40,9 +40,23 @@ class LayerView:
     image_of: Tensor
     image_sizes: list[list[int]]
     vision_counts: tuple[int, ...]
-    last_row: Tensor
-    vision_attention: Tensor
+    row: Callable[[], Tensor]
     mean_row: Callable[[], Tensor]
+
+    @functools.cached_property
+    def last_row(self) -> Tensor:
+        """A_S: attention of the last prompt token, `(batch, query_heads, tokens)`, fp32."""
+        return self.row()
+
+    @functools.cached_property
+    def vision_attention(self) -> Tensor:
+        """γ of this layer (equation 8), `(batch,)`, fp32."""
+        return vision_mass(self.last_row, self.vision)
+
+    @property
+    def scored(self) -> bool:
+        """Whether anybody has looked at γ."""
+        return "vision_attention" in vars(self)
 
     @property
     def vision(self) -> Tensor:
@@ -68,9 +82,26 @@ class Method:
     def compress(self, layer: int, view: LayerView) -> Selection | None:
         """Cache slots that `layer` keeps, per KV head; None: all of them."""
 
+    @property
+    def withdraws(self) -> bool:
+        """Whether the method takes tokens out of the residual stream."""
+        return type(self).withdraw is not Method.withdraw
+
     def params(self) -> dict:
         """Hyper-parameters by name, defaults included."""
         return dataclasses.asdict(self)
+
+
+def fraction(owner: str, name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a number in [0, 1]."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    require(number and 0 <= value <= 1, f"{owner}: {name} = {value!r}, but must be a number in [0, 1]")
+
+
+def depth(owner: str, value: object) -> None:
+    """Raise ValueError unless `value` can be K, a number of layers."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and value >= 1, f"{owner}: K = {value!r}, but must be an integer ≥ 1")
 
 
 def require(condition: bool, message: str) -> None:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from plphp_core.method import LayerView, Method, require
+from plphp_core.method import LayerView, Method, fraction, require
 from plphp_core.selection import Selection, top_per_image
 
 FIRST_PRUNED_LAYER = 2  # the first two layers and the last one look at images globally and are left whole
@@ -37,8 +37,7 @@ class PLPHP(Method):
 
     def __post_init__(self):
         for name in ("r", "delta_r", "alpha", "beta"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"PLPHP: {name} = {value}, but must lie in [0, 1]")
+            fraction("PLPHP", name, getattr(self, name))
         require(self.beta <= self.alpha, f"PLPHP: beta = {self.beta} > alpha = {self.alpha}; beta ≤ alpha is needed")
         require(self.delta_r <= self.r, f"PLPHP: delta_r = {self.delta_r} > r = {self.r}; delta_r ≤ r is needed")
         # 0.7 + 0.3 is 1 on paper but not always in floating point.

@@ -1,12 +1,13 @@
 """One prefill under a method: the tokens still in the stream, and what each layer keeps of them."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
-from plphp_core.attention import last_row, mean_row, rotate, vision_mass
+from plphp_core.attention import last_row, mean_row, rotate
 from plphp_core.cache import PrunedLayer
 from plphp_core.method import LayerView, Method
 from plphp_core.prompt import Prompt
@@ -33,12 +34,22 @@ class Stream:
     filled: bool
     inputs: dict
 
+    def on(self, device: torch.device) -> "Stream":
+        """The same on the device of the layer being run."""
+        if self.tokens.device == device:
+            return self
+        moved = {name: getattr(self, name).to(device) for name in ("tokens", "image_of", "valid")}
+        return dataclasses.replace(self, **moved)
+
 
 class Prefill:
     """State of one forward pass that prefills a batch of prompts, from before layer 0 to after the last layer."""
 
-    def __init__(self, prompt: Prompt, method: Method | None, trace: Trace, num_layers: int):
+    def __init__(
+        self, prompt: Prompt, method: Method | None, trace: Trace, num_layers: int, record_attention: bool = True
+    ):
         self.prompt, self.method, self.trace, self.num_layers = prompt, method, trace, num_layers
+        self.record_attention = record_attention  # γ of every layer, not only of those the method asks for
         self.query: Tensor | None = None  # last projected query rows of the layer being run
         self.withdrawn: Selection | None = None  # decided after a layer, carried out before the next
         batch, length = prompt.image_of.shape
@@ -71,8 +82,9 @@ class Prefill:
         index, filler = gather_index(selection.mask, selection.counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
 
-        def take(tensor: Tensor, dim: int) -> Tensor:
+        def take(tensor: Tensor, dim: int, index: Tensor = index) -> Tensor:
             """Gather tokens along `dim`; the batch is the dimension before it, possibly broadcast."""
+            index = index.to(tensor.device)
             shape = [1] * tensor.ndim
             shape[dim - 1], shape[dim] = index.shape
             target = list(tensor.shape)
@@ -105,16 +117,17 @@ class Prefill:
         """Score, record, compress this layer's cache and decide what goes on to the next layer."""
         stored: DynamicLayer = cache.layers[layer]
         keys = stored.keys
+        self.stream = self.stream.on(keys.device)  # a model split over devices
         gamma = torch.zeros(len(keys), device=keys.device)
         kept, counts, filled = self.stream.tokens[:, None], self.stream.counts, self.stream.filled
         selection = None
         if self.has_vision:
             view = self._view(layer, attention, keys, position_embeddings)
-            gamma = view.vision_attention
             if self.method is not None:
                 selection = self._valid_only(self.method.compress(layer, view))
                 if layer + 1 < self.num_layers:
                     self.withdrawn = self._valid_only(self.method.withdraw(layer + 1, view))
+            gamma = view.vision_attention if self.record_attention or view.scored else gamma + float("nan")
         self.query = None
         if selection is not None:
             index, filler = gather_index(selection.mask, selection.counts)
@@ -128,7 +141,8 @@ class Prefill:
         length = self.prompt.image_of.shape[1]
         if filled or keys.shape[2] < length:
             every_head = kept.expand(-1, keys.shape[1], -1)
-            cache.layers[layer] = PrunedLayer(keys, values, every_head, seen=length, filled=filled)
+            window = getattr(stored, "sliding_window", None)
+            cache.layers[layer] = PrunedLayer(keys, values, every_head, length, filled, window)
         self.trace.layers.append(
             LayerRecord(
                 tokens=kept.int(),
@@ -153,7 +167,6 @@ class Prefill:
         cos, sin = (table[..., -self.query.shape[1] :, :] for table in position_embeddings)
         query = rotate(attention, self.query, cos, sin)
         valid, scaling = self.stream.valid, attention.scaling
-        row = last_row(query[:, :, -1:], keys, valid, scaling)
         return LayerView(
             layer=layer,
             num_layers=self.num_layers,
@@ -163,8 +176,7 @@ class Prefill:
             vision_counts=tuple(
                 count - text for count, text in zip(self.stream.counts, self.prompt.text_counts, strict=True)
             ),
-            last_row=row,
-            vision_attention=vision_mass(row, self.stream.image_of >= 0),
+            row=lambda: last_row(query[:, :, -1:], keys, valid, scaling),
             mean_row=lambda: mean_row(query, keys, valid, scaling),
         )
 
@@ -196,12 +208,14 @@ def refuse_cache(cache: Cache | None, layer: int, length: int) -> None:
     if cache is None:
         raise ValueError("use_cache=False: nothing can be pruned without a KV cache; call with use_cache=True")
     stored = cache.layers[layer]
-    if isinstance(stored, DynamicSlidingWindowLayer):
-        if length > stored.sliding_window:
+    if type(stored) is DynamicSlidingWindowLayer:
+        if length >= stored.sliding_window:
             raise ValueError(
-                f"sliding_window={stored.sliding_window}: shorter than the prompt of {length} tokens, so that layer "
+                f"sliding_window={stored.sliding_window}: too short for the prompt of {length} tokens, so that layer "
                 f"{layer} has already dropped some of it; set config.sliding_window=None or shorten the prompt"
             )
-    elif not isinstance(stored, DynamicLayer):
+    elif type(stored) is not DynamicLayer:
         found = type(stored).__name__
         raise ValueError(f"cache_implementation: a {found} cannot shrink; use the default dynamic cache")
+    if getattr(cache, "offloading", False):
+        raise ValueError("cache_implementation: an offloaded cache cannot shrink; use the default dynamic cache")

@@ -30,6 +30,12 @@ class Prompt:
         return [[len(image) for image in images] for images in self.images]
 
     @property
+    def ends_in_image(self) -> bool:
+        """Whether the last token of some prompt belongs to an image."""
+        length = self.image_of.shape[1]
+        return any(bool(images) and int(images[-1][-1]) == length - 1 for images in self.images)
+
+    @property
     def text_counts(self) -> list[int]:
         """Tokens that are neither vision nor padding, per sample."""
         length = self.image_of.shape[1]
@@ -65,6 +71,10 @@ def read_prompt(
         bool(is_valid[:, -1].all()),
         "prompts are padded on the right, but the last prompt token decides what is kept: set padding_side='left'",
     )
+    require(
+        bool(is_valid[ids == image_token_id].all()),
+        "attention_mask hides some image tokens; leave the image out of the prompt instead",
+    )
     remaining = list(image_sizes)
     images, image_of = [], torch.full(ids.shape, -1, dtype=torch.long)
     for sample, row in enumerate(ids):
@@ -91,5 +101,5 @@ def _valid(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     if attention_mask.ndim == 4:  # already a causal mask: what the last row may see
         row = attention_mask[:, 0, -1]
         row = row if row.dtype == torch.bool else row >= 0
-        return row.expand(input_ids.shape)
+        return row.expand(input_ids.shape).to(input_ids.device)
     return attention_mask.bool().to(input_ids.device)

@@ -11,7 +11,7 @@ from torch import nn
 
 from plphp_core.cache import PrunedLayer
 from plphp_core.families import family_of
-from plphp_core.generate_guard import guard_generate
+from plphp_core.generate_guard import guard_generate, unguard_generate
 from plphp_core.method import Method
 from plphp_core.prefill import Prefill, refuse_cache
 from plphp_core.prompt import read_prompt
@@ -19,7 +19,7 @@ from plphp_core.trace import Trace
 
 
 @contextmanager
-def prune(model: nn.Module, method: Method | None) -> Iterator[Trace]:
+def prune(model: nn.Module, method: Method | None, record_attention: bool = True) -> Iterator[Trace]:
     """Within the block, every prefill of `model` prunes its cache by `method`; `generate()` works as always.
 
     Blocks may be nested (the innermost one acts) and entered again. Each thread that opens a block of its own is on its
@@ -28,7 +28,9 @@ def prune(model: nn.Module, method: Method | None) -> Iterator[Trace]:
 
     Args:
         model: a Hugging Face model of a known family.
-        method: None changes nothing and still fills the trace.
+        method: None changes nothing, refuses nothing, and still fills the trace where it can.
+        record_attention: put γ of every layer into the trace; False leaves out (NaN) what the method does not ask for,
+            so that a timing shows the method's own cost.
 
     Yields:
         the trace of the latest prefill.
@@ -37,9 +39,9 @@ def prune(model: nn.Module, method: Method | None) -> Iterator[Trace]:
         TypeError: unknown model class; the message lists the known ones.
         ValueError: parameters that do not fit the model; inside the block, calls that cannot be pruned.
     """
-    session = _Session(model, method)
-    _open(session)
+    session = _Session(model, method, record_attention)
     try:
+        _open(session)
         yield session.trace
     finally:
         _close(session)
@@ -52,9 +54,9 @@ _LOCK = threading.Lock()
 def _open(session: "_Session") -> None:
     with _LOCK:
         sessions = _SESSIONS.setdefault(session.model, [])
-        if not sessions:
-            guard_generate(session.model, True)
         sessions.append(session)
+        if len(sessions) == 1:
+            guard_generate(session.model, lambda: _acting(session.model).method is not None)
         session.install()
 
 
@@ -64,7 +66,7 @@ def _close(session: "_Session") -> None:
         sessions = _SESSIONS[session.model]
         sessions.remove(session)
         if not sessions:
-            guard_generate(session.model, False)
+            unguard_generate(session.model)
             del _SESSIONS[session.model]
 
 
@@ -78,10 +80,10 @@ def _acting(model: nn.Module) -> "_Session | None":
 class _Session:
     """Hooks of one `prune` block on one model."""
 
-    def __init__(self, model: nn.Module, method: Method | None):
+    def __init__(self, model: nn.Module, method: Method | None, record_attention: bool):
         if method is not None and not isinstance(method, Method):
             raise TypeError(f"method = {method!r}, but a pruning method such as PLPHP() or None is needed")
-        self.model, self.method = model, method
+        self.model, self.method, self.record_attention = model, method, record_attention
         self.family = family_of(model)
         self.decoder = self.family.decoder(model)
         self.num_layers = len(self.decoder.layers)
@@ -91,13 +93,14 @@ class _Session:
         self.thread = threading.get_ident()
         self.signature = inspect.signature(model.forward)
         self.handles = []
-        self.state = threading.local()  # .prefill: the running prefill, or None; .seen: tokens in the cache before
+        self.state = threading.local()  # .acts: a forward of ours is running; .prefill: if it is a prefill
 
     def install(self) -> None:
         def on(module, register, hook):
             self.handles.append(getattr(module, register)(hook, with_kwargs=True))
 
         on(self.model, "register_forward_pre_hook", self._before_model)
+        on(self.decoder, "register_forward_pre_hook", self._before_decoder)
         for layer, block in enumerate(self.decoder.layers):
             attention = block.self_attn
             on(block, "register_forward_pre_hook", self._before_layer)
@@ -111,9 +114,16 @@ class _Session:
             handle.remove()
         self.handles.clear()
 
+    def __deepcopy__(self, memo):
+        raise TypeError("a model inside a prune block cannot be copied; copy it outside")
+
     @property
     def prefill(self) -> Prefill | None:
         return getattr(self.state, "prefill", None)
+
+    @property
+    def acts(self) -> bool:
+        return getattr(self.state, "acts", False)
 
     @property
     def flash(self) -> bool:
@@ -132,20 +142,48 @@ class _Session:
         seen = cache.get_seq_length() if cache is not None else 0
         if ids is None:
             embeds = inputs.get("inputs_embeds")
-            if embeds is not None and embeds.shape[1] > 1:
+            if embeds is not None and embeds.shape[1] > 1 and self.method is not None:
                 raise ValueError("inputs_embeds without input_ids: image tokens cannot be told apart; pass input_ids")
             return
         if seen == 0:
-            mask = inputs.get("attention_mask")
-            if isinstance(mask, dict):
-                mask = mask.get("full_attention")
-            sizes = self.family.image_sizes(model, inputs)
-            prompt = read_prompt(ids, self.family.image_token_id(model), sizes, mask)
-            self.state.prefill = Prefill(prompt, self.method, self.trace, self.num_layers)
+            with self._excused():
+                self.state.prefill = self._prefill(ids, inputs)
+        elif self.method is None:
+            return
         elif ids.shape[1] > 1 and bool((ids == self.family.image_token_id(model)).any()):
             raise ValueError(
                 "new images on top of a filled cache cannot be pruned (the same happens with a chunked prefill); "
                 "prefill the whole conversation at once, without past_key_values"
+            )
+
+    def _prefill(self, ids, inputs: dict) -> Prefill:
+        mask = inputs.get("attention_mask")
+        if isinstance(mask, dict):
+            mask = mask.get("full_attention")
+        sizes = self.family.image_sizes(self.model, inputs)
+        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, mask)
+        if self.method is not None and self.method.withdraws:
+            if prompt.ends_in_image:
+                raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")
+            if inputs.get("labels") is not None:
+                raise ValueError(f"labels: {self.method.name} withdraws tokens, so there are fewer logits than labels")
+        return Prefill(prompt, self.method, self.trace, self.num_layers, self.record_attention)
+
+    @contextmanager
+    def _excused(self):
+        """Without a method nothing can go wrong: what cannot be traced leaves the trace empty instead of raising."""
+        try:
+            yield
+        except ValueError:
+            self.state.prefill = None
+            self.trace.start(None)
+            if self.method is not None:
+                raise
+
+    def _before_decoder(self, decoder, args, kwargs):
+        if _acting(self.model) is self and not self.acts and self.method is not None:
+            raise ValueError(
+                "call the whole model inside a prune block, not its decoder: image tokens are unknown here"
             )
 
     def _before_layer(self, block, args, kwargs):
@@ -159,7 +197,7 @@ class _Session:
     def _mask_hook(self, layer: int):
         def before_attention(attention, args, kwargs):
             cache = kwargs.get("past_key_values")
-            if not getattr(self.state, "acts", False) or cache is None or self.prefill is not None:
+            if not self.acts or cache is None or self.prefill is not None:
                 return None
             stored = cache.layers[layer] if layer < len(cache.layers) else None
             if not isinstance(stored, PrunedLayer) or not stored.is_initialized:
@@ -182,11 +220,14 @@ class _Session:
             if self.prefill is None:
                 return
             cache = kwargs.get("past_key_values")
-            refuse_cache(cache, layer, self.prefill.prompt.image_of.shape[1])
+            with self._excused():
+                refuse_cache(cache, layer, self.prefill.prompt.image_of.shape[1])
+            if self.prefill is None:
+                return
             with torch.no_grad():
                 self.prefill.leave_attention(layer, attention, cache, kwargs["position_embeddings"])
 
         return after_attention
 
     def _after_model(self, model, args, output):
-        self.state.prefill = None
+        self.state.prefill, self.state.acts = None, False

@@ -40,8 +40,8 @@ class Trace:
     layers: list[LayerRecord] = field(default_factory=list)
     _kept: list[list[Tensor]] | None = None
 
-    def start(self, prompt: Prompt) -> None:
-        """Forget the prefill before and begin a new one."""
+    def start(self, prompt: Prompt | None) -> None:
+        """Forget the prefill before and begin a new one; None: leave the trace empty."""
         self.prompt, self.layers, self._kept = prompt, [], None
 
     @property
@@ -51,10 +51,10 @@ class Trace:
 
     @property
     def vision_attention(self) -> Tensor:
-        """γ, `(batch, layers)`, fp32, on the CPU."""
+        """γ, `(batch, layers)`, fp32, on the CPU; NaN where `prune(record_attention=False)` left it out."""
         if not self.layers:
             return torch.empty(len(self.images), 0)
-        return torch.stack([layer.vision_attention for layer in self.layers], dim=1).cpu()
+        return torch.stack([layer.vision_attention.cpu() for layer in self.layers], dim=1)
 
     @property
     def retention(self) -> Tensor:

@@ -1,12 +1,15 @@
 """Hooks come off, nothing is shared between models and threads, and what cannot work is refused by name."""
 
+import copy
 import threading
 
 import pytest
 import torch
+from transformers import DynamicCache, StaticCache
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, make_method, prune
+from plphp_core.prefill import refuse_cache
 from tests.factories import prompt_batch, tiny_llava_onevision
 
 SAMPLES = [[3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]]
@@ -133,13 +136,15 @@ def test_a_worker_thread_follows_the_block_around_it():
         (lambda: PLPHP(alpha=0.1, beta=0.2), "beta ≤ alpha"),
         (lambda: PLPHP(r=0.2, delta_r=0.3), "delta_r ≤ r"),
         (lambda: PLPHP(r=0.8, delta_r=0.3), "r ≤ 1 − delta_r"),
-        (lambda: PLPHP(r=1.2, delta_r=0.0), r"r = 1.2, but must lie in \[0, 1\]"),
-        (lambda: PLPHP(beta=-0.1), r"beta = -0.1, but must lie in \[0, 1\]"),
-        (lambda: PLPHP(r=float("nan")), r"r = nan, but must lie in"),
+        (lambda: PLPHP(r=1.2, delta_r=0.0), r"r = 1.2, but must be a number in \[0, 1\]"),
+        (lambda: PLPHP(beta=-0.1), r"beta = -0.1, but must be a number in \[0, 1\]"),
+        (lambda: PLPHP(r=float("nan")), r"r = nan, but must be a number in"),
         (lambda: PLPHP(gqa="min"), "'mean' or 'max'"),
         (lambda: FastV(K=0), "integer ≥ 1"),
         (lambda: FastV(K=2.5), "integer ≥ 1"),
-        (lambda: FastV(R=1.5), r"R = 1.5, but must lie in \[0, 1\]"),
+        (lambda: FastV(R=1.5), r"R = 1.5, but must be a number in \[0, 1\]"),
+        (lambda: PLPHP(r="0.4"), "r = '0.4', but must be a number"),
+        (lambda: FastV(K=True), "integer ≥ 1"),
         (lambda: FastV(rows="first"), "'last' or 'all'"),
         (lambda: VTW(K=0), "integer ≥ 1"),
         (lambda: make_method("plhpp"), "known: none, fastv, plphp, vtw"),
@@ -227,23 +232,122 @@ def test_calls_that_cannot_be_pruned_are_refused():
             )
 
 
-def test_a_sliding_window_shorter_than_the_prompt_is_refused_and_a_longer_one_works():
+@pytest.mark.parametrize("method", [METHOD, FastV(2, 0.5)], ids=str)
+def test_a_sliding_window_is_refused_when_the_prompt_or_the_answer_reaches_it_and_harmless_before(method):
     model = tiny_llava_onevision()
     inputs = prompt_batch(model, SAMPLES)
-    config = model.model.language_model.config
-    length = inputs["input_ids"].shape[1]
-    plain = greedy(model, inputs)
+    config, length = model.model.language_model.config, prompt_length(inputs)
+    with prune(model, method):
+        expected = greedy(model, inputs)
     config.layer_types = ["sliding_attention"] * 8
     model.model.language_model.has_sliding_layers = True
     for block in model.model.language_model.layers:
         block.self_attn.layer_type = "sliding_attention"
-    for window, words in ((length - 10, "sliding_window"), (length + 50, None)):
+    for window, fits in ((length - 10, False), (length, False), (length + 2, False), (length + 4, True), (900, True)):
         config.sliding_window = window
         for block in model.model.language_model.layers:
             block.self_attn.sliding_window = window
-        with prune(model, PLPHP(r=1.0, delta_r=0.0)):
-            if words:
-                with pytest.raises(ValueError, match=words):
-                    greedy(model, inputs)
+        with prune(model, method):
+            if fits:
+                assert greedy(model, inputs) == expected
             else:
-                assert greedy(model, inputs) == plain
+                with pytest.raises(ValueError, match=f"sliding_window={window}"):
+                    greedy(model, inputs)
+
+
+def prompt_length(inputs):
+    return inputs["input_ids"].shape[1]
+
+
+def test_without_a_method_nothing_is_refused_and_nothing_changes():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    options = [{}, {"prompt_lookup_num_tokens": 3}, {"cache_implementation": "static"}, {"use_cache": False}]
+    plain = [greedy(model, inputs, **option) for option in options]
+    with prune(model, None) as trace:
+        assert [greedy(model, inputs, **option) for option in options] == plain
+        assert trace.prompt is None  # the last one has no cache to look at
+        right = {**inputs, "attention_mask": torch.ones_like(inputs["input_ids"])}
+        right["attention_mask"][:, -2:] = 0
+        model(**right)
+
+
+def test_hidden_image_tokens_are_refused():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    inputs["attention_mask"][:, :8] = 0  # into the first image
+    with prune(model, METHOD), pytest.raises(ValueError, match="attention_mask hides some image tokens"):
+        model(**inputs)
+
+
+@pytest.mark.parametrize("method", [FastV(2, 0.5), VTW(3)], ids=str)
+def test_withdrawing_needs_a_last_token_of_text_and_no_labels(method):
+    model = tiny_llava_onevision()
+    ends = prompt_batch(model, [[3, (16, 16, 1), (16, 16, 2)]])
+    with prune(model, method), pytest.raises(ValueError, match="ends in an image"):
+        model(**ends)
+    inputs = prompt_batch(model, SAMPLES)
+    with prune(model, method), pytest.raises(ValueError, match="fewer logits than labels"):
+        model(**inputs, labels=inputs["input_ids"])
+
+
+def test_the_decoder_alone_is_refused_instead_of_silently_left_whole():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    with prune(model, METHOD), pytest.raises(ValueError, match="call the whole model"):
+        model.model(**inputs)
+    model.model(**inputs)
+
+
+def test_caches_that_cannot_shrink_are_refused():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    static, offloaded = StaticCache(config=model.config.text_config, max_cache_len=200), DynamicCache()
+    with prune(model, METHOD), pytest.raises(ValueError, match="StaticLayer cannot shrink"):
+        model(**inputs, past_key_values=static)
+    model(**inputs, past_key_values=offloaded)
+    offloaded.offloading = True  # using such a cache needs a GPU, refusing it does not
+    with pytest.raises(ValueError, match="an offloaded cache cannot shrink"):
+        refuse_cache(offloaded, 0, 10)
+
+
+def test_a_model_without_the_expected_modules_is_left_as_it_was():
+    model = tiny_llava_onevision()
+    del model.model.language_model.layers[5].self_attn.q_proj
+    with pytest.raises(AttributeError), prune(model, METHOD):
+        pass
+    assert hooks_of(model) == 0 and "generate" not in vars(model)
+
+
+def test_somebody_elses_wrapper_of_generate_survives():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    plain = greedy(model, inputs)
+    with prune(model, METHOD):
+        inner, calls = model.generate, []
+        model.generate = lambda *args, **kwargs: calls.append(1) or inner(*args, **kwargs)
+    assert greedy(model, inputs) == plain and calls == [1]
+    with prune(model, METHOD):
+        greedy(model, inputs)
+    assert greedy(model, inputs) == plain and calls == [1] * 3
+
+
+def test_a_copy_inside_the_block_is_refused_and_afterwards_works():
+    model = tiny_llava_onevision()
+    with prune(model, METHOD), pytest.raises(TypeError, match="copy it outside"):
+        copy.deepcopy(model)
+    copy.deepcopy(model)
+
+
+def test_scores_that_nobody_asks_for_are_not_computed_on_request():
+    model = tiny_llava_onevision()
+    inputs = prompt_batch(model, SAMPLES)
+    for method, scored in ((VTW(3), []), (FastV(2, 0.5), []), (METHOD, [2, 3, 4, 5, 6]), (None, [])):
+        with prune(model, method) as trace:
+            expected = greedy(model, inputs)
+        full = trace.vision_attention
+        with prune(model, method, record_attention=False) as trace:
+            assert greedy(model, inputs) == expected
+        known = (~trace.vision_attention[0].isnan()).nonzero().flatten().tolist()
+        assert known == scored
+        assert torch.equal(trace.vision_attention[0, known], full[0, known])
