@@ -2,17 +2,20 @@
 
 PROFILE ?= paper
 LIMIT ?=
+PROTOCOL ?= lmms_eval
+RESULTS ?= results
 ARGS ?=
 # One of uv's torch backends (cu126, cu128, cpu, …) for machines whose driver is older than the registry's build needs.
 TORCH_BACKEND ?=
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-STAMP := $(VENV)/.setup-stamp
-TOY_DATA := tasks/toy/data/.complete
+# The backend chosen once stays chosen; another one installs torch again.
+BACKEND := $(or $(TORCH_BACKEND),$(shell cat $(VENV)/.torch-backend 2>/dev/null))
+STAMP := $(VENV)/.setup-stamp$(addprefix -,$(BACKEND))
 RUN = $(PYTHON) -m scripts.run
 REPORT = $(PYTHON) -m scripts.report
-limit = $(if $(LIMIT),limit=$(LIMIT))
+chosen = profile=$(PROFILE) protocol=$(PROTOCOL) results=$(RESULTS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test smoke lint lock toy-data toy-model reproduce-table1 report
@@ -23,8 +26,8 @@ help: ## this list
 setup: $(STAMP) ## .venv from requirements.lock; TORCH_BACKEND=cu126 for an older driver
 
 $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
-	@TORCH_BACKEND=$(TORCH_BACKEND) bash scripts/setup.sh $(VENV)
-	@touch $@
+	@TORCH_BACKEND=$(BACKEND) bash scripts/setup.sh $(VENV)
+	@rm -f $(VENV)/.setup-stamp* && touch $@
 
 test: setup toy-data ## the whole test suite
 	$(PYTHON) -m pytest $(ARGS)
@@ -36,14 +39,14 @@ lint: setup ## ruff
 smoke: ## Table 1 on the toy profile: trained toy model, drawn data, no GPU, no network
 	$(MAKE) --no-print-directory reproduce-table1 PROFILE=toy
 
-reproduce-table1: setup $(if $(filter toy,$(PROFILE)),toy-data) ## Table 1; PROFILE=paper|toy, LIMIT=n samples per benchmark
+reproduce-table1: setup $(if $(filter toy,$(PROFILE)),toy-data) ## Table 1; PROFILE=paper|toy LIMIT=n PROTOCOL=lmms_eval|llava RESULTS=folder
 	@# Exit status 1 means that samples failed: the table is written all the same and says which.
-	@$(RUN) table=table1 profile=$(PROFILE) $(limit) $(ARGS); run=$$?; \
+	@$(RUN) table=table1 $(chosen) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
-	$(REPORT) table1 --profile $(PROFILE) --limit $(or $(LIMIT),full) && exit $$run
+	$(REPORT) table1 $(chosen) limit=$(or $(LIMIT),full) && exit $$run
 
 report: setup ## the tables again, from what has been measured
-	$(REPORT) table1 --profile $(PROFILE) --limit $(or $(LIMIT),full)
+	@$(REPORT) table1 profile=$(PROFILE) results=$(RESULTS) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
 
 toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are there)
 	$(PYTHON) -m tasks.toy.generate

@@ -5,12 +5,15 @@
 Takes the same options as scripts/run.py; `vtw_depth` in configs/config.yaml holds the rule's own.
 """
 
-import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from scripts import offline  # noqa: E402
+
+offline.force(sys.argv[1:])
 
 import hydra  # noqa: E402
 from loguru import logger  # noqa: E402
@@ -20,7 +23,6 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from plphp_core.evaluation.errors import UserError  # noqa: E402
-from plphp_core.evaluation.launch import OFFLINE  # noqa: E402
 from plphp_core.evaluation.settings import settings_from_config  # noqa: E402
 
 
@@ -28,8 +30,6 @@ def main(overrides: list[str]) -> int:
     OmegaConf.register_new_resolver("repository", lambda path: str(ROOT / path), replace=True)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
         config = hydra.compose(config_name="config", overrides=overrides)
-    if config.profile.get("offline"):
-        os.environ.update(dict.fromkeys(OFFLINE, "1"))
     settings, rule = settings_from_config(config, ROOT), config.vtw_depth
 
     from baselines.vtw_depth import choose_k, divergences

@@ -6,6 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # tasks/ is found from any working directory
 
+from scripts import offline  # noqa: E402
+
+offline.force(sys.argv[1:])
+
 from plphp_core.evaluation.launch import main  # noqa: E402
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ if [ -z "$backend" ]; then
 else
   # The locked CUDA libraries belong to the registry's build of torch; another build brings its own.
   grep -vE '^(nvidia-|cuda-|triton)' requirements.lock |
-    "$uv" pip install --quiet --python "$venv/bin/python" --torch-backend "$backend" -r -
+    "$uv" pip install --quiet --python "$venv/bin/python" --torch-backend "$backend" \
+      --reinstall-package torch --reinstall-package torchvision -r -
+  echo "$backend" >"$venv/.torch-backend"
 fi
 "$uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .

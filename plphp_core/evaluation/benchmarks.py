@@ -81,8 +81,13 @@ class OpenTask:
             references = self.task.doc_to_target(document) if extra_metrics else []
             references = references if isinstance(references, list) else [references]
             for name, function in extra_metrics.items():
-                extra[name].append(float(function(answer, references)))
-        found = {name: _aggregate(self.task.aggregation()[name], some) for name, some in items.items() if some}
+                with self._scoring(f"metric {name} of sample {instance.doc_id}"):
+                    extra[name].append(float(function(answer, references)))
+        found = {}
+        for name, some in items.items():
+            if some:
+                with self._scoring(f"metric {name}"):
+                    found[name] = _aggregate(self.task.aggregation()[name], some)
         found = {name: metric for name, metric in found.items() if not _of_subset(name, found, len(texts))}
         return found | {name: _mean(values) for name, values in extra.items()}
 
@@ -104,12 +109,17 @@ class OpenTask:
     def _process(self, document: dict, answer: str, doc_id: int) -> dict:
         # lmms-eval retries process_results for seconds, as if a metric were a flaky server; call what it wraps.
         process = inspect.unwrap(type(self.task).process_results)
-        try:
+        with self._scoring(f"sample {doc_id}"):
             return process(self.task, document, [answer])
+
+    @contextlib.contextmanager
+    def _scoring(self, what: str):
+        """A scorer that fails costs its cell, not the run."""
+        try:
+            yield
         except Exception as error:
-            raise RunError(
-                f"task {self.facts.task} cannot score sample {doc_id}: {type(error).__name__}: {error}"
-            ) from error
+            message = f"task {self.facts.task} cannot score {what}: {type(error).__name__}: {error}"
+            raise RunError(message) from error
 
 
 class Suite:
@@ -143,6 +153,10 @@ class Suite:
             generation=dict(config.get("generation_kwargs") or {}),
             data=self._data_revision(config),
         )
+
+    def is_open(self, facts: TaskFacts) -> bool:
+        """Whether the task's data are loaded already."""
+        return facts.task in self._open
 
     def open(self, facts: TaskFacts) -> OpenTask:
         """Load a task's data and build its requests, once.

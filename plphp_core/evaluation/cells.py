@@ -54,11 +54,13 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The journal's name, and what else tells result files apart: protocol and limit."""
+        """The journal's name, and what else tells result files apart: protocol, limit and numerics."""
         suffix = self.settings.protocol
         protocol = [] if suffix == "lmms_eval" or self.facts.task.endswith(f"_{suffix}") else [suffix]
         limit = [] if self.settings.limit is None else [f"limit={self.settings.limit}-{self.settings.limit_seed}"]
-        return ".".join([self.journal_name, *protocol, *limit])
+        model = self.settings.model
+        numerics = [model.dtype, model.attn_implementation, model.device.split(":")[0]]
+        return ".".join([self.journal_name, *protocol, *limit, digest(numerics)[:6]])
 
     @property
     def journal_path(self) -> Path:

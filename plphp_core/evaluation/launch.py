@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -15,8 +14,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.settings import Settings, settings_from_config
-
-OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def main(root: Path) -> int:
@@ -61,8 +58,6 @@ class _Jobs:
         choices = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
         if config.get("table") and any(choice == "method" or choice.startswith("method.") for choice in choices):
             raise UserError("table=… brings its own methods; leave out either table=… or method=…")
-        if config.profile.get("offline"):
-            os.environ.update(dict.fromkeys(OFFLINE, "1"))  # before anything imports the Hugging Face libraries
         settings = settings_from_config(config, self.root)
         from plphp_core.evaluation.loading import LoadOnce
         from plphp_core.evaluation.runner import run

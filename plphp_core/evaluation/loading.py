@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.settings import ModelSettings
@@ -31,11 +32,7 @@ def load(settings: ModelSettings) -> LoadedModel:
     Raises:
         UserError: the device is not there, or the checkpoint cannot be read as this family.
     """
-    device = torch.device(settings.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is available; on a CPU use profile=toy or device=cpu (with dtype=float32)")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"no device {settings.device}: this machine has {torch.cuda.device_count()} CUDA devices")
+    device = check_device(settings)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     family = get_family(settings.family)
@@ -44,13 +41,28 @@ def load(settings: ModelSettings) -> LoadedModel:
         model, processor = family.load(
             settings.checkpoint, settings.revision, dtype, device, settings.attn_implementation
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"cannot load {settings.checkpoint} as {settings.family} with {settings.attn_implementation} "
-            f"attention: {error}"
+            f"attention on {settings.device}: {reason}"
         ) from error
     model.eval()
     return LoadedModel(family, model, processor, device, dtype)
+
+
+def check_device(settings: ModelSettings) -> torch.device:
+    """The device to load on.
+
+    Raises:
+        UserError: it is not there.
+    """
+    device = torch.device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available; on a CPU use profile=toy or device=cpu (with dtype=float32)")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"no device {settings.device}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
 
 
 class LoadOnce:

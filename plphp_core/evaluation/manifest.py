@@ -45,7 +45,10 @@ SECRET_WORDS = {
     "auth",
 }
 SECRET_VALUES = re.compile(
-    r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,})\b|(?<=://)[^/\s@]+@"
+    r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b"
+    r"|(?<=://)[^/\s@]+@|(?<=Bearer )\S+|(?<=--token )\S+"
+    r"|(?<=[?&])[^=&\s]*(?:token|sig|signature|key|secret|password)[^=&\s]*=[^&\s]+",
+    re.IGNORECASE,
 )
 ASSIGNMENT = re.compile(r"(?P<key>[\w.+~/-]+)(?P<sign>=|:\s*)(?P<value>[^\s,}\]]+)")
 REDACTED = "[redacted]"

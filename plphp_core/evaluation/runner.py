@@ -5,6 +5,7 @@ Task by task, so that a stopped run leaves whole columns of a table.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import signal
@@ -19,7 +20,7 @@ from plphp_core.evaluation.cells import Cell, journal_records, write_result
 from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
 from plphp_core.evaluation.journal import Journal
-from plphp_core.evaluation.loading import LoadOnce
+from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.lock import results_lock
 from plphp_core.evaluation.manifest import Manifest, command_line, device_name
 from plphp_core.evaluation.progress import Display, PlannedCell
@@ -80,6 +81,9 @@ def run(settings: Settings, config: dict, loader: LoadOnce, display: Display | N
             log.info("stopped", exc_info=True)
             display.say(f"error: {error}")
             status, code = "stopped", FAILED
+        except BaseException:
+            _last_words(manifest, "crashed", FAILED, outcome, display)
+            raise
         if code in (INTERRUPTED, TERMINATED):
             display.say(f"{status}; every answered sample is kept, run the same command again to go on")
         _last_words(manifest, status, code, outcome, display)
@@ -96,9 +100,14 @@ def _run(settings: Settings, loader: LoadOnce, display: Display, manifest: Manif
     facts = [suite.facts(benchmark) for benchmark in settings.benchmarks]
     manifest.write(revisions={"model": weights, "data": {fact.task: fact.data for fact in facts}})
     columns = [[Cell.of(settings, row, fact, weights, template) for row in settings.methods] for fact in facts]
+    unfinished = [cell for column in columns for cell in column if cell.settings.rescore or cell.finished() is None]
+    if unfinished:
+        check_device(settings.model)  # before data sets are downloaded for nothing
+    for cell in unfinished:
+        cell.remove_stale_result()  # all of them now: an interrupted run must not leave a table of old and new
     todo = _plan(columns, suite, display)
     runner = _Runner(settings, loader, suite, extra_metrics, manifest.name, display, outcome)
-    runner.check({cell.method.setting + cell.method.name: cell for cell, missing in todo if missing}.values())
+    runner.check({str(cell.method): cell for cell, missing in todo if missing}.values())
     for cell, _ in todo:
         runner.cell(cell)
 
@@ -111,6 +120,8 @@ def _plan(columns: list[list[Cell]], suite: Suite, display: Display) -> list[tup
         if result is not None:
             samples = answered = result["n"]
         else:
+            if not suite.is_open(cell.facts):
+                display.say(f"opening {cell.facts.task} …")
             keys = cell.keys(suite.open(cell.facts)).values()
             with Journal(cell.journal_path) as journal:
                 samples, answered = len(keys), sum(key in journal.answers for key in keys)
@@ -129,7 +140,7 @@ class _Runner:
     def __init__(self, settings, loader, suite, extra_metrics, manifest: str, display: Display, outcome: Outcome):
         self.settings, self.loader, self.suite, self.extra_metrics = settings, loader, suite, extra_metrics
         self.manifest, self.display, self.outcome = manifest, display, outcome
-        self._failures_in_a_row = 0
+        self._failures = 0  # of the cell at work
 
     def check(self, cells: Iterable[Cell]) -> None:
         """See that every method fits the model before the first sample, not in the middle of the night.
@@ -141,8 +152,12 @@ class _Runner:
             self._answerer(cell)
 
     def _answerer(self, cell: Cell) -> Answerer:
+        model = self.settings.model
+        if not cell.weights.startswith("sha256:"):  # the very commit that the key names
+            model = dataclasses.replace(model, revision=cell.weights)
+        loaded = self.loader(model)
         try:
-            return Answerer(self.loader(self.settings.model), check_method(cell.method.name, cell.method.params))
+            return Answerer(loaded, check_method(cell.method.name, cell.method.params))
         except ValueError as error:
             raise UserError(f"{cell.row} does not fit {cell.settings.model.name}: {error}") from error
 
@@ -151,7 +166,6 @@ class _Runner:
         task = self.suite.open(cell.facts)
         keys = cell.keys(task)
         label = f"{cell.row} · {cell.facts.benchmark.label}"
-        cell.remove_stale_result()
         with Journal(cell.journal_path) as journal:
             if any(key not in journal.answers for key in keys.values()):
                 self._answer(cell, keys, [task.requests[row] for row in keys], journal, label)
@@ -159,6 +173,7 @@ class _Runner:
                 result = write_result(cell, task, journal, self.extra_metrics, self.manifest)
             except RunError as error:
                 log.info("%s was not scored", label, exc_info=True)
+                cell.result_path.unlink(missing_ok=True)  # an older score would pass for this one
                 self.outcome.failed_cells[label] = str(error)
                 self.display.say(f"{label}: {error}")
                 return
@@ -186,15 +201,20 @@ class _Runner:
                 results = answerer.answer(batch)
                 journal.append(journal_records(cell, keys, results, hardware))
                 progress(len(batch))
-                self._watch([result for _, result in results])
+                if not any(key in journal.answers for key in keys.values()):
+                    self._watch([result for _, result in results])
+            self._failures = 0
 
     def _watch(self, results: list) -> None:
-        """Stop when nothing works any more, instead of recording the same error ten thousand times."""
+        """Stop when nothing of a cell works, instead of recording the same error ten thousand times.
+
+        The longest prompts come first, so running out of memory on them says nothing about the others.
+        """
         for result in results:
-            self._failures_in_a_row = self._failures_in_a_row + 1 if isinstance(result, Failure) else 0
-            if self._failures_in_a_row >= self.settings.stop_after_errors:
+            self._failures += isinstance(result, Failure) and result.kind != "OutOfMemoryError"
+            if self._failures >= self.settings.stop_after_errors:
                 raise RunError(
-                    f"{self._failures_in_a_row} samples in a row failed, the last with {result}. The run stops; "
+                    f"{self._failures} samples failed and none was answered, the last with {result}. The run stops; "
                     "its log has the details, and stop_after_errors=… moves this limit"
                 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def _model(config: DictConfig, root: Path) -> ModelSettings:
     if config.model.family not in family_names():
         raise unknown("model family", config.model.family, family_names())
     device = str(config.device)
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise unknown("device", device, ("cpu", "cuda", "cuda:<number>"))
     checkpoint = str(config.model.checkpoint)
     local = _inside(root, checkpoint)

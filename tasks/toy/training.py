@@ -85,8 +85,8 @@ BATCHES_PER_STEP = 2  # of the decoder: a step averages the gradients of two gro
 # usual token dropout, blind to attention. It is what makes patches of one object stand in for one another.
 WHOLE_SHARE = 0.3
 LEAST_TOKENS = 0.5
-# In the last two stages, part of the answers are written with a random part of the image tokens only, though the prompt saw
-# all of them: what an answer needs has to be gathered while the prompt is read, as large models do.
+# In the last two stages, part of the answers are written with a random part of the image tokens only, though the prompt
+# saw all of them: what an answer needs has to be gathered while the prompt is read, as large models do.
 MOST_REMEMBERED = 0.6
 
 

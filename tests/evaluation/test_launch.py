@@ -1,5 +1,6 @@
 """The command line: every configured row can be built, and what cannot be served is said in a sentence."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_every_method_has_its_configuration():
 
 
 def test_a_profile_brings_alpha_and_beta_and_the_command_line_beats_it():
-    toy = ("profile=toy", "+profile.methods.plphp.alpha=0.6", "+profile.methods.plphp.beta=0.4")
+    toy = ("profile=toy", "++profile.methods.plphp.alpha=0.6", "++profile.methods.plphp.beta=0.4")
     assert configured(*toy).methods[0].params["alpha"] == 0.6
     assert configured(*toy, "method.alpha=0.7").methods[0].params["alpha"] == 0.7
     assert {row.params["beta"] for row in configured(*toy, "table=table1").methods if row.name == "plphp"} == {0.4}
@@ -129,3 +130,16 @@ def test_a_sweep_runs_its_jobs_with_one_load_and_hydra_writes_below_results(worl
     results = tmp_path / "results" / "toy"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "configs", "data", "results", "tasks"]
     assert len(list((results / "cells").glob("*.json"))) == len(list((results / "manifests").glob("*.json"))) == 2
+
+
+def test_the_toy_profile_is_offline_before_any_library_can_ask():
+    """A clean environment, and a socket that no one may open: the scripts force the libraries offline themselves."""
+    code = (
+        "import sys; sys.argv = ['run.py', 'profile=toy']; sys.path.insert(0, '.')\n"
+        "from scripts import offline; offline.force(sys.argv[1:])\n"
+        "import huggingface_hub.constants as hub, datasets.config as data\n"
+        "print(hub.HF_HUB_OFFLINE, data.HF_HUB_OFFLINE)"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

@@ -236,7 +236,7 @@ def test_a_run_in_which_nothing_works_stops(world, tmp_path, fake, monkeypatch, 
     monkeypatch.setattr(FakeAnswerer, "answer", failing)
     run_settings = settings(world, results=tmp_path / "mini", stop_after_errors=5)
     assert run(run_settings, {}, fake, display) == FAILED
-    assert "5 samples in a row failed" in display.console.file.getvalue() and not cells(run_settings)
+    assert "5 samples failed and none was answered" in display.console.file.getvalue() and not cells(run_settings)
 
 
 def test_out_of_memory_is_tried_again_at_batch_one(world, loader, tmp_path, monkeypatch, display):
