@@ -23,7 +23,6 @@ from datasets import List as Sequence
 from tasks.toy.samples import BENCHMARKS, SUB_TASKS, Sample, make_samples
 from tasks.toy.scenes import SIZE, Scene, draw
 
-VERSION = 1
 SEED = "toy-1"
 DEFAULT_OUT = Path(__file__).parent / "data"
 MARKER = "generated.json"
@@ -198,10 +197,17 @@ def build(name: str, samples: int = 48) -> DatasetDict:
     return DatasetDict({SPLIT_NAMES[name]: Dataset.from_list(rows, features=FEATURES[name])})
 
 
+def _source() -> str:
+    """Hash of the modules that decide what is drawn and asked: data of an older generator are drawn anew."""
+    names = ("captions", "changes", "generate", "samples", "scenes")
+    code = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in names)
+    return hashlib.sha256(code).hexdigest()[:16]
+
+
 def generate(out: Path, samples: int = 48, force: bool = False) -> bool:
     """Write all data sets under `out`; False if they are already there. Never leaves a half-written set behind."""
     marker = out / MARKER
-    wanted = {"version": VERSION, "seed": SEED, "samples": samples, "benchmarks": list(BENCHMARKS)}
+    wanted = {"source": _source(), "seed": SEED, "samples": samples, "benchmarks": list(BENCHMARKS)}
     if not force and marker.exists() and json.loads(marker.read_text()) == wanted:
         return False
     out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from omegaconf import OmegaConf
 
 SCORES = {
     "SD": ("rouge_l",),
@@ -17,7 +18,8 @@ SCORES = {
     "DetailCaps": ("cider", "meteor"),
 }
 KINDS = {"overall": "group_mean", "cider": "corpus", "meteor": "corpus"}
-PLPHP = {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}
+TOY = OmegaConf.load(Path(__file__).parents[2] / "configs" / "profile" / "toy.yaml")
+PLPHP = {"r": 0.4, "delta_r": 0.3, **TOY.methods.plphp, "gqa": "mean"}  # α and β are the toy profile's own
 # (method, parameters, printed setting, quality relative to uncompressed, retention)
 ROWS = (
     ("none", {}, "", 1.0, 1.0),

@@ -61,7 +61,12 @@ def test_options_are_accepted_in_either_form(tmp_path):
     for argv in (["--rank", "all"], ["rank=all"], ["--rank=all"]):
         assert report(tmp_path, "--quiet", *argv) == 0
         assert "best of a column among all rows" in written.read_text(encoding="utf-8")
-    assert report(tmp_path, "--quiet", "--exclude", "other_r=0.4*.json", "--param", "plphp.alpha=0.25") == 0
+    assert (
+        report(
+            tmp_path, "--quiet", "--exclude", "other_r=0.4*.json", "--param", f"plphp.alpha={factories.PLPHP['alpha']}"
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize(

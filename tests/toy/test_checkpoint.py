@@ -68,7 +68,7 @@ def test_training_ids_and_image_tokens_are_the_processors(loaded):
                 return_dict=True,
             ).pooler_output
             made = image_tokens(model, pixels(list(sample.scenes), list(range(len(images)))), len(images) == 1)
-        torch.testing.assert_close(made.flatten(0, 1), torch.cat(list(wanted)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(made.flatten(0, 1), torch.cat(list(wanted)), rtol=1e-5, atol=1e-4)
 
 
 def test_training_decoder_is_the_models(loaded):
