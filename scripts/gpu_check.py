@@ -155,7 +155,7 @@ def measure_prefill(model, inputs, device: str, runs: int) -> dict:
             return lambda: model(**inputs, use_cache=True, logits_to_keep=1)
 
         def call():
-            with prune(model, method):
+            with prune(model, method, record_attention=method is None):
                 model(**inputs, use_cache=True, logits_to_keep=1)
 
         return call
