@@ -99,24 +99,24 @@ def _run(settings: Settings, loader: LoadOnce, display: Display, manifest: Manif
     suite = Suite(settings, fingerprints)
     facts = [suite.facts(benchmark) for benchmark in settings.benchmarks]
     manifest.write(revisions={"model": weights, "data": {fact.task: fact.data for fact in facts}})
-    columns = [[Cell.of(settings, row, fact, weights, template) for row in settings.methods] for fact in facts]
-    unfinished = [cell for column in columns for cell in column if cell.settings.rescore or cell.finished() is None]
+    cells = [Cell.of(settings, row, fact, weights, template) for fact in facts for row in settings.methods]
+    results = [None if settings.rescore else cell.finished() for cell in cells]
+    unfinished = [cell for cell, result in zip(cells, results, strict=True) if result is None]
     if unfinished:
         check_device(settings.model)  # before data sets are downloaded for nothing
     for cell in unfinished:
         cell.remove_stale_result()  # all of them now: an interrupted run must not leave a table of old and new
-    todo = _plan(columns, suite, display)
+    todo = _plan(cells, results, suite, display)
     runner = _Runner(settings, loader, suite, extra_metrics, manifest.name, display, outcome)
     runner.check({str(cell.method): cell for cell, missing in todo if missing}.values())
     for cell, _ in todo:
         runner.cell(cell)
 
 
-def _plan(columns: list[list[Cell]], suite: Suite, display: Display) -> list[tuple[Cell, int]]:
-    """Show what there is to do. Returns the cells that are not finished, and how many answers each lacks."""
+def _plan(cells: list[Cell], results: list[dict | None], suite: Suite, display: Display) -> list[tuple[Cell, int]]:
+    """Show what there is to do. Returns the cells without a result, and how many answers each lacks."""
     planned, todo = [], []
-    for cell in (cell for column in columns for cell in column):
-        result = None if cell.settings.rescore else cell.finished()
+    for cell, result in zip(cells, results, strict=True):
         if result is not None:
             samples = answered = result["n"]
         else:
