@@ -9,17 +9,36 @@ from torch import Tensor, nn
 from plphp_core.method import require
 
 IMAGE_MARK = "<image>"
+# How prompts are made: as lmms-eval's wrapper of the family makes them, oddities included, or as the model's own
+# documentation asks for. docs/fidelity.md lists what differs, family by family.
+STYLES = ("lmms_eval", "plain")
 
 
 class Family:
     """A family of vision-language models; one subclass per module of this package.
 
     `transformers` is imported inside the methods, so that the names of all families are known without it.
+
+    Args:
+        style: how prompts are made, one of STYLES.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]  # as tables print it
     model_classes: ClassVar[tuple[str, ...]]  # transformers classes, by name
     default_checkpoint: ClassVar[str]
+    max_new_tokens: ClassVar[int] = 1024  # of lmms-eval's wrapper, where a task names no limit
+    special_tokens: ClassVar[tuple[str, ...]] = ()  # what prompts are built from; each must be one token
+    uses_chat_template: ClassVar[bool] = False  # `prompt` must equal what the checkpoint's own template renders
+
+    def __init__(self, style: str = "lmms_eval"):
+        require(style in STYLES, f"unknown prompt style {style!r}; allowed: {', '.join(STYLES)}")
+        self.style = style
+
+    @property
+    def as_upstream(self) -> bool:
+        """Whether prompts copy lmms-eval's wrapper, oddities included."""
+        return self.style == "lmms_eval"
 
     # --- the model -------------------------------------------------------------------------------------------------
 
@@ -76,7 +95,11 @@ class Family:
         processor.tokenizer.padding_side = "left"
         return model.to(device).eval(), processor
 
-    # --- prompts, as lmms-eval's own wrapper of this family makes them ---------------------------------------------
+    # --- prompts, in the chosen style ------------------------------------------------------------------------------
+
+    def images(self, images: list) -> list:
+        """RGB images of one sample (PIL) → what the processor is given; upstream re-encodes them in some families."""
+        return images
 
     def prompt(self, context: str, num_images: int) -> str:
         """lmms-eval's context → the full chat string, with one `<image>` mark per image.
@@ -91,8 +114,16 @@ class Family:
         raise NotImplementedError(f"family {self.name!r} does not encode")
 
     def decode(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
-        """Generated token ids `(n,)` → answer."""
+        """Generated token ids `(n,)` → answer.
+
+        Args:
+            gen_kwargs: the task's generation arguments; `until` may cut the answer.
+        """
         return processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def end_tokens(self, processor) -> list[int] | None:
+        """Ids that end an answer, where the checkpoint's own generation configuration does not say; else None."""
+        return None
 
 
 def place_marks(context: str, num_images: int) -> str:

@@ -18,9 +18,9 @@ from transformers import StoppingCriteriaList
 
 from plphp_core import prune
 from plphp_core.evaluation.loading import LoadedModel
+from plphp_core.family import Family
 from plphp_core.measure import StepClock
 
-MAX_NEW_TOKENS = 1024  # upstream's default where a task names none
 SAMPLING = ("temperature", "top_p", "top_k")
 
 log = logging.getLogger("plphp.answering")
@@ -96,8 +96,8 @@ def batches(requests: Iterable[Request], batch_size: int) -> list[list[Request]]
     return found
 
 
-def generation_arguments(generation: dict) -> dict:
-    """Arguments for `generate` as lmms-eval's wrapper of LLaVA-OneVision makes them, on a copy.
+def generation_arguments(generation: dict, family: Family, processor) -> dict:
+    """Arguments for `generate` as lmms-eval's wrapper of the family makes them, on a copy.
 
     `until` is the family's to apply when decoding; `image_aspect_ratio` is upstream's image switch; sampling arguments
     go when nothing is sampled, and nothing is sampled unless the task says so.
@@ -105,7 +105,9 @@ def generation_arguments(generation: dict) -> dict:
     arguments = copy.deepcopy(generation)
     for key in ("until", "image_aspect_ratio"):
         arguments.pop(key, None)
-    arguments.setdefault("max_new_tokens", MAX_NEW_TOKENS)
+    arguments.setdefault("max_new_tokens", family.max_new_tokens)
+    if (ends := family.end_tokens(processor)) is not None:
+        arguments.setdefault("eos_token_id", ends)
     if not arguments.setdefault("do_sample", False):
         for key in SAMPLING:  # None, not absent: a checkpoint's own sampling defaults would only cause warnings
             arguments[key] = None
@@ -159,7 +161,7 @@ class Answerer:
                     raise TypeError(
                         f"expected PIL images, the task gave {type(image).__name__} (video and audio are not supported)"
                     )
-            images = [image.convert("RGB") for image in images]
+            images = self.loaded.family.images([image.convert("RGB") for image in images])
         return self.loaded.family.prompt(request.context, len(images)), images
 
     @torch.inference_mode()
@@ -171,7 +173,7 @@ class Answerer:
             clock = StepClock()  # counts from here
             sequences = model.generate(
                 **inputs,
-                **generation_arguments(generation),
+                **generation_arguments(generation, family, processor),
                 use_cache=True,
                 pad_token_id=_pad(processor),
                 stopping_criteria=StoppingCriteriaList([clock]),
@@ -179,7 +181,7 @@ class Answerer:
         length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         retention = trace.retention.float().cpu().tolist()
-        ends = _end_tokens(model)
+        ends = set(family.end_tokens(processor) or ()) or _end_tokens(model)
         answers = {}
         for row, (index, _, images) in enumerate(ready):
             new = sequences[row, length:].cpu()

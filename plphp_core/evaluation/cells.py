@@ -54,12 +54,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The journal's name, and what else tells result files apart: protocol, limit and numerics."""
+        """The journal's name, and what else tells result files apart: protocol, limit, numerics and prompts."""
         suffix = self.settings.protocol
         protocol = [] if suffix == "lmms_eval" or self.facts.task.endswith(f"_{suffix}") else [suffix]
         limit = [] if self.settings.limit is None else [f"limit={self.settings.limit}-{self.settings.limit_seed}"]
         model = self.settings.model
-        numerics = [model.dtype, model.attn_implementation, model.device.split(":")[0]]
+        numerics = [model.dtype, model.attn_implementation, model.device.split(":")[0], model.prompts]
         return ".".join([self.journal_name, *protocol, *limit, digest(numerics)[:6]])
 
     @property
@@ -149,6 +149,7 @@ def write_result(
         "revision": cell.weights,
         "dtype": model.dtype,
         "attn_implementation": model.attn_implementation,
+        "prompts": model.prompts,
         "method": cell.method.name,
         "params": cell.method.params,
         "setting": cell.method.setting,

@@ -35,7 +35,7 @@ def load(settings: ModelSettings) -> LoadedModel:
     device = check_device(settings)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
-    family = get_family(settings.family)
+    family = get_family(settings.family, settings.prompts)
     dtype = getattr(torch, settings.dtype)
     try:
         model, processor = family.load(

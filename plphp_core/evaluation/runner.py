@@ -95,7 +95,7 @@ def _run(settings: Settings, loader: LoadOnce, display: Display, manifest: Manif
     extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
     fingerprints = Fingerprints(settings.results / "fingerprints.json")
     weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
-    template = get_family(settings.model.family).prompt("text", 0)
+    template = get_family(settings.model.family, settings.model.prompts).prompt("text", 0)
     suite = Suite(settings, fingerprints)
     facts = [suite.facts(benchmark) for benchmark in settings.benchmarks]
     manifest.write(revisions={"model": weights, "data": {fact.task: fact.data for fact in facts}})

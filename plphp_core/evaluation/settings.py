@@ -10,15 +10,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.family import STYLES
 
 PROTOCOLS = ("lmms_eval", "llava")
+_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # of each protocol
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which weights to load and how. `checkpoint` is a hub name or an absolute local path."""
+    """Which weights to load and how. `checkpoint` is a hub name or an absolute local path.
+
+    prompts: how prompts are made, one of `plphp_core.family.STYLES`.
+    """
 
     name: str
     family: str
@@ -27,6 +32,7 @@ class ModelSettings:
     dtype: str
     attn_implementation: str
     device: str
+    prompts: str = "lmms_eval"
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
         UserError: a value is not allowed; the message names the key, the value and what is allowed.
     """
     table = config.get("table")
+    protocol = _one_of("protocol", config.protocol, PROTOCOLS)
     model = _model(config, root)
     profile = config.profile
     prefix = profile.task_prefix
@@ -98,7 +105,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
         root=root,
         results=_inside(root, config.results) / profile.name,
         profile=profile.name,
-        protocol=_one_of("protocol", config.protocol, PROTOCOLS),
+        protocol=protocol,
         offline=bool(profile.offline),
         data_root=_inside(root, profile.data_root) if profile.get("data_root") else None,
         model=model,
@@ -146,8 +153,9 @@ def _rows(config: DictConfig, root: Path, table: DictConfig | None):
         path = root / "configs" / "method" / f"{changes.pop('method')}.yaml"
         if not path.is_file():
             raise unknown("method", path.stem, (file.stem for file in path.parent.glob("*.yaml")))
-        # The row's own file is read inside the whole configuration, so that a profile's values reach it.
-        scope = OmegaConf.create({"profile": config.profile, "method": OmegaConf.load(path)})
+        # The row's own file is read inside the whole configuration, so that a profile's values for this
+        # model reach it.
+        scope = OmegaConf.create({"profile": config.profile, "model": config.model, "method": OmegaConf.load(path)})
         chosen = OmegaConf.to_container(scope.method, resolve=True)
         if extra := set(changes) - set(chosen):
             raise unknown(
@@ -182,6 +190,7 @@ def _model(config: DictConfig, root: Path) -> ModelSettings:
         dtype=_one_of("dtype", config.dtype, DTYPES),
         attn_implementation=_one_of("attn_implementation", config.attn_implementation, ATTENTION),
         device=device,
+        prompts=_one_of("prompts", config.prompts or _PROMPTS[config.protocol], STYLES),
     )
 
 

@@ -28,6 +28,7 @@ from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.registration import model_ids
 from plphp_core.evaluation.settings import ATTENTION, DTYPES, ModelSettings, check_method
 from plphp_core.families import get_family
+from plphp_core.family import STYLES
 
 SHOWN_FAILURES = 20
 
@@ -45,6 +46,7 @@ class PrunedModel(lmms):
         device: "cuda", "cuda:1", "cpu"; under torchrun each process takes the GPU of its local rank.
         dtype: "float32", "bfloat16" or "float16"; default bfloat16 on a GPU, float32 on a CPU.
         attn_implementation: as in transformers.
+        prompts: "lmms_eval" (as lmms-eval's own wrapper of the family) or "plain" (as the model's authors mean them).
         batch_size: samples per batch; `max_batch_size` caps it.
         params: the method's own parameters.
     Raises:
@@ -62,6 +64,7 @@ class PrunedModel(lmms):
         device: str | None = None,
         dtype: str | None = None,
         attn_implementation: str = "sdpa",
+        prompts: str = "lmms_eval",
         batch_size: int | str | None = 1,
         max_batch_size: int | str | None = None,
         **params,
@@ -75,6 +78,8 @@ class PrunedModel(lmms):
             raise unknown("dtype", dtype, DTYPES)
         if attn_implementation not in ATTENTION:
             raise unknown("attn_implementation", attn_implementation, ATTENTION)
+        if prompts not in STYLES:
+            raise unknown("prompts", prompts, STYLES)
         self.batch_size = min(_batch_size(batch_size or 1), _batch_size(max_batch_size or batch_size or 1))
         checkpoint = pretrained or get_family(self.family_name).default_checkpoint
         self.loaded: LoadedModel = load(
@@ -86,6 +91,7 @@ class PrunedModel(lmms):
                 dtype=dtype,
                 attn_implementation=attn_implementation,
                 device=device,
+                prompts=prompts,
             )
         )
 

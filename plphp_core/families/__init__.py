@@ -12,13 +12,14 @@ __all__ = ["Family", "family_names", "family_of", "get_family"]
 
 
 @functools.cache
-def _families() -> dict[str, Family]:
+def _families() -> dict[str, type[Family]]:
     found = {}
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Family) and value.__module__ == module.__name__:
-                found[value.name] = value()
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and issubclass(value, Family) and "name" in vars(value):
+                found[value.name] = value
     return found
 
 
@@ -27,15 +28,15 @@ def family_names() -> list[str]:
     return sorted(_families())
 
 
-def get_family(name: str) -> Family:
-    """The family called `name`.
+def get_family(name: str, style: str = "lmms_eval") -> Family:
+    """The family called `name`, making prompts in the given style ("lmms_eval" or "plain").
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: unknown name or style; the message lists the known ones.
     """
     if name not in _families():
         raise ValueError(f"unknown model family {name!r}; known: {', '.join(family_names())}")
-    return _families()[name]
+    return _families()[name](style)
 
 
 def family_of(model: nn.Module) -> Family:
@@ -47,6 +48,6 @@ def family_of(model: nn.Module) -> Family:
     classes = {cls.__name__ for cls in type(model).__mro__}
     for family in _families().values():
         if classes & set(family.model_classes):
-            return family
+            return family()
     known = sorted(cls for family in _families().values() for cls in family.model_classes)
     raise TypeError(f"cannot prune a {type(model).__name__}; known model classes: {', '.join(known)}")

@@ -14,8 +14,10 @@ class LlavaOnevision(Family):
     """One image: a base tile and anyres tiles with a newline token per row. Several: one tile and one newline each."""
 
     name = "llava_onevision"
+    title = "LLaVA-OneVision"
     model_classes = ("LlavaOnevisionForConditionalGeneration",)
     default_checkpoint = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+    special_tokens = ("<|im_start|>", "<|im_end|>", "<image>")
 
     def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
         require(inputs.get("pixel_values_videos") is None, "video inputs cannot be pruned; pass frames as images")

@@ -95,7 +95,7 @@ def _table1(options: argparse.Namespace, root: Path) -> int:
     shared = ("model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "limit", "limit_seed")
     chosen = {name: getattr(options, name) for name in shared}
     filters = Filters(**chosen, params=_params(options.param), exclude=tuple(options.exclude))
-    rows = rows_configured(root / "configs", "table1", options.profile)
+    rows = rows_configured(root / "configs", "table1", options.profile, options.model)
     choices = table1.Options(rank=options.rank, average=options.average, gains=options.gains, seed=options.seed)
     results = table1.evaluate(cells, rows, filters, choices)
     sheets = table1_layout.sheets(results, options.profile, published.load_reference(options.published, "table1"))

@@ -94,8 +94,9 @@ def _written_alike(found: object, wanted: str) -> bool:
         return str(found) == wanted
 
 
-def rows_configured(configs: Path, table: str, profile: str) -> list[RowSpec] | None:
-    """The rows that `configs/table/<table>.yaml` lists for `profile`, completed as a run does; None without rows.
+def rows_configured(configs: Path, table: str, profile: str, model: str) -> list[RowSpec] | None:
+    """The rows that `configs/table/<table>.yaml` lists for `profile`, completed as a run of `model` does;
+    None without rows.
 
     A row's open parameters come from `configs/method/<method>.yaml`, whose references into the profile are resolved.
     Raises ReportError for a row without a readable method file.
@@ -106,7 +107,7 @@ def rows_configured(configs: Path, table: str, profile: str) -> list[RowSpec] | 
         found = []
         for row in rows or ():
             method = OmegaConf.load(configs / "method" / f"{row.method}.yaml")
-            whole = OmegaConf.create({"profile": settings, "method": method})
+            whole = OmegaConf.create({"profile": settings, "model": {"name": model}, "method": method})
             params = {**OmegaConf.to_container(whole, resolve=True)["method"], **OmegaConf.to_container(row)}
             name, template = params.pop("method"), params.pop("setting", "")
             params.pop("name", None)

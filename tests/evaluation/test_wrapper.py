@@ -19,10 +19,11 @@ from plphp_core.evaluation.answering import Answerer, Failure, Request, batches,
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.wrapper import GenerationErrors
-from plphp_core.families import family_names
+from plphp_core.families import family_names, get_family
 from plphp_core.method import method_names
 from tests.evaluation.factories import settings
 
+FAMILY = get_family("llava_onevision")
 GREEDY = {"max_new_tokens": 4, "do_sample": False, "temperature": 0, "until": ["\n\n"], "image_aspect_ratio": "pad"}
 
 
@@ -113,11 +114,11 @@ def test_batches_depend_on_requests_only_and_hold_one_kind_of_generation():
 
 def test_generation_arguments_follow_the_upstream_wrapper():
     """image_aspect_ratio and until go, 1024 new tokens by default, no sampling arguments without sampling."""
-    greedy = generation_arguments(GREEDY)
+    greedy = generation_arguments(GREEDY, FAMILY, None)
     assert "until" not in greedy and "image_aspect_ratio" not in greedy and greedy["max_new_tokens"] == 4
     assert greedy["do_sample"] is False and greedy["temperature"] is None and greedy["top_p"] is None
-    assert generation_arguments({})["max_new_tokens"] == 1024
-    sampled = generation_arguments({"do_sample": True, "temperature": 0.7})
+    assert generation_arguments({}, FAMILY, None)["max_new_tokens"] == 1024
+    sampled = generation_arguments({"do_sample": True, "temperature": 0.7}, FAMILY, None)
     assert sampled["temperature"] == 0.7 and "top_p" not in sampled
 
 

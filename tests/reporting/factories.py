@@ -19,7 +19,7 @@ SCORES = {
 }
 KINDS = {"overall": "group_mean", "cider": "corpus", "meteor": "corpus"}
 TOY = OmegaConf.load(Path(__file__).parents[2] / "configs" / "profile" / "toy.yaml")
-PLPHP = {"r": 0.4, "delta_r": 0.3, **TOY.methods.plphp, "gqa": "mean"}  # α and β are the toy profile's own
+PLPHP = {"r": 0.4, "delta_r": 0.3, **TOY.methods.llava_onevision.plphp, "gqa": "mean"}  # α and β are the toy profile's own
 # (method, parameters, printed setting, quality relative to uncompressed, retention)
 ROWS = (
     ("none", {}, "", 1.0, 1.0),

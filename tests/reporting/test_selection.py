@@ -37,7 +37,7 @@ def test_rows_of_the_cells_come_in_the_papers_order(tmp_path):
     ("profile", "fastv", "vtw"), [("paper", [2, 3, 3], [10, 14, 20]), ("toy", [2, 2, 2], [3, 4, 6])]
 )
 def test_configured_rows_are_the_papers_settings_with_all_parameters(profile, fastv, vtw):
-    rows = rows_configured(REPOSITORY / "configs", "table1", profile)
+    rows = rows_configured(REPOSITORY / "configs", "table1", profile, "llava_onevision")
     assert [row.method for row in rows] == ["none"] + ["fastv"] * 3 + ["vtw"] * 3 + ["plphp"] * 3
     assert [(row.params["K"], row.params["R"]) for row in rows[1:4]] == list(zip(fastv, (0.75, 0.5, 0.25), strict=True))
     assert [row.params["K"] for row in rows[4:7]] == vtw
@@ -50,10 +50,10 @@ def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_pa
         (tmp_path / folder).mkdir()
     (tmp_path / "table" / "table1.yaml").write_text("rows: {toy: [{method: magic}]}")
     (tmp_path / "profile" / "toy.yaml").write_text("name: toy")
-    assert rows_configured(tmp_path, "table1", "paper") is None
-    assert rows_configured(tmp_path, "table9", "toy") is None
+    assert rows_configured(tmp_path, "table1", "paper", "llava_onevision") is None
+    assert rows_configured(tmp_path, "table9", "toy", "llava_onevision") is None
     with pytest.raises(ReportError, match=r"magic\.yaml is missing"):
-        rows_configured(tmp_path, "table1", "toy")
+        rows_configured(tmp_path, "table1", "toy", "llava_onevision")
 
 
 def test_each_place_gets_its_cell_and_other_settings_stay_out(tmp_path):
