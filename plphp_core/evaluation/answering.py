@@ -19,6 +19,7 @@ from transformers import StoppingCriteriaList
 from plphp_core import prune
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.family import Family
+from plphp_core.images import as_rgb
 from plphp_core.measure import StepClock
 
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -50,7 +51,8 @@ class Answer:
     text: str
     prompt_tokens: int
     new_tokens: int
-    images_sha256: list[str]
+    images_sha256: list[str]  # of the pixels handed to the processor
+    image_notes: list[str]  # what was done to images that were not upright RGB
     retention: list[float]  # per layer: kept share of the vision tokens
     kv_bytes: int  # the prompt's keys and values, all layers, what this sample's own slots take
     kv_bytes_full: int  # the same with nothing pruned
@@ -79,6 +81,16 @@ class Failure:
 
 
 Result = tuple[Request, Answer | Failure]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A request of a batch, ready to be encoded: its place in the batch, chat string, images and their notes."""
+
+    index: int
+    prompt: str
+    images: list
+    notes: list[str]
 
 
 def batches(requests: Iterable[Request], batch_size: int) -> list[list[Request]]:
@@ -131,10 +143,10 @@ class Answerer:
         device ran out of memory, its cache is freed before.
         """
         results: dict[int, Answer | Failure] = {}
-        ready = []
+        ready: list[Prepared] = []
         for index, request in enumerate(batch):
             with _caught(results, index):
-                ready.append((index, *self._prepare(request)))
+                ready.append(self._prepare(index, request))
         if ready:
             try:
                 results |= self._generate(batch, ready)
@@ -142,33 +154,29 @@ class Answerer:
                 retry = len(ready) > 1 or isinstance(error, torch.OutOfMemoryError)
                 log.warning("batch of %d: %s%s", len(ready), Failure.of(error), "; again one by one" if retry else "")
                 if not retry:
-                    results[ready[0][0]] = Failure.of(error)
+                    results[ready[0].index] = Failure.of(error)
             else:
                 retry = False
             if retry:  # outside of the handler: the error's frames hold the batch's tensors
                 for one in ready:
                     _free_memory()
-                    with _caught(results, one[0]):
+                    with _caught(results, one.index):
                         results |= self._generate(batch, [one])
         return [(request, results[index]) for index, request in enumerate(batch)]
 
-    def _prepare(self, request: Request) -> tuple[str, list]:
+    def _prepare(self, index: int, request: Request) -> Prepared:
         """The full prompt and the images of a request."""
         with _whole_images_only():
-            images = list(request.visuals() or [])
-            for image in images:
-                if not hasattr(image, "convert"):
-                    raise TypeError(
-                        f"expected PIL images, the task gave {type(image).__name__} (video and audio are not supported)"
-                    )
-            images = self.loaded.family.images([image.convert("RGB") for image in images])
-        return self.loaded.family.prompt(request.context, len(images)), images
+            converted = [as_rgb(image) for image in request.visuals() or []]
+            notes = [f"image {number}: {note}" for number, (_, done) in enumerate(converted) for note in done]
+            images = self.loaded.family.images([image for image, _ in converted])
+        return Prepared(index, self.loaded.family.prompt(request.context, len(images)), images, notes)
 
     @torch.inference_mode()
-    def _generate(self, batch: list[Request], ready: list[tuple[int, str, list]]) -> dict[int, Answer]:
+    def _generate(self, batch: list[Request], ready: list[Prepared]) -> dict[int, Answer]:
         family, model, processor = self.loaded.family, self.loaded.model, self.loaded.processor
-        generation = batch[ready[0][0]].generation
-        inputs = self._encode([prompt for _, prompt, _ in ready], [images for _, _, images in ready])
+        generation = batch[ready[0].index].generation
+        inputs = self._encode([one.prompt for one in ready], [one.images for one in ready])
         with prune(model, self.method, record_attention=False) as trace:  # timed: only what the method needs
             clock = StepClock()  # counts from here
             sequences = model.generate(
@@ -183,13 +191,14 @@ class Answerer:
         retention = trace.retention.float().cpu().tolist()
         ends = set(family.end_tokens(processor) or ()) or _end_tokens(model)
         answers = {}
-        for row, (index, _, images) in enumerate(ready):
+        for row, one in enumerate(ready):
             new = sequences[row, length:].cpu()
-            answers[index] = Answer(
+            answers[one.index] = Answer(
                 text=family.decode(processor, new, generation),
                 prompt_tokens=prompt_tokens[row],
                 new_tokens=_count_new(new.tolist(), ends),
-                images_sha256=[_pixels(image) for image in images],
+                images_sha256=[_pixels(image) for image in one.images],
+                image_notes=one.notes,
                 retention=[round(value, 6) for value in retention[row]],
                 kv_bytes=int(trace.kv_bytes_alone[row]),
                 kv_bytes_full=int(trace.kv_bytes_full_alone[row]),
@@ -203,8 +212,8 @@ class Answerer:
 
     def inputs(self, request: Request) -> dict:
         """What the model is called with for one request, on its device."""
-        prompt, images = self._prepare(request)
-        return self._encode([prompt], [images])
+        one = self._prepare(0, request)
+        return self._encode([one.prompt], [one.images])
 
     def _encode(self, prompts: list[str], images: list[list]) -> dict:
         """Inputs on the model's device; pixels in the model's dtype, token ids as they are."""

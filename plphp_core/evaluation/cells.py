@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,6 +164,7 @@ def write_result(
         "n": len(lines),
         "errors": len(keys) - len(lines),
         "error_examples": list(dict.fromkeys(f"{e['kind']}: {e['message'].splitlines()[0]}" for e in failed))[:3],
+        "image_notes": _image_notes(lines.values()),
         "doc_ids": list(lines),
         "metrics": metrics,
         "efficiency": efficiency(list(lines.values())),
@@ -179,6 +181,12 @@ def write_result(
     ]
     write_atomically(cell.result_path, "{\n" + ",\n".join(lines) + "\n}\n")
     return result
+
+
+def _image_notes(lines: Iterable[dict]) -> dict[str, int]:
+    """How many images were not upright RGB, by what was done to them."""
+    notes = [note.partition(": ")[2] for line in lines for note in line.get("image_notes", ())]
+    return dict(Counter(notes).most_common())
 
 
 def efficiency(lines: list[dict]) -> dict[str, list]:

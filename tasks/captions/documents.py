@@ -18,7 +18,7 @@ def _items(prediction: str, references: list[str], id) -> dict[str, dict]:
 
 def image_visual(document: dict) -> list[Image.Image]:
     """Flickr30k and COCO2017."""
-    return [document["image"].convert("RGB")]
+    return [document["image"]]
 
 
 def flickr30k_text(document: dict) -> str:
@@ -39,7 +39,7 @@ def coco2017_results(document: dict, results: list[str]) -> dict[str, dict]:
 
 def detailcaps_visual(document: dict) -> list[Image.Image]:
     """The image lies in the row as an encoded file."""
-    return [Image.open(io.BytesIO(document["binary"])).convert("RGB")]
+    return [Image.open(io.BytesIO(document["binary"]))]
 
 
 def detailcaps_text(document: dict) -> str:

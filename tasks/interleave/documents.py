@@ -53,9 +53,9 @@ def only_mv(documents: Dataset) -> Dataset:
 
 
 def all_images(document: dict) -> list[Image.Image]:
-    """Every image of a row, in order, as RGB. A broken image raises: upstream would go on without it."""
+    """Every image of a row, in order, in whatever mode it is stored (the model wrapper converts, and says so)."""
     columns = sorted((name for name in document if re.fullmatch(r"image_\d+", name)), key=lambda name: int(name[6:]))
-    return [document[name].convert("RGB") for name in columns if document[name] is not None]
+    return [document[name] for name in columns if document[name] is not None]
 
 
 def first_images(document: dict) -> list[Image.Image]:

@@ -145,6 +145,28 @@ def test_a_truncated_image_is_a_failure(model):
     assert isinstance(result, Failure) and "truncated" in result.message
 
 
+def test_strange_images_are_converted_or_cost_only_their_sample_and_are_named(model):
+    """A palette picture with transparency, an animation, an empty one and a plain one in one batch."""
+    plain = Image.effect_noise((20, 30), 50).convert("RGB")
+    see_through = plain.convert("RGBA")
+    moving = io.BytesIO()
+    plain.save(moving, "GIF", save_all=True, append_images=[plain.rotate(90)])
+    given = [[see_through, plain.rotate(90)], [Image.open(moving)], [Image.new("RGB", (0, 3))], [plain]]
+    requests = [Request("what ?", GREEDY, lambda images=images: images, n) for n, images in enumerate(given)]
+    results = {request.tag: result for request, result in Answerer(model.loaded, None).answer(requests)}
+    assert results[0].image_notes == ["image 0: mode RGBA to RGB, transparency dropped"]
+    assert "2 frames" in results[1].message and "0 × 3 pixels" in results[2].message
+    assert results[3].image_notes == [] and results[3].new_tokens > 0
+
+
+def test_more_images_than_marks_cost_only_their_sample(model):
+    image = Image.effect_noise((20, 30), 50)
+    requests = [Request("red <image> ?", GREEDY, lambda n=n: [image] * n, n) for n in (1, 3)]
+    results = {request.tag: result for request, result in Answerer(model.loaded, None).answer(requests)}
+    assert not isinstance(results[1], Failure)
+    assert "marks 1 images with <image>, but there are 3" in results[3].message
+
+
 def test_padding_requests_cost_no_image_and_get_some_answer(model, documents):
     def never(doc):
         raise AssertionError("a padding request decodes nothing")

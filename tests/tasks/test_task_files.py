@@ -14,6 +14,7 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval.tasks.llava_interleave_bench import utils as upstream
 from PIL import Image
 
+from plphp_core.images import as_rgb
 from tasks import hub
 from tests.tasks.factories import BENCHMARKS, INTERLEAVE, SUB_TASKS, TASKS, data_set, interleave
 
@@ -115,9 +116,10 @@ def test_filtering_decodes_no_image(manager):
 
 
 def test_broken_image_is_an_error_not_a_missing_image(manager):
-    document = {"image_0": None, "image_1": object()}
-    with pytest.raises(AttributeError):
-        manager._get_config("toy_vst")["doc_to_visual"](document)
+    """The task hands it on; the model wrapper then refuses it."""
+    found = manager._get_config("toy_vst")["doc_to_visual"]({"image_0": None, "image_1": object()})
+    with pytest.raises(TypeError, match="expected a PIL image"):
+        as_rgb(*found)
 
 
 def test_data_without_the_benchmark_are_refused(manager):
