@@ -1,5 +1,6 @@
-"""Train the toy LLaVA-OneVision from scratch: `python -m scripts.train_toy`.
+"""Train a toy model: `python -m scripts.train_toy --family mantis`.
 
+LLaVA-OneVision is trained from scratch (about an hour); the others start from its checkpoint.
 Interrupt it whenever you like; the same command continues. `--fresh` starts again.
 """
 
@@ -12,26 +13,29 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from tasks.toy.checkpoint import CHECKPOINT
+from tasks.toy.toy import get_toy, toy_names
 from tasks.toy.training import Trainer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("results/toy-model"), help="state (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="checkpoint in Hugging Face layout")
+    parser.add_argument("--family", choices=toy_names(), default="llava_onevision", help="(default %(default)s)")
+    parser.add_argument("--folder", type=Path, help="state (default results/toy-model/FAMILY)")
+    parser.add_argument("--out", type=Path, help="where the checkpoint goes (default tasks/toy/checkpoints/FAMILY)")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
     parser.add_argument("--fresh", action="store_true", help="forget the saved state")
     arguments = parser.parse_args()
+    toy = get_toy(arguments.family)
+    folder, out = arguments.folder or Path("results/toy-model") / toy.name, arguments.out or toy.checkpoint
     if arguments.fresh:
-        shutil.rmtree(arguments.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     console = Console()
-    trainer = Trainer(arguments.folder, console)
+    trainer = Trainer(toy, folder, console)
     trainer.train()
-    trainer.export(arguments.out)
-    console.print(f"checkpoint written to {arguments.out} after {trainer.seconds / 60:.0f} minutes of training")
+    trainer.export(out)
+    console.print(f"checkpoint written to {out} after {trainer.seconds / 60:.0f} minutes of training")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
+from plphp_core.families import get_family
 from tasks.toy.hints import HINT_LAYERS, NO_CHANGE, hints, late_hints
-from tasks.toy.prompts import chat
 from tasks.toy.samples import LETTERS, Sample, make_sample
 from tasks.toy.slots import CONTENT
-from tasks.toy.tokens import END, IMAGE
-from tasks.toy.vision import IGNORED, TOKENS_ALONE, TOKENS_AMONG_OTHERS, image_tokens, pixels
+from tasks.toy.toy import Toy
+from tasks.toy.vision import IGNORED, pixels
 
 # Samples of one group have equally many images, so that a batch needs almost no padding.
 GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -49,28 +49,31 @@ class Batch:
     image_mask: Tensor  # (batch, length): an image token stands here
 
 
-def draw_batch(group: str, size: int, rng: random.Random, tokenizer) -> Batch:
+def draw_batch(toy: Toy, group: str, size: int, rng: random.Random, tokenizer) -> Batch:
     """`size` fresh training samples of one group."""
     names = GROUPS[group]
+    style = next(iter(toy.styles))
+    if len(toy.styles) > 1:
+        (style,) = rng.choices(list(toy.styles), list(toy.styles.values()))
     samples = [make_sample(*rng.choice(names), rng, "train") for _ in range(size)]
-    return assemble(samples, [rng.getrandbits(32) for sample in samples for _ in sample.scenes], tokenizer)
+    seeds = [rng.getrandbits(32) for sample in samples for _ in sample.scenes]
+    return assemble(toy, samples, seeds, tokenizer, style)
 
 
-def assemble(samples: list[Sample], seeds: list[int], tokenizer) -> Batch:
+def assemble(toy: Toy, samples: list[Sample], seeds: list[int], tokenizer, style: str = "lmms_eval") -> Batch:
     """Tokens and targets of samples with equally many images; `seeds` draws the images, sample by sample."""
-    images = pixels([scene for sample in samples for scene in sample.scenes], seeds)
+    images = pixels([scene for sample in samples for scene in sample.scenes], seeds, get_family(toy.name, style))
     alone = len(samples[0].scenes) == 1
-    tokens_per_image = TOKENS_ALONE if alone else TOKENS_AMONG_OTHERS
-    image_id = tokenizer.convert_tokens_to_ids(IMAGE)
-    prompts = tokenizer([chat(sample) for sample in samples])["input_ids"]
-    answers = tokenizer([sample.answer + END for sample in samples])["input_ids"]
+    image_id = tokenizer.convert_tokens_to_ids(toy.image_token)
+    prompts = tokenizer([toy.expand(toy.chat(sample, style), alone) for sample in samples])["input_ids"]
+    answers = tokenizer([sample.answer + toy.end for sample in samples], add_special_tokens=False)["input_ids"]
     rows, targets, half_way, late = [], [], [], []
     for sample, prompt, answer in zip(samples, prompts, answers, strict=True):
-        row = [i for token in prompt for i in ([token] * tokens_per_image if token == image_id else [token])]
-        rows.append(row + answer[:-1])
-        targets.append([IGNORED] * (len(row) - 1) + answer)
-        tokens = tokenizer.convert_ids_to_tokens(row)
-        for table, found in ((half_way, hints(sample, tokens, IMAGE)), (late, late_hints(sample, tokens))):
+        rows.append(prompt + answer[:-1])
+        targets.append([IGNORED] * (len(prompt) - 1) + answer)
+        tokens = tokenizer.convert_ids_to_tokens(prompt)
+        told = hints(sample, tokens, toy.image_token, toy.cells)
+        for table, found in ((half_way, told), (late, late_hints(sample, tokens))):
             words = tokenizer.convert_tokens_to_ids(list(found.values()))
             table.append([dict(zip(found, words, strict=True)).get(i, IGNORED) for i in range(len(rows[-1]))])
     length = max(map(len, rows))
@@ -113,13 +116,14 @@ def plain_attention(module, query, key, value, attention_mask, scaling, dropout=
 AttentionInterface.register("toy_training", plain_attention)
 
 
-def decoder_states(model, embeddings: Tensor, positions: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Causal decoder over (batch, length, D) at the given positions; right padding needs no mask.
+def decoder_states(
+    decoder, embeddings: Tensor, positions: Tensor, hidden: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Causal decoder over (batch, length, D) at the given rotary positions; right padding needs no mask.
 
     `hidden` (batch, length, length): keys that a query may not see although they come earlier.
     Returns the normalised states after the last layer and after the first HINT_LAYERS layers.
     """
-    decoder = model.model.language_model
     rotary = decoder.rotary_emb(embeddings, positions)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else embeddings.dtype
     mask = torch.full((embeddings.shape[1],) * 2, float("-inf"), dtype=dtype).triu(1)
@@ -144,7 +148,14 @@ def _word_loss(model, states: Tensor, targets: Tensor, weights: Tensor) -> tuple
 
 
 def answer_loss(
-    model, batch: Batch, share: float, seen: float, generator: torch.Generator, words: Words, hinted: tuple[str, ...]
+    toy: Toy,
+    model,
+    batch: Batch,
+    share: float,
+    seen: float,
+    generator: torch.Generator,
+    words: Words,
+    hinted: tuple[str, ...],
 ) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy of answers, plus the `hinted` kinds of hints.
 
@@ -153,16 +164,17 @@ def answer_loss(
     Also returns the teacher-forced accuracy of content words, `answer`, and of hints other than "no change", `hint`.
     """
     embeddings = model.get_input_embeddings()(batch.ids)
-    features = image_tokens(model, batch.images, batch.alone)
+    features = toy.image_tokens(model, batch.images, batch.alone)
     embeddings = embeddings.masked_scatter(batch.image_mask[..., None], features.to(embeddings.dtype))
-    positions = torch.arange(batch.ids.shape[1]).expand_as(batch.ids)
+    positions = toy.positions(batch.ids, batch.image_mask)
     targets, hint, late = batch.targets, batch.hints, batch.late_hints
     if share < 1 and seen == 1:
-        positions = keep_positions(batch.image_mask, share, generator)
-        embeddings = embeddings.gather(1, positions[..., None].expand(-1, -1, embeddings.shape[2]))
-        targets, hint, late = (table.gather(1, positions) for table in (targets, hint, late))
+        kept = keep_positions(batch.image_mask, share, generator)
+        embeddings = embeddings.gather(1, kept[..., None].expand(-1, -1, embeddings.shape[2]))
+        targets, hint, late = (table.gather(1, kept) for table in (targets, hint, late))
+        positions = positions.gather(-1, kept.expand(*positions.shape[:-1], -1))
     hidden = forgotten(batch, seen, generator) if seen < 1 else None
-    states, half_way = decoder_states(model, embeddings, positions, hidden)
+    states, half_way = decoder_states(toy.family.decoder(model), embeddings, positions, hidden)
     loss, wanted, right = _word_loss(model, states, targets, words.answer_weight)
     shown = {"answer": right[words.content[wanted]].float().mean().item()}
     if "late" in hinted and (late != IGNORED).any():

@@ -1,8 +1,9 @@
 """Is the toy a fair instrument? Slot accuracy on the test data, uncompressed, with foreign images, and pruned.
 
-    python -m tasks.toy.fairness [--checkpoint …] [--samples 48] [--split test] [--out FILE]
+    python -m tasks.toy.fairness [--family mantis] [--checkpoint …] [--samples 48] [--split test] [--out FILE]
 
-Also prints how γ is spread over the prunable layers on training scenes; the toy profile's α and β come from there.
+Also prints how γ is spread over the prunable layers on training scenes. The toy profile's α and β come from there: its
+2/3 and 1/3 quantiles, so that as many layers gain Δr as lose it, rounded to 0.05.
 """
 
 from __future__ import annotations
@@ -16,21 +17,17 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from plphp_core.families import get_family
-from tasks.toy.checkpoint import CHECKPOINT
 from tasks.toy.generate import SEED, image_seed
 from tasks.toy.prompts import context
 from tasks.toy.samples import BENCHMARKS, SUB_TASKS, Sample, make_samples
 from tasks.toy.scenes import draw
 from tasks.toy.slots import slot_accuracy
+from tasks.toy.toy import Toy, get_toy, toy_names
 
 NEW_TOKENS = {"flickr30k": 64, "coco2017": 64, "detailcaps": 512}  # lmms-eval's limits; 16 for the rest
-# Two thirds and one third of γ over the prunable layers on training scenes: as many layers gain Δr as lose it.
-ALPHA, BETA = 0.75, 0.60
 
 
 def methods(alpha: float, beta: float) -> dict[str, object]:
@@ -54,10 +51,9 @@ def methods(alpha: float, beta: float) -> dict[str, object]:
 class Bench:
     """A loaded checkpoint and the samples it is asked, images drawn as the generator draws them."""
 
-    def __init__(self, checkpoint: Path, split: str, samples: int, batch: int = 12) -> None:
-        self.model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
-        self.processor = AutoProcessor.from_pretrained(checkpoint)
-        self.family, self.batch = get_family("llava_onevision"), batch
+    def __init__(self, toy: Toy, checkpoint: Path, split: str, samples: int, batch: int = 12) -> None:
+        self.family, self.batch = toy.family, batch
+        self.model, self.processor = self.family.load(str(checkpoint), dtype="float32")
         self.samples: dict[str, list[Sample]] = {}
         self.images: dict[str, list[list]] = {}
         for benchmark in BENCHMARKS:
@@ -79,6 +75,7 @@ class Bench:
 
     def encode(self, samples: list[Sample], images: list[list]):
         prompts = [self.family.prompt(context(s), len(i)) for s, i in zip(samples, images, strict=True)]
+        images = [self.family.images(sample) for sample in images]
         return self.family.encode(self.processor, prompts, images)
 
     @torch.no_grad()
@@ -167,23 +164,35 @@ def spread(bench: Bench, console: Console) -> dict:
     return {"quantiles": quantiles, "layers": {b: g.mean(0).tolist() for b, g in gammas.items()}}
 
 
+def _rounded(value: float) -> float:
+    return round(round(value / 0.05) * 0.05, 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--family", choices=toy_names(), default="llava_onevision", help="(%(default)s)")
+    parser.add_argument("--checkpoint", type=Path, help="the family's own if not given")
     parser.add_argument("--samples", type=int, default=48, help="samples per benchmark (%(default)s)")
     parser.add_argument("--split", choices=("train", "test"), default="test", help="accuracy on these (%(default)s)")
-    parser.add_argument("--alpha", type=float, default=ALPHA)
-    parser.add_argument("--beta", type=float, default=BETA)
+    parser.add_argument("--alpha", type=float, help="the 2/3 quantile of γ on training scenes if not given")
+    parser.add_argument("--beta", type=float, help="the 1/3 quantile of γ on training scenes if not given")
     parser.add_argument("--only", nargs="*", help="settings by label; all if not given")
-    parser.add_argument("--no-gamma", action="store_true", help="skip γ on training scenes")
+    parser.add_argument("--no-gamma", action="store_true", help="skip γ on training scenes; give α and β then")
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     arguments = parser.parse_args()
-    console = Console(width=200)
-    numbers: dict = {"alpha": arguments.alpha, "beta": arguments.beta, "split": arguments.split}
+    toy, console = get_toy(arguments.family), Console(width=200)
+    checkpoint = arguments.checkpoint or toy.checkpoint
+    numbers: dict = {"split": arguments.split}
+    alpha, beta = arguments.alpha, arguments.beta
     if not arguments.no_gamma:
-        numbers["gamma"] = spread(Bench(arguments.checkpoint, "train", arguments.samples), console)
-    bench = Bench(arguments.checkpoint, arguments.split, arguments.samples)
-    numbers["rows"] = measure(bench, arguments.alpha, arguments.beta, arguments.only, console)
+        numbers["gamma"] = spread(Bench(toy, checkpoint, "train", arguments.samples), console)
+        alpha = _rounded(numbers["gamma"]["quantiles"]["0.67"]) if alpha is None else alpha
+        beta = _rounded(numbers["gamma"]["quantiles"]["0.33"]) if beta is None else beta
+    elif alpha is None or beta is None:
+        parser.error("--no-gamma needs --alpha and --beta")
+    console.print(f"α {alpha}  β {beta}")
+    bench = Bench(toy, checkpoint, arguments.split, arguments.samples)
+    numbers |= {"alpha": alpha, "beta": beta, "rows": measure(bench, alpha, beta, arguments.only, console)}
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(numbers, indent=1) + "\n")

@@ -13,11 +13,11 @@ the options, the letter of the right one.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tasks.toy.captions import ORDINALS
 from tasks.toy.samples import LETTERS, Sample
 from tasks.toy.scenes import COLORS, SHAPES, Thing
-from tasks.toy.vision import TOKENS_AMONG_OTHERS, WHOLE_CELL
 
 HINT_LAYERS = 4
 NO_CHANGE = "same"
@@ -31,11 +31,17 @@ def _happened(before: Thing | None, after: Thing | None) -> str:
     return "turned" if before.color != after.color else "became"
 
 
-def _comparison(sample: Sample, tokens: list[str], image_token: str) -> dict[int, str]:
+def _comparison(sample: Sample, tokens: list[str], image_token: str, cells: Sequence[int]) -> dict[int, str]:
     first, second = ({thing.place: thing for thing in scene.things} for scene in sample.scenes)
     by_cell = [_happened(first.get(cell), second.get(cell)) for cell in range(9)]
-    patches = [i for i, token in enumerate(tokens) if token == image_token][TOKENS_AMONG_OTHERS:]
-    return {patches[i]: by_cell[cell] for i, cell in enumerate(WHOLE_CELL)}
+    patches = [i for i, token in enumerate(tokens) if token == image_token][len(cells) :]
+    return {patches[i]: by_cell[cell] for i, cell in enumerate(cells) if cell >= 0}
+
+
+def _letter(token: str) -> str | None:
+    """The option that a token names, the n of a JSON line break taken off (`nA`)."""
+    letter = token.removeprefix("n")
+    return letter if len(letter) == 1 and letter in LETTERS else None
 
 
 def _search(sample: Sample, tokens: list[str]) -> dict[int, str]:
@@ -47,8 +53,8 @@ def _search(sample: Sample, tokens: list[str]) -> dict[int, str]:
     if sample.multiple_choice:
         answer = re.search(rf"{sample.answer}\. (\w+)", text).group(1)
         for i, token in enumerate(tokens[:-2]):
-            if token in LETTERS and tokens[i + 1] == ".":
-                found[i + 2] = token
+            if _letter(token) and tokens[i + 1] == ".":
+                found[i + 2] = _letter(token)
     mark = max(i for i, token in enumerate(tokens) if token == "?")
     return found | {i: answer for i in (mark - 2, mark - 1) if tokens[i] in COLORS or tokens[i] in SHAPES}
 
@@ -59,13 +65,16 @@ def late_hints(sample: Sample, tokens: list[str]) -> dict[int, str]:
         return {}
     found = {}
     for i, token in enumerate(tokens[:-2]):
-        if token in LETTERS and tokens[i + 1] == ".":
-            found[i + 2] = "right" if token == sample.answer else "left"
+        if _letter(token) and tokens[i + 1] == ".":
+            found[i + 2] = "right" if _letter(token) == sample.answer else "left"
     return found | {i: sample.answer for i in range(max(found) + 1, len(tokens) - 1)}
 
 
-def hints(sample: Sample, tokens: list[str], image_token: str) -> dict[int, str]:
-    """Position to word, for the prompt `tokens` of a sample (image tokens expanded); empty where none is given."""
+def hints(sample: Sample, tokens: list[str], image_token: str, cells: Sequence[int]) -> dict[int, str]:
+    """Position to word, for the prompt `tokens` of a sample (image tokens expanded); empty where none is given.
+
+    `cells`: the place that each token of one of several images shows, -1 for none.
+    """
     if sample.benchmark in ("sd", "ie") and sample.sub_task != "Birds-to-Words":
-        return _comparison(sample, tokens, image_token)
+        return _comparison(sample, tokens, image_token, cells)
     return _search(sample, tokens) if sample.benchmark == "mv" else {}

@@ -1,109 +1,146 @@
-"""The committed checkpoint: loads offline like any other, small, and trained on the prompts it is asked with."""
+"""The committed checkpoints: load offline like any other, small, and trained on the prompts they are asked with."""
 
+import functools
 import random
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from plphp_core.families import get_family
 from tasks.toy.batches import assemble, decoder_states
-from tasks.toy.checkpoint import CHECKPOINT
-from tasks.toy.prompts import chat, context
+from tasks.toy.prompts import context
 from tasks.toy.samples import BENCHMARKS, SUB_TASKS, make_sample, make_samples
 from tasks.toy.scenes import draw
 from tasks.toy.slots import slot_accuracy
-from tasks.toy.tokens import END, IMAGE
-from tasks.toy.vision import image_tokens, pixels
+from tasks.toy.toy import get_toy, toy_names
 
-FAMILY = get_family("llava_onevision")
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    model = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=torch.float32, local_files_only=True)
-    return model.eval(), AutoProcessor.from_pretrained(CHECKPOINT, local_files_only=True)
+TOYS = [get_toy(name) for name in toy_names()]
+pytestmark = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
 
 
+@functools.cache
+def loaded(toy):
+    return toy.family.load(str(toy.checkpoint), dtype="float32")
+
+
+@functools.cache
 def a_sample_of_each_sub_task():
     rng = random.Random("each")
     return [make_sample(b, name, rng, "train") for b in BENCHMARKS for name in SUB_TASKS[b]]
 
 
-def test_checkpoint_is_small_and_holds_no_pickle():
-    files = list(CHECKPOINT.iterdir())
+def test_checkpoint_is_small_and_holds_no_pickle(toy):
+    files = list(toy.checkpoint.iterdir())
     assert sum(file.stat().st_size for file in files) < 6_000_000
     assert {file.suffix for file in files} <= {".json", ".jinja", ".safetensors"}
 
 
-def test_shape_is_the_real_family_scaled_down(loaded):
-    config = loaded[0].config
-    assert config.model_type == "llava_onevision" and config.vision_aspect_ratio == "anyres_max_9"
-    text = config.text_config
-    assert (text.model_type, config.vision_config.model_type) == ("qwen2", "siglip_vision_model")
-    assert (text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads) == (8, 8, 2)
+def test_shape_is_the_real_family_scaled_down(toy):
+    model, _processor = loaded(toy)
+    kinds = {
+        "llava_onevision": ("qwen2", "siglip_vision_model"),
+        "mantis": ("llama", "siglip_vision_model"),
+        "idefics2": ("mistral", "idefics2_vision"),
+        "qwen2_vl": ("qwen2_vl_text", "qwen2_vl_vision"),
+    }
+    text = model.config.text_config
+    assert (text.model_type, model.config.vision_config.model_type) == kinds[toy.name]
+    assert (text.num_hidden_layers, text.num_key_value_heads) == (8, 2)
+    biased = [name for name, _ in toy.family.decoder(model).named_parameters() if name.endswith("bias")]
+    assert bool(biased) == text.model_type.startswith("qwen2"), "of these decoders, only Qwen2's attention has biases"
 
 
-def test_training_prompt_is_the_wrappers_prompt():
+def test_processor_is_the_one_that_training_builds(toy):
+    _, processor = loaded(toy)
+    fresh = toy.build_processor()
+    assert fresh.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+    assert fresh.image_processor.to_dict() == processor.image_processor.to_dict()
+
+
+@pytest.mark.parametrize("style", ["lmms_eval", "plain"])
+def test_training_ids_and_image_tokens_are_the_processors(toy, style):
+    model, processor = loaded(toy)
+    family = get_family(toy.name, style)
     for sample in a_sample_of_each_sub_task():
-        assert chat(sample) == FAMILY.prompt(context(sample), len(sample.scenes)), sample.sub_task
-
-
-def test_training_ids_and_image_tokens_are_the_processors(loaded):
-    model, processor = loaded
-    for sample in a_sample_of_each_sub_task():
-        images = [draw(scene, i) for i, scene in enumerate(sample.scenes)]
-        inputs = FAMILY.encode(processor, [FAMILY.prompt(context(sample), len(images))], [images])
-        batch = assemble([sample], list(range(len(images))), processor.tokenizer)
+        images = family.images([draw(scene, i) for i, scene in enumerate(sample.scenes)])
+        inputs = family.encode(processor, [family.prompt(context(sample), len(images))], [images])
+        batch = assemble(toy, [sample], list(range(len(images))), processor.tokenizer, style)
         prompt = inputs["input_ids"][0]
-        assert batch.ids[0, : len(prompt)].tolist() == prompt.tolist()
+        assert batch.ids[0, : len(prompt)].tolist() == prompt.tolist(), sample.sub_task
+        assert batch.image_mask[0, : len(prompt)].sum() == sum(family.image_sizes(model, inputs))
+        assert torch.equal(torch.cat([batch.ids[0], batch.targets[0, -1:]])[len(prompt) :], answer_ids(toy, sample))
         with torch.no_grad():
-            wanted = model.model.get_image_features(
-                inputs["pixel_values"],
-                inputs["image_sizes"],
-                vision_feature_layer=-1,
-                vision_feature_select_strategy="full",
-                vision_aspect_ratio="anyres_max_9",
-                batch_num_images=inputs["batch_num_images"],
-                return_dict=True,
-            ).pooler_output
-            made = image_tokens(model, pixels(list(sample.scenes), list(range(len(images)))), len(images) == 1)
-        torch.testing.assert_close(made.flatten(0, 1), torch.cat(list(wanted)), rtol=1e-5, atol=1e-4)
+            wanted = encoded_images(toy, inputs)
+            made = toy.image_tokens(model, batch.images, batch.alone)
+        torch.testing.assert_close(made.flatten(0, 1), wanted, rtol=1e-5, atol=1e-4)
 
 
-def test_training_decoder_is_the_models(loaded):
-    model, _processor = loaded
-    embeddings = torch.randn(2, 20, model.config.text_config.hidden_size)
-    with torch.no_grad():
-        wanted = model.model.language_model(inputs_embeds=embeddings).last_hidden_state
-        made, _ = decoder_states(model, embeddings, torch.arange(20).expand(2, 20))
-    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-4)
+def answer_ids(toy, sample):
+    tokenizer = loaded(toy)[1].tokenizer
+    return torch.tensor(tokenizer(sample.answer + toy.end, add_special_tokens=False)["input_ids"])
 
 
-def test_marks_are_single_tokens_and_texts_survive(loaded):
-    tokenizer = loaded[1].tokenizer
-    for mark in ("<|im_start|>", END, IMAGE, "\n"):
-        assert len(tokenizer(mark)["input_ids"]) == 1
+def encoded_images(toy, inputs):
+    """What the model itself makes of the processor's images, (tokens, D): caught where the decoder gets it."""
+    model, _processor = loaded(toy)
+    caught = {}
+
+    def catch(_module, _args, kwargs):
+        caught["embeddings"] = kwargs["inputs_embeds"]
+
+    hook = toy.family.decoder(model).register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        model(**inputs)
+    finally:
+        hook.remove()
+    return caught["embeddings"][inputs["input_ids"] == model.config.image_token_id]
+
+
+def test_training_decoder_is_the_models(toy):
+    """Over whole prompts of images and text, positions included."""
+    model, processor = loaded(toy)
+    for sub_task in ("IEdit", "MagicBrush"):
+        sample = make_sample("ie", sub_task, random.Random(2), "train")
+        images = toy.family.images([draw(scene, i) for i, scene in enumerate(sample.scenes)])
+        inputs = toy.family.encode(processor, [toy.family.prompt(context(sample), 2)], [images])
+        batch = assemble(toy, [sample], [0, 1], processor.tokenizer)
+        with torch.no_grad():
+            wanted = model(**inputs).logits
+            embeddings = model.get_input_embeddings()(batch.ids)
+            features = toy.image_tokens(model, batch.images, batch.alone)
+            embeddings = embeddings.masked_scatter(batch.image_mask[..., None], features)
+            positions = toy.positions(batch.ids, batch.image_mask)
+            states, _ = decoder_states(toy.family.decoder(model), embeddings, positions)
+        made = model.lm_head(states[:, : wanted.shape[1]])
+        torch.testing.assert_close(made, wanted, rtol=0, atol=2e-3)
+
+
+def test_marks_are_single_tokens_and_texts_survive(toy):
+    tokenizer = loaded(toy)[1].tokenizer
+    for mark in (*toy.family.special_tokens, toy.end, toy.image_token, "\n"):
+        assert len(tokenizer(mark, add_special_tokens=False)["input_ids"]) == 1
     for sample in a_sample_of_each_sub_task():
-        ids = tokenizer(chat(sample) + sample.answer + END)["input_ids"]
-        assert tokenizer.unk_token_id not in ids
-    assert tokenizer.decode(tokenizer("red circle in north")["input_ids"]) == "red circle in north"
+        for style in ("lmms_eval", "plain"):
+            ids = tokenizer(toy.chat(sample, style) + sample.answer + toy.end)["input_ids"]
+            assert tokenizer.unk_token_id not in ids
+    words = tokenizer("red circle in north", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(words) == "red circle in north"
 
 
-def test_answers_fit_the_generation_limits(loaded):
-    tokenizer = loaded[1].tokenizer
+def test_answers_fit_the_generation_limits(toy):
+    tokenizer = loaded(toy)[1].tokenizer
     for benchmark in BENCHMARKS:
         limit = {"flickr30k": 64, "coco2017": 64, "detailcaps": 512}.get(benchmark, 16)
         for sample in make_samples(benchmark, 60, "lengths", "train"):
-            assert len(tokenizer(sample.answer + END)["input_ids"]) <= limit
+            assert len(tokenizer(sample.answer + toy.end, add_special_tokens=False)["input_ids"]) <= limit
 
 
-def test_the_model_sees(loaded):
+def test_the_model_sees(toy):
     """Training scenes, to keep the test scenes for the benchmark: right with its images, wrong with another's."""
-    model, processor = loaded
+    model, processor = loaded(toy)
     samples = list(make_samples("coco2017", 8, "sees", "train"))
-    images = [[draw(sample.scenes[0], i)] for i, sample in enumerate(samples)]
-    inputs = FAMILY.encode(processor, [FAMILY.prompt(context(s), 1) for s in samples], images)
+    images = [toy.family.images([draw(sample.scenes[0], i)]) for i, sample in enumerate(samples)]
+    inputs = toy.family.encode(processor, [toy.family.prompt(context(s), 1) for s in samples], images)
     ids = model.generate(**inputs, max_new_tokens=64, do_sample=False)[:, inputs["input_ids"].shape[1] :]
     answers = processor.batch_decode(ids, skip_special_tokens=True)
     right = [slot_accuracy(a, list(s.references)) for a, s in zip(answers, samples, strict=True)]

@@ -1,0 +1,109 @@
+"""Toys that start from the trained LLaVA-OneVision toy: its decoder, its words, its image tokens as a teacher."""
+
+from __future__ import annotations
+
+import random
+from copy import deepcopy
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from transformers import LlavaOnevisionForConditionalGeneration
+
+from tasks.toy.models import llava_onevision
+from tasks.toy.stage import Stage
+from tasks.toy.vision import draw_scenes, pixels
+
+# How the decoder of an heir is tuned: to the layout of its prompts, and to what its attention lost with the biases.
+MIXTURE = {"caption": 1.5, "detail": 1, "change": 4, "birds": 0.5, "story": 1.5, "parade": 1, "views": 2.5, "choice": 2}
+TUNING = {"mixture": MIXTURE, "hints": ("half-way", "late"), "forget": 0.6}
+
+
+@cache
+def ancestor() -> tuple[LlavaOnevisionForConditionalGeneration, dict[str, int]]:
+    """The trained LLaVA-OneVision toy, float32, and its vocabulary."""
+    toy = llava_onevision.TOY
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(toy.checkpoint, dtype=torch.float32).eval()
+    return model.requires_grad_(False), toy.build_processor().tokenizer.get_vocab()
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, target: nn.Module) -> list[str]:
+    """Copy every parameter that both have in one shape; returns the names of the target's others."""
+    known = dict(source.named_parameters())
+    left = []
+    for name, parameter in target.named_parameters():
+        if name in known and known[name].shape == parameter.shape:
+            parameter.copy_(known[name])
+        else:
+            left.append(name)
+    return left
+
+
+@torch.no_grad()
+def fewer_query_heads(layers: nn.ModuleList, config, count: int) -> nn.ModuleList:
+    """A copy of the layers with `count` query heads each, equally many on every KV head.
+
+    Those stay whose part of the output projection is larger; of the heads on one KV head, this is what differs.
+    """
+    if count == config.num_attention_heads:
+        return layers
+    layers = deepcopy(layers)
+    for layer in layers:
+        attention = layer.self_attn
+        output = attention.o_proj.weight.unflatten(1, (config.num_key_value_heads, -1, config.head_dim))
+        sizes = output.norm(dim=(0, 3))  # (kv_heads, query heads of each)
+        kept = sizes.topk(count // config.num_key_value_heads, dim=1).indices.sort(dim=1).values
+        kept += torch.arange(config.num_key_value_heads)[:, None] * sizes.shape[1]
+        rows = (kept.reshape(-1, 1) * config.head_dim + torch.arange(config.head_dim)).flatten()
+        attention.q_proj.weight = nn.Parameter(attention.q_proj.weight[rows], requires_grad=False)
+        attention.q_proj.bias = nn.Parameter(attention.q_proj.bias[rows], requires_grad=False)
+        attention.o_proj.weight = nn.Parameter(attention.o_proj.weight[:, rows], requires_grad=False)
+    return layers
+
+
+@torch.no_grad()
+def inherit_decoder(model: nn.Module, decoder: nn.Module, tokenizer, aliases: dict[str, str]) -> None:
+    """Layers and word vectors of the ancestor's decoder into `decoder`, whose biases, if it has none, are lost.
+
+    `aliases`: for a token that the ancestor does not have, the one of the ancestor's whose vector it starts with. A
+    word glued to the n of a JSON line break (`nFirst`) starts as the word; any other new token at random.
+    """
+    source, words = ancestor()
+    old = source.model.language_model
+    layers = fewer_query_heads(old.layers, old.config, decoder.config.num_attention_heads)
+    left = copy_weights(layers, decoder.layers) + copy_weights(old.norm, decoder.norm)
+    if left:
+        raise ValueError(f"the ancestor's decoder has no weights for {left}")
+    vectors = model.get_input_embeddings().weight
+    vectors.normal_(0, vectors.shape[1] ** -0.5)
+    for token, i in tokenizer.get_vocab().items():
+        for name in (token, aliases.get(token), token.removeprefix("n")):
+            if name in words:
+                vectors[i] = old.embed_tokens.weight[words[name]]
+                break
+
+
+class ImageTokensOfTheAncestor(nn.Module):
+    """Vision lesson: the whole view's image tokens must equal the ancestor's, cell by cell.
+
+    The ancestor's decoder reads these, so the heir's decoder can read the heir's images before it is tuned. Loss: mean
+    squared error over the ancestor's mean square, 1 for an output of zeros.
+    """
+
+    def __init__(self, toy, model: nn.Module, learn_tower: bool = True) -> None:
+        super().__init__()
+        self.toy, self.learn_tower = toy, learn_tower
+        self.model = (model,)  # the tuple keeps the model's parameters out of the lesson's
+
+    def forward(self, stage: Stage, rng: random.Random) -> tuple[Tensor, dict[str, float]]:
+        scenes = draw_scenes(rng, stage.batch)
+        seeds = [rng.getrandbits(32) for _ in scenes]
+        source, _ = ancestor()
+        with torch.no_grad():
+            wanted = llava_onevision.whole_view_tokens(source, pixels(scenes, seeds)).float()
+        images = pixels(scenes, seeds, self.toy.family)
+        made = self.toy.image_tokens(self.model[0], images, alone=True, learn_tower=self.learn_tower).float()
+        # Word vectors and image tokens meet in the first layer's RMS norm, so the size of a token counts little.
+        error = (made - wanted).square().mean() / wanted.square().mean()
+        return error, {"cosine": nn.functional.cosine_similarity(made, wanted, dim=-1).mean().item()}
