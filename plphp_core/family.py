@@ -30,6 +30,7 @@ class Family:
     max_new_tokens: ClassVar[int] = 1024  # of lmms-eval's wrapper, where a task names no limit
     special_tokens: ClassVar[tuple[str, ...]] = ()  # what prompts are built from; each must be one token
     uses_chat_template: ClassVar[bool] = False  # `prompt` must equal what the checkpoint's own template renders
+    needs_chat_template: ClassVar[bool] = True  # a checkpoint without any is not whole, for the preflight
 
     def __init__(self, style: str = "lmms_eval"):
         require(style in STYLES, f"unknown prompt style {style!r}; allowed: {', '.join(STYLES)}")
@@ -53,9 +54,22 @@ class Family:
         """Vision tokens of every image of the batch, in order.
 
         Args:
-            inputs: what the model's forward was called with.
+            inputs: what the model's forward was called with; under `generate()` see `encoded_images`.
         """
         raise NotImplementedError(f"family {self.name!r} does not say how many tokens an image has")
+
+    def added_features(self, decoder_kwargs: dict) -> list[Tensor]:
+        """`(batch, prompt_length, hidden)` for layers 0, 1, … that the decoder adds to their outputs (DeepStack).
+
+        Takes them out of the decoder's arguments: once tokens are withdrawn, they have to be shortened too.
+        """
+        return []
+
+    def remember(self, model: nn.Module, cache) -> None:
+        """While a turn is read: note at its cache what the model object holds of the conversation, if anything."""
+
+    def resume(self, model: nn.Module, cache) -> None:
+        """Before a turn: make the model object hold what was noted at `cache`; None starts a conversation."""
 
     # --- loading ---------------------------------------------------------------------------------------------------
 
@@ -73,7 +87,7 @@ class Family:
             checkpoint: hub name or folder; the family's default if None.
             dtype: "auto" or a torch dtype or its name.
         """
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
 
         checkpoint = checkpoint or self.default_checkpoint
         if isinstance(dtype, str) and dtype != "auto":
@@ -91,9 +105,15 @@ class Family:
             found in self.model_classes,
             f"{checkpoint} is a {found}, but family {self.name!r} needs {' or '.join(self.model_classes)}",
         )
-        processor = AutoProcessor.from_pretrained(checkpoint, revision=revision, trust_remote_code=False)
+        processor = self.load_processor(checkpoint, revision, model)
         processor.tokenizer.padding_side = "left"
         return model.to(device).eval(), processor
+
+    def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
+        """The processor saved with the checkpoint."""
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(checkpoint, revision=revision, trust_remote_code=False)
 
     # --- prompts, in the chosen style ------------------------------------------------------------------------------
 
@@ -124,6 +144,15 @@ class Family:
     def end_tokens(self, processor) -> list[int] | None:
         """Ids that end an answer, where the checkpoint's own generation configuration does not say; else None."""
         return None
+
+
+def encoded_images(inputs: dict) -> list[Tensor] | None:
+    """Features of the images that `generate()` has encoded before it calls the forward, which then gets no pixels.
+
+    One tensor per image (per sample in Idefics2), a row per vision token; None where the forward encodes by itself.
+    """
+    encoded = (inputs.get("mm_encoder_outputs") or {}).get("image")
+    return None if encoded is None else list(encoded.pooler_output)
 
 
 def place_marks(context: str, num_images: int) -> str:

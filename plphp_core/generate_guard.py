@@ -15,8 +15,11 @@ REFUSED = {
 }
 
 
-def guard_generate(model: nn.Module, pruning: Callable[[], bool]) -> None:
-    """Put the guard in front of `model.generate`, on this object only; it looks at options while `pruning()`."""
+def guard_generate(model: nn.Module, pruning: Callable[[], bool], resume: Callable) -> None:
+    """Put the guard in front of `model.generate`, on this object only; it looks at options while `pruning()`.
+
+    A cache to go on with is given to `resume`: positions are made before the first forward.
+    """
     before = model.__dict__.get("generate")  # somebody else's wrapper of this object, if any
     generate = model.generate
 
@@ -25,6 +28,8 @@ def guard_generate(model: nn.Module, pruning: Callable[[], bool]) -> None:
         if guarded.on and pruning():
             positional = args[1] if len(args) > 1 else None  # generate(inputs, generation_config, …)
             _check(kwargs, kwargs.get("generation_config") or positional or model.generation_config)
+        if guarded.on and kwargs.get("past_key_values") is not None:
+            resume(kwargs["past_key_values"])
         return generate(*args, **kwargs)
 
     guarded.on, guarded.before = True, before

@@ -52,6 +52,7 @@ class Prefill:
         self.record_attention = record_attention  # γ of every layer, not only of those the method asks for
         self.query: Tensor | None = None  # last projected query rows of the layer being run
         self.withdrawn: Selection | None = None  # decided after a layer, carried out before the next
+        self.added: list[Tensor] = []  # features that join the outputs of the layers to come, see Family.added_features
         batch, length = prompt.image_of.shape
         device = prompt.image_of.device
         self.stream = Stream(
@@ -72,6 +73,10 @@ class Prefill:
 
     def enter_layer(self, hidden: Tensor, kwargs: dict, flash: bool) -> tuple[Tensor, dict]:
         """Hidden states and arguments of the next decoder layer, shortened if tokens were withdrawn."""
+        if self.added and self.trace.layers:  # the layer before has just returned
+            features = self.added.pop(0).to(hidden.device, hidden.dtype)
+            tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
+            hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
         if self.withdrawn is not None:
             hidden = self._shorten(hidden, {**kwargs, **self.stream.inputs}, flash)
             self.withdrawn = None

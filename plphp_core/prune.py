@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -56,7 +57,8 @@ def _open(session: "_Session") -> None:
         sessions = _SESSIONS.setdefault(session.model, [])
         sessions.append(session)
         if len(sessions) == 1:
-            guard_generate(session.model, lambda: _acting(session.model).method is not None)
+            resume = partial(session.family.resume, session.model)
+            guard_generate(session.model, lambda: _acting(session.model).method is not None, resume)
         session.install()
 
 
@@ -145,6 +147,8 @@ class _Session:
             if embeds is not None and embeds.shape[1] > 1 and self.method is not None:
                 raise ValueError("inputs_embeds without input_ids: image tokens cannot be told apart; pass input_ids")
             return
+        if inputs.get("position_ids") is None:  # else they are made already, in generate() after the guard's resume
+            self.family.resume(model, cache if seen else None)
         if seen == 0:
             with self._excused():
                 self.state.prefill = self._prefill(ids, inputs)
@@ -185,10 +189,14 @@ class _Session:
             raise ValueError(
                 "call the whole model inside a prune block, not its decoder: image tokens are unknown here"
             )
+        if self.prefill is None or self.method is None or not self.method.withdraws:
+            return None
+        self.prefill.added = self.family.added_features(kwargs)
+        return args, kwargs
 
     def _before_layer(self, block, args, kwargs):
         prefill = self.prefill
-        if prefill is None or (prefill.withdrawn is None and not prefill.stream.inputs):
+        if prefill is None or (prefill.withdrawn is None and not prefill.stream.inputs and not prefill.added):
             return None
         hidden = args[0] if args else kwargs.pop("hidden_states")
         hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
@@ -217,9 +225,11 @@ class _Session:
 
     def _after_attention_hook(self, layer: int):
         def after_attention(attention, args, kwargs, output):
+            cache = kwargs.get("past_key_values")
+            if layer == 0 and self.acts and cache is not None and (self.prefill or output[0].shape[1] > 1):
+                self.family.remember(self.model, cache)
             if self.prefill is None:
                 return
-            cache = kwargs.get("past_key_values")
             with self._excused():
                 refuse_cache(cache, layer, self.prefill.prompt.image_of.shape[1])
             if self.prefill is None:

@@ -9,23 +9,26 @@ import math
 
 import torch
 
-IMAGE_TOKEN = 90
-
 
 class Reference:
-    """Greedy decoding of one sample with per-layer, per-head visibility of the prompt's vision tokens."""
+    """Greedy decoding of one sample with per-layer, per-head visibility of the prompt's vision tokens.
+
+    The model's own unpruned forward gives the embedded prompt and its positions; from there on, every step is ours.
+    """
 
     def __init__(self, model, inputs, images):
         """`inputs`: one unpadded sample; `images`: sizes of its images, in tokens."""
         self.model = copy.deepcopy(model).double().eval()
-        self.decoder = self.model.model.language_model
+        decoder = self.model.model
+        self.decoder = getattr(decoder, "language_model", None) or decoder.text_model
         config = self.decoder.config
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
         self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.ids = inputs["input_ids"][0].tolist()
-        self.embeds = self._embed(inputs)
-        vision = [i for i, token in enumerate(self.ids) if token == IMAGE_TOKEN]
+        self.embeds, self.positions, self.added = self._embed(inputs)
+        vision = [i for i, token in enumerate(self.ids) if token == model.config.image_token_id]
+        self.shown = list(vision)
         self.images = []
         for size in images:
             self.images.append(vision[:size])
@@ -33,20 +36,19 @@ class Reference:
         assert not vision
         self.vision = [i for image in self.images for i in image]
 
+    @torch.no_grad()
     def _embed(self, inputs):
-        ids = inputs["input_ids"][0]
-        embeds = self.decoder.embed_tokens(ids).clone()
-        if "pixel_values" in inputs:
-            features = self.model.model.get_image_features(
-                pixel_values=inputs["pixel_values"].double(),
-                image_sizes=inputs["image_sizes"],
-                batch_num_images=inputs["batch_num_images"],
-                return_dict=True,
-                vision_feature_layer=self.model.config.vision_feature_layer,
-                vision_feature_select_strategy=self.model.config.vision_feature_select_strategy,
-            ).pooler_output
-            embeds[ids == IMAGE_TOKEN] = torch.cat(list(features))
-        return embeds
+        """What the model hands its decoder: `(tokens, D)`, positions `(3, tokens)`, and what early layers add."""
+        seen = {}
+        handle = self.decoder.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)
+        floats = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+        self.model(**floats, use_cache=False)
+        handle.remove()
+        tokens = seen["inputs_embeds"].shape[1]
+        positions = seen.get("position_ids")
+        if positions is None or positions.ndim == 2:
+            positions = torch.arange(tokens).expand(3, 1, -1)
+        return seen["inputs_embeds"][0], positions[-3:, 0], seen.get("deepstack_visual_embeds") or []
 
     @torch.no_grad()
     def forward(self, embeds, hidden_for):
@@ -56,9 +58,7 @@ class Reference:
         """
         n = len(embeds)
         x = embeds
-        inverse = 1.0 / (self._theta() ** (torch.arange(0, self.dim, 2).double() / self.dim))
-        angles = torch.arange(n).double()[:, None] * inverse
-        cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+        cos, sin = self._rotary(n)
 
         def rope(t):
             a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
@@ -71,6 +71,8 @@ class Reference:
             attn = block.self_attn
             q = attn.q_proj(h).view(n, self.heads, self.dim)
             k = attn.k_proj(h).view(n, self.kv_heads, self.dim)
+            if hasattr(attn, "q_norm"):
+                q, k = self._norm(q, attn.q_norm), self._norm(k, attn.k_norm)
             v = attn.v_proj(h).view(n, self.kv_heads, self.dim)
             out, probabilities = [], []
             for head in range(self.heads):
@@ -85,11 +87,24 @@ class Reference:
             h = self._norm(x, block.post_attention_layernorm)
             mlp = block.mlp
             x = x + mlp.down_proj(torch.nn.functional.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+            if l < len(self.added):
+                x = x.index_add(0, torch.tensor(self.shown), self.added[l])
         return self.model.lm_head(self._norm(x[-1:], self.decoder.norm))[0], maps
 
-    def _theta(self):
-        config = self.decoder.config
-        return getattr(config, "rope_theta", None) or config.rope_parameters["rope_theta"]
+    def _rotary(self, n):
+        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width."""
+        rope = self.decoder.config.rope_parameters
+        inverse = 1.0 / (rope["rope_theta"] ** (torch.arange(0, self.dim, 2).double() / self.dim))
+        more = torch.arange(1, n - self.positions.shape[1] + 1) + self.positions.max()
+        positions = torch.cat([self.positions, more.expand(3, -1)], 1).double()
+        axis = torch.zeros(self.dim // 2, dtype=torch.long)
+        sections = rope.get("mrope_section")
+        if sections and rope.get("mrope_interleaved"):
+            axis[1 : 3 * sections[1] : 3], axis[2 : 3 * sections[2] : 3] = 1, 2
+        elif sections:
+            axis = torch.repeat_interleave(torch.arange(3), torch.tensor(sections))
+        angles = positions[axis].T * inverse
+        return angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
 
     def _norm(self, x, module):
         return module.weight * x / (x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon).sqrt()

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from plphp_core.family import Family, json_turns, place_marks
+from plphp_core.family import Family, encoded_images, json_turns, place_marks
 from plphp_core.method import require
 
 SYSTEM_PROMPT = "You are a helpful assistant."
@@ -21,9 +21,8 @@ class LlavaOnevision(Family):
 
     def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
         require(inputs.get("pixel_values_videos") is None, "video inputs cannot be pruned; pass frames as images")
-        encoded = (inputs.get("mm_encoder_outputs") or {}).get("image")
-        if encoded is not None:  # generate() encodes images first and passes one feature tensor per image
-            return [len(features) for features in encoded.pooler_output]
+        if (encoded := encoded_images(inputs)) is not None:
+            return [len(features) for features in encoded]
         sizes = inputs.get("image_sizes")
         if inputs.get("pixel_values") is None or sizes is None:
             return []

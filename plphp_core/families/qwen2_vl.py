@@ -1,0 +1,156 @@
+"""Qwen2-VL: images of any size in patches, a Qwen2 decoder with M-RoPE."""
+
+import math
+from io import BytesIO
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from plphp_core.family import IMAGE_MARK, Family, json_turns
+from plphp_core.method import require
+
+SYSTEM_PROMPT = "You are a helpful assistant."
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"  # as the chat template writes an image
+PADS = ("<|image_pad|>", "<|video_pad|>")  # the processor counts these against images and videos
+LONGEST = 200  # times as wide as high, or as high as wide
+
+
+class Qwen2VL(Family):
+    """One image: t·h·w patches, four of which make a token. Newer Qwen-VL families differ in the values below."""
+
+    name = "qwen2_vl"
+    title = "Qwen2-VL"
+    model_classes = ("Qwen2VLForConditionalGeneration",)
+    default_checkpoint = "Qwen/Qwen2-VL-7B-Instruct"
+    max_new_tokens = 128
+    special_tokens = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+    uses_chat_template = True
+    # Of lmms-eval's wrapper, models/simple/qwen2_vl.py:
+    pixels: ClassVar[tuple[int, int]] = (3136, 602112)  # fewest and most pixels of an image
+    jpeg_quality: ClassVar[int | None] = 85  # images travel as JPEG data URLs; None: they don't
+    strips: ClassVar[bool] = True  # spaces around the answer
+    ignored_ends: ClassVar[tuple[str, ...]] = ()  # entries of `until` that do not cut
+    # Of the model's own chat template, where a conversation brings none:
+    plain_system_prompt: ClassVar[str | None] = SYSTEM_PROMPT
+
+    def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
+        encoded = inputs.get("mm_encoder_outputs") or {}
+        video = inputs.get("pixel_values_videos") is not None or encoded.get("video") is not None
+        require(not video, "video inputs cannot be pruned; pass frames as images")
+        if encoded.get("image") is not None:  # generate() encodes images first and passes one tensor per image
+            return [len(features) for features in encoded["image"].pooler_output]
+        grids = inputs.get("image_grid_thw")
+        if inputs.get("pixel_values") is None or grids is None:
+            return []
+        return (grids.prod(-1) // model.config.vision_config.spatial_merge_size**2).tolist()
+
+    def remember(self, model: nn.Module, cache) -> None:
+        """M-RoPE's distance between positions and token counts, which the model object keeps for one conversation."""
+        cache.rope_deltas = model.model.rope_deltas
+
+    def resume(self, model: nn.Module, cache) -> None:
+        if cache is None or hasattr(cache, "rope_deltas"):
+            model.model.rope_deltas = getattr(cache, "rope_deltas", None)
+
+    def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
+        """The processor saved with the checkpoint, with the family's limits on pixels."""
+        processor = super().load_processor(checkpoint, revision, model)
+        fewest, most = self.pixels
+        processor.image_processor.size = {"shortest_edge": fewest, "longest_edge": most}  # areas, in spite of the names
+        return processor
+
+    # --- prompts ---------------------------------------------------------------------------------------------------
+
+    def images(self, images: list) -> list:
+        if not self.as_upstream or self.jpeg_quality is None:
+            return images
+        return [_through_jpeg(image, self.jpeg_quality) for image in images]
+
+    def prompt(self, context: str, num_images: int) -> str:
+        """lmms_eval: all images first, then the text without its marks, Multi-View's JSON too. plain: in place, turns.
+
+        Raises:
+            ValueError: the text marks some images but not as many as there are (upstream would ignore the marks), or
+                contains one of the model's own image tokens.
+        """
+        marks = context.count(IMAGE_MARK)
+        require(
+            marks in (0, num_images),
+            f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}",
+        )
+        for pad in PADS:
+            require(pad not in context, f"the prompt contains {pad}, which stands for pixels; mark images {IMAGE_MARK}")
+        turns = None if self.as_upstream else json_turns(context)
+        turns = turns or [context]
+        if self.as_upstream or not marks:
+            turns = [IMAGE * num_images + turns[0].replace(IMAGE_MARK, ""), *turns[1:]]
+        system = SYSTEM_PROMPT if self.as_upstream else self.plain_system_prompt
+        text = "" if system is None else f"<|im_start|>system\n{system}<|im_end|>\n"
+        for i, turn in enumerate(turns):
+            text += f"<|im_start|>{('user', 'assistant')[i % 2]}\n{turn.replace(IMAGE_MARK, IMAGE)}<|im_end|>\n"
+        return text + "<|im_start|>assistant\n"
+
+    def encode(self, processor, prompts: list[str], images: list[list]) -> dict:
+        """Images are resized here, by PIL, as both upstream and Qwen's own examples do (`qwen_vl_utils.fetch_image`).
+
+        What the processor would do to them afterwards is then nothing; alone, it would resize by torchvision, to
+        slightly other pixels.
+        """
+        flat = [_fit(image, processor.image_processor) for sample in images for image in sample]
+        return processor(text=prompts, images=flat or None, padding=True, padding_side="left", return_tensors="pt")
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    def end_tokens(self, processor) -> list[int] | None:
+        """Upstream stops at the tokenizer's end token alone, not at <|endoftext|>."""
+        return [processor.tokenizer.eos_token_id] if self.as_upstream else None
+
+    def decode(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
+        """lmms_eval: cut at the first of `until`. plain: uncut."""
+        tokenizer = processor.tokenizer
+        text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if not self.as_upstream:
+            return text.strip()
+        ends = gen_kwargs.get("until", [tokenizer.eos_token])
+        require(isinstance(ends, str | list | tuple), f"until = {ends!r}, but a string or a list of strings is needed")
+        for end in [ends] if isinstance(ends, str) else ends:
+            if end and end not in self.ignored_ends:
+                text = text.split(end)[0]
+        return text.strip() if self.strips else text
+
+
+def _through_jpeg(image, quality: int):
+    """The image after one trip through a JPEG file."""
+    from PIL import Image
+
+    with BytesIO() as file:
+        image.save(file, format="JPEG", quality=quality)
+        return Image.open(file).convert("RGB")
+
+
+def _fit(image, image_processor):
+    """The image resized to whole tokens within the processor's limits on pixels."""
+    width, height = image.size
+    size, side = image_processor.size, image_processor.patch_size * image_processor.merge_size
+    height, width = resized(height, width, side, size["shortest_edge"], size["longest_edge"])
+    return image.resize((width, height))
+
+
+def resized(height: int, width: int, side: int, fewest: int, most: int) -> tuple[int, int]:
+    """Height and width of an image as the model sees it: multiples of `side`, within `fewest` … `most` pixels.
+
+    As `qwen_vl_utils.smart_resize` 0.0.14; transformers' own differs for images less than half a token high or wide.
+
+    Raises:
+        ValueError: one side is more than 200 times the other.
+    """
+    ratio = max(height, width) / min(height, width)
+    require(ratio <= LONGEST, f"image of {width} × {height} pixels: one side may be at most {LONGEST} times the other")
+    rows, columns = (max(1, round(length / side)) for length in (height, width))
+    if rows * columns * side**2 > most:
+        shrink = math.sqrt(height * width / most)
+        rows, columns = (math.floor(length / shrink / side) for length in (height, width))
+    elif rows * columns * side**2 < fewest:
+        grow = math.sqrt(fewest / (height * width))
+        rows, columns = (math.ceil(length * grow / side) for length in (height, width))
+    return rows * side, columns * side

@@ -1,0 +1,134 @@
+"""Tiny random Idefics2 models, prompts and processors: no files, no network."""
+
+import random
+
+import torch
+from transformers import (
+    Idefics2Config,
+    Idefics2ForConditionalGeneration,
+    Idefics2ImageProcessor,
+    Idefics2Processor,
+    MistralConfig,
+)
+
+from tests.families.words import left_padded, sharpen, word_tokenizer
+
+PAD_TOKEN, BEGIN, END_TOKEN, FAKE_TOKEN, IMAGE_TOKEN, UTTERANCE, VOCAB = 70, 71, 72, 73, 74, 75, 77
+LATENTS, PATCH, LONGEST, SHORTEST = 6, 4, 24, 8
+SPECIAL = {
+    "<pad>": PAD_TOKEN,
+    "<s>": BEGIN,
+    "</s>": END_TOKEN,
+    "<fake_token_around_image>": FAKE_TOKEN,
+    "<image>": IMAGE_TOKEN,
+    "<end_of_utterance>": UTTERANCE,
+}
+
+
+def tiny_idefics2(
+    layers=8,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=8,
+    dtype=torch.float32,
+    attention="sdpa",
+    seed=0,
+    sharpness=1.5,
+    splitting=False,
+    text=None,
+    vision=None,
+    latents=LATENTS,
+):
+    """A random model; `text` and `vision` replace values of its configurations; `splitting` None leaves it unsaid."""
+    torch.manual_seed(seed)
+    hidden = (text or {}).get("hidden_size", query_heads * head_dim)
+    text_values = {
+        "vocab_size": VOCAB,
+        "hidden_size": hidden,
+        "intermediate_size": 48,
+        "num_hidden_layers": layers,
+        "num_attention_heads": query_heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": 4096,
+        "sliding_window": None,
+        "pad_token_id": PAD_TOKEN,
+        "bos_token_id": BEGIN,
+        "eos_token_id": END_TOKEN,
+    }
+    vision_values = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": LONGEST,
+        "patch_size": PATCH,
+    }
+    config = Idefics2Config(
+        text_config=MistralConfig(**text_values | (text or {})),
+        vision_config=vision_values | (vision or {}),
+        perceiver_config={
+            "hidden_size": hidden,
+            "resampler_n_latents": latents,
+            "resampler_depth": 1,
+            "resampler_n_heads": 2,
+            "resampler_head_dim": 8,
+            "num_key_value_heads": 1,
+        },
+        image_token_id=IMAGE_TOKEN,
+    )
+    if splitting is not None:
+        config.do_image_splitting = splitting
+    model = Idefics2ForConditionalGeneration(config).eval()
+    sharpen(model, "vision_model", sharpness)
+    model = model.to(dtype)
+    model.set_attn_implementation(attention)
+    model.generation_config.pad_token_id = PAD_TOKEN
+    model.generation_config.eos_token_id = END_TOKEN
+    return model
+
+
+def idefics2_batch(model, samples, seed=0):
+    """Model inputs for `samples`, left-padded; a sample is text lengths (int) and images (height, width, seed).
+
+    Adjacent images share the text token between them, as the processor writes them.
+    """
+    rng = random.Random(seed)
+    rows = []
+    for sample in samples:
+        row = []
+        for part in sample:
+            if isinstance(part, int):
+                row += [rng.randrange(50) for _ in range(part)]
+            else:
+                row += [] if row[-1:] == [FAKE_TOKEN] else [FAKE_TOKEN]
+                row += [IMAGE_TOKEN] * LATENTS + [FAKE_TOKEN]
+        rows.append(row)
+    inputs = left_padded(rows, PAD_TOKEN)
+    images = [[part for part in sample if not isinstance(part, int)] for sample in samples]
+    if any(images):
+        most = max(map(len, images))
+        pixels = torch.zeros(len(samples), most, 3, LONGEST, LONGEST)
+        mask = torch.zeros(len(samples), most, LONGEST, LONGEST, dtype=torch.long)
+        for i, own in enumerate(images):
+            for j, (height, width, image_seed) in enumerate(own):
+                generator = torch.Generator().manual_seed(image_seed)
+                pixels[i, j, :, :height, :width] = torch.randn(3, height, width, generator=generator)
+                mask[i, j, :height, :width] = 1
+        inputs |= {"pixel_values": pixels.to(model.dtype), "pixel_attention_mask": mask}
+    return inputs
+
+
+def idefics2_processor(splitting=False, longest=LONGEST, shortest=SHORTEST, latents=LATENTS, template=None):
+    """A processor with a word-level tokenizer; its ids match `tiny_idefics2`."""
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    tokenizer = word_tokenizer(["User: Assistant: ?"], SPECIAL, VOCAB, **roles)
+    tokenizer.padding_side = "left"
+    return Idefics2Processor(
+        image_processor=Idefics2ImageProcessor(
+            size={"longest_edge": longest, "shortest_edge": shortest}, do_image_splitting=splitting
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=latents,
+        chat_template=template,
+    )

@@ -1,0 +1,120 @@
+"""Tiny random Mantis models, prompts and processors: no files, no network."""
+
+import random
+
+import torch
+from transformers import (
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+)
+
+from plphp_core.families.mantis import SYSTEM_PROMPT
+from tests.families.words import left_padded, sharpen, word_tokenizer
+
+BEGIN, HEADER, HEADER_END, EOT, IMAGE_TOKEN, PAD_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 94, 95, 96, 98
+SIDE, PATCH = 16, 4
+IMAGE_SIZE = (SIDE // PATCH) ** 2 - 1  # "default" drops the first patch, though SigLIP has no class token
+SPECIAL = {
+    "<|begin_of_text|>": BEGIN,
+    "<|start_header_id|>": HEADER,
+    "<|end_header_id|>": HEADER_END,
+    "<|eot_id|>": EOT,
+    "<image>": IMAGE_TOKEN,
+    "<|pad|>": PAD_TOKEN,
+    "<|end_of_text|>": END_TOKEN,
+}
+
+
+def tiny_mantis(
+    layers=8,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=8,
+    dtype=torch.float32,
+    attention="sdpa",
+    seed=0,
+    sharpness=1.5,
+    strategy="default",
+    text=None,
+    vision=None,
+    **values,
+):
+    """A random model; `text`, `vision` and `values` replace values of its configurations."""
+    torch.manual_seed(seed)
+    vision_values = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": SIDE,
+        "patch_size": PATCH,
+    }
+    text_values = {
+        "vocab_size": VOCAB,
+        "hidden_size": query_heads * head_dim,
+        "intermediate_size": 48,
+        "num_hidden_layers": layers,
+        "num_attention_heads": query_heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": 2048,
+        "bos_token_id": BEGIN,
+        "eos_token_id": END_TOKEN,
+    }
+    config = LlavaConfig(
+        vision_config=SiglipVisionConfig(**vision_values | (vision or {})),
+        text_config=LlamaConfig(**text_values | (text or {})),
+        **{"image_token_index": IMAGE_TOKEN, "pad_token_id": PAD_TOKEN} | values,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy=strategy,
+    )
+    model = LlavaForConditionalGeneration(config).eval()
+    sharpen(model, "vision_tower", sharpness)
+    model = model.to(dtype)
+    model.set_attn_implementation(attention)
+    model.generation_config.pad_token_id = PAD_TOKEN
+    model.generation_config.eos_token_id = END_TOKEN
+    return model
+
+
+def mantis_batch(model, samples, seed=0):
+    """Model inputs for `samples`, left-padded; a sample is text lengths (int) and images (seed,), in order."""
+    rng = random.Random(seed)
+    size = IMAGE_SIZE + (model.config.vision_feature_select_strategy == "full")
+    rows, pixels = [], []
+    for sample in samples:
+        row = []
+        for part in sample:
+            if isinstance(part, int):
+                row += [rng.randrange(50) for _ in range(part)]
+            else:
+                row += [IMAGE_TOKEN] * size
+                pixels.append(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(part[0])))
+        rows.append(row)
+    inputs = left_padded(rows, PAD_TOKEN)
+    return inputs | ({"pixel_values": torch.stack(pixels).to(model.dtype)} if pixels else {})
+
+
+def mantis_tokenizer(special=None):
+    """Word-level; knows the words of the prompt layout; `<Image>` is ordinary text to it, as to the released one."""
+    images = "".join(f"(image {i}: <Image><image></Image>)" for i in (1, 2, 3))
+    layout = f"system user assistant {SYSTEM_PROMPT} {images} {images[:-1]} ."
+    roles = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
+    return word_tokenizer([layout], special or SPECIAL, VOCAB, **roles)
+
+
+def mantis_processor(side=SIDE, patch=PATCH, strategy="default"):
+    """A LLaVA processor; its ids match `tiny_mantis`."""
+    tokenizer = mantis_tokenizer()
+    tokenizer.pad_token = "<|pad|>"
+    tokenizer.padding_side = "left"
+    return LlavaProcessor(
+        image_processor=SiglipImageProcessor(size={"height": side, "width": side}),
+        tokenizer=tokenizer,
+        patch_size=patch,
+        vision_feature_select_strategy=strategy,
+    )

@@ -1,0 +1,172 @@
+"""Tiny random Qwen-VL models of all three generations, their prompts and processors: no files, no network."""
+
+import random
+
+import torch
+import transformers
+
+IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VIDEO_TOKEN, START_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 88, 89, 96
+WORDS = 80
+PATCH, MERGE, FRAMES = 4, 2, 2
+SIDE = PATCH * MERGE  # pixels of a token
+GENERATIONS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+CLASSES = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
+
+
+def tiny_qwen(
+    family="qwen2_vl",
+    layers=8,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=16,
+    dtype=torch.float32,
+    attention="sdpa",
+    seed=0,
+    sharpness=1.5,
+    text=None,
+    vision=None,
+):
+    """A random model; `text` and `vision` replace values of its two configurations."""
+    torch.manual_seed(seed)
+    third = head_dim // 8
+    sections = [head_dim // 2 - 2 * third, third, third]
+    text_values = {
+        "vocab_size": VOCAB,
+        "hidden_size": query_heads * head_dim,
+        "intermediate_size": 48,
+        "num_hidden_layers": layers,
+        "num_attention_heads": query_heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 2048,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections},
+        "pad_token_id": PAD_TOKEN,
+        "bos_token_id": None,
+        "eos_token_id": EOS_TOKEN,
+    }
+    vision_values = {
+        "depth": 2,
+        "hidden_size": 16,
+        "num_heads": 2,
+        "patch_size": PATCH,
+        "spatial_merge_size": MERGE,
+        "temporal_patch_size": FRAMES,
+    }
+    width = (text or {}).get("hidden_size", query_heads * head_dim)
+    if family == "qwen2_vl":
+        vision_values |= {"embed_dim": 16, "hidden_size": width, "mlp_ratio": 2}
+    elif family == "qwen2_5_vl":
+        vision_values |= {
+            "intermediate_size": 32,
+            "out_hidden_size": width,
+            "window_size": 2 * SIDE,  # windows of 2 × 2 tokens, so that larger images have several
+            "fullatt_block_indexes": [1],
+        }
+    else:
+        text_values |= {"head_dim": head_dim}
+        text_values["rope_parameters"]["mrope_interleaved"] = True
+        vision_values |= {
+            "depth": 4,
+            "intermediate_size": 32,
+            "out_hidden_size": width,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0, 1, 2],
+        }
+    name = CLASSES[family]
+    config = getattr(transformers, f"{name}Config")(
+        text_config=text_values | (text or {}),
+        vision_config=vision_values | (vision or {}),
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=VIDEO_TOKEN,
+        vision_start_token_id=START_TOKEN,
+        vision_end_token_id=END_TOKEN,
+    )
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "visual" not in path:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+            if "language_model" in path and ("q_proj" in path or "k_proj" in path):
+                # Biases too: they give a layer its own taste for vision.
+                parameter.normal_(std=sharpness * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 1.0))
+            if "q_norm" in path or "k_norm" in path:
+                parameter.uniform_(0.5, 1.0 + sharpness)
+            if "visual" in path and parameter.ndim > 1:
+                parameter.normal_(std=2 * parameter[0].numel() ** -0.5)
+    model = model.to(dtype)
+    model.set_attn_implementation(attention)
+    model.generation_config.pad_token_id = PAD_TOKEN
+    model.generation_config.eos_token_id = EOS_TOKEN
+    return model
+
+
+def image_inputs(images, dtype=torch.float32):
+    """`pixel_values` and `image_grid_thw` of images (rows, columns, seed), in tokens; none for no images."""
+    if not images:
+        return {}
+    pixels, grids = [], []
+    for rows, columns, seed in images:
+        generator = torch.Generator().manual_seed(seed)
+        pixels.append(torch.randn(rows * columns * MERGE**2, 3 * FRAMES * PATCH**2, generator=generator))
+        grids.append([1, rows * MERGE, columns * MERGE])
+    return {"pixel_values": torch.cat(pixels).to(dtype), "image_grid_thw": torch.tensor(grids)}
+
+
+def qwen_batch(model, samples, seed=0):
+    """Model inputs for `samples`, left-padded; a sample is text lengths and images, as in `image_inputs`, in order.
+
+    Images stand between start and end tokens, as the chat template writes them.
+    """
+    rng = random.Random(seed)
+    rows, images = [], []
+    for sample in samples:
+        row = []
+        for part in sample:
+            if isinstance(part, int):
+                row += [rng.randrange(WORDS) for _ in range(part)]
+            else:
+                images.append(part)
+                row += [START_TOKEN] + [IMAGE_TOKEN] * (part[0] * part[1]) + [END_TOKEN]
+        rows.append(row)
+    longest = max(map(len, rows))
+    ids = torch.tensor([[PAD_TOKEN] * (longest - len(row)) + row for row in rows])
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows]),
+        "mm_token_type_ids": (ids == IMAGE_TOKEN).long(),
+        **image_inputs(images, model.dtype),
+    }
+
+
+def tiny_qwen_processor(family="qwen2_vl", template=None, pixels=(SIDE**2, 4096), patch=PATCH):
+    """A processor with a word-level tokenizer; its ids match `tiny_qwen`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    special = {
+        "<|im_start|>": 87,
+        "<|vision_start|>": START_TOKEN,
+        "<|vision_end|>": END_TOKEN,
+        "<|image_pad|>": IMAGE_TOKEN,
+        "<|endoftext|>": PAD_TOKEN,
+        "<|im_end|>": EOS_TOKEN,
+        "<|video_pad|>": VIDEO_TOKEN,
+    }
+    vocabulary = {f"w{i}": i for i in range(WORDS)} | {"system": 80, "user": 81, "assistant": 82, ".": 83}
+    words = Tokenizer(models.WordLevel(vocabulary | special | {"<unk>": 95}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token="<unk>",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=[token for token in special if token not in ("<|endoftext|>", "<|im_end|>")],
+    )
+    sizes = {"patch_size": patch, "merge_size": MERGE, "temporal_patch_size": FRAMES}
+    video = "Qwen3VLVideoProcessor" if family == "qwen3_vl" else "Qwen2VLVideoProcessor"
+    return getattr(transformers, f"{CLASSES[family]}Processor")(
+        image_processor=transformers.Qwen2VLImageProcessor(
+            size={"shortest_edge": pixels[0], "longest_edge": pixels[1]}, **sizes
+        ),
+        tokenizer=tokenizer,
+        video_processor=getattr(transformers, video)(**sizes),
+        chat_template=template,
+    )

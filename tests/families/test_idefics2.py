@@ -1,0 +1,300 @@
+"""Idefics2: prompts as upstream's wrapper makes them, image spans with and without splitting, the released geometry."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import Idefics2Config, Idefics2ForConditionalGeneration, MistralConfig
+
+from plphp_core import PLPHP, prune
+from plphp_core.families import get_family
+from tests.families.idefics2_factory import (
+    FAKE_TOKEN,
+    IMAGE_TOKEN,
+    LATENTS,
+    idefics2_batch,
+    idefics2_processor,
+    tiny_idefics2,
+)
+from tests.families.pictures import picture, positions, spans
+
+UPSTREAM, PLAIN = get_family("idefics2"), get_family("idefics2", "plain")
+END = "<end_of_utterance>\nAssistant:"
+TURNS = json.dumps(
+    [
+        {"from": "human", "value": "<image><image>\nWhere?"},
+        {"from": "gpt", "value": "There."},
+        {"from": "human", "value": "Why?"},
+    ]
+)
+# Renders what the released checkpoints' chat template does; that one stands in
+# github.com/huggingface/text-generation-inference, router/src/infer/chat_template.rs (idefics2-8b-chatty).
+TEMPLATE = (
+    "{% for message in messages %}{{ message.role.capitalize() }}:"
+    "{% if message.content[0].type != 'image' %} {% endif %}"
+    "{% for part in message.content %}{{ part.text if part.type == 'text' else '<image>' }}{% endfor %}"
+    "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+SIGLIP |= {"image_size": 980, "patch_size": 14}
+
+
+# --- prompts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "context, images, upstream, plain",
+    [
+        ("a <image> b <image>.", 2, f"User: a <image> b <image>.{END}", f"User: a <image> b <image>.{END}"),
+        ("<image> a", 1, f"User: <image> a{END}", f"User: <image> a{END}"),
+        ("a", 2, f"User:<image><image>a{END}", f"User:<image><image>a{END}"),
+        ("a", 0, f"User: a{END}", f"User: a{END}"),
+        (
+            TURNS,
+            2,
+            f"User: {TURNS}{END}",
+            "User: <image><image>\nWhere?<end_of_utterance>\nAssistant: There.<end_of_utterance>\nUser: Why?" + END,
+        ),
+    ],
+    ids=["in-place", "first", "unmarked", "text-only", "multi-view"],
+)
+def test_prompt_is_the_chat_template_with_images_in_place_or_in_front(context, images, upstream, plain):
+    assert UPSTREAM.prompt(context, images) == upstream
+    assert PLAIN.prompt(context, images) == plain
+
+
+@pytest.mark.parametrize("family", [UPSTREAM, PLAIN], ids=["lmms_eval", "plain"])
+@pytest.mark.parametrize("context, images", [("look <image>", 3), ("look <image>", 0), ("<image><image>", 1)])
+def test_marks_and_images_must_agree(family, context, images):
+    marks = context.count("<image>")
+    with pytest.raises(ValueError, match=f"marks {marks} images with <image>, but there are {images}"):
+        family.prompt(context, images)
+
+
+def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper():
+    """Its `generate_until` itself, with our processor and a model that only says how it was called."""
+    from lmms_eval.models.simple.idefics2 import Idefics2
+
+    processor = idefics2_processor(template=TEMPLATE)
+    calls = []
+
+    def generate(**arguments):
+        calls.append(arguments)
+        answer = torch.tensor([[1, 75, 2, 72]])
+        return torch.cat([arguments["input_ids"], answer], 1)
+
+    samples = [
+        ("w1 <image> w2 <image>", [picture(20, 9), picture(7, 30)]),
+        ("w3 w4", [picture(12, 12), picture(9, 9), picture(5, 8)]),
+        (TURNS, [picture(11, 12), picture(12, 11)]),
+    ]
+    wrapper = object.__new__(Idefics2)
+    wrapper._processor, wrapper._tokenizer = processor, processor.tokenizer
+    wrapper._model = SimpleNamespace(generate=generate)
+    wrapper._device, wrapper._rank, wrapper.batch_size_per_gpu = torch.device("cpu"), 0, 1
+    wrapper.task_dict = {"task": {"test": dict(enumerate(samples))}}
+    requests = [
+        SimpleNamespace(args=(context, {"until": ["\n\n"]}, lambda sample: sample[1], i, "task", "test"))
+        for i, (context, _) in enumerate(samples)
+    ]
+    answers = wrapper.generate_until(requests)
+    assert {call["max_new_tokens"] for call in calls} == {UPSTREAM.max_new_tokens}
+    assert answers == [UPSTREAM.decode(processor, torch.tensor([1, 75, 2, 72]), {"until": ["\n\n"]})] * 3
+    for context, images in samples:
+        ours = UPSTREAM.encode(processor, [UPSTREAM.prompt(context, len(images))], [images])
+        same = [call for call in calls if torch.equal(call["input_ids"], ours["input_ids"])]
+        assert len(same) == 1, context
+        assert all(torch.equal(same[0][name], ours[name]) for name in ours)
+
+
+@pytest.mark.parametrize("splitting", [False, True])
+def test_tokens_of_an_image_stand_between_text_tokens(splitting):
+    processor = idefics2_processor(splitting)
+    prompts, images = [UPSTREAM.prompt("w1 <image> w2", 1), UPSTREAM.prompt("w3", 2)], [[picture(20, 9)]]
+    inputs = UPSTREAM.encode(processor, prompts, [*images, [picture(7, 30), picture(9, 9)]])
+    crops = 5 if splitting else 1
+    image = (["<fake_token_around_image>"] + ["<image>"] * LATENTS) * crops
+    last = "<fake_token_around_image>"
+    expected = [
+        ["<s>", "User", ":", "w1", *image, last, "w2", "<end_of_utterance>", "Assistant", ":"],
+        ["<s>", "User", ":", *image, *image, last, "w3", "<end_of_utterance>", "Assistant", ":"],
+    ]
+    for row, tokens in zip(inputs["input_ids"], expected, strict=True):
+        pads = len(row) - len(tokens)
+        assert processor.tokenizer.convert_ids_to_tokens(row.tolist()) == ["<pad>"] * pads + tokens
+    assert inputs["pixel_values"].shape[:2] == (2, 2 * crops)
+
+
+def test_only_plain_strips_answers():
+    class Spaces:
+        def decode(self, ids, skip_special_tokens):
+            assert skip_special_tokens
+            return " Two\n\ncats. "
+
+    processor = SimpleNamespace(tokenizer=Spaces())
+    assert UPSTREAM.decode(processor, torch.tensor([1]), {"until": ["\n\n"]}) == " Two\n\ncats. "
+    assert PLAIN.decode(processor, torch.tensor([1]), {"until": ["\n\n"]}) == "Two\n\ncats."
+
+
+# --- loading -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("splitting", [False, True])
+def test_the_family_decides_on_splitting_whatever_was_saved(tmp_path, saved, splitting):
+    model = tiny_idefics2(layers=2, splitting=None)
+    model.save_pretrained(tmp_path)
+    idefics2_processor(saved).save_pretrained(tmp_path)
+    family = get_family("idefics2")
+    assert family.image_splitting is False
+    family.image_splitting = splitting
+    loaded, processor = family.load(str(tmp_path), dtype="float32")
+    assert processor.image_processor.do_image_splitting is splitting
+    assert processor.tokenizer.padding_side == "left"
+    sample = [UPSTREAM.prompt("w1", 1)], [[picture(30, 20)]]
+    inputs, expected = UPSTREAM.encode(processor, *sample), UPSTREAM.encode(idefics2_processor(splitting), *sample)
+    assert all(torch.equal(inputs[name], expected[name]) for name in expected)
+    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
+    assert [len(image) for image in spans(loaded, inputs)[0]] == [LATENTS * (5 if splitting else 1)]
+
+
+def test_splitting_outlives_a_saved_model(tmp_path):
+    tiny_idefics2(layers=2, splitting=True).save_pretrained(tmp_path)
+    assert Idefics2ForConditionalGeneration.from_pretrained(tmp_path).config.do_image_splitting is True
+
+
+# --- images --------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_are_what_the_processor_makes_of_texts_and_images_at_once():
+    processor = idefics2_processor()
+    prompts = [UPSTREAM.prompt("w1", 2), UPSTREAM.prompt("w2", 0), UPSTREAM.prompt("w3 <image>", 1)]
+    images = [[picture(9, 30), picture(8, 5)], [], [picture(6, 9)]]
+    inputs = UPSTREAM.encode(processor, prompts, images)
+    expected = processor(text=prompts, images=images, padding=True, padding_side="left", return_tensors="pt")
+    assert set(inputs) == set(expected)
+    assert all(torch.equal(inputs[name], expected[name]) for name in expected)
+
+
+@given(
+    counts=st.lists(st.integers(0, 3), min_size=1, max_size=3),
+    splitting=st.booleans(),
+    between=st.sampled_from(["", " ", " w5 "]),
+)
+@settings(max_examples=15, deadline=None)
+def test_spans_cover_exactly_the_image_tokens_that_the_processor_wrote(counts, splitting, between):
+    """Adjacent images or not, split or not, with samples that have fewer than the batch's most, or none."""
+    model, processor = tiny_idefics2(layers=4, splitting=splitting), idefics2_processor(splitting)
+    prompts = [UPSTREAM.prompt("w1 " + between.join(["<image>"] * n) + " w2", n) for n in counts]
+    images = [[picture(9 + j, 20 - i, j) for j in range(n)] for i, n in enumerate(counts)]
+    inputs = UPSTREAM.encode(processor, prompts, images)
+    size = LATENTS * (5 if splitting else 1)
+    for call in ("generate", "forward"):
+        found = spans(model, inputs, call)
+        assert [[len(image) for image in sample] for sample in found] == [[size] * n for n in counts]
+        flat = [[token for image in sample for token in image] for sample in found]
+        assert flat == positions(inputs["input_ids"], IMAGE_TOKEN)
+
+
+def test_the_text_tokens_within_a_split_image_are_never_pruned():
+    model, processor = tiny_idefics2(splitting=True), idefics2_processor(True)
+    inputs = UPSTREAM.encode(processor, [UPSTREAM.prompt("w1 <image> w2", 1)], [[picture(20, 9)]])
+    fake = positions(inputs["input_ids"], FAKE_TOKEN)[0]
+    with torch.no_grad(), prune(model, PLPHP(r=0.5, delta_r=0.0)) as trace:
+        cache = model(**inputs).past_key_values
+    image = set(trace.images[0][0].tolist())
+    assert len(fake) == 6 and not image & set(fake) and min(fake) < min(image) < max(image) < max(fake)
+    text = inputs["input_ids"].shape[1] - 5 * LATENTS
+    assert [layer.keys.shape[2] for layer in cache.layers[2:7]] == [text + 5 * LATENTS // 2] * 5
+
+
+def test_five_adjacent_pictures_are_one_image_or_five_and_never_a_guess():
+    processor = idefics2_processor()
+    images = [picture(9 + j, 8, j) for j in range(5)]
+    five = UPSTREAM.encode(processor, [UPSTREAM.prompt("w1", 5)], [images])
+    three = UPSTREAM.encode(processor, [UPSTREAM.prompt("w1", 3)], [images[:3]])
+    silent = tiny_idefics2(layers=4, splitting=None)
+    assert [len(image) for image in spans(silent, three)[0]] == [LATENTS] * 3
+    with pytest.raises(
+        ValueError, match=r"5 images or one image split into 5 crops: set model\.config\.do_image_splitting"
+    ):
+        spans(silent, five)
+    silent.config.do_image_splitting = False
+    assert [len(image) for image in spans(silent, five)[0]] == [LATENTS] * 5
+    silent.config.do_image_splitting = True
+    assert [len(image) for image in spans(silent, five)[0]] == [5 * LATENTS]
+    with pytest.raises(ValueError, match=r"not all pictures of the prompt come in groups of 5: \[3\]"):
+        spans(silent, three)
+
+
+def test_beams_repeat_the_images_of_their_sample():
+    model, processor = tiny_idefics2(layers=4), idefics2_processor()
+    prompts = [UPSTREAM.prompt("w1 w2", 0), UPSTREAM.prompt("w1", 2), UPSTREAM.prompt("w1 <image> w3", 1)]
+    images = [[], [picture(9, 9), picture(8, 5)], [picture(6, 9)]]
+    found = spans(model, UPSTREAM.encode(processor, prompts, images), num_beams=2)
+    assert [len(sample) for sample in found] == [0, 0, 2, 2, 1, 1]
+
+
+def test_a_full_retention_changes_nothing_in_a_padded_batch():
+    model = tiny_idefics2()
+    batch = idefics2_batch(model, [[4, (16, 24, 1), 5], [3, (8, 12, 1), (24, 24, 2), 4, (12, 8, 3), 6], [7]])
+    plain = model.generate(**batch, max_new_tokens=6, do_sample=False)
+    with prune(model, PLPHP(r=1.0, delta_r=0.0)):
+        assert torch.equal(model.generate(**batch, max_new_tokens=6, do_sample=False), plain)
+
+
+def test_mistrals_window_does_no_harm_until_the_prompt_fills_it():
+    """Its configuration's default is 4096, which about 60 images of 64 tokens fill, or 12 split ones."""
+    method, options = PLPHP(alpha=0.8, beta=0.6), {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    samples = [[4, (16, 24, 1), 5], [3, (8, 12, 1), (24, 24, 2), 4]]
+    free, windowed = tiny_idefics2(), tiny_idefics2(text={"sliding_window": 40})
+    batch = idefics2_batch(free, samples)
+    assert batch["input_ids"].shape[1] < 40 - 4
+    with prune(free, method):
+        expected = free.generate(**batch, **options)
+    with prune(windowed, method):
+        assert torch.equal(windowed.generate(**batch, **options), expected)
+    short = tiny_idefics2(text={"sliding_window": 12})
+    with prune(short, method), pytest.raises(ValueError, match="sliding_window=12: too short for the prompt"):
+        short.generate(**batch, **options)
+
+
+# --- the released geometry -----------------------------------------------------------------------------------------
+
+
+def test_the_released_model_has_the_expected_decoder_and_resampler():
+    config = Idefics2Config(text_config=MistralConfig(vocab_size=32003, pad_token_id=0), vision_config=SIGLIP)
+    with torch.device("meta"):
+        model = Idefics2ForConditionalGeneration(config)
+    assert 8.3e9 < sum(parameter.numel() for parameter in model.parameters()) < 8.5e9
+    decoder = UPSTREAM.decoder(model)
+    assert len(decoder.layers) == 32 and decoder.config.sliding_window == 4096
+    attention = decoder.layers[-1].self_attn
+    assert (attention.q_proj.out_features, attention.k_proj.out_features, attention.head_dim) == (4096, 1024, 128)
+    assert UPSTREAM.image_token_id(model) == 32001
+    pixels = torch.zeros(2, 3, 3, 14, 14)
+    pixels[0, :2] = pixels[1, :1] = 1.0
+    assert UPSTREAM.image_sizes(model, {"pixel_values": pixels, "input_ids": torch.tensor([[32001]])}) == [64] * 3
+    with prune(model, PLPHP()):
+        pass
+
+
+def test_pruning_at_the_released_depth_heads_and_image_size():
+    """Layers, heads, head size, pixels, patches and latents are the released ones; hidden sizes are small."""
+    heads = {"layers": 32, "query_heads": 32, "kv_heads": 8, "head_dim": 128}
+    vision = {"image_size": 980, "patch_size": 14}
+    model = tiny_idefics2(**heads, text={"hidden_size": 32, "sliding_window": 4096}, vision=vision, latents=64)
+    processor = idefics2_processor(longest=980, shortest=378, latents=64)
+    inputs = UPSTREAM.encode(
+        processor, [UPSTREAM.prompt("w1 <image> w2 <image>", 2)], [[picture(500, 375), picture(1000, 300)]]
+    )
+    assert inputs["pixel_values"].shape == (1, 2, 3, 378, 980)
+    with torch.no_grad(), prune(model, PLPHP(r=0.5, delta_r=0.0)) as trace:
+        model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    assert [len(image) for image in trace.images[0]] == [64, 64]
+    assert int(trace.kv_bytes_full[0]) == 2 * 32 * 8 * 128 * 4 * inputs["input_ids"].shape[1]
+    for layer, kept in enumerate(trace.kept):
+        assert kept[0].shape == (8, 64 if 2 <= layer <= 30 else 128), f"layer {layer}"
