@@ -3,8 +3,11 @@
 PROFILE ?= paper
 LIMIT ?=
 PROTOCOL ?= lmms_eval
+# How prompts are made, lmms_eval or plain; empty: as goes with the protocol.
+PROMPTS ?=
 RESULTS ?= results
 ARGS ?=
+FAMILY ?= llava_onevision
 # One of uv's torch backends (cu126, cu128, cpu, …) for machines whose driver is older than the registry's build needs.
 TORCH_BACKEND ?=
 
@@ -15,10 +18,10 @@ BACKEND := $(or $(TORCH_BACKEND),$(shell cat $(VENV)/.torch-backend 2>/dev/null)
 STAMP := $(VENV)/.setup-stamp$(addprefix -,$(BACKEND))
 RUN = $(PYTHON) -m scripts.run
 REPORT = $(PYTHON) -m scripts.report
-chosen = profile=$(PROFILE) protocol=$(PROTOCOL) results=$(RESULTS)
+chosen = profile=$(PROFILE) protocol=$(PROTOCOL) results=$(RESULTS) $(if $(PROMPTS),prompts=$(PROMPTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test smoke lint lock toy-data toy-model reproduce-table1 report
+.PHONY: help setup test smoke lint lock toy-data toy-model reproduce-table1 reproduce-table3 report
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -39,20 +42,25 @@ lint: setup ## ruff
 smoke: ## Table 1 on the toy profile: trained toy model, drawn data, no GPU, no network
 	$(MAKE) --no-print-directory reproduce-table1 PROFILE=toy
 
-reproduce-table1: setup $(if $(filter toy,$(PROFILE)),toy-data) ## Table 1; PROFILE=paper|toy LIMIT=n PROTOCOL=lmms_eval|llava RESULTS=folder
-	@# Exit status 1 means that samples failed: the table is written all the same and says which.
-	@$(RUN) table=table1 $(chosen) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
+reproduce-table1: ## Table 1; PROFILE=paper|toy LIMIT=n PROTOCOL=lmms_eval|llava RESULTS=folder
+reproduce-table3: ## Table 3; as Table 1, and ARGS='model=mantis' for one model, ARGS='table.skip=[]' for all benchmarks
+
+reproduce-table1 reproduce-table3: reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
+	@# Exit status 1 means that samples, cells or a model failed: the table is written all the same and says which.
+	@$(RUN) table=$* $(chosen) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
-	$(REPORT) table1 $(chosen) limit=$(or $(LIMIT),full) && exit $$run
+	$(REPORT) $* $(chosen) limit=$(or $(LIMIT),full) && exit $$run
 
 report: setup ## the tables again, from what has been measured
-	@$(REPORT) table1 profile=$(PROFILE) results=$(RESULTS) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
+	@# The protocol only if it is given here: otherwise it is the one there are results of.
+	@$(REPORT) all profile=$(PROFILE) results=$(RESULTS) $(if $(filter-out file,$(origin PROTOCOL)),protocol=$(PROTOCOL)) \
+	$(if $(PROMPTS),prompts=$(PROMPTS)) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
 
 toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are there)
 	$(PYTHON) -m tasks.toy.generate
 
-toy-model: setup ## train the toy model again from scratch (about an hour on 2 cores; resumes)
-	$(PYTHON) -m scripts.train_toy $(ARGS)
+toy-model: setup ## train a toy model again; FAMILY=llava_onevision (an hour on 2 cores)|qwen2_vl|idefics2|mantis; resumes
+	$(PYTHON) -m scripts.train_toy --family $(FAMILY) $(ARGS)
 
 lock: ## resolve requirements.lock anew
 	uv pip compile -q pyproject.toml --extra eval --extra dev --universal --python-version 3.11 -P torch==2.13.0 -P torchvision==0.28.0 \

@@ -21,6 +21,7 @@ class Family:
 
     Args:
         style: how prompts are made, one of STYLES.
+        options: values for the attributes that the family names in its `options`.
     """
 
     name: ClassVar[str]
@@ -28,13 +29,20 @@ class Family:
     model_classes: ClassVar[tuple[str, ...]]  # transformers classes, by name
     default_checkpoint: ClassVar[str]
     max_new_tokens: ClassVar[int] = 1024  # of lmms-eval's wrapper, where a task names no limit
+    options: ClassVar[tuple[str, ...]] = ()  # attributes that a configuration may set
     special_tokens: ClassVar[tuple[str, ...]] = ()  # what prompts are built from; each must be one token
     uses_chat_template: ClassVar[bool] = False  # `prompt` must equal what the checkpoint's own template renders
     needs_chat_template: ClassVar[bool] = True  # a checkpoint without any is not whole, for the preflight
 
-    def __init__(self, style: str = "lmms_eval"):
+    def __init__(self, style: str = "lmms_eval", **options):
         require(style in STYLES, f"unknown prompt style {style!r}; allowed: {', '.join(STYLES)}")
         self.style = style
+        for name, value in options.items():
+            known = ", ".join(self.options) or "none"
+            require(name in self.options, f"family {self.name!r} has no option {name!r}; known: {known}")
+            kind = type(getattr(self, name))
+            require(type(value) is kind, f"option {name} of family {self.name!r} is a {kind.__name__}, got {value!r}")
+            setattr(self, name, value)
 
     @property
     def as_upstream(self) -> bool:

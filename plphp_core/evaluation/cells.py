@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
 from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
 from plphp_core.evaluation.journal import Journal, write_atomically
-from plphp_core.evaluation.keys import cell_key, digest, sample_key
+from plphp_core.evaluation.keys import ANSWERS, cell_key, digest, library_versions, sample_key
 from plphp_core.evaluation.settings import MethodSettings, Settings
 
 SCHEMA = 1
-SCORES = 1  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
+SCORES = 2  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Cell:
         protocol = [] if suffix == "lmms_eval" or self.facts.task.endswith(f"_{suffix}") else [suffix]
         limit = [] if self.settings.limit is None else [f"limit={self.settings.limit}-{self.settings.limit_seed}"]
         model = self.settings.model
-        numerics = [model.dtype, model.attn_implementation, model.device.split(":")[0], model.prompts]
+        numerics = [model.dtype, model.attn_implementation, model.device.split(":")[0], model.prompts, *model.options]
         return ".".join([self.journal_name, *protocol, *limit, digest(numerics)[:6]])
 
     @property
@@ -151,6 +152,8 @@ def write_result(
         "dtype": model.dtype,
         "attn_implementation": model.attn_implementation,
         "prompts": model.prompts,
+        "versions": {**library_versions(), "lmms-eval": version("lmms-eval")},
+        "answers": ANSWERS,
         "method": cell.method.name,
         "params": cell.method.params,
         "setting": cell.method.setting,

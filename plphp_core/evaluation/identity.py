@@ -116,10 +116,13 @@ def _cached_commit(name: str, revision: str | None, kind: str) -> str | None:
 
     if kind == "dataset":  # `datasets` keeps prepared data under the commit and takes the newest when offline
         from datasets.config import HF_DATASETS_CACHE
+        from datasets.naming import camelcase_to_snakecase  # "COCO-Caption2017" lies in "coco-caption2017"
 
+        *owner, own_name = name.split("/")
+        folder = "___".join([*owner, camelcase_to_snakecase(own_name)])
         prepared = [
             path
-            for path in Path(HF_DATASETS_CACHE).glob(f"{name.replace('/', '___')}/*/*/*")
+            for path in Path(HF_DATASETS_CACHE).glob(f"{folder}/*/*/*")
             if COMMIT.fullmatch(path.name)
         ]
         if prepared:

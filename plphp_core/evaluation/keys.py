@@ -53,7 +53,7 @@ def cell_key(
         {
             "answers": ANSWERS,
             "weights": [hub_name, weights],
-            "family": [model.family, template, model.prompts],
+            "family": [model.family, template, model.prompts, model.options],
             "numerics": [model.dtype, model.attn_implementation, model.device.split(":")[0]],
             "method": [method.name, method.params],
             "task": [task, task_version, generation],

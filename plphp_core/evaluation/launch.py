@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.in_turn import configurations, in_turn
 from plphp_core.evaluation.settings import Settings, settings_from_config
 
 
@@ -55,15 +57,19 @@ class _Jobs:
         return code
 
     def _run(self, config: DictConfig) -> int:
-        choices = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
+        state = HydraConfig.get()
+        overrides = list(state.overrides.task)
+        choices = [override.split("=")[0].lstrip("+~") for override in overrides]
         if config.get("table") and any(choice == "method" or choice.startswith("method.") for choice in choices):
             raise UserError("table=… brings its own methods; leave out either table=… or method=…")
-        settings = settings_from_config(config, self.root)
+        configs = configurations(config, overrides, state.runtime.choices.model, _options(self.root, "model"))
+        settings = [settings_from_config(one, self.root) for one in configs]  # all, before the first one starts
+        runs = [(some, resolved(one, some)) for one, some in zip(configs, settings, strict=True)]
         from plphp_core.evaluation.loading import LoadOnce
         from plphp_core.evaluation.runner import run
 
         self._loader = self._loader or LoadOnce()
-        return run(settings, resolved(config, settings), self._loader)
+        return in_turn(runs, partial(run, loader=self._loader))
 
 
 def resolved(config: DictConfig, settings: Settings) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ def load(settings: ModelSettings) -> LoadedModel:
     device = check_device(settings)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
-    family = get_family(settings.family, settings.prompts)
+    family = get_family(settings.family, settings.prompts, **dict(settings.options))
     dtype = getattr(torch, settings.dtype)
     try:
         model, processor = family.load(
@@ -81,6 +82,7 @@ class LoadOnce:
     def __call__(self, settings: ModelSettings) -> LoadedModel:
         if self._loaded is None or settings != self._settings:
             self._loaded = None  # let go of the old weights before the new ones arrive
+            gc.collect()  # hooks make cycles, which would keep them on the device for a while
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self._loaded, self._settings = self._loader(settings), settings

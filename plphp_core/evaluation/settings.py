@@ -13,7 +13,7 @@ from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.family import STYLES
 
 PROTOCOLS = ("lmms_eval", "llava")
-_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # of each protocol
+PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
@@ -23,6 +23,7 @@ class ModelSettings:
     """Which weights to load and how. `checkpoint` is a hub name or an absolute local path.
 
     prompts: how prompts are made, one of `plphp_core.family.STYLES`.
+    options: of the family (`Family.options`), as pairs of name and value.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelSettings:
     attn_implementation: str
     device: str
     prompts: str = "lmms_eval"
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Settings:
-    """One run: models × methods × benchmarks, and how to go about it."""
+    """One run: a model, methods × benchmarks, and how to go about it.
+
+    skipped: labels of chosen benchmarks that the table leaves out for this model.
+    """
 
     root: Path
     results: Path
@@ -68,6 +73,7 @@ class Settings:
     batch_size: int
     extra_metrics: dict[str, str] = field(default_factory=dict)
     table: str | None = None
+    skipped: tuple[str, ...] = ()
     limit: int | None = None
     limit_seed: int = 0
     seed: int = 0
@@ -101,6 +107,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
     prefix = profile.task_prefix
     if not config.get("tasks"):
         raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,mv]")
+    skipped = _skipped(config, root, table)
     return Settings(
         root=root,
         results=_inside(root, config.results) / profile.name,
@@ -110,10 +117,13 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
         data_root=_inside(root, profile.data_root) if profile.get("data_root") else None,
         model=model,
         methods=tuple(_rows(config, root, table)),
-        benchmarks=tuple(Benchmark(label=label, task=prefix + name) for name, label in config.tasks.items()),
+        benchmarks=tuple(
+            Benchmark(label=label, task=prefix + name) for name, label in config.tasks.items() if label not in skipped
+        ),
         batch_size=_whole("batch_size", config.batch_size, at_least=1),
         extra_metrics=dict(profile.get("extra_metrics") or {}),
         table=table.name if table else None,
+        skipped=skipped,
         limit=None if config.limit is None else _whole("limit", config.limit, at_least=1),
         limit_seed=_whole("limit_seed", config.limit_seed, at_least=0),
         seed=_whole("seed", config.seed, at_least=0),
@@ -164,6 +174,23 @@ def _rows(config: DictConfig, root: Path, table: DictConfig | None):
         yield _method(chosen | changes)
 
 
+def _skipped(config: DictConfig, root: Path, table: DictConfig | None) -> tuple[str, ...]:
+    """The chosen benchmarks that the table does not ask of this model."""
+    places = (table.get("skip") if table else None) or ()
+    for place in places:
+        model, _, label = str(place).partition("/")
+        known = model in (table.get("models") or ()) or (root / "configs" / "model" / f"{model}.yaml").is_file()
+        if not known or label not in _labels(root):
+            raise unknown("place in table.skip", place, (f"<model>/{label}" for label in _labels(root)))
+    return tuple(label for label in config.tasks.values() if f"{config.model.name}/{label}" in places)
+
+
+def _labels(root: Path) -> set[str]:
+    """The labels of all benchmarks."""
+    files = (OmegaConf.load(path) for path in (root / "configs" / "tasks").glob("*.yaml"))
+    return {label for file in files for key, label in file.items() if key != "defaults"}
+
+
 def _method(chosen: dict) -> MethodSettings:
     name, label = chosen.pop("name"), chosen.pop("setting", "")
     method = check_method(name, chosen)
@@ -173,7 +200,7 @@ def _method(chosen: dict) -> MethodSettings:
 
 
 def _model(config: DictConfig, root: Path) -> ModelSettings:
-    from plphp_core.families import family_names
+    from plphp_core.families import family_names, get_family
 
     if config.model.family not in family_names():
         raise unknown("model family", config.model.family, family_names())
@@ -182,6 +209,11 @@ def _model(config: DictConfig, root: Path) -> ModelSettings:
         raise unknown("device", device, ("cpu", "cuda", "cuda:<number>"))
     checkpoint = str(config.model.checkpoint)
     local = _inside(root, checkpoint)
+    options = OmegaConf.to_container(config.model.get("options") or OmegaConf.create(), resolve=True)
+    try:
+        get_family(config.model.family, **options)
+    except ValueError as error:
+        raise UserError(f"model.options: {error}") from error
     return ModelSettings(
         name=config.model.name,
         family=config.model.family,
@@ -190,7 +222,8 @@ def _model(config: DictConfig, root: Path) -> ModelSettings:
         dtype=_one_of("dtype", config.dtype, DTYPES),
         attn_implementation=_one_of("attn_implementation", config.attn_implementation, ATTENTION),
         device=device,
-        prompts=_one_of("prompts", config.prompts or _PROMPTS[config.protocol], STYLES),
+        options=tuple(sorted(options.items())),
+        prompts=_one_of("prompts", config.prompts or PROTOCOL_PROMPTS[config.protocol], STYLES),
     )
 
 

@@ -48,7 +48,7 @@ class PrunedModel(lmms):
         attn_implementation: as in transformers.
         prompts: "lmms_eval" (as lmms-eval's own wrapper of the family) or "plain" (as the model's authors mean them).
         batch_size: samples per batch; `max_batch_size` caps it.
-        params: the method's own parameters.
+        params: the method's own parameters, and the family's own options (`Family.options`).
     Raises:
         UserError: unknown or refused arguments; the message lists the known ones.
     """
@@ -70,6 +70,8 @@ class PrunedModel(lmms):
         **params,
     ):
         super().__init__()
+        family = get_family(self.family_name)
+        options = {name: params.pop(name) for name in family.options if name in params}
         self.method = check_method(self.method_name, params)
         self.accelerator = None
         device = self._join_processes(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -81,7 +83,7 @@ class PrunedModel(lmms):
         if prompts not in STYLES:
             raise unknown("prompts", prompts, STYLES)
         self.batch_size = min(_batch_size(batch_size or 1), _batch_size(max_batch_size or batch_size or 1))
-        checkpoint = pretrained or get_family(self.family_name).default_checkpoint
+        checkpoint = pretrained or family.default_checkpoint
         self.loaded: LoadedModel = load(
             ModelSettings(
                 name=self.family_name,
@@ -92,6 +94,7 @@ class PrunedModel(lmms):
                 attn_implementation=attn_implementation,
                 device=device,
                 prompts=prompts,
+                options=tuple(sorted(options.items())),
             )
         )
 

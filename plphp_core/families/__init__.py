@@ -28,15 +28,15 @@ def family_names() -> list[str]:
     return sorted(_families())
 
 
-def get_family(name: str, style: str = "lmms_eval") -> Family:
-    """The family called `name`, making prompts in the given style ("lmms_eval" or "plain").
+def get_family(name: str, style: str = "lmms_eval", **options) -> Family:
+    """The family called `name`, making prompts in the given style ("lmms_eval" or "plain"), with options of its own.
 
     Raises:
-        ValueError: unknown name or style; the message lists the known ones.
+        ValueError: unknown name, style or option; the message lists the known ones.
     """
     if name not in _families():
         raise ValueError(f"unknown model family {name!r}; known: {', '.join(family_names())}")
-    return _families()[name](style)
+    return _families()[name](style, **options)
 
 
 def family_of(model: nn.Module) -> Family:

@@ -21,11 +21,12 @@ class Idefics2(Family):
     """
 
     name = "idefics2"
-    title = "Idefics2"
+    title = "IDEFICS2"  # as the paper prints it
     model_classes = ("Idefics2ForConditionalGeneration",)
     default_checkpoint = "HuggingFaceM4/idefics2-8b"
     special_tokens = ("<fake_token_around_image>", IMAGE_MARK, END_OF_UTTERANCE)
     uses_chat_template = True
+    options = ("image_splitting",)
     image_splitting = False
 
     def decoder(self, model: nn.Module) -> nn.Module:

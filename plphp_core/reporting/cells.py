@@ -67,7 +67,11 @@ class Efficiency:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One finished cell. `doc_ids` (n,): the answered rows of the data set; failed samples are counted in `errors`."""
+    """One finished cell. `doc_ids` (n,): the answered rows of the data set; failed samples are counted in `errors`.
+
+    prompts: style of the prompts; versions: of the libraries, by name; answers: revision of the code that answers;
+    image_notes: how many images were not upright RGB, by what was done to them.
+    """
 
     path: Path
     cell: str
@@ -95,6 +99,10 @@ class Cell:
     metrics: dict[str, Metric]
     efficiency: Efficiency
     hardware: str
+    prompts: str
+    versions: dict[str, str]
+    answers: int | None
+    image_notes: dict[str, int]
 
 
 def load_cells(folder: Path, profile: str) -> list[Cell]:
@@ -160,6 +168,10 @@ def _parse(path: Path, raw: object) -> Cell:
         metrics=metrics,
         efficiency=_efficiency(raw["efficiency"], n),
         hardware=str(raw.get("hardware") or "unrecorded"),
+        prompts=str(raw.get("prompts") or "lmms_eval"),  # older files: there was only this style
+        versions={str(name): str(number) for name, number in (raw.get("versions") or {}).items()},
+        answers=None if raw.get("answers") is None else int(raw["answers"]),
+        image_notes={str(note): int(count) for note, count in (raw.get("image_notes") or {}).items()},
     )
 
 

@@ -5,31 +5,88 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plphp_core.reporting import published, render, table1, table1_layout
-from plphp_core.reporting.cells import ReportError, load_cells
+import pandas as pd
+
+from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.reporting import published, render, table1, table3
+from plphp_core.reporting.cells import Cell, ReportError, load_cells
+from plphp_core.reporting.comparison import (
+    NothingToShow,
+    Options,
+    Results,
+    evaluate,
+    long_table,
+    protocol,
+    relative_table,
+)
 from plphp_core.reporting.selection import Filters, rows_configured
+from plphp_core.reporting.sheet import Sheet
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
-OPTIONS = ("profile", "results", "published", "model", "checkpoint", "revision", "dtype", "attn-implementation",
-           "protocol", "limit", "limit-seed", "rank", "average", "gains", "seed")  # fmt: skip
+OPTIONS = ("profile", "results", "published", "model", "models", "checkpoint", "revision", "dtype",
+           "attn-implementation", "protocol", "prompts", "limit", "limit-seed", "rank", "average", "gains",
+           "seed")  # fmt: skip
+MODEL = "llava_onevision"  # of Table 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table ready to be written: its sheets and the models behind it. `name` starts its files' names."""
+
+    name: str
+    variant: str
+    sheets: Sequence[Sheet]
+    parts: Sequence[Results]
+
+    def files(self) -> dict[str, str]:
+        """File name → content."""
+
+        def csv(tables: Iterable[pd.DataFrame]) -> str:
+            return pd.concat(tables).to_csv(index=False, na_rep="n/a", float_format="%.8g")
+
+        return {
+            f"{self.name}{self.variant}.csv": csv(map(long_table, self.parts)),
+            f"{self.name}_relative{self.variant}.csv": csv(map(relative_table, self.parts)),
+            f"{self.name}{self.variant}.md": render.markdown(self.sheets),
+            f"{self.name}{self.variant}.tex": render.latex(self.sheets),
+        }
 
 
 def main(argv: Sequence[str], root: Path) -> int:
-    """Run one report and return its exit code: 0 done, 1 refused, 2 wrong usage, 3 incomplete under --strict.
+    """Run a report and return its exit code: 0 done, 1 refused, 2 wrong usage, 3 incomplete under --strict.
 
     `root` is the repository: where configs/ and results/ lie. `name=value` means `--name value`, as in
     `scripts/run.py`.
     """
     options = _parser(root).parse_args(_as_options(argv, OPTIONS))
+    tables = TABLES if options.table == "all" else {options.table: TABLES[options.table]}
+    codes, refused = [], []
     try:
-        return _table1(options, root)
-    except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error.filename or 'report'}: {error.strerror or error}", file=sys.stderr)
+        cells, filters = _cells(options), _filters(options)
+    except (ReportError, OSError) as error:
+        return _complain(error)
+    for name, make in tables.items():
+        try:
+            report = make(cells, filters, _choices(options), options, root)
+            codes.append(_write(report, options))
+        except NothingToShow as error:
+            refused.append(f"{name}: {error}")
+        except (ReportError, OSError) as error:
+            codes.append(_complain(error))
+    if not codes:
+        return _complain(ReportError("; ".join(refused)))
+    for reason in refused:
+        print(f"notice: {reason}", file=sys.stderr)
+    return FAILED if FAILED in codes else max(codes)
+
+
+def _complain(error: Exception) -> int:
+    said = error if isinstance(error, ReportError) else f"{error.filename or 'report'}: {error.strerror or error}"
+    print(f"error: {said}", file=sys.stderr)
     return FAILED
 
 
@@ -52,9 +109,17 @@ def _parser(root: Path) -> argparse.ArgumentParser:
         description="Tables from finished cells. name=value is short for --name value, e.g. profile=toy.",
     )
     tables = parser.add_subparsers(dest="table", required=True, metavar="TABLE")
-    one = tables.add_parser(
-        "table1", help="methods × benchmarks: table1.csv, table1_relative.csv, table1.md, table1.tex"
-    )
+    for name, what in {
+        "table1": "methods × benchmarks on one model",
+        "table3": "models with and without PLPHP × benchmarks",
+        "all": "every table that has finished cells",
+    }.items():
+        files = "" if name == "all" else f": {name}.csv, {name}_relative.csv, {name}.md, {name}.tex"
+        _add_options(tables.add_parser(name, help=what + files, description=what + files), name, root)
+    return parser
+
+
+def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     one.add_argument("--profile", default="paper", help="whose cells to read: paper (default) or toy")
     one.add_argument(
         "--results", type=Path, default=root / "results", help="results folder (default: the repository's)"
@@ -68,15 +133,22 @@ def _parser(root: Path) -> argparse.ArgumentParser:
     one.add_argument("--strict", action="store_true", help="exit with 3 if a cell is missing or has failed samples")
     one.add_argument("--quiet", action="store_true", help="write the files, print no table")
     pick = one.add_argument_group("which cells, where several are finished")
-    pick.add_argument("--model", default="llava_onevision")
+    if table != "table3":
+        pick.add_argument("--model", default=MODEL, help=f"of Table 1 (default: {MODEL})")
+    if table != "table1":
+        pick.add_argument("--models", default="", help="of Table 3, such as mantis,idefics2 (default: the table's own)")
     for name in ("checkpoint", "revision", "dtype", "attn-implementation", "protocol"):
         pick.add_argument(f"--{name}")
+    pick.add_argument("--prompts", help="lmms_eval or plain (default: those of the protocol, if one is given)")
     pick.add_argument("--limit", help="full, or the number of samples per benchmark")
     pick.add_argument("--limit-seed", type=int)
     pick.add_argument("--param", action="append", default=[], metavar="METHOD.NAME=VALUE", help="e.g. plphp.alpha=0.25")
     pick.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="cell files to leave out")
     show = one.add_argument_group("choices the paper leaves open")
-    show.add_argument("--rank", choices=("compressed", "all"), default="compressed", help="rows that compete for bold")
+    if table != "table3":
+        show.add_argument(
+            "--rank", choices=("compressed", "all"), default="compressed", help="rows of Table 1 that compete for bold"
+        )
     show.add_argument(
         "--average", choices=("columns", "benchmarks"), default="columns", help="what the average runs over"
     )
@@ -84,38 +156,22 @@ def _parser(root: Path) -> argparse.ArgumentParser:
         "--gains", choices=("relative", "points"), default="relative", help="PLPHP's gains in parentheses"
     )
     show.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    return parser
 
 
-def _table1(options: argparse.Namespace, root: Path) -> int:
+def _cells(options: argparse.Namespace) -> list[Cell]:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", options.profile):
         raise ReportError(f"profile {options.profile!r} is not a name")
-    folder = options.results / options.profile
-    cells = load_cells(folder / "cells", options.profile)
-    shared = ("model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "limit", "limit_seed")
-    chosen = {name: getattr(options, name) for name in shared}
-    filters = Filters(**chosen, params=_params(options.param), exclude=tuple(options.exclude))
-    rows = rows_configured(root / "configs", "table1", options.profile, options.model)
-    choices = table1.Options(rank=options.rank, average=options.average, gains=options.gains, seed=options.seed)
-    results = table1.evaluate(cells, rows, filters, choices)
-    sheets = table1_layout.sheets(results, options.profile, published.load_reference(options.published, "table1"))
-    files = {
-        "table1.csv": table1.long_table(results).to_csv(index=False, na_rep="n/a", float_format="%.8g"),
-        "table1_relative.csv": table1.relative_table(results).to_csv(index=False, na_rep="n/a", float_format="%.8g"),
-        "table1.md": render.markdown(sheets),
-        "table1.tex": render.latex(sheets),
-    }
-    for name, text in files.items():
-        render.write_atomically(folder / name, text)
-    if not options.quiet:
-        render.print_sheets(sheets)
-    print(f"written to {folder}: {', '.join(files)}")
-    missing, failed = len(results.missing()), sum(cell.errors for cell in results.cells.values())
-    if missing:
-        print(f"notice: {missing} cells of the table are not finished and stay n/a", file=sys.stderr)
-    if failed:
-        print(f"notice: {failed} samples failed, marked † in the table", file=sys.stderr)
-    return INCOMPLETE if options.strict and (missing or failed) else DONE
+    return load_cells(options.results / options.profile / "cells", options.profile)
+
+
+def _filters(options: argparse.Namespace) -> Filters:
+    shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "limit", "limit_seed")
+    return Filters(
+        **{name: getattr(options, name) for name in shared},
+        prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol),
+        params=_params(options.param),
+        exclude=tuple(options.exclude),
+    )
 
 
 def _params(arguments: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -126,3 +182,63 @@ def _params(arguments: Sequence[str]) -> dict[tuple[str, str], str]:
             raise ReportError(f"--param {argument!r}: expected METHOD.NAME=VALUE, for example plphp.alpha=0.25")
         found[match[1], match[2]] = match[3]
     return found
+
+
+def _choices(options: argparse.Namespace) -> Options:
+    rank = getattr(options, "rank", Options.rank)
+    return Options(rank=rank, average=options.average, gains=options.gains, seed=options.seed)
+
+
+def _table1(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
+    filters = replace(filters, model=options.model)
+    rows = rows_configured(root / "configs", "table1", options.profile, options.model)
+    results = evaluate(cells, rows, filters, choices)
+    sheets = table1.sheets(results, options.profile, published.load_reference(options.published, "table1"))
+    models = "" if options.model == MODEL else f".model={options.model}"
+    return Report("table1", models + _variant([results]), sheets, [results])
+
+
+def _table3(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
+    models = [name for name in options.models.strip("[]").split(",") if name]
+    parts = table3.compare(cells, root / "configs", options.profile, models, filters, choices)
+    references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
+    known = (options.published / "claims.yaml").exists()
+    claims = published.load_claims(options.published) if known else []
+    sheets = table3.sheets(parts, options.profile, references, claims)
+    chosen = f".models={'+'.join(models)}" if models else ""
+    return Report("table3", chosen + _variant(parts), sheets, parts)
+
+
+TABLES = {"table1": _table1, "table3": _table3}
+
+
+def _variant(parts: Sequence[Results]) -> str:
+    """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
+
+    A subset, another protocol, prompts that are not the protocol's own.
+    """
+    cell = next(cell for part in parts for cell in part.cells.values())
+    used = next(name for name in map(protocol, parts) if name)
+    found = [f".protocol={used}"] * (used != "lmms_eval")
+    found += [f".prompts={cell.prompts}"] * (cell.prompts != PROTOCOL_PROMPTS.get(used, cell.prompts))
+    if cell.limit is not None:
+        found += [f".limit={cell.limit}"] + [f".seed={cell.limit_seed}"] * bool(cell.limit_seed)
+    return "".join(found)
+
+
+def _write(report: Report, options: argparse.Namespace) -> int:
+    """Write and print a table. Returns the exit code."""
+    folder = options.results / options.profile
+    files = report.files()
+    for name, text in files.items():
+        render.write_atomically(folder / name, text)
+    if not options.quiet:
+        render.print_sheets(report.sheets)
+    print(f"written to {folder}: {', '.join(files)}")
+    missing = sum(len(part.missing()) for part in report.parts)
+    failed = sum(cell.errors for part in report.parts for cell in part.cells.values())
+    if missing:
+        print(f"notice: {missing} cells of {report.name} are not finished and stay n/a", file=sys.stderr)
+    if failed:
+        print(f"notice: {failed} samples of {report.name} failed, marked † in the table", file=sys.stderr)
+    return INCOMPLETE if options.strict and (missing or failed) else DONE

@@ -35,22 +35,24 @@ def load_claims(folder: Path) -> list[Claim]:
         raise ReportError(f"{path}: not a list of claims ({error})") from error
 
 
-def load_reference(folder: Path, table: str) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
+def load_reference(
+    folder: Path, table: str, model: str | None = None
+) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
     """Published scores {(method, setting): {(benchmark, metric): printed value}}, unknown (n/a) cells left out.
 
-    A table without a reference file has no published scores. Raises ReportError for a file with other columns or other
-    text than numbers and n/a.
+    `model` picks one of a file that has a column of models. A table without a reference file has no published scores.
+    Raises ReportError for a file with other columns or other text than numbers and n/a.
     """
     path = folder / f"{table}.csv"
     if not path.exists():
         return {}
-    columns = ["method", "setting", "benchmark", "metric", "value"]
+    columns = ["method", "setting", "benchmark", "metric", "value"] + ["model"] * (model is not None)
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     if not set(columns) <= set(lines.columns):
         raise ReportError(f"{path}: needs the columns {', '.join(columns)}; has {', '.join(lines.columns)}")
     known: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for line in lines.to_dict("records"):
-        if line["value"] == NA:
+        if line["value"] == NA or (model is not None and line["model"] != model):
             continue
         try:
             value = float(line["value"])

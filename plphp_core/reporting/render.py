@@ -122,7 +122,7 @@ def print_sheets(sheets: Sequence[Sheet], console: Console | None = None) -> Non
         for block in [sheet] if plain else _blocks(sheet, console.width):
             console.print(_rich_table(block, plain))
         if plain and any(entry.emphasis for row in sheet.rows for entry in row.entries):
-            console.print("  ¹ best, ² second of its column (bold and underlined in the files)")
+            console.print(f"  {sheet.marks}")
         for note in sheet.notes:
             lines = textwrap.wrap(note, max(20, min(_NOTE_WIDTH, console.width) - 4), break_long_words=False)
             marked = [("    " if at else "  - ") + line for at, line in enumerate(lines)]

@@ -17,7 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.reporting.cells import Cell, ReportError
 
-SHARED = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "limit", "limit_seed")
+SHARED = (
+    "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "limit", "limit_seed"
+)  # fmt: skip
 PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
 ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
 METHOD_ORDER = ("none", "fastv", "vtw")  # then further methods by name, then plphp
@@ -65,13 +67,14 @@ class Filters:
     dtype: str | None = None
     attn_implementation: str | None = None
     protocol: str | None = None
+    prompts: str | None = None
     limit: str | None = None
     limit_seed: int | None = None
     params: dict[tuple[str, str], str] = field(default_factory=dict)  # (method, parameter) -> value
     exclude: tuple[str, ...] = ()
 
     def __call__(self, cell: Cell) -> bool:
-        for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation"):
+        for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts"):
             wanted = getattr(self, name)
             if wanted is not None and getattr(cell, name) != wanted:
                 return False
@@ -122,6 +125,19 @@ def rows_configured(configs: Path, table: str, profile: str, model: str) -> list
     return found or None
 
 
+def models_configured(configs: Path, table: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The models of `configs/table/<table>.yaml`, and the (model, benchmark label) places that it skips.
+
+    Raises ReportError if the file cannot be read or names no models.
+    """
+    path = configs / "table" / f"{table}.yaml"
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        return list(plain["models"]), [tuple(place.split("/", 1)) for place in plain.get("skip") or ()]
+    except (OSError, OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
+        raise ReportError(f"{path}: names no models and what they skip ({type(error).__name__}: {error})") from error
+
+
 def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
     """One row per method and parameters among `cells`, in the paper's order: methods, then K and R, then r and Δr."""
     found: list[RowSpec] = []
@@ -150,10 +166,10 @@ def place(
     chosen: dict[tuple[int, str], Cell] = {}
     candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
     used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
-    _refuse_mixture(used, "model", lambda cell: cell.model, "--model")
-    for name in SHARED:
-        of_field = used if name != "protocol" else [cell for cell in used if cell.benchmark not in ONE_PROTOCOL]
-        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
+    styles = {cell.prompts for cell in used if cell.benchmark not in ONE_PROTOCOL}
+    if len(styles) == 1:  # captions of the other style belong to the other protocol's table
+        used = [cell for cell in used if cell.prompts in styles]
+    same_run(used, SHARED)
     protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL}
     for index, row in enumerate(rows):
         for benchmark in benchmarks:
@@ -165,12 +181,27 @@ def place(
                 raise ReportError(_rivalry(row, benchmark, rivals))
             if rivals:
                 chosen[index, benchmark] = rivals[0]
-    for benchmark in benchmarks:
-        column = [cell for (_, name), cell in chosen.items() if name == benchmark]
+    same_documents(chosen.values())
+    return chosen
+
+
+def same_run(cells: Iterable[Cell], names: Sequence[str]) -> None:
+    """See that all cells agree in these fields of SHARED. Raises ReportError naming files and the option to choose."""
+    cells = list(cells)
+    for name in names:
+        of_field = cells if name != "protocol" else [cell for cell in cells if cell.benchmark not in ONE_PROTOCOL]
+        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
+
+
+def same_documents(cells: Iterable[Cell]) -> None:
+    """See that all cells of a benchmark rest on the same documents. Raises ReportError naming files that do not."""
+    columns: dict[str, list[Cell]] = {}
+    for cell in cells:
+        columns.setdefault(cell.benchmark, []).append(cell)
+    for column in columns.values():
         for name in PER_BENCHMARK:
             _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), "--exclude")
         _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, "--exclude")
-    return chosen
 
 
 def _refuse_mixture(cells: Sequence[Cell], name: str, value: Callable[[Cell], object], option: str) -> None:

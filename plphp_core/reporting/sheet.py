@@ -11,7 +11,8 @@ NA = "n/a"
 
 @dataclass(frozen=True)
 class Entry:
-    """One table cell: `text`, superscript `mark`, `detail` in parentheses; `emphasis` is "", "best" or "second"."""
+    """One table cell: `text`, superscript `mark`, `detail` in parentheses; `emphasis` is "", "best" (bold) or
+    "second" (underlined)."""
 
     text: str = NA
     detail: str = ""
@@ -38,12 +39,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A titled table; `notes` are full sentences printed below it."""
+    """A titled table; `notes` are full sentences printed below it.
+
+    `marks` says what "best" (¹) and "second" (²) mean, for logs that have no bold and no underline.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+    marks: str = "¹ best, ² second of its column (bold and underlined in the files)"
 
     def __post_init__(self) -> None:
         for row in self.rows:

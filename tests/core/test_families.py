@@ -129,3 +129,14 @@ def test_loading_round_trip_and_wrong_class(tmp_path):
     assert loaded.config._attn_implementation == "sdpa" and not loaded.training
     inputs = FAMILY.encode(read, [FAMILY.prompt("w1", 1)], [[picture(30, 20)]])
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
+
+
+def test_options_are_the_familys_own_and_of_their_kind():
+    assert get_family("idefics2", image_splitting=True).image_splitting is True
+    assert get_family("idefics2").image_splitting is False
+    with pytest.raises(ValueError, match="'idefics2' has no option 'splitting'; known: image_splitting"):
+        get_family("idefics2", splitting=True)
+    with pytest.raises(ValueError, match="image_splitting of family 'idefics2' is a bool, got 'yes'"):
+        get_family("idefics2", image_splitting="yes")
+    with pytest.raises(ValueError, match="known: none"):
+        get_family("mantis", image_splitting=True)

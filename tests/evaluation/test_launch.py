@@ -54,7 +54,7 @@ def test_every_method_has_its_configuration():
 
 
 def test_a_profile_brings_alpha_and_beta_and_the_command_line_beats_it():
-    toy = ("profile=toy", "++profile.methods.plphp.alpha=0.6", "++profile.methods.plphp.beta=0.4")
+    toy = ("profile=toy", "++profile.methods.llava_onevision.plphp={alpha:0.6,beta:0.4}")
     assert configured(*toy).methods[0].params["alpha"] == 0.6
     assert configured(*toy, "method.alpha=0.7").methods[0].params["alpha"] == 0.7
     assert {row.params["beta"] for row in configured(*toy, "table=table1").methods if row.name == "plphp"} == {0.4}
@@ -143,3 +143,11 @@ def test_the_toy_profile_is_offline_before_any_library_can_ask():
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+def test_a_models_options_reach_the_settings_and_the_key():
+    assert configured("model=idefics2", "profile=toy").model.options == (("image_splitting", False),)
+    split = configured("model=idefics2", "profile=toy", "model.options.image_splitting=true")
+    assert split.model.options == (("image_splitting", True),)
+    with pytest.raises(UserError, match="has no option 'tiles'; known: image_splitting"):
+        configured("model=idefics2", "profile=toy", "+model.options.tiles=3")

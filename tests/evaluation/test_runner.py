@@ -57,7 +57,7 @@ class FakeAnswerer:
 
 
 def fake_answer(text: str, batch_size: int = 1) -> Answer:
-    return Answer(text, 9, 4, [], [1.0, 0.5], 10, 20, 20, 1.0, 3.0, 3, batch_size)
+    return Answer(text, 9, 4, [], [], [1.0, 0.5], 10, 20, 20, 1.0, 3.0, 3, batch_size)
 
 
 @pytest.fixture

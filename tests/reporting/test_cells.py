@@ -45,6 +45,14 @@ def test_the_seed_of_a_subset_counts_only_where_there_is_a_subset(tmp_path):
     assert load_cell(part).limit_seed == 5
 
 
+def test_older_files_had_one_style_of_prompts_and_no_versions(tmp_path):
+    record = {name: value for name, value in factories.cell().items() if name not in ("prompts", "versions", "answers")}
+    older = load_cell(factories.write(tmp_path, record)[0])
+    assert (older.prompts, older.versions, older.answers) == ("lmms_eval", {}, None)
+    newer = load_cell(factories.write(tmp_path, factories.cell("IE", prompts="plain"))[0])
+    assert (newer.prompts, newer.versions["torch"], newer.answers) == ("plain", "2.13.0", 1)
+
+
 def spoilt(**changes):
     return {**factories.cell(samples=4), **changes}
 

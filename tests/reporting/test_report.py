@@ -42,8 +42,8 @@ def test_missing_cells_and_failures_are_a_notice_or_an_exit_code(tmp_path, capsy
     factories.write(tmp_path, factories.cell("SD", samples=8, failed=(1,)))
     assert report(tmp_path, "--quiet") == 0
     notices = capsys.readouterr().err
-    assert "69 cells of the table are not finished" in notices
-    assert "1 samples failed" in notices
+    assert "69 cells of table1 are not finished" in notices
+    assert "1 samples of table1 failed" in notices
     assert report(tmp_path, "--quiet", "--strict") == 3
 
 
@@ -53,6 +53,39 @@ def test_no_limit_means_the_full_benchmarks(tmp_path, capsys, limit):
     assert report(tmp_path, "--quiet") == 1
     assert "--limit" in capsys.readouterr().err
     assert report(tmp_path, "--quiet", limit) == 0
+
+
+def test_a_subset_does_not_replace_the_full_table(tmp_path):
+    subset = {"limit": 8, "population": 48, "samples": 8}
+    factories.write(tmp_path, factories.cell("SD"), factories.cell("SD", **subset))
+    factories.write(tmp_path, factories.cell("SD", limit_seed=3, **subset))
+    assert report(tmp_path, "--quiet", "limit=full") == 0
+    full = (tmp_path / "toy" / "table1.csv").read_bytes()
+    assert report(tmp_path, "--quiet", "limit=8", "limit_seed=0") == 0
+    assert report(tmp_path, "--quiet", "limit=8", "limit_seed=3") == 0
+    assert (tmp_path / "toy" / "table1.csv").read_bytes() == full
+    for name in ("limit=8", "limit=8.seed=3"):
+        for file in (f"table1.{name}.csv", f"table1_relative.{name}.csv", f"table1.{name}.md", f"table1.{name}.tex"):
+            assert (tmp_path / "toy" / file).stat().st_size > 0
+    assert "SD 8 of 48" in (tmp_path / "toy" / "table1.limit=8.seed=3.md").read_text(encoding="utf-8")
+
+
+def test_a_subset_found_without_asking_for_it_is_named_all_the_same(tmp_path):
+    factories.write(tmp_path, factories.cell("SD", limit=48))
+    assert report(tmp_path, "--quiet") == 0
+    assert (tmp_path / "toy" / "table1.limit=48.md").exists() and not (tmp_path / "toy" / "table1.md").exists()
+
+
+def test_other_protocols_prompts_and_models_have_files_of_their_own(tmp_path):
+    plain = factories.cell("SD", prompts="plain")
+    llava = factories.cell("SD", prompts="plain", protocol="llava")
+    mantis = factories.cell("SD", model="mantis")
+    factories.write(tmp_path, factories.cell("SD"), plain, llava, mantis)
+    for argv in (["protocol=lmms_eval"], ["prompts=plain", "protocol=lmms_eval"], ["protocol=llava"]):
+        assert report(tmp_path, "--quiet", *argv) == 0
+    assert report(tmp_path, "--quiet", "model=mantis") == 0
+    assert {path.name for path in (tmp_path / "toy").glob("*.md")} == {
+        "table1.md", "table1.prompts=plain.md", "table1.protocol=llava.md", "table1.model=mantis.md"}  # fmt: skip
 
 
 def test_options_are_accepted_in_either_form(tmp_path):

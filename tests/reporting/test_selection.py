@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plphp_core.reporting.cells import ReportError, load_cells
-from plphp_core.reporting.selection import Filters, RowSpec, place, rows_configured, rows_found
+from plphp_core.reporting.selection import Filters, RowSpec, models_configured, place, rows_configured, rows_found
 from tests.reporting import factories
 
 BENCHMARKS = ("SD", "IE", "Flickr30k")
@@ -73,6 +73,7 @@ def test_each_place_gets_its_cell_and_other_settings_stay_out(tmp_path):
         ("dtype", "bfloat16", "--dtype"),
         ("attn_implementation", "eager", "--attn-implementation"),
         ("protocol", "llava", "--protocol"),
+        ("prompts", "plain", "--prompts"),
         ("limit", 48, "--limit"),
     ],
 )
@@ -138,3 +139,24 @@ def test_captions_belong_to_every_protocol(tmp_path):
         (0, "Flickr30k"): "lmms_eval",
         (1, "Flickr30k"): "llava",
     }
+
+
+def test_captions_belong_to_another_protocol_only_under_its_prompts(tmp_path):
+    """`llava` goes with plain prompts: captions that were asked in lmms-eval's way are not in its table."""
+    own = {"protocol": "llava", "prompts": "plain"}
+    cells = loaded(tmp_path, factories.cell("SD", **own), factories.cell("Flickr30k"), plphp("Flickr30k", **own))
+    assert set(place(cells, [NONE, HALF], BENCHMARKS, Filters())) == {(0, "SD"), (1, "Flickr30k")}
+    with pytest.raises(ReportError, match=r"differ in prompts.*--prompts"):  # captions alone do not say which is meant
+        place([cell for cell in cells if cell.benchmark != "SD"], [NONE, HALF], BENCHMARKS, Filters())
+
+
+def test_models_and_what_they_skip_come_from_the_table(tmp_path):
+    models, skipped = models_configured(REPOSITORY / "configs", "table3")
+    assert models == ["qwen2_vl", "idefics2", "mantis"]
+    assert skipped == [("idefics2", "DetailCaps"), ("mantis", "DetailCaps")]
+    for content in (None, "rows: {}", "models: [a]\nskip: [3]"):
+        if content:
+            (tmp_path / "table").mkdir(exist_ok=True)
+            (tmp_path / "table" / "table9.yaml").write_text(content)
+        with pytest.raises(ReportError, match=r"table9\.yaml: names no models"):
+            models_configured(tmp_path, "table9")

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from plphp_core.reporting import table1
+from plphp_core.reporting import comparison
 from plphp_core.reporting.cells import ReportError, load_cells
+from plphp_core.reporting.comparison import Options, evaluate, long_table, relative_table
 from plphp_core.reporting.selection import Filters, RowSpec
-from plphp_core.reporting.table1 import Options, evaluate, long_table, relative_table
-from plphp_core.reporting.table1_layout import sheets
+from plphp_core.reporting.table1 import sheets
 from tests.reporting import factories
 
 ROWS = [RowSpec(method, params, setting) for method, params, setting, *_ in factories.ROWS]
@@ -69,7 +69,7 @@ def test_layout_is_the_papers(whole):
 
 def test_each_column_marks_one_best_and_one_second_among_compressed_rows(whole):
     scores = sheets(whole, "toy", {})[0]
-    for at, (benchmark, metric, _) in enumerate(table1.SCORES, start=2):
+    for at, (benchmark, metric, _) in enumerate(comparison.SCORES, start=2):
         values = [whole.score(index, benchmark, metric).value for index in range(10)]
         order = sorted(range(1, 10), key=lambda index: -values[index])
         marks = [row.entries[at].emphasis for row in scores.rows]
@@ -91,7 +91,7 @@ def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
     results = results_of(tmp_path, records, PAIR)
     assert results.change(1, "SD", "rouge_l").value == pytest.approx(-0.2)
     assert results.average_change(1).value == pytest.approx((-0.2 + 0.1 + 0.1) / 3)
-    assert results.average_change(1, table1.MULTI_IMAGE).value == pytest.approx(-0.2)
+    assert results.average_change(1, comparison.MULTI_IMAGE).value == pytest.approx(-0.2)
     row = sheets(results, "toy", {})[0].rows[1].entries
     assert (row[2].text, row[2].detail) == ("40.00", "−20.00%")
     assert (row[6].text, row[6].detail) == ("55.00", "+10.00%")
@@ -140,7 +140,7 @@ def test_relative_table_has_each_change_and_the_averages(whole):
     assert len(ours) == 17 + 3
     averages = ours[ours.metric == "scores"]
     assert list(averages.benchmark) == ["average all", "average multi-image", "average captions"]
-    four = ours[ours.benchmark.isin(table1.MULTI_IMAGE) & ours.metric.isin(["rouge_l", "overall"])]
+    four = ours[ours.benchmark.isin(comparison.MULTI_IMAGE) & ours.metric.isin(["rouge_l", "overall"])]
     assert averages.iloc[1].relative_to_none == pytest.approx(four.relative_to_none.mean())
 
 
@@ -214,9 +214,28 @@ def test_notes_name_profile_protocol_ranking_and_published_cells(whole):
     assert "Toy profile" not in " ".join(sheets(whole, "paper", {})[0].notes)
 
 
+def test_notes_name_prompts_and_software(whole, tmp_path):
+    notes = " ".join(sheets(whole, "toy", {})[0].notes)
+    assert "Prompts: lmms_eval (as lmms-eval's wrapper of the model makes them)." in notes
+    assert "Software: torch 2.13.0, transformers 5.23.0, lmms-eval 0.7.3, answering code 1." in notes
+    records = [exact("SD", "none", 0.5), exact("SD", "plphp", 0.4, answers=2), exact("IE", "none", 0.5, versions={})]
+    mixed = " ".join(sheets(results_of(tmp_path, records, PAIR), "toy", {})[0].notes)
+    assert "Software differs between cells" in mixed
+    for part in ("answering code 2: PLPHP r=0.4, Δr=0.3 on SD", "unrecorded: Uncompressed on IE"):
+        assert part in mixed
+
+
+def test_notes_name_images_that_had_to_be_converted(whole, tmp_path):
+    odd = {"image_notes": {"mode P to RGB": 3, "EXIF orientation 6 applied": 1}}
+    records = [exact("SD", "none", 0.5, **odd), exact("SD", "plphp", 0.4, **odd), exact("IE", "none", 0.5)]
+    notes = sheets(results_of(tmp_path, records, PAIR), "toy", {})[0].notes
+    assert "Images that were not upright RGB: SD: 3 mode P to RGB, 1 EXIF orientation 6 applied." in notes
+    assert not any("upright" in note for note in sheets(whole, "toy", {})[0].notes)
+
+
 def test_slot_accuracy_is_a_sheet_of_its_own_only_where_measured(tmp_path, whole):
     slots = sheets(whole, "toy", {})[2]
-    mean = np.mean([whole.score(4, name, "slot_accuracy").value for name in table1.BENCHMARKS])
+    mean = np.mean([whole.score(4, name, "slot_accuracy").value for name in comparison.BENCHMARKS])
     assert slots.rows[4].entries[9].text == f"{100 * mean:.2f}"
     record = factories.cell("SD")
     del record["metrics"]["slot_accuracy"]

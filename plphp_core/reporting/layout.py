@@ -1,0 +1,112 @@
+"""What tables of methods × benchmarks share on paper: their columns, and one model's results as lines of entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from plphp_core.reporting.bootstrap import MISSING, relative
+from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS, Results
+from plphp_core.reporting.selection import LABELS
+from plphp_core.reporting.sheet import Column, Entry, Row, bounds, number, percent
+
+Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference
+NOT_ASKED = Entry("–")  # the table leaves this benchmark out for this model
+_SCORES = tuple(Column(label, group) for group, _, label in SCORES)
+SCORE_COLUMNS = (*_SCORES, Column("change", "Average"), Column("kept", "Vision"), Column("saved", "KV"))
+INTERVAL_COLUMNS = (*_SCORES, Column("change", "Average"))
+SLOT_COLUMNS = (*[Column(name) for name in BENCHMARKS], Column("Average"), Column("interval"), Column("change"))
+
+
+def where(profile: str) -> str:
+    """What a title says of the profile."""
+    return "" if profile == "paper" else f" ({profile} profile)"
+
+
+def rows(results: Results, line: Callable[[Results, int], list[Entry]], head: Sequence[str] = ()) -> list[Row]:
+    """The model's rows: `head`, method, setting, then what `line` gives; a rule above each method."""
+    found = []
+    for index, row in enumerate(results.rows):
+        starts = index == 0 or results.rows[index - 1].method != row.method
+        front = [*map(Entry, head), Entry(row.label), Entry(results.setting(index))]
+        found.append(Row((*front, *line(results, index)), rule=starts))
+    return found
+
+
+def score_line(results: Results, index: int) -> list[Entry]:
+    """A row's entries under SCORE_COLUMNS."""
+    entries = [_score(results, index, benchmark, metric) for benchmark, metric, _ in SCORES]
+    costs = [results.average_cost(index, name) for name in ("retention", "kv_saved")]
+    change = results.average_change(index).value
+    return [*entries, Entry(percent(change)), *(Entry(percent(cost, 1, signed=False)) for cost in costs)]
+
+
+def _score(results: Results, index: int, benchmark: str, metric: str) -> Entry:
+    if benchmark not in results.asked():
+        return NOT_ASKED
+    cell = results.cells.get((index, benchmark))
+    score, change = results.score(index, benchmark, metric), results.change(index, benchmark, metric)
+    mark = f"†{cell.errors}" if cell is not None and cell.errors else ""
+    detail = ""
+    if results.rows[index].method == "plphp" and not math.isnan(change.value):
+        points = 100 * (score.value - results.score(results.reference, benchmark, metric).value)
+        detail = percent(change.value) if results.options.gains == "relative" else number(points, signed=True)
+    return Entry(number(100 * score.value), detail, mark)
+
+
+def score_values(results: Results) -> list[list[float]]:
+    """What is ranked: for each score column and the average change, the rows' values ×100."""
+    every = range(len(results.rows))
+    scores = [[100 * results.score(index, name, metric).value for index in every] for name, metric, _ in SCORES]
+    return [*scores, [100 * results.average_change(index).value for index in every]]
+
+
+def interval_line(results: Results, index: int) -> list[Entry]:
+    """A row's entries under INTERVAL_COLUMNS."""
+    entries = []
+    for benchmark, metric, _ in SCORES:
+        score = results.score(index, benchmark, metric)
+        entries.append(Entry(bounds(score.low, score.high)) if benchmark in results.asked() else NOT_ASKED)
+    whole = results.average_change(index)
+    reference = index == results.reference and results.cells
+    return [*entries, Entry("reference" if reference else bounds(whole.low, whole.high, signed=True))]
+
+
+def has_slots(results: Results) -> bool:
+    """Whether any cell measured slot accuracy."""
+    return any(metric == SLOTS for _, _, metric in results.scores)
+
+
+def slot_line(results: Results, index: int) -> list[Entry]:
+    """A row's entries under SLOT_COLUMNS."""
+    mean = results.average_slots(index)
+    change = MISSING if results.reference is None else relative(mean, results.average_slots(results.reference))
+    entries = []
+    for name in BENCHMARKS:
+        score = results.score(index, name, SLOTS)
+        entries.append(Entry(number(100 * score.value)) if name in results.asked() else NOT_ASKED)
+    return [*entries, Entry(number(100 * mean.value)), Entry(bounds(mean.low, mean.high)), Entry(percent(change.value))]
+
+
+def slot_values(results: Results) -> list[list[float]]:
+    """What is ranked: for each benchmark and the average, the rows' slot accuracies ×100."""
+    every = range(len(results.rows))
+    scores = [[100 * results.score(index, name, SLOTS).value for index in every] for name in BENCHMARKS]
+    return [*scores, [100 * results.average_slots(index).value for index in every]]
+
+
+def published_rows(reference: Reference, head: Sequence[str] = ()) -> list[Row]:
+    """The paper's own rows under SCORE_COLUMNS, as far as they are known."""
+    found = []
+    for position, ((method, setting), scores) in enumerate(reference.items()):
+        front = [*map(Entry, head), Entry(f"{LABELS.get(method, method)}, as published"), Entry(setting)]
+        entries = [Entry(number(scores.get((benchmark, metric), math.nan))) for benchmark, metric, _ in SCORES]
+        saved = percent(scores.get(("all", "kv_saved"), math.nan) / 100, 1, signed=False)
+        found.append(Row((*front, *entries, Entry(), Entry(), Entry(saved)), rule=position == 0))
+    return found
+
+
+def nothing_published(head: Sequence[str] = ()) -> Row:
+    """The row that stands for the paper's own ones where none of their cells is known."""
+    front = [*map(Entry, head), Entry("As published"), Entry("all rows")]
+    return Row((*front, *[Entry()] * len(SCORE_COLUMNS)), rule=True)

@@ -1,0 +1,237 @@
+"""Sentences below a table: what every number is, on which samples it rests, what failed and what is missing.
+
+Each function takes the models of a table (`parts`, one for Table 1) and gives full sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from plphp_core.reporting.cells import Cell
+from plphp_core.reporting.comparison import BENCHMARKS, SCORES, Results, protocol
+
+PROTOCOLS = {
+    "lmms_eval": "lmms-eval's own generation lengths and scoring",
+    "llava": "the LLaVA authors' generation length and scoring on SD, IE, VST and MV; captions as in lmms-eval",
+}
+PROMPTS = {
+    "lmms_eval": "as lmms-eval's wrapper of the model makes them",
+    "plain": "as the model's own documentation asks for them",
+}
+CHANGES = {"relative": "relative change against Uncompressed", "points": "difference to Uncompressed in points"}
+COSTS = (
+    "Vision kept (the paper's RR): share of the vision tokens in the cache, mean over layers, samples, then "
+    "benchmarks. KV saved: share of the prompt's KV bytes not held, from the storage the cache occupies, mean "
+    "over benchmarks. Both are measured."
+)
+UNPUBLISHED = "As published: the paper's own cells are not available here and stay n/a."
+SLOT_ACCURACY = (
+    "Slot accuracy ×100: share of content words (colour, shape, place, change, choice letter) that are "
+    "right, mean over samples. Templates inflate ROUGE-L and CIDEr; this does not count them. It is no "
+    "metric of the paper.",
+    "Average: unweighted mean over benchmarks, with its interval; change: that average relative to Uncompressed.",
+)
+
+
+def profile(name: str, several: bool) -> str:
+    """What the profile's models and data are."""
+    if name == "paper":
+        family = "families" if several else "family"
+        return f"Paper profile: the paper's model {family}, benchmarks, methods and settings."
+    if name == "toy":
+        what = "small models trained" if several else "a small model trained"
+        return (
+            f"Toy profile: {what} on drawn pictures with the seven benchmarks' fields. It shows that the pipeline "
+            "works and how methods fail; it says nothing about the scores of the real models."
+        )
+    return f"Profile {name}."
+
+
+def run(parts: Sequence[Results]) -> list[str]:
+    """Protocol and prompts, checkpoints, hardware, software."""
+    cells = _cells(parts)
+    named = next(name for name in map(protocol, parts) if name)
+    prompts = cells[0].prompts
+    found = [f"Protocol: {named}{_meaning(PROTOCOLS, named)}. Prompts: {prompts}{_meaning(PROMPTS, prompts)}."]
+    for part in parts:
+        if part.cells:
+            first = next(iter(part.cells.values()))
+            found.append(
+                f"{part.title}: checkpoint {first.checkpoint}, revision {_short(first.revision)}, {first.dtype}, "
+                f"attention {first.attn_implementation}."
+            )
+    return [*found, f"Hardware: {_hardware(cells)}. {_software(parts)}"]
+
+
+def _meaning(meanings: dict[str, str], name: str) -> str:
+    return f" ({meanings[name]})" if name in meanings else ""
+
+
+def _short(revision: str) -> str:
+    """A commit or hash with its first twelve digits."""
+    kind, colon, digits = revision.rpartition(":")
+    return kind + colon + digits[:12]
+
+
+def _hardware(cells: Iterable[Cell]) -> str:
+    return "; ".join(sorted({name for cell in cells for name in cell.hardware.split("; ")}))
+
+
+def _software(parts: Sequence[Results]) -> str:
+    """Library versions and the revision of the answering code; where cells differ, which ones."""
+    places: dict[str, list[str]] = {}
+    for part in parts:
+        for (index, benchmark), cell in part.cells.items():
+            libraries = ", ".join(f"{name} {number}" for name, number in cell.versions.items())
+            code = "" if cell.answers is None else f", answering code {cell.answers}"
+            software = f"{libraries}{code}" if libraries else "unrecorded"
+            places.setdefault(software, []).append(f"{_name(parts, part, index)} on {benchmark}")
+    if len(places) == 1:
+        return f"Software: {next(iter(places))}."
+    said = (
+        f"{software}: {_listed(names)}" for software, names in sorted(places.items(), key=lambda item: -len(item[1]))
+    )
+    return f"Software differs between cells, so do not read small differences: {'; '.join(said)}."
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def samples(parts: Sequence[Results]) -> list[str]:
+    """How many samples of each benchmark were asked, and how they were drawn."""
+    whole, subset, seeds = [], [], set()
+    for benchmark in BENCHMARKS:
+        cell = next((cell for cell in _cells(parts) if cell.benchmark == benchmark), None)
+        if cell is None:
+            continue
+        asked = cell.n + cell.errors
+        if cell.limit is not None and asked < cell.population:
+            subset.append(f"{benchmark} {asked} of {cell.population}")
+            seeds.add(str(cell.limit_seed))
+        else:
+            whole.append(f"{benchmark} {asked}")
+    found = [f"Samples (all there are): {', '.join(whole)}."] if whole else []
+    if subset:
+        listed = ", ".join(subset)
+        found.append(f"Random subsets, seed {', '.join(sorted(seeds))}, not the full benchmarks: {listed} samples.")
+    return found
+
+
+def images(parts: Sequence[Results]) -> list[str]:
+    """What was done to images that were not upright RGB; every row of a benchmark sees the same images."""
+    done: dict[str, dict[str, int]] = {}
+    for cell in _cells(parts):
+        if cell.image_notes:
+            done.setdefault(cell.benchmark, cell.image_notes)
+    if not done:
+        return []
+    said = (f"{name}: {', '.join(f'{count} {note}' for note, count in found.items())}" for name, found in done.items())
+    return [f"Images that were not upright RGB: {'; '.join(said)}."]
+
+
+def scores(parts: Sequence[Results]) -> str:
+    """What the score columns are."""
+    metrics = [cell.metrics.get("rouge_l") for cell in _cells(parts)]
+    by_set = any(metric is not None and metric.kind == "group_mean" for metric in metrics)
+    over = "unweighted mean over their data sets" if by_set else "mean over samples"
+    return (
+        f"Scores ×100: ROUGE-L (R-L) for SD, IE and VST, {over}; Overall, the unweighted mean of the categories, for "
+        "MV; CIDEr (C) and METEOR (M) for captions."
+    )
+
+
+def average(parts: Sequence[Results]) -> str:
+    """What the average change runs over."""
+    by_columns = parts[0].options.average == "columns"
+    counts = [len(part.columns() if by_columns else part.benchmarks()) for part in parts]
+    if len(set(counts)) > 1:
+        listed = ", ".join(f"{part.title} {count}" for part, count in zip(parts, counts, strict=True))
+        over = f"the model's {'score columns' if by_columns else 'benchmarks'} ({listed})"
+    elif not by_columns:
+        over = f"{counts[0]} benchmarks"
+    elif counts[0] == len(SCORES):
+        over = f"the {len(SCORES)} score columns"
+    else:
+        over = f"the {counts[0]} of {len(SCORES)} score columns that have results"
+    alike = "" if by_columns else " (C and M of a benchmark averaged first)"
+    return f"Average change: unweighted mean over {over}{alike} of (score − Uncompressed) / Uncompressed."
+
+
+def failures(parts: Sequence[Results]) -> list[str]:
+    """Which samples have no answer."""
+    said = []
+    for part in parts:
+        for (index, benchmark), cell in part.cells.items():
+            if cell.errors:
+                example = f" ({' '.join(cell.error_examples[0].split())[:80]})" if cell.error_examples else ""
+                place = f"{_name(parts, part, index)} on {benchmark}"
+                said.append(f"{place}: {cell.errors} of {cell.n + cell.errors}{example}")
+    if not said:
+        return []
+    listed = "; ".join(said)
+    return [f"†k: k samples failed and are left out of that entry; they do not count as wrong answers. {listed}."]
+
+
+def gaps(parts: Sequence[Results]) -> list[str]:
+    """Which cells are not finished."""
+    said: dict[str, list[str]] = {}
+    for part in parts:
+        missing = part.missing()
+        if len(parts) > 1 and not part.cells:
+            said[part.title] = ["all"]
+            continue
+        for index, benchmark in missing:
+            said.setdefault(_name(parts, part, index), []).append(benchmark)
+        for index in range(len(part.rows)):
+            if [benchmark for at, benchmark in missing if at == index] == part.asked():
+                said[_name(parts, part, index)] = ["all"]
+    if not said:
+        return []
+    count = sum(len(part.missing()) for part in parts)
+    total = sum(len(part.rows) * len(part.asked()) for part in parts)
+    listed = "; ".join(f"{row}: {', '.join(names)}" for row, names in said.items())
+    return [f"n/a, not run yet ({count} of {total} cells): {listed}."]
+
+
+def intervals(parts: Sequence[Results], table: str) -> list[str]:
+    """How the intervals were computed."""
+    options = parts[0].options
+    found = [
+        (
+            f"Percentile bootstrap, {options.resamples:,} resamples of each benchmark's samples (seed "
+            f"{options.seed}). The intervals show the choice of samples, not of checkpoint or hardware. All rows "
+            "share the resamples, so changes are paired by sample; benchmarks are resampled independently."
+        ),
+        (
+            "CIDEr and METEOR are not computed anew in each resample: their per-sample scores are averaged (CIDEr's "
+            "document frequencies stay those of the whole set) and, as METEOR's corpus value is not the mean of its "
+            "per-sample scores, moved by the difference of the two, so that the interval belongs to the printed "
+            "value."
+        ),
+        "MV: the category means are computed anew in each resample; a category that was not drawn is left out there.",
+        (
+            "n/a: fewer than two samples, or a resample in which the score of Uncompressed is 0. Intervals of single "
+            f"changes: {table}_relative.csv."
+        ),
+    ]
+    differing = [
+        f"{_name(parts, part, index)} on {benchmark}"
+        for part in parts
+        for (index, benchmark), shared in part.common.items()
+        if shared < max(part.cells[index, benchmark].n, part.cells[part.reference, benchmark].n)
+    ]
+    if differing:
+        found.append(
+            "Failed samples: the changes of these compare printed scores that rest on not quite the same samples, "
+            f"and only the shared ones are paired: {'; '.join(differing)}."
+        )
+    return found
+
+
+def _cells(parts: Sequence[Results]) -> list[Cell]:
+    return [cell for part in parts for cell in part.cells.values()]
+
+
+def _name(parts: Sequence[Results], part: Results, index: int) -> str:
+    return f"{part.title} {part.label(index)}" if len(parts) > 1 else part.label(index)

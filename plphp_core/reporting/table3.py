@@ -1,0 +1,161 @@
+"""Table 3: three more models, each with and without PLPHP, on the benchmarks it can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from plphp_core.reporting import layout, notes
+from plphp_core.reporting.cells import Cell, ReportError
+from plphp_core.reporting.comparison import NothingToShow, Options, Results, evaluate
+from plphp_core.reporting.published import Claim
+from plphp_core.reporting.selection import Filters, models_configured, rows_configured, same_documents, same_run
+from plphp_core.reporting.sheet import Column, Row, Sheet, percent
+
+HEAD = (Column("Model", text=True), Column("Method", text=True), Column("Setting", text=True))
+ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkpoint are each model's own
+ABOVE = "¹ above the same model uncompressed (bold in the files)"
+
+
+def compare(
+    cells: Sequence[Cell], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
+) -> list[Results]:
+    """The numbers of each model, in the table's order; a model without a finished cell has none.
+
+    Args:
+        configs: folder of the configuration, whose table/table3.yaml names rows, models and what is skipped.
+        models: the models to show; none for the table's own.
+    Raises:
+        NothingToShow: no model has a finished cell.
+        ReportError: the choice of cells is ambiguous, or models were run differently.
+    """
+    configured, skipped = models_configured(configs, "table3")
+    parts = []
+    for model in models or configured:
+        rows = rows_configured(configs, "table3", profile, model)
+        if rows is None:
+            raise ReportError(f"table3 lists no rows for profile {profile!r}")
+        left_out = tuple(label for name, label in skipped if name == model)
+        try:
+            parts.append(evaluate(cells, rows, replace(filters, model=model), options, left_out))
+        except NothingToShow:
+            parts.append(Results(model, tuple(rows), options, left_out))
+    chosen = [cell for part in parts for cell in part.cells.values()]
+    if not chosen:
+        names = ", ".join(part.model for part in parts)
+        raise NothingToShow(f"none of the {len(cells)} finished cells belongs in Table 3 ({names}) with these options")
+    same_run(chosen, ONE_FOR_ALL)
+    same_documents(chosen)
+    return parts
+
+
+def sheets(
+    parts: Sequence[Results],
+    profile: str,
+    references: Mapping[str, layout.Reference],
+    claims: Sequence[Claim] = (),
+) -> list[Sheet]:
+    """The paper's layout first, then intervals, then the toy profile's slot accuracy.
+
+    Args:
+        references: model → published scores, `published.load_reference`.
+        claims: what the paper says of the table in words.
+    """
+    title = f"Reproduction of Table 3{layout.where(profile)}"
+    rows: list[Row] = []
+    for part in parts:
+        own = layout.rows(part, layout.score_line, [part.title])
+        rows += _one_rule(_above(own, layout.score_values(part), part))
+        rows += [replace(row, rule=False) for row in layout.published_rows(references[part.model], [part.title])]
+    if not any(references.values()):
+        rows.append(layout.nothing_published(["all models"]))
+    found = [
+        Sheet(
+            f"{title}: models with and without PLPHP × benchmarks",
+            (*HEAD, *layout.SCORE_COLUMNS),
+            tuple(rows),
+            tuple(_score_notes(parts, profile, any(references.values()), claims)),
+            ABOVE,
+        )
+    ]
+    rows = [row for part in parts for row in _one_rule(layout.rows(part, layout.interval_line, [part.title]))]
+    found.append(
+        Sheet(
+            f"{title}: {parts[0].options.confidence:.0%} confidence intervals",
+            (*HEAD, *layout.INTERVAL_COLUMNS),
+            tuple(rows),
+            tuple(notes.intervals(parts, "table3")),
+        )
+    )
+    if any(map(layout.has_slots, parts)):
+        rows = []
+        for part in parts:
+            own = layout.rows(part, layout.slot_line, [part.title])
+            rows += _one_rule(_above(own, layout.slot_values(part), part))
+        columns = (*HEAD, *layout.SLOT_COLUMNS)
+        found.append(Sheet(f"{title}: slot accuracy", columns, tuple(rows), notes.SLOT_ACCURACY, ABOVE))
+    return found
+
+
+def _one_rule(rows: Sequence[Row]) -> list[Row]:
+    """A rule above each model and none within."""
+    return [replace(row, rule=at == 0) for at, row in enumerate(rows)]
+
+
+def _above(rows: Sequence[Row], columns: Sequence[Sequence[float]], part: Results) -> list[Row]:
+    """The rows with every score in bold that is above the uncompressed one, as printed."""
+    found = []
+    for index, row in enumerate(rows):
+        entries = list(row.entries)
+        for at, values in enumerate(columns, start=len(HEAD)):
+            # nan on either side is above nothing
+            if part.reference is not None and round(values[index], 2) > round(values[part.reference], 2):
+                entries[at] = replace(entries[at], emphasis="best")
+        found.append(replace(row, entries=tuple(entries)))
+    return found
+
+
+def _score_notes(parts: Sequence[Results], profile: str, published: bool, claims: Sequence[Claim]) -> list[str]:
+    """Most important first."""
+    options = parts[0].options
+    found = [notes.profile(profile, several=True)]
+    if untrained := [part.title for part in parts if part.untrained]:
+        found.append(f"{', '.join(untrained)}: a stand-in that was never trained; its scores mean nothing.")
+    found += [*notes.run(parts), *_thresholds(parts), *notes.samples(parts), *notes.images(parts), notes.scores(parts)]
+    found.append("Bold: above the same model uncompressed, compared as printed.")
+    found.append(f"In parentheses behind PLPHP's scores: {notes.CHANGES[options.gains]}.")
+    found += [notes.average(parts), notes.COSTS]
+    left_out = [f"{part.title} on {name}" for part in parts for name in part.skipped if name not in part.asked()]
+    if left_out:
+        found.append(
+            "–: left out, as in the paper, which finds that the model cannot follow the instruction: "
+            f"{', '.join(left_out)}. table.skip=[] runs them."
+        )
+    if profile == "paper":
+        found += _claimed(claims)
+    if not published:
+        found.append(notes.UNPUBLISHED)
+    return found + notes.failures(parts) + notes.gaps(parts)
+
+
+def _thresholds(parts: Sequence[Results]) -> list[str]:
+    """PLPHP's α and β, which a profile may set for each model."""
+    said: dict[str, list[str]] = {}
+    for part in parts:
+        for row in part.rows:
+            if row.method == "plphp" and {"alpha", "beta"} <= set(row.params):
+                names = said.setdefault(f"α={row.params['alpha']:g}, β={row.params['beta']:g}", [])
+                names += [part.title] * (part.title not in names)
+    if not said:
+        return []
+    listed = "; ".join(f"{values} ({', '.join(names)})" for values, names in said.items())
+    return [f"PLPHP's thresholds: {listed}."]
+
+
+def _claimed(claims: Sequence[Claim]) -> list[str]:
+    """What the paper says of this table in words, where it gives a number."""
+    unit = {"percent": lambda value: percent(value / 100), "percent_saved": lambda value: f"{value:g}%"}
+    numbers = [claim for claim in claims if claim.where == "Table 3" and claim.value is not None]
+    said = [f"{claim.text}: {unit[claim.unit](claim.value)} ({claim.id})" for claim in numbers]
+    return [f"The paper claims: {'; '.join(said)}."] if said else []

@@ -1,0 +1,264 @@
+"""Tables over several models: each as if chosen alone, one after the other, and one that fails costs no other."""
+
+import gc
+import json
+import re
+import shutil
+import sys
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from plphp_core.evaluation import loading, runner
+from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.in_turn import configurations, in_turn
+from plphp_core.evaluation.keys import ANSWERS
+from plphp_core.evaluation.launch import main
+from plphp_core.evaluation.settings import settings_from_config
+from tests.evaluation.factories import save_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = """
+name: {name}
+family: llava_onevision
+checkpoint: {name}
+revision: null
+dtype: {dtype}
+"""
+PAIR = """
+name: pair
+models: [one, two]
+skip: [two/SD]
+rows: {toy: [{method: none}, {method: plphp, r: 0.4}], paper: [{method: none}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(world, tmp_path_factory):
+    """The real configuration with two models and a table of them, on the little world's tasks and checkpoints."""
+    root = tmp_path_factory.mktemp("repository")
+    shutil.copytree(ROOT / "configs", root / "configs")
+    for name in ("tasks", "data"):
+        (root / name).symlink_to(world / name)
+    for number, name in enumerate(("one", "two")):
+        dtype = ("float32", "float16")[number]
+        (root / "configs" / "model" / f"{name}.yaml").write_text(MODEL.format(name=name, dtype=dtype))
+        save_checkpoint(root / name, seed=number)
+    (root / "configs" / "table" / "pair.yaml").write_text(PAIR)
+    (root / "configs" / "tasks" / "mini.yaml").write_text("a: SD\nb: IE\n")
+    (root / "configs" / "tasks" / "alone.yaml").write_text("a: SD\n")
+    profile = OmegaConf.load(root / "configs" / "profile" / "toy.yaml")
+    profile.update({"task_prefix": "mini_", "data_root": "data", "extra_metrics": {}, "checkpoints": {}})
+    profile.methods = {"two": {"plphp": {"alpha": 0.5, "beta": 0.3}}}
+    OmegaConf.save(profile, root / "configs" / "profile" / "toy.yaml")
+    return root
+
+
+@pytest.fixture
+def run(repository, tmp_path, monkeypatch, capfd):
+    """Runs the command line on `repository`; gives exit code, what was said, cells by (model, method, label)."""
+
+    def go(*arguments):
+        fixed = ["profile=toy", "tasks=mini", "table=pair", "limit=2", f"results={tmp_path}"]
+        monkeypatch.setattr(sys, "argv", ["run.py", *fixed, *arguments])
+        code = main(repository)
+        files = (json.loads(path.read_text()) for path in (tmp_path / "toy" / "cells").glob("*.json"))
+        cells = {(cell["model"], cell["method"], cell["benchmark"]): cell for cell in files}
+        return SimpleNamespace(code=code, said=capfd.readouterr().err, cells=cells)
+
+    return go
+
+
+ONE = {("one", method, label) for method in ("none", "plphp") for label in ("SD", "IE")}
+TWO = {("two", method, "IE") for method in ("none", "plphp")}
+
+
+def test_every_model_gets_its_cells_with_its_own_checkpoint_and_thresholds(run):
+    done = run()
+    assert done.code == 0, done.said
+    assert set(done.cells) == ONE | TWO
+    assert {cell["checkpoint"] for key, cell in done.cells.items() if key[0] == "one"} == {"one"}
+    assert {cell["checkpoint"] for key, cell in done.cells.items() if key[0] == "two"} == {"two"}
+    thresholds = {key[0]: cell["params"]["alpha"] for key, cell in done.cells.items() if key[1] == "plphp"}
+    assert thresholds == {"one": 0.25, "two": 0.5}
+    for cell in done.cells.values():
+        assert set(cell["versions"]) == {"torch", "transformers", "lmms-eval"} and cell["answers"] == ANSWERS
+    assert "model 2 of 2: two" in done.said and "leaves out SD; table.skip=[] runs it too" in done.said
+
+
+@pytest.mark.parametrize("switch", ["table.skip=[]", "table.skip=null"])
+def test_what_a_table_skips_is_run_on_request(run, switch):
+    assert set(run(switch).cells) == ONE | TWO | {("two", method, "SD") for method in ("none", "plphp")}
+
+
+def test_one_model_alone(run):
+    done = run("model=two", "model.checkpoint=one")
+    assert done.code == 0 and set(done.cells) == TWO
+    assert {cell["checkpoint"] for cell in done.cells.values()} == {"one"}
+
+
+def test_a_model_with_nothing_to_do_is_no_failure(run):
+    done = run("tasks=alone")
+    assert done.code == 0 and {model for model, _, _ in done.cells} == {"one"}, done.said
+
+
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda folder: shutil.rmtree(folder), "cannot reach the hub for model 'one'"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"torn"), "cannot load"),
+    ],
+)
+def test_a_model_that_cannot_be_run_costs_the_others_nothing(run, repository, damage, reason):
+    whole = shutil.copytree(repository / "one", repository / "whole")
+    damage(repository / "one")
+    try:
+        done = run()
+    finally:
+        shutil.rmtree(repository / "one", ignore_errors=True)
+        whole.rename(repository / "one")
+    assert done.code == 1 and set(done.cells) == TWO
+    assert f"error: one: {reason}" in done.said and f"failed: one was not run to its end: {reason}" in done.said
+
+
+def test_a_crash_costs_the_others_nothing(run, monkeypatch):
+    original = runner.Suite
+
+    def crash(settings, *rest):
+        if settings.model.name == "one":
+            raise ZeroDivisionError("a bug")
+        return original(settings, *rest)
+
+    monkeypatch.setattr(runner, "Suite", crash)
+    done = run()
+    assert done.code == 1 and set(done.cells) == TWO
+    assert "failed: one was not run to its end: ZeroDivisionError: a bug" in done.said and "Traceback" in done.said
+
+
+def test_nothing_is_left_to_do_after_an_interruption(run, monkeypatch):
+    """Ctrl-C ends all models, and the same command again goes on."""
+    original = runner.Answerer.answer
+    calls = []
+
+    def interrupted(self, batch):
+        calls.append(batch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, batch)
+
+    monkeypatch.setattr(runner.Answerer, "answer", interrupted)
+    stopped = run()
+    assert stopped.code == 130 and "model 2 of 2" not in stopped.said
+    done = run()
+    assert done.code == 0 and set(done.cells) == ONE | TWO and len(calls) == 7  # six cells, one batch each, one lost
+
+
+def test_every_model_refused_is_a_wrong_request(run, repository):
+    for name in ("one", "two"):
+        (repository / name).rename(repository / f"{name}-away")
+    try:
+        done = run()
+    finally:
+        for name in ("one", "two"):
+            (repository / f"{name}-away").rename(repository / name)
+    assert done.code == 2 and not done.cells
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["model=llava_onevision"], "pair is about one, two, not about llava_onevision"),
+        (["model.checkpoint=one"], "model.checkpoint=… would be the same for all of one, two; .* with model=…"),
+        (["table.models=[one,three]"], "unknown model in table.models of pair 'three'; allowed: .*one, .*two"),
+        (["table.models=[]"], "table.models of pair is empty"),
+        (["table.skip=[two/SDD]"], "unknown place in table.skip 'two/SDD'; allowed: .*<model>/SD"),
+        (["table.skip=[tow/SD]"], "unknown place in table.skip 'tow/SD'"),
+        (["method=none"], "leave out either table=… or method=…"),
+        (["limit=0"], "limit must be a whole number"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_the_first_model(run, arguments, message):
+    done = run(*arguments)
+    assert done.code == 2 and not done.cells and "model 1 of" not in done.said
+    assert done.said.count("error: ") == 1 and "Traceback" not in done.said
+    assert re.search(message, done.said), done.said
+
+
+def test_other_models_can_be_named(run):
+    assert {model for model, _, _ in run("table.models=[two]").cells} == {"two"}
+
+
+def test_the_old_weights_are_gone_before_the_new_ones_arrive(run, monkeypatch):
+    """Two 7B models do not fit one GPU: none of the first one's parameters may be alive when the second is loaded."""
+    alive, seen = [], []
+    original = loading.load
+
+    def load(settings):
+        gc.disable()  # only what the loader itself lets go of counts
+        seen.append(sum(parameter() is not None for parameter in alive))
+        loaded = original(settings)
+        alive.extend(weakref.ref(parameter) for parameter in loaded.model.parameters())
+        return loaded
+
+    class Loader(loading.LoadOnce):
+        def __init__(self):
+            super().__init__(load)
+
+    monkeypatch.setattr(loading, "LoadOnce", Loader)
+    try:
+        assert run().code == 0
+    finally:
+        gc.enable()
+    assert seen == [0, 0] and alive
+
+
+# --- Table 3 itself ---------------------------------------------------------------------------------------------------
+
+
+def table3(*overrides: str):
+    OmegaConf.register_new_resolver("repository", lambda path: str(ROOT / path), replace=True)
+    options = [path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")]
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
+        overrides = ["table=table3", *overrides]
+        config = compose(config_name="config", overrides=overrides)
+        found = configurations(config, overrides, "llava_onevision", options)
+        return {one.model.name: settings_from_config(one, ROOT) for one in found}
+
+
+@pytest.mark.parametrize("profile", ["paper", "toy"])
+def test_table_3_has_the_papers_models_methods_and_benchmarks(profile):
+    found = table3(f"profile={profile}")
+    assert list(found) == ["qwen2_vl", "idefics2", "mantis"]
+    for name, some in found.items():
+        assert [f"{row.name} {row.setting}".strip() for row in some.methods] == ["none", "plphp r=0.4, Δr=0.3"]
+        labels = ["SD", "IE", "VST", "MV", "Flickr30k", "COCO2017"] + ["DetailCaps"] * (name == "qwen2_vl")
+        assert [benchmark.label for benchmark in some.benchmarks] == labels
+        assert some.model.family == name and some.results == ROOT / "results" / profile
+
+
+def test_models_are_loaded_as_lmms_eval_does_on_the_paper_profile():
+    assert {name: some.model.dtype for name, some in table3("profile=paper").items()} == {
+        "qwen2_vl": "bfloat16",
+        "idefics2": "float16",
+        "mantis": "float16",
+    }
+    assert {some.model.dtype for some in table3("profile=toy").values()} == {"float32"}
+    assert {some.model.dtype for some in table3("profile=paper", "dtype=float32").values()} == {"float32"}
+
+
+def test_in_turn_refuses_a_single_model_as_a_run_does():
+    def refuse(*_):
+        raise UserError("no checkpoint")
+
+    some = SimpleNamespace(model=SimpleNamespace(name="one"), benchmarks=("SD",), skipped=(), table="pair")
+    with pytest.raises(UserError, match="no checkpoint"):
+        in_turn([(some, {})], refuse)
+
+
+def test_thresholds_of_a_model_are_the_profiles():
+    overrides = ("profile=toy", "++profile.methods.qwen2_vl.plphp={alpha:0.7,beta:0.2}")
+    assert table3(*overrides)["qwen2_vl"].methods[1].params["alpha"] == 0.7
