@@ -7,6 +7,8 @@ PROTOCOL ?= lmms_eval
 PROMPTS ?=
 RESULTS ?= results
 ARGS ?=
+MODEL ?=
+TASKS ?=
 FAMILY ?= llava_onevision
 # One of uv's torch backends (cu126, cu128, cpu, …) for machines whose driver is older than the registry's build needs.
 TORCH_BACKEND ?=
@@ -21,7 +23,7 @@ REPORT = $(PYTHON) -m scripts.report
 chosen = profile=$(PROFILE) protocol=$(PROTOCOL) results=$(RESULTS) $(if $(PROMPTS),prompts=$(PROMPTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test smoke lint lock toy-data toy-model reproduce-table1 reproduce-table3 report
+.PHONY: help setup test smoke lint lock toy-data toy-model preflight reproduce-table1 reproduce-table3 report
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -55,6 +57,9 @@ report: setup ## the tables again, from what has been measured
 	@# The protocol only if it is given here: otherwise it is the one there are results of.
 	@$(REPORT) all profile=$(PROFILE) results=$(RESULTS) $(if $(filter-out file,$(origin PROTOCOL)),protocol=$(PROTOCOL)) \
 	$(if $(PROMPTS),prompts=$(PROMPTS)) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
+
+preflight: setup $(if $(filter toy,$(PROFILE)),toy-data) ## would a run work? MODEL=llava_onevision PROFILE=paper|toy TASKS=[sd,mv] ARGS="weights=false"
+	@$(PYTHON) -m scripts.preflight $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)) $(ARGS)
 
 toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are there)
 	$(PYTHON) -m tasks.toy.generate

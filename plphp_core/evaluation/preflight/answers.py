@@ -1,0 +1,228 @@
+"""Two short samples on the real weights: off means off, nothing is NaN, nothing is eager, and the cache shrinks."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from unittest import mock
+
+import torch
+
+from plphp_core import PLPHP, prune
+from plphp_core.evaluation.answering import Answerer, Request, generation_arguments
+from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.loading import LoadedModel, load
+from plphp_core.evaluation.preflight.case import Case
+from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, refused, skipped, warning
+from plphp_core.evaluation.preflight.device import attention, device
+from plphp_core.evaluation.preflight.drawing import drawn
+from plphp_core.evaluation.preflight.memory import memory
+from plphp_core.evaluation.preflight.processor import QUESTION
+from plphp_core.evaluation.preflight.tokens import end_tokens
+from plphp_core.evaluation.preflight.units import gib, plural
+from plphp_core.measure import StepClock
+
+NEW_TOKENS = 8
+
+
+@check("Answers", needs=[device, attention, end_tokens, memory])
+def answers(case: Case) -> Iterator[Finding]:
+    if not case.weights:
+        yield skipped("weights=false")
+        return
+    settings = case.settings.model
+    if case.checkpoint.commit is not None:  # the very commit that was looked at
+        settings = dataclasses.replace(settings, revision=case.checkpoint.commit)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    try:
+        loaded = load(settings)
+    except UserError as error:
+        yield refused(error, "see the message, and the checks above")
+        return
+    seconds = time.perf_counter() - began
+    try:
+        problems = list(_unsound(loaded))
+        yield from problems
+        if problems:
+            return
+        yield ok(f"loaded in {seconds:.1f} s; every weight is finite; no part is set to eager attention")
+        with torch.inference_mode():
+            for name, request in _samples(case):
+                yield from _sample(loaded, name, request)
+        if loaded.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(loaded.device)
+            yield ok(f"at most {gib(peak)} of GPU memory were allocated for these samples")
+    finally:
+        del loaded
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+# --- the weights ---------------------------------------------------------------------------------------------------
+
+
+def _unsound(loaded: LoadedModel) -> Iterator[Finding]:
+    parameters = dict(loaded.model.named_parameters())
+    bad = [name for name, tensor in parameters.items() if not bool(tensor.isfinite().all())]
+    if bad:
+        yield failed(
+            f"{plural(len(bad), 'weight')} with NaN or infinity, for example {bad[0]}",
+            f"copy the weights again, the file is damaged; or {str(loaded.dtype).removeprefix('torch.')} is too narrow "
+            "for them: dtype=bfloat16",
+        )
+    empty = [name for name, tensor in parameters.items() if "layers." in name and tensor.ndim > 1 and not tensor.any()]
+    if empty:
+        yield failed(
+            f"{plural(len(empty), 'tensor')} of nothing but zeros, for example {empty[0]}",
+            "copy the weights again: that part of the file was never written",
+        )
+    eager = sorted({type(module).__name__ for module in loaded.model.modules() if _wants_eager(module)})
+    if eager:
+        yield failed(f"{', '.join(eager[:3])} would use eager attention", "attn_implementation=sdpa")
+
+
+def _wants_eager(module) -> bool:
+    return getattr(getattr(module, "config", None), "_attn_implementation", None) == "eager"
+
+
+# --- the samples ---------------------------------------------------------------------------------------------------
+
+
+def _samples(case: Case) -> list[tuple[str, Request]]:
+    """One sample with an image and one with several, of the benchmarks where they could be read; else drawn."""
+    one = next((task.request for task in case.tasks if len(task.request.visuals()) == 1), None)
+    more = next((task.request for task in case.tasks if len(task.request.visuals()) > 1), None)
+    pictures = [drawn(320, 240), drawn(240, 320)]
+    return [
+        (one.tag, one) if one else ("one drawn image", Request(QUESTION, {}, lambda: pictures[:1])),
+        (more.tag, more) if more else ("two drawn images", Request(QUESTION, {}, lambda: pictures)),
+    ]
+
+
+def _sample(loaded: LoadedModel, name: str, request: Request) -> Iterator[Finding]:
+    inputs = Answerer(loaded, None).inputs(request)
+    with _eager_calls(loaded.model) as eager:
+        plain, _, clock = _generate(loaded, inputs, request, "without")
+        off, _, _ = _generate(loaded, inputs, request, None)
+        everything, _, _ = _generate(loaded, inputs, request, PLPHP(r=1.0, delta_r=0.0))
+        pruned, trace, _ = _generate(loaded, inputs, request, PLPHP())
+    if not all(bool(step.isfinite().all()) for one in (plain, pruned) for step in one.logits):
+        yield failed(f"{name}: the logits are not finite", "dtype=bfloat16, attn_implementation=sdpa; see above")
+        return
+    broken = False
+    for what, other in (("prune(model, None)", off), ("PLPHP that keeps everything", everything)):
+        tokens, size = _difference(plain, other)
+        if tokens or size:
+            broken = True
+            change = "the tokens" if tokens else f"the logits by up to {size:.2g} of their range"
+            yield failed(
+                f"{name}: {what} changes {change}",
+                "numbers of pruned runs would mean nothing: try attn_implementation=sdpa, dtype=float32 or other "
+                "versions of torch and transformers, and report it",
+            )
+    if eager:
+        broken = True
+        yield failed(f"{name}: eager attention ran in {', '.join(sorted(eager))}", "attn_implementation=sdpa")
+    kept, full = sum(trace.kv_bytes), sum(trace.kv_bytes_full)
+    if not kept < full:
+        broken = True
+        yield failed(
+            f"{name}: PLPHP with the paper's defaults leaves the cache at {gib(full)}",
+            "does the prompt hold images, and the decoder more than three layers?",
+        )
+    if broken:
+        return
+    new = plain.sequences[0, inputs["input_ids"].shape[1] :]
+    step = f"{clock.decode_ms / clock.decode_steps:.0f} ms per token" if clock.decode_steps else "one token"
+    yield ok(
+        f"{name}: {inputs['input_ids'].shape[1]:,} tokens, off is off bit for bit, finite, PLPHP's cache "
+        f"{gib(kept)} of {gib(full)}; prefill {clock.prefill_ms / 1e3:.2f} s, {step}"
+    )
+    text = loaded.family.decode(loaded.processor, new.cpu(), request.generation)
+    if len(new) == NEW_TOKENS and len(set(new.tolist())) == 1:
+        yield warning(
+            f"{name}: the answer repeats one token: {text[:40]!r}", "a sign of overflow or of a damaged checkpoint"
+        )
+
+
+def _generate(loaded: LoadedModel, inputs: dict, request: Request, method):
+    """A short greedy answer with its logits. Args: method: "without" means without any `prune` block."""
+    arguments = generation_arguments(request.generation, loaded.family, loaded.processor)
+    arguments |= {"max_new_tokens": NEW_TOKENS, "do_sample": False, "num_beams": 1}
+    tokenizer = loaded.processor.tokenizer
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    clock = StepClock()
+    with nullcontext() if method == "without" else prune(loaded.model, method) as trace:
+        out = loaded.model.generate(
+            **inputs,
+            **arguments,
+            pad_token_id=pad,
+            return_dict_in_generate=True,
+            output_logits=True,
+            stopping_criteria=[clock],
+        )
+    return out, trace, clock
+
+
+def _difference(plain, other) -> tuple[bool, float]:
+    """Whether the tokens of two answers differ, and by how much their logits do at most, as a share of their range."""
+    if not torch.equal(plain.sequences, other.sequences):
+        return True, 1.0
+    pairs = [(left.float(), right.float()) for left, right in zip(plain.logits, other.logits, strict=True)]
+    return False, max(float((left - right).abs().max() / (left.max() - left.min())) for left, right in pairs)
+
+
+# --- eager ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _eager_calls(model) -> Iterator[set[str]]:
+    """Names of modules that compute attention eagerly within the block.
+
+    Two nets: the eager function of every modelling file is watched, and so is what attention modules return.
+    """
+    seen: set[str] = set()
+    files = {sys.modules[type(module).__module__] for module in model.modules()}
+    patches = [
+        mock.patch.object(file, "eager_attention_forward", _watched(file.eager_attention_forward, file.__name__, seen))
+        for file in files
+        if hasattr(file, "eager_attention_forward")
+    ]
+    handles = [
+        module.register_forward_hook(_returned(name, seen))
+        for name, module in model.named_modules()
+        if "Attention" in type(module).__name__
+    ]
+    try:
+        for patch in patches:
+            patch.start()
+        yield seen
+    finally:
+        for patch in patches:
+            patch.stop()
+        for handle in handles:
+            handle.remove()
+
+
+def _watched(function, file: str, seen: set[str]):
+    def eager(module, *args, **kwargs):
+        seen.add(f"{type(module).__name__} ({file.rpartition('.')[2]})")
+        return function(module, *args, **kwargs)
+
+    return eager
+
+
+def _returned(name: str, seen: set[str]):
+    def after(module, args, output):
+        rest = output[1:] if isinstance(output, tuple) else ()
+        if any(isinstance(one, torch.Tensor) and one.ndim == 4 and 1 < one.shape[-2] <= one.shape[-1] for one in rest):
+            seen.add(name)
+
+    return after
