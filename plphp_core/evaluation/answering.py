@@ -17,11 +17,14 @@ from PIL import ImageFile
 from transformers import StoppingCriteriaList
 
 from plphp_core import prune
+from plphp_core.decode import fast_generate
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.family import Family
 from plphp_core.images import as_rgb
 from plphp_core.measure import StepClock
 
+# What the fast path takes of a task's generation arguments.
+FAST_ARGUMENTS = {"max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "eos_token_id", "num_beams"}
 SAMPLING = ("temperature", "top_p", "top_k")
 
 log = logging.getLogger("plphp.answering")
@@ -177,15 +180,9 @@ class Answerer:
         family, model, processor = self.loaded.family, self.loaded.model, self.loaded.processor
         generation = batch[ready[0].index].generation
         inputs = self._encode([one.prompt for one in ready], [one.images for one in ready])
-        with prune(model, self.method, record_attention=False) as trace:  # timed: only what the method needs
-            clock = StepClock()  # counts from here
-            sequences = model.generate(
-                **inputs,
-                **generation_arguments(generation, family, processor),
-                use_cache=True,
-                pad_token_id=_pad(processor),
-                stopping_criteria=StoppingCriteriaList([clock]),
-            )
+        arguments = generation_arguments(generation, family, processor)
+        run = _fast if self.loaded.engine == "fast" else _generate
+        sequences, trace, clock = run(model, self.method, inputs, arguments, _pad(processor))
         length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         retention = trace.retention.float().cpu().tolist()
@@ -223,6 +220,26 @@ class Answerer:
             name: value.to(self.loaded.device, dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
         }
+
+
+def _generate(model, method, inputs: dict, arguments: dict, pad: int) -> tuple:
+    """Sequences, trace and clock of transformers' own `generate`."""
+    with prune(model, method, record_attention=False) as trace:  # timed: only what the method needs
+        clock = StepClock()  # counts from here
+        criteria = StoppingCriteriaList([clock])
+        sequences = model.generate(**inputs, **arguments, use_cache=True, pad_token_id=pad, stopping_criteria=criteria)
+    return sequences, trace, clock
+
+
+def _fast(model, method, inputs: dict, arguments: dict, pad: int) -> tuple:
+    """The same of the fast path, which carries its own times."""
+    if extra := set(arguments) - FAST_ARGUMENTS:
+        raise ValueError(f"engine=fast does not know {', '.join(sorted(extra))}; use engine=generate")
+    if arguments.pop("num_beams", 1) not in (None, 1):
+        raise ValueError("engine=fast does not search with beams; use engine=generate")
+    given = {name: value for name, value in arguments.items() if value is not None}
+    found = fast_generate(model, inputs, method, record_attention=False, pad_token_id=pad, **given)
+    return found.sequences, found.trace, found
 
 
 def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int) -> Iterator[list[Result]]:

@@ -18,7 +18,7 @@ from plphp_core.evaluation.keys import ANSWERS, cell_key, digest, library_versio
 from plphp_core.evaluation.settings import MethodSettings, Settings
 
 SCHEMA = 1
-SCORES = 2  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
+SCORES = 3  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Cell:
         protocol = [] if suffix == "lmms_eval" or self.facts.task.endswith(f"_{suffix}") else [suffix]
         limit = [] if self.settings.limit is None else [f"limit={self.settings.limit}-{self.settings.limit_seed}"]
         model = self.settings.model
-        numerics = [model.dtype, model.attn_implementation, model.device.split(":")[0], model.prompts, *model.options]
+        device = model.device.split(":")[0]
+        numerics = [model.dtype, model.attn_implementation, device, model.engine, model.prompts, *model.options]
         return ".".join([self.journal_name, *protocol, *limit, digest(numerics)[:6]])
 
     @property
@@ -152,6 +153,7 @@ def write_result(
         "dtype": model.dtype,
         "attn_implementation": model.attn_implementation,
         "prompts": model.prompts,
+        "engine": model.engine,
         "versions": {**library_versions(), "lmms-eval": version("lmms-eval")},
         "answers": ANSWERS,
         "method": cell.method.name,
@@ -207,6 +209,7 @@ def efficiency(lines: list[dict]) -> dict[str, list]:
         "kv_bytes": [line["kv_bytes"] for line in lines],
         "kv_bytes_full": [line["kv_bytes_full"] for line in lines],
         "prefill_ms": [line["prefill_ms"] / line["batch_size"] for line in lines],
+        "decode_ms": [line["decode_ms"] / line["batch_size"] for line in lines],
         "decode_ms_per_token": [per_token(line) for line in lines],
         "new_tokens": [line["new_tokens"] for line in lines],
         "prompt_tokens": [line["prompt_tokens"] for line in lines],

@@ -120,11 +120,7 @@ def _cached_commit(name: str, revision: str | None, kind: str) -> str | None:
 
         *owner, own_name = name.split("/")
         folder = "___".join([*owner, camelcase_to_snakecase(own_name)])
-        prepared = [
-            path
-            for path in Path(HF_DATASETS_CACHE).glob(f"{folder}/*/*/*")
-            if COMMIT.fullmatch(path.name)
-        ]
+        prepared = [path for path in Path(HF_DATASETS_CACHE).glob(f"{folder}/*/*/*") if COMMIT.fullmatch(path.name)]
         if prepared:
             return max(prepared, key=lambda path: path.stat().st_mtime).name
     reference = Path(HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}" / "refs" / (revision or "main")

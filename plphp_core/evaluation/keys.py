@@ -1,10 +1,10 @@
 """Content keys: two samples share a key exactly when their answers must be the same.
 
 In the key, because each of them can change an answer:
-  weights (hash of a local folder's contents, or hub name and commit), family, its chat template and the style of its
-  prompts, dtype, attention implementation, kind of device (cpu or cuda), method and all its parameters, task name,
-  version and generation arguments, data revision, sample number and prompt text, versions of torch and transformers,
-  and `ANSWERS`.
+  weights (hash of a local folder's contents, or hub name and commit), family, its chat template, options and style of
+  prompts, dtype, attention implementation, kind of device (cpu or cuda), decoding engine, method and all its
+  parameters, task name, version and generation arguments, data revision, sample number and prompt text, versions of
+  torch and transformers, and `ANSWERS`.
 Not in the key, but on every line and in the manifest:
   batch size and GPU model (they move the last bits of a sum; a cell that mixes GPUs says so), the folder a checkpoint
   lies in (moving it changes nothing), limits, metrics and seeds of subsets (they choose samples, not answers).
@@ -54,7 +54,7 @@ def cell_key(
             "answers": ANSWERS,
             "weights": [hub_name, weights],
             "family": [model.family, template, model.prompts, model.options],
-            "numerics": [model.dtype, model.attn_implementation, model.device.split(":")[0]],
+            "numerics": [model.dtype, model.attn_implementation, model.device.split(":")[0], model.engine],
             "method": [method.name, method.params],
             "task": [task, task_version, generation],
             "data": data,

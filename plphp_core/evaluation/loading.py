@@ -25,6 +25,7 @@ class LoadedModel:
     processor: Any
     device: torch.device
     dtype: torch.dtype
+    engine: str = "generate"
 
 
 def load(settings: ModelSettings) -> LoadedModel:
@@ -49,7 +50,7 @@ def load(settings: ModelSettings) -> LoadedModel:
             f"attention on {settings.device}: {reason}"
         ) from error
     model.eval()
-    return LoadedModel(family, model, processor, device, dtype)
+    return LoadedModel(family, model, processor, device, dtype, settings.engine)
 
 
 def check_device(settings: ModelSettings) -> torch.device:

@@ -15,6 +15,7 @@ from plphp_core.family import STYLES
 PROTOCOLS = ("lmms_eval", "llava")
 PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each
 DTYPES = ("float32", "bfloat16", "float16")
+ENGINES = ("generate", "fast")
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 
@@ -23,6 +24,7 @@ class ModelSettings:
     """Which weights to load and how. `checkpoint` is a hub name or an absolute local path.
 
     prompts: how prompts are made, one of `plphp_core.family.STYLES`.
+    engine: what decodes: "generate" (transformers) or "fast" (`plphp_core.decode`).
     options: of the family (`Family.options`), as pairs of name and value.
     """
 
@@ -35,6 +37,7 @@ class ModelSettings:
     device: str
     prompts: str = "lmms_eval"
     options: tuple[tuple[str, Any], ...] = ()
+    engine: str = "generate"
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ def _model(config: DictConfig, root: Path) -> ModelSettings:
         attn_implementation=_one_of("attn_implementation", config.attn_implementation, ATTENTION),
         device=device,
         options=tuple(sorted(options.items())),
+        engine=_one_of("engine", config.engine, ENGINES),
         prompts=_one_of("prompts", config.prompts or PROTOCOL_PROMPTS[config.protocol], STYLES),
     )
 

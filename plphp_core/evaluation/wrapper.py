@@ -26,7 +26,7 @@ from plphp_core.evaluation.answering import Answer, Answerer, Failure, Request, 
 from plphp_core.evaluation.errors import unknown
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.registration import model_ids
-from plphp_core.evaluation.settings import ATTENTION, DTYPES, ModelSettings, check_method
+from plphp_core.evaluation.settings import ATTENTION, DTYPES, ENGINES, ModelSettings, check_method
 from plphp_core.families import get_family
 from plphp_core.family import STYLES
 
@@ -48,6 +48,7 @@ class PrunedModel(lmms):
         attn_implementation: as in transformers.
         prompts: "lmms_eval" (as lmms-eval's own wrapper of the family) or "plain" (as the model's authors mean them).
         batch_size: samples per batch; `max_batch_size` caps it.
+        engine: "generate" (transformers) or "fast" (`plphp_core.decode`).
         params: the method's own parameters, and the family's own options (`Family.options`).
     Raises:
         UserError: unknown or refused arguments; the message lists the known ones.
@@ -65,6 +66,7 @@ class PrunedModel(lmms):
         dtype: str | None = None,
         attn_implementation: str = "sdpa",
         prompts: str = "lmms_eval",
+        engine: str = "generate",
         batch_size: int | str | None = 1,
         max_batch_size: int | str | None = None,
         **params,
@@ -82,6 +84,8 @@ class PrunedModel(lmms):
             raise unknown("attn_implementation", attn_implementation, ATTENTION)
         if prompts not in STYLES:
             raise unknown("prompts", prompts, STYLES)
+        if engine not in ENGINES:
+            raise unknown("engine", engine, ENGINES)
         self.batch_size = min(_batch_size(batch_size or 1), _batch_size(max_batch_size or batch_size or 1))
         checkpoint = pretrained or family.default_checkpoint
         self.loaded: LoadedModel = load(
@@ -94,6 +98,7 @@ class PrunedModel(lmms):
                 attn_implementation=attn_implementation,
                 device=device,
                 prompts=prompts,
+                engine=engine,
                 options=tuple(sorted(options.items())),
             )
         )

@@ -22,7 +22,7 @@ from plphp_core.evaluation.runner import FAILED, INTERRUPTED, OK, TERMINATED, ru
 from tests.evaluation.factories import save_checkpoint, settings
 from tests.evaluation.test_journal import in_child, lines
 
-TIMINGS = ("prefill_ms", "decode_ms_per_token")
+TIMINGS = ("prefill_ms", "decode_ms", "decode_ms_per_token")
 
 
 def cells(run_settings) -> dict[str, dict]:

@@ -225,3 +225,19 @@ def test_failing_samples_end_lmms_evals_command_line_with_exit_code_1(model, doc
 def test_a_missing_device_is_named_before_weights_are_read(world):
     with pytest.raises(UserError, match="no CUDA device is available"):
         load(dataclasses.replace(settings(world).model, device="cuda", checkpoint="/nowhere"))
+
+
+def test_the_fast_engine_gives_the_same_answers_and_costs(model, world):
+    fast = get_model("plphp_llava_onevision")(
+        pretrained=str(world / "checkpoint"), device="cpu", batch_size="4", r=0.3, engine="fast"
+    )
+    image = Image.effect_noise((20, 30), 50).convert("RGB")
+    requests = [Request("red <image> ?" * n, GREEDY, lambda n=n: [image] * n, n) for n in (1, 2, 0)]
+    usual, quick = (Answerer(one.loaded, one.method).answer(requests) for one in (model, fast))
+    for (_, a), (_, b) in zip(usual, quick, strict=True):
+        assert (a.text, a.new_tokens, a.retention, a.kv_bytes) == (b.text, b.new_tokens, b.retention, b.kv_bytes)
+        assert b.prefill_ms > 0 and b.decode_steps >= 1
+    ((_, found),) = Answerer(fast.loaded, None).answer([Request("red ?", GREEDY | {"num_beams": 3}, list)])
+    assert "beams" in found.message
+    with pytest.raises(UserError, match="unknown engine 'turbo'; allowed: fast, generate"):
+        get_model("none_llava_onevision")(pretrained=str(world / "checkpoint"), device="cpu", engine="turbo")
