@@ -28,6 +28,7 @@ class Family:
     title: ClassVar[str]  # as tables print it
     model_classes: ClassVar[tuple[str, ...]]  # transformers classes, by name
     default_checkpoint: ClassVar[str]
+    dtype: ClassVar[str] = "bfloat16"  # on a GPU, where nobody says otherwise; upstream's
     max_new_tokens: ClassVar[int] = 1024  # of lmms-eval's wrapper, where a task names no limit
     options: ClassVar[tuple[str, ...]] = ()  # attributes that a configuration may set
     special_tokens: ClassVar[tuple[str, ...]] = ()  # what prompts are built from; each must be one token
@@ -180,7 +181,7 @@ def json_turns(context: str) -> list[str] | None:
     """The turns' texts if the context is a JSON list of `{"from", "value"}` turns (Multi-View), else None.
 
     Raises:
-        ValueError: the last turn is not the human's.
+        ValueError: the last turn is not the human's, or a turn has no text.
     """
     if not context.lstrip().startswith("["):
         return None
@@ -190,5 +191,7 @@ def json_turns(context: str) -> list[str] | None:
         return None  # a question that merely starts with a bracket
     if not turns or not all(isinstance(turn, dict) and "value" in turn for turn in turns):
         return None
+    for turn in turns:
+        require(isinstance(turn["value"], str), f"a turn says {turn['value']!r}, but must say a text")
     require(len(turns) % 2 == 1, f"a conversation of {len(turns)} turns does not end with the human's")
     return [turn["value"] for turn in turns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,11 +39,16 @@ def as_rgb(image: Image) -> tuple[Image, tuple[str, ...]]:
     still = frames == 1 or getattr(image, "format", None) == "MPO"
     require(still, f"{named}: {frames} frames; pass the frames that matter as single images")
     notes = [] if frames == 1 else [f"first of {frames} pictures"]
-    orientation = image.getexif().get(ORIENTATION, 1)
-    if orientation != 1:
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except (SyntaxError, struct.error):  # what PIL raises on garbage there; the pixels may be whole
+        orientation = 1
+        notes.append("unreadable EXIF ignored")
+    if orientation in range(2, 9):
         image = ImageOps.exif_transpose(image)
         notes.append(f"EXIF orientation {orientation} applied")
-    if image.mode == "RGB":
+    image.load()  # now, while the caller wants whole files only: PIL would wait until somebody looks at the pixels
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image, tuple(notes)
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
@@ -63,5 +69,5 @@ def _eight_bits(image: Image, named: str) -> Image:
     require(image.mode != "F", f"{named}: floating-point pixels have no known range; scale them to 8 bits")
     low, high = int(values.min()), int(values.max())
     require(low >= 0 and high <= 65535, f"{named}: values {low} … {high} are not 16-bit; scale them to 8 bits")
-    wide = image.mode != "I" or high > 255  # "I" holds 32-bit integers, which may be 8-bit values
+    wide = high > 255  # else these are 8-bit values in a wider file
     return Images.fromarray((values // 257 if wide else values).astype(np.uint8))

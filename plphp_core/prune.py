@@ -99,7 +99,14 @@ class _Session:
 
     def install(self) -> None:
         def on(module, register, hook):
-            self.handles.append(getattr(module, register)(hook, with_kwargs=True))
+            given = 3 if "pre" in register else 4  # module, args, kwargs, and the output behind it
+
+            def whole(*arguments):
+                # torch keeps hooks and their flags apart: one that another thread is just adding or removing may be
+                # called without kwargs. It belongs to that thread's block and has nothing to do here.
+                return hook(*arguments) if len(arguments) == given else None
+
+            self.handles.append(getattr(module, register)(whole, with_kwargs=True))
 
         on(self.model, "register_forward_pre_hook", self._before_model)
         on(self.decoder, "register_forward_pre_hook", self._before_decoder)

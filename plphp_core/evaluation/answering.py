@@ -116,11 +116,18 @@ def generation_arguments(generation: dict, family: Family, processor) -> dict:
 
     `until` is the family's to apply when decoding; `image_aspect_ratio` is upstream's image switch; sampling arguments
     go when nothing is sampled, and nothing is sampled unless the task says so.
+
+    Raises:
+        ValueError: several answers are asked for.
     """
     arguments = copy.deepcopy(generation)
     for key in ("until", "image_aspect_ratio"):
         arguments.pop(key, None)
     arguments.setdefault("max_new_tokens", family.max_new_tokens)
+    if arguments.get("num_return_sequences") not in (None, 1):
+        raise ValueError("num_return_sequences: a sample has one answer; leave it out of the generation arguments")
+    if arguments.get("num_beams") is None:
+        arguments.pop("num_beams", None)
     if (ends := family.end_tokens(processor)) is not None:
         arguments.setdefault("eos_token_id", ends)
     if not arguments.setdefault("do_sample", False):
@@ -188,18 +195,19 @@ class Answerer:
         retention = trace.retention.float().cpu().tolist()
         ends = set(family.end_tokens(processor) or ()) or _end_tokens(model)
         answers = {}
+        beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
         for row, one in enumerate(ready):
-            new = sequences[row, length:].cpu()
+            new, first = sequences[row, length:].cpu(), row * beams
             answers[one.index] = Answer(
                 text=family.decode(processor, new, generation),
                 prompt_tokens=prompt_tokens[row],
                 new_tokens=_count_new(new.tolist(), ends),
                 images_sha256=[_pixels(image) for image in one.images],
                 image_notes=one.notes,
-                retention=[round(value, 6) for value in retention[row]],
-                kv_bytes=int(trace.kv_bytes_alone[row]),
-                kv_bytes_full=int(trace.kv_bytes_full_alone[row]),
-                kv_bytes_stored=int(trace.kv_bytes[row]),
+                retention=[round(value, 6) for value in retention[first]],
+                kv_bytes=int(trace.kv_bytes_alone[first]),
+                kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
+                kv_bytes_stored=int(sum(trace.kv_bytes[first : first + beams])),
                 prefill_ms=round(float(clock.prefill_ms), 3),
                 decode_ms=round(float(clock.decode_ms), 3),
                 decode_steps=int(clock.decode_steps),

@@ -44,7 +44,7 @@ class PrunedModel(lmms):
         pretrained: hub name or folder of the checkpoint; the family's default if not given.
         revision: of a hub checkpoint.
         device: "cuda", "cuda:1", "cpu"; under torchrun each process takes the GPU of its local rank.
-        dtype: "float32", "bfloat16" or "float16"; default bfloat16 on a GPU, float32 on a CPU.
+        dtype: "float32", "bfloat16" or "float16"; by default the family's on a GPU, float32 on a CPU.
         attn_implementation: as in transformers.
         prompts: "lmms_eval" (as lmms-eval's own wrapper of the family) or "plain" (as the model's authors mean them).
         batch_size: samples per batch; `max_batch_size` caps it.
@@ -77,7 +77,7 @@ class PrunedModel(lmms):
         self.method = check_method(self.method_name, params)
         self.accelerator = None
         device = self._join_processes(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+        dtype = dtype or (family.dtype if device.startswith("cuda") else "float32")
         if dtype not in DTYPES:
             raise unknown("dtype", dtype, DTYPES)
         if attn_implementation not in ATTENTION:

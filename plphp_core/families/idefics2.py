@@ -25,6 +25,7 @@ class Idefics2(Family):
     model_classes = ("Idefics2ForConditionalGeneration",)
     default_checkpoint = "HuggingFaceM4/idefics2-8b"
     special_tokens = ("<fake_token_around_image>", IMAGE_MARK, END_OF_UTTERANCE)
+    dtype = "float16"
     uses_chat_template = True
     options = ("image_splitting",)
     image_splitting = False
@@ -63,6 +64,14 @@ class Idefics2(Family):
         return processor
 
     # --- prompts ---------------------------------------------------------------------------------------------------
+
+    def images(self, images: list) -> list:
+        for width, height in (image.size for image in images if self.image_splitting):
+            require(
+                min(width, height) >= 2,
+                f"image of {width} × {height} pixels: too small to be split into quarters; set image_splitting=false",
+            )
+        return images
 
     def prompt(self, context: str, num_images: int) -> str:
         """What the checkpoint's chat template makes of the images, unless the text marks them, and the text.

@@ -144,8 +144,9 @@ def resized(height: int, width: int, side: int, fewest: int, most: int) -> tuple
     Raises:
         ValueError: one side is more than 200 times the other.
     """
+    named = f"image of {width} × {height} pixels"
     ratio = max(height, width) / min(height, width)
-    require(ratio <= LONGEST, f"image of {width} × {height} pixels: one side may be at most {LONGEST} times the other")
+    require(ratio <= LONGEST, f"{named}: one side may be at most {LONGEST} times the other")
     rows, columns = (max(1, round(length / side)) for length in (height, width))
     if rows * columns * side**2 > most:
         shrink = math.sqrt(height * width / most)
@@ -153,4 +154,6 @@ def resized(height: int, width: int, side: int, fewest: int, most: int) -> tuple
     elif rows * columns * side**2 < fewest:
         grow = math.sqrt(fewest / (height * width))
         rows, columns = (math.ceil(length * grow / side) for length in (height, width))
+    ratio = max(rows, columns) / max(1, min(rows, columns))
+    require(ratio <= LONGEST, f"{named}: as whole tokens, one side is {ratio:.0f} times the other, at most {LONGEST}")
     return rows * side, columns * side

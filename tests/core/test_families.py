@@ -57,6 +57,8 @@ def test_marks_and_images_must_agree_and_the_human_speaks_last():
         FAMILY.prompt("look <image>", 3)
     with pytest.raises(ValueError, match="marks 1 images with <image>, but there are 0"):
         FAMILY.prompt("look <image>", 0)
+    with pytest.raises(ValueError, match="a turn says None, but must say a text"):
+        FAMILY.prompt(json.dumps([{"from": "human", "value": None}]), 0)
     with pytest.raises(ValueError, match="does not end with the human"):
         FAMILY.prompt(json.dumps([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]), 0)
 

@@ -40,6 +40,8 @@ def test_other_modes_equal_what_lmms_evals_convert_gives_and_are_noted(mode):
 def test_transparent_palette_is_noted():
     image = reopened(picture("P"), "PNG", transparency=0)
     assert as_rgb(image)[1] == ("mode P to RGB, transparency dropped",)
+    image = reopened(picture(), "PNG", transparency=(0, 0, 255))
+    assert image.mode == "RGB" and as_rgb(image)[1] == ("mode RGB to RGB, transparency dropped",)
 
 
 def test_sixteen_bits_keep_their_contrast():
@@ -55,8 +57,9 @@ def test_sixteen_bits_keep_their_contrast():
 
 
 def test_whole_numbers_that_fit_eight_bits_stay_what_they_are():
-    found, _ = as_rgb(Image.fromarray(RAMP.astype(np.int32)))
-    assert np.array_equal(np.asarray(found)[..., 0], RAMP)
+    for wide in (np.int32, np.uint16):
+        found, _ = as_rgb(Image.fromarray(RAMP.astype(wide)))
+        assert np.array_equal(np.asarray(found)[..., 0], RAMP)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -103,11 +106,29 @@ def test_what_is_no_image_is_refused():
         as_rgb("cat.png")
 
 
-def test_a_truncated_file_is_an_error(monkeypatch):
-    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # importing lmms-eval switches it on
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_an_orientation_that_does_not_exist_is_neither_applied_nor_noted(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = reopened(picture().resize((24, 16)), "JPEG", exif=exif)
+    found, notes = as_rgb(image)
+    assert found.size == (24, 16) and notes == ()
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage!", b"Exif\0\0II*\0"])
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_unreadable_exif_costs_nobody_the_picture(form, exif):
+    found, notes = as_rgb(reopened(picture(), form, exif=exif))
+    assert found.size == (8, 8) and notes == ("unreadable EXIF ignored",)
+
+
+@pytest.mark.parametrize("mode, form", [("P", "PNG"), ("RGB", "PNG"), ("RGB", "JPEG"), ("L", "JPEG")])
+def test_a_truncated_file_is_an_error_here_and_not_later(mode, form, monkeypatch):
+    """Pixels are read before the image is handed on: importing lmms-eval makes PIL fill in grey, silently."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).convert(mode)
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).convert("P").save(
-        file, "PNG"
-    )
+    noise.save(file, form)
+    image = Image.open(io.BytesIO(file.getvalue()[:1500]))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
     with pytest.raises(OSError, match="truncated"):
-        as_rgb(Image.open(io.BytesIO(file.getvalue()[:1500])))
+        as_rgb(image)

@@ -118,6 +118,28 @@ def test_threads_with_blocks_of_their_own_on_one_model_do_not_mix():
     assert found == [[tokens] * 4 for tokens in expected]
 
 
+def test_blocks_that_other_threads_open_and_close_meanwhile_do_no_harm():
+    model = tiny_llava_onevision(layers=4)
+    inputs, stop = prompt_batch(model, SAMPLES), threading.Event()
+    with prune(model, METHOD):
+        expected = greedy(model, inputs)
+
+    def churn():
+        while not stop.is_set():
+            with prune(model, METHOD):
+                pass
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(15):
+            with prune(model, METHOD):
+                assert greedy(model, inputs) == expected
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_a_worker_thread_follows_the_block_around_it():
     """The streaming pattern: generate() runs in a thread, the block is open in another."""
     model = tiny_llava_onevision()

@@ -227,6 +227,21 @@ def test_a_missing_device_is_named_before_weights_are_read(world):
         load(dataclasses.replace(settings(world).model, device="cuda", checkpoint="/nowhere"))
 
 
+def test_beams_do_not_mix_the_costs_of_samples(model):
+    image = Image.effect_noise((20, 30), 50).convert("RGB")
+    beams = GREEDY | {"num_beams": 2}
+    requests = [Request("red <image> ?" * n, beams, lambda n=n: [image] * n, n) for n in (1, 2, 0)]
+    answerer = Answerer(model.loaded, model.method)
+    together = answerer.answer(requests)
+    for request, found in together:
+        ((_, alone),) = answerer.answer([request])
+        assert (found.retention, found.kv_bytes) == (alone.retention, alone.kv_bytes) and found.text == alone.text
+    ((_, found),) = answerer.answer([Request("red ?", GREEDY | {"num_return_sequences": 2}, list)])
+    assert "num_return_sequences" in found.message
+    ((_, found),) = answerer.answer([Request("red ?", GREEDY | {"num_beams": None}, list)])
+    assert not isinstance(found, Failure)
+
+
 def test_the_fast_engine_gives_the_same_answers_and_costs(model, world):
     fast = get_model("plphp_llava_onevision")(
         pretrained=str(world / "checkpoint"), device="cpu", batch_size="4", r=0.3, engine="fast"

@@ -37,21 +37,24 @@ def test_prompts_are_vicunas(example):
         example().prompt("<image>?", 2)
 
 
-def test_its_images_are_found_and_pruned(example, monkeypatch):
+@pytest.mark.parametrize("strategy, dropped", [("full", 0), ("default", 1)])
+@pytest.mark.parametrize("call", ["generate", "forward"])
+def test_its_images_are_found_and_pruned(example, monkeypatch, strategy, dropped, call):
     # `plphp_core.prune` as an attribute is the function, not the module.
     monkeypatch.setattr(sys.modules["plphp_core.prune"], "family_of", lambda model: example())
-    model, processor = tiny_mantis(strategy="full"), mantis_processor(strategy="full")
+    model, processor = tiny_mantis(strategy=strategy), mantis_processor(strategy=strategy)
     images = [[Image.effect_noise((20, 30), 50).convert("RGB")] * n for n in (2, 0, 1)]
     prompts = [example().prompt("w1 w2", len(own)) for own in images]
     inputs = example().encode(processor, prompts, images)
     with torch.no_grad(), prune(model, PLPHP()) as trace:
-        model.generate(**inputs, max_new_tokens=2, do_sample=False)
-    assert [[len(image) for image in own] for own in trace.images] == [[(SIDE // PATCH) ** 2] * n for n in (2, 0, 1)]
+        model.generate(**inputs, max_new_tokens=2, do_sample=False) if call == "generate" else model(**inputs)
+    size = (SIDE // PATCH) ** 2 - dropped
+    assert [[len(image) for image in own] for own in trace.images] == [[size] * n for n in (2, 0, 1)]
     assert trace.retention[0, 3] < 1 and trace.retention[1, 3] == 1
 
 
 def test_its_configuration_names_what_every_model_configuration_names(example):
     ours = yaml.safe_load(re.search(r"```yaml\n(.*?)```", PAGE, re.S).group(1))
-    shipped = yaml.safe_load((Path(__file__).parents[2] / "configs" / "model" / "llava_onevision.yaml").read_text())
+    shipped = yaml.safe_load((Path(__file__).parents[2] / "configs" / "model" / "mantis.yaml").read_text())
     assert set(ours) == set(shipped)
     assert ours["family"] == example.name and example.default_checkpoint in ours["checkpoint"]

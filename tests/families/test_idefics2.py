@@ -128,6 +128,15 @@ def test_tokens_of_an_image_stand_between_text_tokens(splitting):
     assert inputs["pixel_values"].shape[:2] == (2, 2 * crops)
 
 
+def test_an_image_too_small_for_quarters_is_refused_where_images_are_split():
+    narrow = picture(30, 1)
+    assert UPSTREAM.images([narrow]) == [narrow]
+    with pytest.raises(ValueError, match="image of 30 × 1 pixels: too small to be split"):
+        get_family("idefics2", image_splitting=True).images([picture(9, 9), narrow])
+    smallest = get_family("idefics2", image_splitting=True).images([picture(2, 2)])
+    UPSTREAM.encode(idefics2_processor(True), [UPSTREAM.prompt("w1", 1)], [smallest])
+
+
 def test_only_plain_strips_answers():
     class Spaces:
         def decode(self, ids, skip_special_tokens):
