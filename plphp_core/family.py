@@ -114,6 +114,8 @@ class Family:
             found in self.model_classes,
             f"{checkpoint} is a {found}, but family {self.name!r} needs {' or '.join(self.model_classes)}",
         )
+        # A checkpoint may have saved another implementation, which would win over the argument above.
+        model.set_attn_implementation(attn_implementation)
         processor = self.load_processor(checkpoint, revision, model)
         processor.tokenizer.padding_side = "left"
         return model.to(device).eval(), processor

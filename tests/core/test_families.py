@@ -142,3 +142,15 @@ def test_options_are_the_familys_own_and_of_their_kind():
         get_family("idefics2", image_splitting="yes")
     with pytest.raises(ValueError, match="known: none"):
         get_family("mantis", image_splitting=True)
+
+
+def test_the_attention_asked_for_beats_the_one_a_checkpoint_was_saved_with(tmp_path):
+    tiny_llava_onevision(layers=2).save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    for part in (saved, saved["text_config"], saved["vision_config"]):
+        part["_attn_implementation"] = "eager"
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    model, _ = FAMILY.load(str(tmp_path), attn_implementation="sdpa")
+    configs = (model.config, model.config.text_config, model.config.vision_config)
+    assert {config._attn_implementation for config in configs} == {"sdpa"}
