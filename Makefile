@@ -7,6 +7,9 @@ PROTOCOL ?= lmms_eval
 PROMPTS ?=
 RESULTS ?= results
 ARGS ?=
+# What decodes, generate or fast.
+ENGINE ?= generate
+# Of the targets whose help names them; empty: their own.
 MODEL ?=
 TASKS ?=
 FAMILY ?= llava_onevision
@@ -20,10 +23,14 @@ BACKEND := $(or $(TORCH_BACKEND),$(shell cat $(VENV)/.torch-backend 2>/dev/null)
 STAMP := $(VENV)/.setup-stamp$(addprefix -,$(BACKEND))
 RUN = $(PYTHON) -m scripts.run
 REPORT = $(PYTHON) -m scripts.report
-chosen = profile=$(PROFILE) protocol=$(PROTOCOL) results=$(RESULTS) $(if $(PROMPTS),prompts=$(PROMPTS))
+chosen = profile=$(PROFILE) protocol=$(PROTOCOL) engine=$(ENGINE) results=$(RESULTS) $(if $(PROMPTS),prompts=$(PROMPTS))
+# Tables and figures about one model and one benchmark.
+COSTS := table4 table5 figure7
+one = $(if $(filter $*,$(COSTS)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test smoke lint lock toy-data toy-model preflight reproduce-table1 reproduce-table3 report
+.PHONY: help setup test smoke lint lock toy-data toy-model preflight report \
+	reproduce-table1 reproduce-table3 reproduce-table4 reproduce-table5 reproduce-figure7
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -46,16 +53,20 @@ smoke: ## Table 1 on the toy profile: trained toy model, drawn data, no GPU, no 
 
 reproduce-table1: ## Table 1; PROFILE=paper|toy LIMIT=n PROTOCOL=lmms_eval|llava RESULTS=folder
 reproduce-table3: ## Table 3; as Table 1, and ARGS='model=mantis' for one model, ARGS='table.skip=[]' for all benchmarks
+reproduce-table4: ## Table 4, costs of the methods on DetailCaps; as Table 1, and ENGINE=generate|fast MODEL=… TASKS=vst
+reproduce-table5: ## Table 5, costs at several r; as Table 4
+reproduce-figure7: ## Figure 7, costs sample by sample; as Table 4, with which it shares its runs
 
-reproduce-table1 reproduce-table3: reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
+reproduce-table1 reproduce-table3 $(COSTS:%=reproduce-%): reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
 	@# Exit status 1 means that samples, cells or a model failed: the table is written all the same and says which.
-	@$(RUN) table=$* $(chosen) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
+	@$(RUN) table=$* $(chosen) $(one) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
-	$(REPORT) $* $(chosen) limit=$(or $(LIMIT),full) && exit $$run
+	$(REPORT) $* $(chosen) $(one) limit=$(or $(LIMIT),full) && exit $$run
 
 report: setup ## the tables again, from what has been measured
-	@# The protocol only if it is given here: otherwise it is the one there are results of.
+	@# Protocol and engine only if they are given here: otherwise they are those there are results of.
 	@$(REPORT) all profile=$(PROFILE) results=$(RESULTS) $(if $(filter-out file,$(origin PROTOCOL)),protocol=$(PROTOCOL)) \
+	$(if $(filter-out file,$(origin ENGINE)),engine=$(ENGINE)) \
 	$(if $(PROMPTS),prompts=$(PROMPTS)) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
 
 preflight: setup $(if $(filter toy,$(PROFILE)),toy-data) ## would a run work? MODEL=llava_onevision PROFILE=paper|toy TASKS=[sd,mv] ARGS="weights=false"

@@ -50,6 +50,18 @@ class Resamples:
         with np.errstate(invalid="ignore"):
             return base + (weights @ (samples - base)) / total
 
+    def medians(self, doc_ids: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """Median of `samples` (n,) of `doc_ids` (n,) in each resample: (resamples,), nan where none was drawn."""
+        if len(samples) == 0:
+            return np.full(len(self.counts), math.nan)
+        order = np.argsort(samples, kind="stable")
+        ordered = np.append(samples[order], math.nan)
+        seen = np.cumsum(self.counts[:, np.searchsorted(self.doc_ids, doc_ids[order])], axis=1, dtype=np.int32)
+        total = seen[:, -1:]
+        # the two middle ones of the samples as drawn, counted from 0; the nan behind the last where there are none
+        low, high = ((seen <= middle).sum(axis=1) for middle in ((total - 1) // 2, total // 2))
+        return np.where(total[:, 0] == 0, math.nan, (ordered[low] + ordered[high]) / 2)
+
     def group_means(self, doc_ids: np.ndarray, samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Unweighted mean of the means of `groups` (n,) in each resample; a group not drawn there is left out."""
         total, present = np.zeros(len(self.counts)), np.zeros(len(self.counts))

@@ -17,6 +17,7 @@ import numpy as np
 SCHEMA = 1
 KINDS = ("mean", "group_mean", "corpus")
 EFFICIENCY = ("retention", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
+LATER_COSTS = ("decode_ms", "new_tokens", "prompt_tokens")  # not in every older file
 TEXT_FIELDS = ("cell", "profile", "protocol", "model", "checkpoint", "dtype", "attn_implementation", "method", "task",
                "benchmark")  # fmt: skip
 
@@ -69,6 +70,8 @@ class Efficiency:
 class Cell:
     """One finished cell. `doc_ids` (n,): the answered rows of the data set; failed samples are counted in `errors`.
 
+    costs: EFFICIENCY and LATER_COSTS of each document, (n,) each, nan where unmeasured; a batch's times are shared
+    equally among its samples. engine: what decoded, "generate" or "fast"; batch_size: the largest there was.
     prompts: style of the prompts; versions: of the libraries, by name; answers: revision of the code that answers;
     image_notes: how many images were not upright RGB, by what was done to them.
     """
@@ -98,7 +101,10 @@ class Cell:
     doc_ids: np.ndarray
     metrics: dict[str, Metric]
     efficiency: Efficiency
+    costs: dict[str, np.ndarray]
     hardware: str
+    engine: str
+    batch_size: int | None
     prompts: str
     versions: dict[str, str]
     answers: int | None
@@ -149,6 +155,7 @@ def _parse(path: Path, raw: object) -> Cell:
     if len(np.unique(doc_ids)) != n:
         raise ValueError("doc_ids repeats a document")
     metrics = {name: _metric(name, entry, n) for name, entry in raw["metrics"].items()}
+    costs = _costs(raw["efficiency"], n)
     return Cell(
         path=path,
         **{name: raw[name] for name in TEXT_FIELDS},
@@ -166,8 +173,11 @@ def _parse(path: Path, raw: object) -> Cell:
         error_examples=tuple(str(text) for text in raw.get("error_examples") or ()),
         doc_ids=doc_ids,
         metrics=metrics,
-        efficiency=_efficiency(raw["efficiency"], n),
+        efficiency=_efficiency(costs),
+        costs=costs,
         hardware=str(raw.get("hardware") or "unrecorded"),
+        engine=str(raw.get("engine") or "generate"),  # older files: there was only this one
+        batch_size=None if raw.get("batch_size") is None else int(raw["batch_size"]),
         prompts=str(raw.get("prompts") or "lmms_eval"),  # older files: there was only this style
         versions={str(name): str(number) for name, number in (raw.get("versions") or {}).items()},
         answers=None if raw.get("answers") is None else int(raw["answers"]),
@@ -197,14 +207,21 @@ def _metric(name: str, entry: Mapping, n: int) -> Metric:
     return metric
 
 
-def _efficiency(raw: Mapping, n: int) -> Efficiency:
-    columns = {}
-    for name in EFFICIENCY:
+def _costs(raw: Mapping, n: int) -> dict[str, np.ndarray]:
+    found = {}
+    for name in (*EFFICIENCY, *LATER_COSTS):
         # null becomes nan: a sample without decode steps has no decode time
-        values = np.asarray(raw[name], dtype=float)
+        values = np.asarray(raw[name] if name in EFFICIENCY else raw.get(name, [math.nan] * n), dtype=float)
         if values.shape != (n,):
             raise ValueError(f"efficiency {name}: must have n = {n} entries, has shape {values.shape}")
-        values = values[~np.isnan(values)]
+        found[name] = values
+    return found
+
+
+def _efficiency(costs: Mapping[str, np.ndarray]) -> Efficiency:
+    columns = {}
+    for name in EFFICIENCY:
+        values = costs[name][~np.isnan(costs[name])]
         reduce = np.median if name.endswith(("_ms", "_ms_per_token")) else np.mean
         columns[name] = float(reduce(values)) if len(values) else math.nan
     return Efficiency(**columns)

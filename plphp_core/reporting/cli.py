@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
-from plphp_core.reporting import published, render, table1, table3
+from plphp_core.reporting import published, render, table1, table3, table4, table5
 from plphp_core.reporting.cells import Cell, ReportError, load_cells
 from plphp_core.reporting.comparison import (
+    BENCHMARKS,
     NothingToShow,
     Options,
     Results,
@@ -23,36 +24,39 @@ from plphp_core.reporting.comparison import (
     protocol,
     relative_table,
 )
-from plphp_core.reporting.selection import Filters, rows_configured
+from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
+from plphp_core.reporting.selection import Filters, benchmark_configured, rows_configured, tasks_configured
 from plphp_core.reporting.sheet import Sheet
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
 OPTIONS = ("profile", "results", "published", "model", "models", "checkpoint", "revision", "dtype",
-           "attn-implementation", "protocol", "prompts", "limit", "limit-seed", "rank", "average", "gains",
-           "seed")  # fmt: skip
-MODEL = "llava_onevision"  # of Table 1
+           "attn-implementation", "protocol", "prompts", "engine", "tasks", "limit", "limit-seed", "rank", "average",
+           "gains", "seed")  # fmt: skip
+MODEL = "llava_onevision"  # of all tables but Table 3
 
 
 @dataclass(frozen=True)
 class Report:
-    """A table ready to be written: its sheets and the models behind it. `name` starts its files' names."""
+    """A table or figure ready to be written: its sheets and the models behind it. `name` starts its files' names.
+
+    tables: suffix of the name → what the csv file holds; pictures: file type → content.
+    """
 
     name: str
     variant: str
     sheets: Sequence[Sheet]
     parts: Sequence[Results]
+    tables: Mapping[str, pd.DataFrame]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         """File name → content."""
-
-        def csv(tables: Iterable[pd.DataFrame]) -> str:
-            return pd.concat(tables).to_csv(index=False, na_rep="n/a", float_format="%.8g")
-
+        csv = {"index": False, "na_rep": "n/a", "float_format": "%.8g"}
         return {
-            f"{self.name}{self.variant}.csv": csv(map(long_table, self.parts)),
-            f"{self.name}_relative{self.variant}.csv": csv(map(relative_table, self.parts)),
+            **{f"{self.name}{kind}{self.variant}.csv": table.to_csv(**csv) for kind, table in self.tables.items()},
             f"{self.name}{self.variant}.md": render.markdown(self.sheets),
             f"{self.name}{self.variant}.tex": render.latex(self.sheets),
+            **{f"{self.name}{self.variant}.{kind}": content for kind, content in self.pictures.items()},
         }
 
 
@@ -112,9 +116,13 @@ def _parser(root: Path) -> argparse.ArgumentParser:
     for name, what in {
         "table1": "methods × benchmarks on one model",
         "table3": "models with and without PLPHP × benchmarks",
-        "all": "every table that has finished cells",
+        "table4": "methods on one benchmark: scores, vision kept, KV cache, decode and evaluation time",
+        "table5": "several r against none on one benchmark: decode time and KV cache",
+        "figure7": "decode time and KV cache sample by sample, the methods of Table 4",
+        "all": "every table and figure that has finished cells",
     }.items():
-        files = "" if name == "all" else f": {name}.csv, {name}_relative.csv, {name}.md, {name}.tex"
+        kinds = {"table1": ["_relative.csv"], "table3": ["_relative.csv"], "figure7": [".pdf", ".png"]}.get(name, [])
+        files = ": " + ", ".join(name + kind for kind in (".csv", *kinds, ".md", ".tex")) if name != "all" else ""
         _add_options(tables.add_parser(name, help=what + files, description=what + files), name, root)
     return parser
 
@@ -134,11 +142,16 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     one.add_argument("--quiet", action="store_true", help="write the files, print no table")
     pick = one.add_argument_group("which cells, where several are finished")
     if table != "table3":
-        pick.add_argument("--model", default=MODEL, help=f"of Table 1 (default: {MODEL})")
-    if table != "table1":
+        pick.add_argument("--model", default=MODEL, help=f"of all but Table 3 (default: {MODEL})")
+    if table in COSTS or table == "all":
+        pick.add_argument(
+            "--tasks", help="benchmark of Tables 4 and 5 and Figure 7, such as vst (default: the table's own)"
+        )
+    if table in ("table3", "all"):
         pick.add_argument("--models", default="", help="of Table 3, such as mantis,idefics2 (default: the table's own)")
     for name in ("checkpoint", "revision", "dtype", "attn-implementation", "protocol"):
         pick.add_argument(f"--{name}")
+    pick.add_argument("--engine", help="what decoded: generate or fast")
     pick.add_argument("--prompts", help="lmms_eval or plain (default: those of the protocol, if one is given)")
     pick.add_argument("--limit", help="full, or the number of samples per benchmark")
     pick.add_argument("--limit-seed", type=int)
@@ -147,7 +160,7 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     show = one.add_argument_group("choices the paper leaves open")
     if table != "table3":
         show.add_argument(
-            "--rank", choices=("compressed", "all"), default="compressed", help="rows of Table 1 that compete for bold"
+            "--rank", choices=("compressed", "all"), default="compressed", help="rows that compete for bold"
         )
     show.add_argument(
         "--average", choices=("columns", "benchmarks"), default="columns", help="what the average runs over"
@@ -165,7 +178,7 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
 
 
 def _filters(options: argparse.Namespace) -> Filters:
-    shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "limit", "limit_seed")
+    shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "engine", "limit", "limit_seed")
     return Filters(
         **{name: getattr(options, name) for name in shared},
         prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol),
@@ -194,22 +207,71 @@ def _table1(cells, filters: Filters, choices: Options, options: argparse.Namespa
     rows = rows_configured(root / "configs", "table1", options.profile, options.model)
     results = evaluate(cells, rows, filters, choices)
     sheets = table1.sheets(results, options.profile, published.load_reference(options.published, "table1"))
-    models = "" if options.model == MODEL else f".model={options.model}"
-    return Report("table1", models + _variant([results]), sheets, [results])
+    return Report("table1", _model(options) + _variant([results]), sheets, [results], _scores([results]))
 
 
 def _table3(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
     models = [name for name in options.models.strip("[]").split(",") if name]
     parts = table3.compare(cells, root / "configs", options.profile, models, filters, choices)
     references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
-    known = (options.published / "claims.yaml").exists()
-    claims = published.load_claims(options.published) if known else []
-    sheets = table3.sheets(parts, options.profile, references, claims)
+    sheets = table3.sheets(parts, options.profile, references, _claims(options))
     chosen = f".models={'+'.join(models)}" if models else ""
-    return Report("table3", chosen + _variant(parts), sheets, parts)
+    return Report("table3", chosen + _variant(parts), sheets, parts, _scores(parts))
 
 
-TABLES = {"table1": _table1, "table3": _table3}
+def _table4(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
+    found, variant = _costs("table4", cells, filters, choices, options, root)
+    sheets = table4.sheets(found, options.profile, published.load_reference(options.published, "table4"))
+    return Report("table4", variant, sheets, [found.results], {"": cost_table(found)})
+
+
+def _table5(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
+    found, variant = _costs("table5", cells, filters, choices, options, root)
+    reference = published.load_reference(options.published, "table5")
+    sheets = table5.sheets(found, options.profile, reference, _claims(options))
+    return Report("table5", variant, sheets, [found.results], {"": cost_table(found)})
+
+
+def _figure7(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
+    found, variant = _costs("figure7", cells, filters, choices, options, root)
+    from plphp_core.reporting import figure7  # matplotlib takes a second to import, which the tables need not wait for
+
+    sheets = figure7.sheets(found, options.profile, f"figure7{variant}.png")
+    pictures = figure7.draw(found, options.profile)
+    return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
+
+
+def _costs(
+    name: str, cells: Sequence[Cell], filters: Filters, choices: Options, options: argparse.Namespace, root: Path
+) -> tuple[Costs, str]:
+    """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
+    configs = root / "configs"
+    own = tasks_configured(configs, name)
+    tasks = (options.tasks or own).strip("[]")
+    label = benchmark_configured(configs, tasks)
+    rows = rows_configured(configs, name, options.profile, options.model)
+    others = [benchmark for benchmark in BENCHMARKS if benchmark != label]
+    here = [cell for cell in cells if cell.benchmark == label]
+    results = evaluate(here, rows, replace(filters, model=options.model), choices, others)
+    variant = _model(options) + ("" if tasks == own else f".tasks={tasks}") + _variant([results])
+    return costs(results, label), variant
+
+
+def _model(options: argparse.Namespace) -> str:
+    return "" if options.model == MODEL else f".model={options.model}"
+
+
+def _scores(parts: Sequence[Results]) -> dict[str, pd.DataFrame]:
+    return {"": pd.concat(map(long_table, parts)), "_relative": pd.concat(map(relative_table, parts))}
+
+
+COSTS = {"table4": _table4, "table5": _table5, "figure7": _figure7}
+TABLES = {"table1": _table1, "table3": _table3, **COSTS}
+
+
+def _claims(options: argparse.Namespace) -> list[published.Claim]:
+    known = (options.published / "claims.yaml").exists()
+    return published.load_claims(options.published) if known else []
 
 
 def _variant(parts: Sequence[Results]) -> str:
@@ -221,6 +283,7 @@ def _variant(parts: Sequence[Results]) -> str:
     used = next(name for name in map(protocol, parts) if name)
     found = [f".protocol={used}"] * (used != "lmms_eval")
     found += [f".prompts={cell.prompts}"] * (cell.prompts != PROTOCOL_PROMPTS.get(used, cell.prompts))
+    found += [f".engine={cell.engine}"] * (cell.engine != "generate")
     if cell.limit is not None:
         found += [f".limit={cell.limit}"] + [f".seed={cell.limit_seed}"] * bool(cell.limit_seed)
     return "".join(found)

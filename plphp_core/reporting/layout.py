@@ -99,14 +99,19 @@ def published_rows(reference: Reference, head: Sequence[str] = ()) -> list[Row]:
     """The paper's own rows under SCORE_COLUMNS, as far as they are known."""
     found = []
     for position, ((method, setting), scores) in enumerate(reference.items()):
-        front = [*map(Entry, head), Entry(f"{LABELS.get(method, method)}, as published"), Entry(setting)]
+        front = [*map(Entry, head), *published_head(method, setting)]
         entries = [Entry(number(scores.get((benchmark, metric), math.nan))) for benchmark, metric, _ in SCORES]
         saved = percent(scores.get(("all", "kv_saved"), math.nan) / 100, 1, signed=False)
         found.append(Row((*front, *entries, Entry(), Entry(), Entry(saved)), rule=position == 0))
     return found
 
 
-def nothing_published(head: Sequence[str] = ()) -> Row:
-    """The row that stands for the paper's own ones where none of their cells is known."""
+def published_head(method: str, setting: str) -> tuple[Entry, Entry]:
+    """How a row of the paper's own numbers begins."""
+    return Entry(f"{LABELS.get(method, method)}, as published"), Entry(setting)
+
+
+def nothing_published(head: Sequence[str] = (), width: int = len(SCORE_COLUMNS)) -> Row:
+    """The row that stands for the paper's own ones where none of their cells is known; `width` columns of n/a."""
     front = [*map(Entry, head), Entry("As published"), Entry("all rows")]
-    return Row((*front, *[Entry()] * len(SCORE_COLUMNS)), rule=True)
+    return Row((*front, *[Entry()] * width), rule=True)

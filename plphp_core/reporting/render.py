@@ -174,13 +174,13 @@ def _rich_entry(entry: Entry, plain: bool) -> Text:
     return text
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step: a crash or a reader finds the old file or the new one. Raises OSError."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` in one step: a crash or a reader finds the old file or the new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read

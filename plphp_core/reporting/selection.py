@@ -18,7 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from plphp_core.reporting.cells import Cell, ReportError
 
 SHARED = (
-    "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "limit", "limit_seed"
+    "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "engine", "limit",
+    "limit_seed",
 )  # fmt: skip
 PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
 ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
@@ -68,13 +69,14 @@ class Filters:
     attn_implementation: str | None = None
     protocol: str | None = None
     prompts: str | None = None
+    engine: str | None = None
     limit: str | None = None
     limit_seed: int | None = None
     params: dict[tuple[str, str], str] = field(default_factory=dict)  # (method, parameter) -> value
     exclude: tuple[str, ...] = ()
 
     def __call__(self, cell: Cell) -> bool:
-        for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts"):
+        for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts", "engine"):
             wanted = getattr(self, name)
             if wanted is not None and getattr(cell, name) != wanted:
                 return False
@@ -105,7 +107,7 @@ def rows_configured(configs: Path, table: str, profile: str, model: str) -> list
     Raises ReportError for a row without a readable method file.
     """
     try:
-        rows = OmegaConf.load(configs / "table" / f"{table}.yaml").rows.get(profile)
+        rows = _table(configs, table).rows.get(profile)
         settings = OmegaConf.load(configs / "profile" / f"{profile}.yaml")
         found = []
         for row in rows or ():
@@ -123,6 +125,36 @@ def rows_configured(configs: Path, table: str, profile: str, model: str) -> list
     except (OmegaConfBaseException, KeyError) as error:
         raise ReportError(f"the rows of {table} in {configs} cannot be read: {error}") from error
     return found or None
+
+
+def tasks_configured(configs: Path, table: str) -> str:
+    """The option of the group `tasks` that a table brings along. Raises ReportError if it brings none."""
+    try:
+        for entry in reversed(_table(configs, table).defaults):  # a table's own last
+            for name, option in entry.items() if OmegaConf.is_dict(entry) else ():
+                if name.startswith("override /tasks"):
+                    return str(option)
+    except (OSError, OmegaConfBaseException) as error:
+        raise ReportError(f"the tasks of {table} in {configs} cannot be read: {error}") from error
+    raise ReportError(f"{table} in {configs} names no tasks")
+
+
+def benchmark_configured(configs: Path, tasks: str) -> str:
+    """The label of the one benchmark in `configs/tasks/<tasks>.yaml`. Raises ReportError, naming those there are."""
+    known = {path.stem: OmegaConf.load(path) for path in sorted((configs / "tasks").glob("*.yaml"))}
+    single = {name: next(iter(file.values())) for name, file in known.items() if "defaults" not in file}
+    if (name := tasks.strip("[]")) not in single:
+        raise ReportError(f"tasks {tasks!r}: a table of costs is about one benchmark, one of {', '.join(single)}")
+    return str(single[name])
+
+
+def _table(configs: Path, table: str):
+    """A table's file over the tables that it names in its defaults, as Hydra composes them."""
+    own = OmegaConf.load(configs / "table" / f"{table}.yaml")
+    below = [_table(configs, name) for name in own.get("defaults") or () if isinstance(name, str) and name != "_self_"]
+    whole = OmegaConf.merge(*below, own)
+    whole.defaults = [entry for one in (*below, own) for entry in one.get("defaults") or ()]
+    return whole
 
 
 def models_configured(configs: Path, table: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -170,7 +202,7 @@ def place(
     if len(styles) == 1:  # captions of the other style belong to the other protocol's table
         used = [cell for cell in used if cell.prompts in styles]
     same_run(used, SHARED)
-    protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL}
+    protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL} or {filters.protocol}
     for index, row in enumerate(rows):
         for benchmark in benchmarks:
             rivals = [cell for cell in used if cell.benchmark == benchmark and row.matches(cell)]

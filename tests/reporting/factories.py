@@ -143,3 +143,53 @@ def table3(**changes) -> list[dict]:
         for model in MODELS
         for record in of_table3(model, tuple(SCORES) if model == "qwen2_vl" else six, **changes)
     ]
+
+
+def timed(
+    method="none",
+    params=None,
+    setting="",
+    speed=1.0,
+    retention=1.0,
+    samples=48,
+    batch=8,
+    benchmark="DetailCaps",
+    **changes,
+) -> dict:
+    """A cell whose samples were answered in batches of `batch`: each batch has its own times, shared by its samples.
+
+    `speed` divides the decode times. In batches of one, the last sample has no decode step.
+    """
+    record = cell(benchmark, method, params, setting, retention=retention, samples=samples, batch_size=batch, **changes)
+    docs = np.array(record["doc_ids"], dtype=int)
+    batches, count = docs // batch, -(-samples // batch)
+    draw = np.random.default_rng([9, *map(ord, method + setting)])
+    steps = draw.integers(5, 60, size=count)
+    per_token = (3 + draw.gamma(2, 1.0, size=count)) / speed
+    prefill = 20 + draw.gamma(2, 2.0, size=count)
+    decode_ms = (steps * per_token)[batches]
+    tokens = per_token[batches]
+    if batch == 1 and len(docs):
+        decode_ms[-1], tokens = 0.0, [*tokens[:-1].tolist(), None]
+    kv = 4096.0 * draw.integers(300, 500, size=len(docs))
+    kept = np.clip(retention + draw.normal(0, 0.02, len(docs)), 0, 1) if retention < 1 else np.ones(len(docs))
+    record["efficiency"] |= {
+        "prefill_ms": prefill[batches].tolist(), "decode_ms": decode_ms.tolist(), "decode_ms_per_token": list(tokens),
+        "kv_bytes": (kv * (0.2 + 0.8 * retention)).tolist(), "kv_bytes_full": kv.tolist(),
+        "retention": kept.tolist(),
+    }  # fmt: skip
+    return record
+
+
+def of_costs(table="table4", profile="toy", speeds=None, **changes) -> list[dict]:
+    """Every cell of a table of costs; `speeds`: by method, how much faster it decodes."""
+    speeds = {"none": 1.0, "fastv": 1.05, "vtw": 1.1, "plphp": 1.2} | (speeds or {})
+    kept = {"none": 1.0, "fastv": 0.62, "vtw": 0.5, "plphp": 0.58}
+    records = []
+    for row in rows_configured(CONFIGS, table, profile, "llava_onevision"):
+        params = row.params if row.method != "none" else {}
+        setting = row.setting if row.method != "none" else ""
+        retention = kept[row.method] * (1 + row.params["r"] - 0.4 if row.method == "plphp" else 1)
+        changed = {"profile": profile} | changes
+        records.append(timed(row.method, params, setting, speeds[row.method], retention, **changed))
+    return records

@@ -1,0 +1,129 @@
+"""Table 4: what the methods score on one benchmark and what they cost there: cache, decode time, evaluation time."""
+
+from __future__ import annotations
+
+import math
+
+from plphp_core.reporting import cost_lines, layout, notes
+from plphp_core.reporting.comparison import SCORES, Results
+from plphp_core.reporting.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, Costs
+from plphp_core.reporting.selection import ONE_PROTOCOL
+from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, bounds, emphasise, number
+
+HEAD = (Column("Method", text=True), Column("Setting", text=True))
+PUBLISHED = ("kv_cache_size", "decode_latency", "evaluation_time")  # metrics of the reference file, besides scores
+
+
+def sheets(costs: Costs, profile: str, reference: layout.Reference) -> list[Sheet]:
+    """Scores and costs, then their intervals.
+
+    Args:
+        reference: published numbers, `published.load_reference`.
+    """
+    results, label = costs.results, costs.benchmark
+    title = f"Reproduction of Table 4{layout.where(profile)}"
+    scored = [(metric, heading) for benchmark, metric, heading in SCORES if benchmark == label]
+    columns = (
+        *HEAD,
+        *[Column(heading, label) for _, heading in scored],
+        Column("kept", "Vision"),
+        *[Column(name, "KV cache") for name in (cost_lines.kv_unit(costs)[0], "saved")],
+        *[Column(name, "Decode") for name in ("ms/token", "change")],
+        *[Column(name, "Evaluation") for name in ("s", "change")],
+    )
+
+    def line(results: Results, index: int) -> list[Entry]:
+        return [
+            *[_score(costs, index, metric) for metric, _ in scored],
+            cost_lines.retention(costs, index),
+            cost_lines.size(costs, index),
+            cost_lines.saved(costs, index),
+            cost_lines.decode(costs, index),
+            cost_lines.change(costs, index, DECODE),
+            cost_lines.seconds(costs, index),
+            cost_lines.change(costs, index, EVALUATION),
+        ]
+
+    rows = layout.rows(results, line)
+    eligible = [results.options.rank == "all" or row.method != "none" for row in results.rows]
+    for at, (metric, _) in enumerate(scored, start=len(HEAD)):
+        values = [100 * results.score(index, label, metric).value for index in range(len(rows))]
+        rows = emphasise(rows, at, values, eligible)
+    own = _published(reference, label, [metric for metric, _ in scored])
+    rows += own or [layout.nothing_published(width=len(columns) - len(HEAD))]
+    measured = Sheet(
+        f"{title}: scores and costs on {label}, {results.title}",
+        columns,
+        tuple(rows),
+        _notes(costs, profile, bool(own)),
+    )
+    return [measured, _intervals(costs, title, scored)]
+
+
+def _score(costs: Costs, index: int, metric: str) -> Entry:
+    cell = costs.cell(index)
+    value = costs.results.score(index, costs.benchmark, metric).value
+    return Entry(number(100 * value), mark=f"†{cell.errors}" if cell is not None and cell.errors else "")
+
+
+def _published(reference: layout.Reference, label: str, scored: list[str]) -> list[Row]:
+    """The paper's rows, as far as they are known, in the units it prints."""
+    found = []
+    for position, ((method, setting), known) in enumerate(reference.items()):
+        entries = [Entry(number(known.get((label, name), math.nan))) for name in (*scored, *PUBLISHED)]
+        *scores, cache, latency, seconds = entries
+        line = [*scores, Entry(), cache, Entry(), latency, Entry(), seconds, Entry()]
+        found.append(Row((*layout.published_head(method, setting), *line), rule=position == 0))
+    return found
+
+
+def _notes(costs: Costs, profile: str, published: bool) -> tuple[str, ...]:
+    """Most important first."""
+    parts = [costs.results]
+    found = cost_lines.conditions(costs, profile)
+    if profile == "toy":
+        found[0] += " Layer numbers K of FastV and VTW are scaled to the toy's depth."
+    captions = costs.benchmark in ONE_PROTOCOL
+    found.append("Scores ×100: CIDEr (C) and METEOR (M)." if captions else notes.scores(parts))
+    among = "the compressed rows" if costs.results.options.rank == "compressed" else "all rows"
+    found.append(f"Bold and underlined: best and second score among {among}. Costs are not ranked.")
+    found += cost_lines.measures(costs, RETENTION, KV, DECODE, EVALUATION)
+    found.append("The paper's settings of FastV and VTW in this table are not known here: the middle ones of Table 1.")
+    found.append("As published: in the units the paper prints." if published else notes.UNPUBLISHED)
+    return (*found, *cost_lines.unfinished(costs))
+
+
+def _intervals(costs: Costs, title: str, scored: list[tuple[str, str]]) -> Sheet:
+    unit, scale = cost_lines.kv_unit(costs)
+    columns = (
+        *HEAD,
+        *[Column(heading, costs.benchmark) for _, heading in scored],
+        Column(unit, "KV cache"),
+        *[Column(name, "Decode") for name in ("ms/token", "change")],
+        Column("change", "Evaluation"),
+    )
+
+    def line(results: Results, index: int) -> list[Entry]:
+        scores = [results.score(index, costs.benchmark, metric) for metric, _ in scored]
+        reference = index == results.reference and costs.cell(index) is not None
+        changes = [costs.change(index, quantity) for quantity in (DECODE, EVALUATION)]
+        decode, evaluation = (
+            Entry("reference" if reference else bounds(one.low, one.high, signed=True)) for one in changes
+        )
+        return [
+            *[Entry(bounds(score.low, score.high)) for score in scores],
+            Entry(cost_lines.span(costs.value(index, KV), 1 / scale)),
+            Entry(cost_lines.span(costs.value(index, DECODE))),
+            decode,
+            evaluation,
+        ]
+
+    options = costs.results.options
+    said = (
+        f"Scores and KV cache: percentile bootstrap over samples, {options.resamples:,} resamples, seed "
+        f"{options.seed}, shared by all rows.",
+        cost_lines.times(costs)[0],
+        f"n/a: fewer than two samples (for times {FEWEST}, or {FEWEST} batches), or nothing to compare with.",
+    )
+    heading = f"{title}: {options.confidence:.0%} confidence intervals"
+    return Sheet(heading, columns, tuple(layout.rows(costs.results, line)), said)

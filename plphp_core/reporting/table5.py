@@ -1,0 +1,114 @@
+"""Table 5: decode time and KV cache at several r, each against the uncompressed model, and the paper's claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from plphp_core.reporting import cost_lines, layout, notes
+from plphp_core.reporting.bootstrap import MISSING
+from plphp_core.reporting.comparison import Results
+from plphp_core.reporting.costs import DECODE, KV, RETENTION, Costs
+from plphp_core.reporting.published import Claim
+from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, bounds, number, percent
+
+HEAD = (Column("Method", text=True), Column("Setting", text=True))
+# claim → what it is about, and at which r; None: the lowest there is
+CLAIMS = {"C5": (DECODE, 0.4), "C6": (KV, 0.4), "C7a": (DECODE, None), "C7b": (KV, None)}
+
+
+def sheets(costs: Costs, profile: str, reference: layout.Reference, claims: Sequence[Claim] = ()) -> list[Sheet]:
+    """The table with intervals in parentheses, then, on the paper profile, its claims.
+
+    Args:
+        reference: published numbers, `published.load_reference`.
+        claims: what the paper says of the table in words.
+    """
+    results = costs.results
+    claims = [claim for claim in claims if claim.id in CLAIMS]
+    title = f"Reproduction of Table 5{layout.where(profile)}"
+    columns = (
+        *HEAD,
+        *[Column(name, "Decode") for name in ("ms/token", "change")],
+        *[Column(name, "KV cache") for name in (cost_lines.kv_unit(costs)[0], "change")],
+        Column("kept", "Vision"),
+    )
+
+    def line(results: Results, index: int) -> list[Entry]:
+        return [
+            cost_lines.decode(costs, index, interval=True),
+            cost_lines.change(costs, index, DECODE, interval=True),
+            cost_lines.size(costs, index, interval=True),
+            cost_lines.change(costs, index, KV, interval=True),
+            cost_lines.retention(costs, index),
+        ]
+
+    own = _published(reference, costs.benchmark)
+    rows = layout.rows(results, line) + (own or [layout.nothing_published(width=len(columns) - len(HEAD))])
+    found = cost_lines.conditions(costs, profile)
+    found.append(
+        f"Change: against Uncompressed; in parentheses {results.options.confidence:.0%} intervals, for the KV cache by "
+        "resampling samples."
+    )
+    found += cost_lines.measures(costs, DECODE, KV, RETENTION)
+    if profile != "paper" and claims:
+        said = "; ".join(f"{claim.id}: {claim.text}: {claim.value:g}%" for claim in claims)
+        found.append(f"The paper claims, of a 7B model and not comparable with the numbers of this profile: {said}.")
+    found.append("As published: in the units the paper prints." if own else notes.UNPUBLISHED)
+    found += cost_lines.unfinished(costs)
+    table = Sheet(f"{title}: r against none on {costs.benchmark}, {results.title}", columns, tuple(rows), tuple(found))
+    return [table, _claims(costs, title, claims)] if profile == "paper" and claims else [table]
+
+
+def _published(reference: layout.Reference, label: str) -> list[Row]:
+    """The paper's rows, as far as they are known, in the units it prints; their benchmark may be unknown (n/a)."""
+    found = []
+    for position, ((method, setting), known) in enumerate(reference.items()):
+        latency, cache = (
+            Entry(number(known.get((label, name), known.get((NA, name), math.nan))))
+            for name in ("decode_latency", "kv_cache_size")
+        )
+        line = (*layout.published_head(method, setting), latency, Entry(), cache, Entry(), Entry())
+        found.append(Row(line, rule=position == 0))
+    return found
+
+
+def claimed(costs: Costs, claim: str) -> int | None:
+    """Index of the row that a claim is about; None if the table has no such row."""
+    rates = {row.params.get("r"): at for at, row in enumerate(costs.results.rows) if row.method == "plphp"}
+    wanted = CLAIMS[claim][1]
+    return rates.get(min(rates, default=None) if wanted is None else wanted)
+
+
+def _claims(costs: Costs, title: str, claims: Sequence[Claim]) -> Sheet:
+    rows = []
+    for claim in claims:
+        quantity, row = CLAIMS[claim.id][0], claimed(costs, claim.id)
+        change = MISSING if row is None else costs.change(row, quantity)
+        # less time per token is more tokens per second, but not by the same percentage
+        faster = "" if quantity == KV or math.isnan(change.value) else percent(1 / (1 + change.value) - 1)
+        rows.append(
+            Row(
+                (
+                    Entry(f"{claim.id}: {claim.text}"),
+                    Entry(f"{claim.value:g}%"),
+                    Entry(percent(-change.value), faster),
+                    Entry(bounds(-change.high, -change.low, signed=True)),
+                    Entry(NA if row is None else costs.results.setting(row)),
+                )
+            )
+        )
+    columns = (
+        Column("Claim", text=True),
+        Column("paper"),
+        Column("ours"),
+        Column("interval"),
+        Column("row", text=True),
+    )
+    said = (
+        "Ours: share of the time per token, or of the KV bytes, that the row saves against Uncompressed; in "
+        "parentheses the gain in tokens per second. The paper's words do not say which of the two its speed-up is.",
+        "C7 is about a lower rate that is not known here; ours is the lowest of this table.",
+        "A time depends on hardware, engine and batch size: docs/performance.md has the regimes side by side.",
+    )
+    return Sheet(f"{title}: what the paper claims", columns, tuple(rows), said)
