@@ -72,6 +72,9 @@ report: setup ## the tables again, from what has been measured
 preflight: setup $(if $(filter toy,$(PROFILE)),toy-data) ## would a run work? MODEL=llava_onevision PROFILE=paper|toy TASKS=[sd,mv] ARGS="weights=false"
 	@$(PYTHON) -m scripts.preflight $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)) $(ARGS)
 
+bench: setup ## decoding beside its floor; ARGS="bench=gpu", ARGS="bench=memory"; see docs/performance.md
+	@$(PYTHON) -m scripts.bench results=$(RESULTS) $(ARGS)
+
 toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are there)
 	$(PYTHON) -m tasks.toy.generate
 

@@ -139,8 +139,7 @@ class Prefill:
             kept = self.stream.tokens[:, None].expand(-1, keys.shape[1], -1).gather(-1, index)
             kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
             counts, filled = selection.counts, filled or filler is not None
-            rows = index[..., None].expand(-1, -1, -1, keys.shape[-1])
-            keys, values = keys.gather(2, rows), stored.values.gather(2, rows)
+            keys, values = _take_slots(keys, index), _take_slots(stored.values, index)
         else:
             values = stored.values
         length = self.prompt.image_of.shape[1]
@@ -184,6 +183,16 @@ class Prefill:
             row=lambda: last_row(query[:, :, -1:], keys, valid, scaling),
             mean_row=lambda: mean_row(query, keys, valid, scaling),
         )
+
+
+def _take_slots(stored: Tensor, index: Tensor) -> Tensor:
+    """Slots `index` `(batch, kv_heads, n)` of keys or values `(batch, kv_heads, slots, head_dim)`.
+
+    By whole rows, since `gather` copies number by number: on a CPU ten times slower.
+    """
+    batch, heads, slots, dim = stored.shape
+    first = torch.arange(batch * heads, device=index.device).view(batch, heads, 1) * slots
+    return stored.reshape(-1, dim).index_select(0, (first + index).flatten()).view(batch, heads, -1, dim)
 
 
 def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:
