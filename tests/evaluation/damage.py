@@ -198,6 +198,50 @@ def no_end_token(folder: Path) -> None:
     edit(folder / "generation_config.json", eos_token_id=None)
 
 
+def config_of_no_object(folder: Path) -> None:
+    (folder / "config.json").write_text("[1, 2]")
+
+
+def torn_generation_config(folder: Path) -> None:
+    (folder / "generation_config.json").write_text('{"eos_token_id": 2,')
+
+
+def pointer_instead_of_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 4\n")
+
+
+def names_of_another_family(folder: Path) -> None:
+    tensors(folder, lambda state: {f"other.{name}": tensor for name, tensor in state.items()})
+
+
+def tokenizer_of_another_model(folder: Path) -> None:
+    """One with other ids and too few words, in which all special tokens are there."""
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    words = content["model"]["vocab"]
+    longest = sorted((word for word in words if "<" not in word), key=words.get)[-8:]
+    for word in longest:
+        del words[word]
+    marks = {token["content"]: token for token in content["added_tokens"]}
+    one, other = marks["<image>"], marks["<video>"]
+    one["id"], other["id"] = other["id"], one["id"]
+    for name in marks.keys() & words.keys():
+        words[name] = marks[name]["id"]
+    content["added_tokens"].sort(key=lambda token: token["id"])
+    file.write_text(json.dumps(content))
+
+
+def same_logits(folder: Path) -> None:
+    """Nothing is zero or infinite, and still every word is as likely as every other."""
+
+    def change(state):
+        for name in state:
+            if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+                state[name] = torch.ones_like(state[name])
+
+    tensors(folder, change)
+
+
 def dangling_link(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to(folder / "blobs" / "gone")

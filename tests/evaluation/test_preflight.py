@@ -103,6 +103,13 @@ def test_no_line_is_wider_than_the_terminal_and_brackets_survive(width):
     assert "[bold]finding[/]" in screen.getvalue() and "→ a remedy with tasks=[sd,mv]" in screen.getvalue()
 
 
+def test_the_verdict_stands_below_tracebacks():
+    screen = io.StringIO()
+    preflight(Case(configured("profile=toy")), Console(file=screen, width=80), {"Some": (found(RuntimeError("x")),)})
+    said = screen.getvalue()
+    assert 0 < said.index("Traceback") < said.index("A run would break")
+
+
 # --- the command ---------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +177,7 @@ def test_a_table_over_several_models_checks_each_of_them(toy_data, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["preflight.py", "profile=toy", *arguments])
     assert main(ROOT) == 0
     said = capfd.readouterr().out
+    assert "warning" not in said
     models = [line.split()[1].rstrip(",") for line in said.splitlines() if line.startswith("Preflight: ")]
     assert models == ["qwen2_vl", "idefics2", "mantis"] and said.count("A run would work") == 3
 

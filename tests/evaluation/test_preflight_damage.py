@@ -1,19 +1,26 @@
 """Every damage to a checkpoint is found, with a remedy that names it and a non-zero exit; good checkpoints pass."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from plphp_core.evaluation.answering import Request
+from plphp_core.evaluation.preflight import answers as answers_module
 from plphp_core.evaluation.preflight.answers import answers
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Status, exit_code, run_checks
 from plphp_core.evaluation.preflight.checklist import SECTIONS, preflight
 from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
 from plphp_core.evaluation.preflight.device import attention, device
+from plphp_core.evaluation.preflight.drawing import drawn
+from plphp_core.evaluation.preflight.generation import generation
 from plphp_core.evaluation.preflight.headers import read_header
+from plphp_core.evaluation.preflight.model import configuration
+from plphp_core.evaluation.preflight.tokens import tokenizer
 from tests.evaluation import damage
 from tests.evaluation.test_launch import ROOT, configured
 
@@ -69,6 +76,12 @@ DAMAGES = [
     (damage.short_window, "Longest prompt", "sliding_window 100 is too short", "sliding_window to null"),
     (damage.nan_weights, "Answers", "layers.4.mlp.gate_proj.weight", "copy the weights again"),
     (damage.zero_weights, "Answers", "nothing but zeros", "copy the weights again"),
+    (damage.config_of_no_object, "Configuration", "holds a list, not an object", "config.json again"),
+    (damage.torn_generation_config, "Generation", "cannot be read", "generation_config.json again"),
+    (damage.pointer_instead_of_tokenizer, "Checkpoint files", "tokenizer.json is a Git LFS", "git lfs pull"),
+    (damage.names_of_another_family, "Weights", "no tensor name fits this family", "another model's"),
+    (damage.tokenizer_of_another_model, "Image token", "but the tokenizer's <image> is", "may be another model's"),
+    (damage.same_logits, "Answers", "all the same or infinitely far apart", "float32 or damaged weights; copy"),
 ]
 
 
@@ -82,12 +95,15 @@ def test_damage_is_found_where_it_is_and_the_remedy_names_it(break_it, title, fo
     assert all(finding.remedy and not finding.trace for result in results.values() for finding in failures), failures
     if title == "Weights":  # it never says that all is well after all
         assert all(finding.status is Status.FAILED for finding in results[title].findings)
+    if title == "Answers":  # float32 is no narrower
+        assert not any("bfloat16" in finding.remedy for finding in failures)
     # What does not depend on it was looked at all the same.
     assert results["Device"].status is results["Attention"].status is Status.OK
     assert results["Disk"].usable
 
 
-CONFIG, PROCESSOR = "config.json", "processor_config.json"
+CONFIG, PROCESSOR, GENERATION = "config.json", "processor_config.json", "generation_config.json"
+EAGER = {"_attn_implementation": "eager"}
 OF_FAMILIES = [
     ("mantis", damage.editing(CONFIG, image_token_index=7), "Image token", "image_token_id 7", "image_token_id"),
     ("mantis", damage.rename_token("<|eot_id|>"), "Tokenizer", "<|eot_id|> is", "<|eot_id|> as one token"),
@@ -125,6 +141,24 @@ OF_FAMILIES = [
         "image_processor.merge_size is 4",
         "merge_size",
     ),
+    (
+        "qwen2_vl",
+        damage.editing(CONFIG, text_config__rope_parameters__mrope_section=[4, 6, 7]),
+        "Decoder",
+        "mrope_section [4, 6, 7] covers 34 of the 32 numbers",
+        "half of head_dim",
+    ),
+    ("qwen2_vl", damage.editing(CONFIG, text_config=None), "Configuration", "text_config is missing", "config.json"),
+    ("llava_onevision", damage.editing(GENERATION, num_beams=4), "Generation", "num_beams is 4", "num_beams to 1"),
+    ("llava_onevision", damage.editing(GENERATION, eos_token_id=77), "Generation", "[77] is not what", "restore"),
+    ("idefics2", damage.editing(GENERATION, eos_token_id=[2, 77]), "Generation", "77 is no special", "restore"),
+    (
+        "mantis",
+        damage.editing(PROCESSOR, image_processor__do_rescale=False),
+        "Processor",
+        "do_rescale is false",
+        "set do_rescale to true",
+    ),
     ("qwen2_vl", damage.without_chat_template, "Chat template", "no chat template", "chat_template.jinja"),
 ]
 
@@ -139,6 +173,65 @@ def test_damage_to_other_families(family, break_it, title, found, remedy, tmp_pa
     assert any(found in finding.found and remedy in finding.remedy for finding in failures), results[title]
 
 
+@pytest.mark.parametrize(
+    "family, changes, status, found",
+    [
+        (
+            "qwen2_vl",
+            {"repetition_penalty": 1.05, "min_length": 0},
+            Status.OK,
+            "as configured: repetition_penalty=1.05",
+        ),
+        ("qwen2_vl", {"eos_token_id": 77}, Status.WARNING, "Qwen2-VL does not use it"),
+        ("llava_onevision", {"use_cache": False}, Status.WARNING, "use_cache is false"),
+        ("llava_onevision", {"repetition_penalty": 1.0}, Status.OK, "nothing that changes greedy answers"),
+    ],
+)
+def test_what_generation_config_changes_is_said(family, changes, status, found, tmp_path):
+    copied = Path(shutil.copytree(CHECKPOINTS / family, tmp_path / family))
+    damage.edit(copied / GENERATION, **changes)
+    *_, result = run_checks([checkpoint_files, configuration, tokenizer, generation], case(copied, family))
+    assert result.status is status and found in " ".join(one.found for one in result.findings)
+    assert len(result.findings) == 1
+
+
+@pytest.mark.parametrize("family, status", [("mantis", Status.OK), ("idefics2", Status.WARNING)])
+def test_a_missing_generation_config_is_fine_where_the_family_knows_the_end(family, status, tmp_path):
+    copied = Path(shutil.copytree(CHECKPOINTS / family, tmp_path / family))
+    (copied / GENERATION).unlink()
+    *_, result = run_checks([checkpoint_files, configuration, tokenizer, generation], case(copied, family))
+    assert result.status is status and "no generation_config.json" in result.findings[0].found
+
+
+def test_a_saved_attention_or_cache_setting_does_not_matter(copy):
+    """The loader and the run set both."""
+    damage.edit(copy / CONFIG, **EAGER)
+    damage.edit(copy / CONFIG, text_config=json.loads((copy / CONFIG).read_text())["text_config"] | EAGER)
+    damage.edit(copy / GENERATION, use_cache=False)
+    results = {result.check.title: result for result in run_checks(EVERY, case(copy))}
+    assert exit_code(list(results.values())) == 0 and results["Answers"].status is Status.OK
+
+
+def test_what_generate_refuses_is_a_finding(copy, monkeypatch):
+    def refuse(*arguments):
+        raise ValueError("no such thing\nas this")
+
+    monkeypatch.setattr(answers_module, "_generate", refuse)
+    result = run_checks(EVERY, case(copy))[-1]
+    bad = [finding for finding in result.findings if finding.status is Status.FAILED]
+    assert len(bad) == 2 and all("no such thing as this" in one.found and not one.trace for one in bad)
+
+
+@pytest.mark.parametrize("tag, status", [(None, Status.OK), ("sd", Status.WARNING)])
+def test_one_token_over_and_over_counts_for_benchmark_samples_only(tag, status, copy, monkeypatch):
+    request = Request("What is it?", {}, lambda: [drawn(96, 96)], tag)
+    monkeypatch.setattr(answers_module, "_samples", lambda case: [("a sample", request)])
+    monkeypatch.setattr(answers_module, "NEW_TOKENS", 1)  # so that every answer repeats one token
+    result = run_checks(EVERY, case(copy))[-1]
+    assert result.status is status, result
+    assert any("repeats one token" in finding.found for finding in result.findings) is (tag is not None)
+
+
 def test_weights_are_never_loaded_when_an_earlier_check_failed(copy):
     """Random layers, a wrong vocabulary or too little memory cost seconds, not a GPU's afternoon."""
     damage.more_layers(copy)
@@ -151,6 +244,7 @@ def test_the_toy_checkpoints_are_whole(folder):
     screen = io.StringIO()
     assert preflight(case(folder, folder.name), Console(file=screen, width=120), SOME) == 0, screen.getvalue()
     said = screen.getvalue()
+    assert "warning" not in said
     assert "failed" not in said and "skipped" not in said and "A run would work" in said
     assert said.count("off is off bit for bit") == 2
 

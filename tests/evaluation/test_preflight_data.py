@@ -49,6 +49,7 @@ def test_every_kind_of_benchmark_is_tried_with_its_own_functions(good):
     }
     images = {task.task: task.images for task in subject.tasks}
     assert images["toy_flickr30k"] == 1 and images["toy_sd"] == 2
+    assert all(task.largest == max(image.size for image in task.request.visuals()) for task in subject.tasks)
     assert all(task.request.visuals() and task.to_download == 0 for task in subject.tasks)
     assert {"cider", "meteor"} <= set(subject.metrics)
 
@@ -179,7 +180,7 @@ def test_data_on_the_hub_are_streamed_one_sample_far(hub, tmp_path, monkeypatch)
     config |= {"doc_to_visual": lambda row: [], "doc_to_text": lambda row: "text", "doc_to_target": "image"}
     config["process_results"] = lambda row, answers: {}
     found = data_module._try(data_module.TaskFacts(None, "x", 1, {}, "commit"), config, rows, samples, size)
-    assert not found.complete and found.contexts == ["text"]
+    assert not found.complete and found.largest is None and found.contexts == ["text"]
 
 
 # --- metrics -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from plphp_core.evaluation.answering import Answerer, Request, generation_argume
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, refused, skipped, warning
+from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, reason, refused, skipped, warning
 from plphp_core.evaluation.preflight.device import attention, device
 from plphp_core.evaluation.preflight.drawing import drawn
+from plphp_core.evaluation.preflight.generation import generation
 from plphp_core.evaluation.preflight.memory import memory
 from plphp_core.evaluation.preflight.processor import QUESTION
 from plphp_core.evaluation.preflight.tokens import end_tokens
@@ -29,7 +31,7 @@ from plphp_core.measure import StepClock
 NEW_TOKENS = 8
 
 
-@check("Answers", needs=[device, attention, end_tokens, memory])
+@check("Answers", needs=[device, attention, end_tokens, generation, memory])
 def answers(case: Case) -> Iterator[Finding]:
     if not case.weights:
         yield skipped("weights=false")
@@ -47,14 +49,17 @@ def answers(case: Case) -> Iterator[Finding]:
         return
     seconds = time.perf_counter() - began
     try:
-        problems = list(_unsound(loaded))
+        problems = list(_unsound(loaded, settings.attn_implementation))
         yield from problems
         if problems:
             return
         yield ok(f"loaded in {seconds:.1f} s; every weight is finite; no part is set to eager attention")
         with torch.inference_mode():
             for name, request in _samples(case):
-                yield from _sample(loaded, name, request)
+                try:
+                    yield from _sample(loaded, name, request)
+                except ValueError as error:  # what `prune` and `generate` refuse
+                    yield failed(f"{name}: {reason(error)}", "a run would refuse it too: see the message")
         if loaded.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(loaded.device)
             yield ok(f"at most {gib(peak)} of GPU memory were allocated for these samples")
@@ -68,14 +73,14 @@ def answers(case: Case) -> Iterator[Finding]:
 # --- the weights ---------------------------------------------------------------------------------------------------
 
 
-def _unsound(loaded: LoadedModel) -> Iterator[Finding]:
+def _unsound(loaded: LoadedModel, attention: str) -> Iterator[Finding]:
     parameters = dict(loaded.model.named_parameters())
     bad = [name for name, tensor in parameters.items() if not bool(tensor.isfinite().all())]
     if bad:
+        narrow = "; or float16 is too narrow for them: dtype=bfloat16" if loaded.dtype == torch.float16 else ""
         yield failed(
             f"{plural(len(bad), 'weight')} with NaN or infinity, for example {bad[0]}",
-            f"copy the weights again, the file is damaged; or {str(loaded.dtype).removeprefix('torch.')} is too narrow "
-            "for them: dtype=bfloat16",
+            f"copy the weights again, the file is damaged{narrow}",
         )
     empty = [name for name, tensor in parameters.items() if "layers." in name and tensor.ndim > 1 and not tensor.any()]
     if empty:
@@ -86,6 +91,12 @@ def _unsound(loaded: LoadedModel) -> Iterator[Finding]:
     eager = sorted({type(module).__name__ for module in loaded.model.modules() if _wants_eager(module)})
     if eager:
         yield failed(f"{', '.join(eager[:3])} would use eager attention", "attn_implementation=sdpa")
+    found = loaded.family.decoder(loaded.model).config._attn_implementation
+    if found != attention and not eager:
+        yield failed(
+            f"the decoder uses {found} attention, not {attention}",
+            "delete _attn_implementation from config.json, at the top and in text_config",
+        )
 
 
 def _wants_eager(module) -> bool:
@@ -114,7 +125,13 @@ def _sample(loaded: LoadedModel, name: str, request: Request) -> Iterator[Findin
         everything, _, _ = _generate(loaded, inputs, request, PLPHP(r=1.0, delta_r=0.0))
         pruned, trace, _ = _generate(loaded, inputs, request, PLPHP())
     if not all(bool(step.isfinite().all()) for one in (plain, pruned) for step in one.logits):
-        yield failed(f"{name}: the logits are not finite", "dtype=bfloat16, attn_implementation=sdpa; see above")
+        yield failed(f"{name}: the logits are not finite", _overflow(loaded))
+        return
+    if not all(0 < _range(step) < math.inf for one in (plain, pruned) for step in one.logits):
+        yield failed(
+            f"{name}: the logits of a step are all the same or infinitely far apart",
+            _overflow(loaded),
+        )
         return
     broken = False
     for what, other in (("prune(model, None)", off), ("PLPHP that keeps everything", everything)):
@@ -122,6 +139,8 @@ def _sample(loaded: LoadedModel, name: str, request: Request) -> Iterator[Findin
         if tokens or size:
             broken = True
             change = "the tokens" if tokens else f"the logits by up to {size:.2g} of their range"
+            if not math.isfinite(size):
+                change = "the logits to NaN or infinity"
             yield failed(
                 f"{name}: {what} changes {change}",
                 "numbers of pruned runs would mean nothing: try attn_implementation=sdpa, dtype=float32 or other "
@@ -146,7 +165,8 @@ def _sample(loaded: LoadedModel, name: str, request: Request) -> Iterator[Findin
         f"{gib(kept)} of {gib(full)}; prefill {clock.prefill_ms / 1e3:.2f} s, {step}"
     )
     text = loaded.family.decode(loaded.processor, new.cpu(), request.generation)
-    if len(new) == NEW_TOKENS and len(set(new.tolist())) == 1:
+    real = request.tag is not None  # of drawn stripes any answer is as good as another
+    if real and len(new) == NEW_TOKENS and len(set(new.tolist())) == 1:
         yield warning(
             f"{name}: the answer repeats one token: {text[:40]!r}", "a sign of overflow or of a damaged checkpoint"
         )
@@ -163,6 +183,7 @@ def _generate(loaded: LoadedModel, inputs: dict, request: Request, method):
         out = loaded.model.generate(
             **inputs,
             **arguments,
+            use_cache=True,  # as a run does
             pad_token_id=pad,
             return_dict_in_generate=True,
             output_logits=True,
@@ -176,7 +197,22 @@ def _difference(plain, other) -> tuple[bool, float]:
     if not torch.equal(plain.sequences, other.sequences):
         return True, 1.0
     pairs = [(left.float(), right.float()) for left, right in zip(plain.logits, other.logits, strict=True)]
-    return False, max(float((left - right).abs().max() / (left.max() - left.min())) for left, right in pairs)
+    return False, max(_apart(left, right) for left, right in pairs)
+
+
+def _apart(left: torch.Tensor, right: torch.Tensor) -> float:
+    return 0.0 if torch.equal(left, right) else float((left - right).abs().max()) / _range(left)
+
+
+def _range(logits: torch.Tensor) -> float:
+    return float(logits.double().max() - logits.double().min())
+
+
+def _overflow(loaded: LoadedModel) -> str:
+    """Float32 is as wide as bfloat16, so only float16 has a wider one to go to."""
+    name = str(loaded.dtype).removeprefix("torch.")
+    wider = "dtype=bfloat16, or copy" if loaded.dtype == torch.float16 else "copy"
+    return f"the logits overflow: {name} or damaged weights; {wider} the weights again"
 
 
 # --- eager ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
 from plphp_core.evaluation.preflight.data import data
 from plphp_core.evaluation.preflight.device import attention, device
 from plphp_core.evaluation.preflight.disk import disk, results_folder
+from plphp_core.evaluation.preflight.generation import generation
 from plphp_core.evaluation.preflight.longest import longest_prompt
 from plphp_core.evaluation.preflight.memory import memory
 from plphp_core.evaluation.preflight.metrics import metrics
@@ -29,7 +30,7 @@ from plphp_core.evaluation.preflight.versions import packages
 SECTIONS: dict[str, tuple[Check, ...]] = {
     "This machine": (packages, device, attention, results_folder),
     "Checkpoint": (
-        *(checkpoint_files, configuration, decoder, weights, tokenizer, end_tokens, image_token),
+        *(checkpoint_files, configuration, decoder, weights, tokenizer, end_tokens, generation, image_token),
         *(processor, chat_template, image_tokens),
     ),
     "Benchmarks": (data, metrics),
@@ -82,6 +83,8 @@ def _rows(result: Result) -> Table:
 
 
 def _summary(results: list[Result], console: Console) -> None:
+    for finding in (finding for result in results for finding in result.findings if finding.trace):
+        console.print(f"\n{escape(finding.trace)}", soft_wrap=True)  # first, so that the verdict is the last line
     counts = Counter(finding.status for result in results for finding in result.findings)
     console.print(f"\n{', '.join(f'{counts[status]} {status}' for status in Status if counts[status])}", end="; ")
     console.print(f"{sum(result.seconds for result in results):.0f} s")
@@ -92,5 +95,3 @@ def _summary(results: list[Result], console: Console) -> None:
         console.print("[yellow]A run would work[/]; read the warnings first")
     else:
         console.print("[green]A run would work[/]")
-    for finding in (finding for result in results for finding in result.findings if finding.trace):
-        console.print(f"\n{escape(finding.trace)}", soft_wrap=True)

@@ -12,7 +12,7 @@ from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.identity import hub_commit
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, Status, check, failed, first_line, ok, warning
-from plphp_core.evaluation.preflight.headers import DamagedFile, TensorHeader, read_header
+from plphp_core.evaluation.preflight.headers import LFS, DamagedFile, TensorHeader, read_header
 from plphp_core.evaluation.preflight.units import count, gib, plural
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -49,6 +49,9 @@ class NoCheckpoint(Exception):
 def checkpoint_files(case: Case) -> Iterator[Finding]:
     try:
         found = _locate(case)
+        if pointers := list(_pointers(found.folder)):
+            yield from pointers
+            return
         weights = _weight_files(found, case.settings.model.checkpoint)
     except NoCheckpoint as error:
         yield error.finding
@@ -185,7 +188,8 @@ def _read_weights(found: Checkpoint, weights: dict[str, set[str] | None], case: 
         try:
             header = read_header(path)
         except DamagedFile as error:
-            yield failed(f"{file} {error}", f"{again}: the copy or download was cut short or is damaged")
+            pull = f" (`git lfs pull` in {found.folder}, if it is a clone)" if "LFS" in str(error) else ""
+            yield failed(f"{file} {error}", f"{again}{pull}: the copy or download was cut short or is damaged")
             continue
         except OSError as error:
             yield failed(f"{file} cannot be read: {error.strerror}", f"see its permissions: ls -l {path}")
@@ -199,6 +203,17 @@ def _read_weights(found: Checkpoint, weights: dict[str, set[str] | None], case: 
     stale = sorted(path.name for path in found.folder.glob("*.safetensors") if path.name not in weights)
     if stale:
         yield warning(f"not read: {', '.join(stale[:3])}", f"{' or '.join(sorted(weights)[:1])} is; delete what is old")
+
+
+def _pointers(folder: Path) -> Iterator[Finding]:
+    """What `git clone` without Git LFS leaves behind instead of files."""
+    small = [path for pattern in SMALL for path in sorted(folder.glob(pattern)) if path.is_file()]
+    names = [path.name for path in small if path.stat().st_size < 1024 and path.read_bytes().startswith(LFS)]
+    if names:
+        yield failed(
+            f"{', '.join(names[:3])} {'is a' if len(names) == 1 else 'are'} Git LFS pointer{'s' * (len(names) > 1)}",
+            f"`git lfs pull` in {folder}, or copy or download the files themselves",
+        )
 
 
 # --- the hub -------------------------------------------------------------------------------------------------------

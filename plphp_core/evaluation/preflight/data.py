@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from plphp_core.evaluation.settings import Benchmark
 from plphp_core.family import IMAGE_MARK
 from plphp_core.images import as_rgb
 
+MOST_ROWS = 5000  # whose images are looked at; more would take minutes
 ANSWER = "a red square on the left"  # what the scoring function is tried with
 
 
@@ -34,6 +36,7 @@ class TaskData:
         images: most images of a sample; of the first one only where data are not here.
         contexts: texts of all samples where they are here, else of the first.
         to_download: bytes; 0 if nothing, None if unknown.
+        largest: width of the widest image and height of the highest; None where not all have been seen.
     """
 
     task: str
@@ -42,6 +45,7 @@ class TaskData:
     images: int
     contexts: list[str] = field(repr=False)
     to_download: int | None = 0
+    largest: tuple[int, int] | None = None
 
     @property
     def complete(self) -> bool:
@@ -161,7 +165,9 @@ def _try(facts: TaskFacts, config: dict, rows, samples: int | None, to_download:
     contexts = _contexts(config, rows) or [context]
     marks = max(text.count(IMAGE_MARK) for text in contexts)
     request = Request(context, facts.generation, lambda: visuals, tag=facts.task)
-    return TaskData(facts.task, samples, request, max(marks, len(visuals)), contexts, to_download)
+    return TaskData(
+        facts.task, samples, request, max(marks, len(visuals)), contexts, to_download, _largest(rows, visuals)
+    )
 
 
 def _contexts(config: dict, rows) -> list[str]:
@@ -172,6 +178,42 @@ def _contexts(config: dict, rows) -> list[str]:
     with contextlib.suppress(KeyError):
         return [_value(config["doc_to_text"], row) for row in rows.remove_columns(heavy)]
     return []
+
+
+def _largest(rows, visuals: list) -> tuple[int, int] | None:
+    """Width and height that no image of the rows exceeds, from the images' headers; None if unknown or too many.
+
+    Args:
+        visuals: the first row's images as the task makes them of the row.
+    """
+    if not hasattr(rows, "__len__") or len(rows) > MOST_ROWS:
+        return None
+    sizes = []
+    try:  # in Arrow's own form pictures are bytes, however deeply nested
+        for batch in rows.with_format("arrow").iter(batch_size=16):
+            sizes += [_size(one) for one in _encoded_images(batch.to_pylist())]
+    except (OSError, TypeError):  # something else than an image, or a damaged one
+        return None
+    sizes += [image.size for image in visuals] if sizes else []
+    return (max(width for width, _ in sizes), max(height for _, height in sizes)) if sizes else None
+
+
+def _encoded_images(value) -> Iterator:
+    """Files of images, as bytes or as a path, in nested lists and dictionaries."""
+    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+        yield value["path"] if value["bytes"] is None else value["bytes"]
+    elif isinstance(value, bytes):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _encoded_images(one)
+
+
+def _size(encoded: bytes | str) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        return image.size
 
 
 def _heavy(feature) -> bool:

@@ -12,7 +12,10 @@ from plphp_core.evaluation.preflight.drawing import drawn
 from plphp_core.evaluation.preflight.processor import image_tokens
 from plphp_core.family import IMAGE_MARK
 
-SIDE = 2304  # pixels of a drawn image: six of LLaVA-OneVision's tiles, above every family's own limit
+UNKNOWN = (
+    2304,
+    2304,
+)  # pixels of an image that nobody has seen: six of LLaVA-OneVision's tiles, above every family's own limit
 # Where data could not be read: the most images that lmms-eval shows of a sample, and a page of text.
 ASSUMED_IMAGES, ASSUMED_TEXT = 16, "word " * 500
 
@@ -36,12 +39,14 @@ class LongestPrompt:
 
 @check("Longest prompt", needs=[image_tokens])
 def longest_prompt(case: Case) -> Iterator[Finding]:
-    """An upper bound: images are drawn larger than any real one, so each takes as many tokens as an image can."""
-    asked = [(task.request.generation, *one) for task in case.tasks for one in _candidates(task)]
-    asked = asked or [({}, IMAGE_MARK * ASSUMED_IMAGES + ASSUMED_TEXT, ASSUMED_IMAGES)]
+    """An upper bound: images as large as the largest; larger than any real one where not all have been seen."""
+    asked = [
+        (task.request.generation, *one, task.largest or UNKNOWN) for task in case.tasks for one in _candidates(task)
+    ]
+    asked = asked or [({}, IMAGE_MARK * ASSUMED_IMAGES + ASSUMED_TEXT, ASSUMED_IMAGES, UNKNOWN)]
     found = []
-    for generation, context, images in asked:
-        tokens, patches = _encoded(case, context, images)
+    for generation, context, images, size in asked:
+        tokens, patches = _encoded(case, context, images, size)
         found.append(
             LongestPrompt(tokens, generation.get("max_new_tokens", case.family.max_new_tokens), images, patches)
         )
@@ -54,7 +59,7 @@ def longest_prompt(case: Case) -> Iterator[Finding]:
     total = max(one.tokens + one.new_tokens for one in found)
     yield from _window(case, longest.tokens, total)
     most = getattr(case.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    if most is not None and total > most:
+    if case.tasks and most is not None and total > most:  # a prompt that was only assumed is no reason to warn
         yield warning(
             f"{total:,} tokens of prompt and answer, but the model was made for {most:,} (max_position_embeddings)",
             "answers to the longest samples may be poor; lmms-eval runs them all the same",
@@ -66,6 +71,8 @@ def longest_prompt(case: Case) -> Iterator[Finding]:
         if all(task.complete for task in case.tasks)
         else " (texts of streamed benchmarks: first sample)"
     )
+    if any(task.largest is None for task in case.tasks):
+        assumed += f" (images not seen yet: assumed {UNKNOWN[0]} × {UNKNOWN[1]})"
     yield ok(
         f"at most {longest.tokens:,} tokens with {longest.images} images, {longest.new_tokens:,} new ones{assumed}"
     )
@@ -80,9 +87,9 @@ def _candidates(task: TaskData) -> Iterator[tuple[str, int]]:
         yield context, context.count(IMAGE_MARK) or task.images
 
 
-def _encoded(case: Case, context: str, images: int) -> tuple[int, int]:
-    """Tokens of the prompt, and patches of its images as large as they can get."""
-    pictures = case.family.images([drawn(SIDE, SIDE)] * images)
+def _encoded(case: Case, context: str, images: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Tokens of the prompt, and patches of its images, all of one width and height."""
+    pictures = case.family.images([drawn(*size)] * images)
     inputs = case.family.encode(case.processor, [case.family.prompt(context, images)], [pictures])
     pixels, vision = inputs.get("pixel_values"), case.config.vision_config
     if pixels is None:

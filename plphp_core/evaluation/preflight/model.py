@@ -43,13 +43,23 @@ def configuration(case: Case) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield failed(f"config.json cannot be read: {first_line(error)}", "copy or download config.json again")
         return
+    if not isinstance(plain, dict):
+        yield failed(f"config.json holds a {type(plain).__name__}, not an object", "copy or download config.json again")
+        return
     another = (
         f"choose the model=… of this checkpoint, or a checkpoint of family {family.name} such as "
         f"{family.default_checkpoint} as model.checkpoint=…"
     )
     named = plain.get("architectures") or []
+    named = [named] if isinstance(named, str) else named
     if named and not set(named) & set(family.model_classes):
         yield failed(f"config.json: architectures is {', '.join(named)}, but {family.title} is a {wanted}", another)
+        return
+    if not plain.get("text_config") and "hidden_size" not in plain:  # files of before text_config have its keys on top
+        yield failed(
+            "config.json says nothing of the decoder: text_config is missing or empty",
+            "restore config.json from the original checkpoint",
+        )
         return
     try:
         config = AutoConfig.from_pretrained(case.checkpoint.folder, trust_remote_code=False)
@@ -85,6 +95,13 @@ def decoder(case: Case) -> Iterator[Finding]:
     if getattr(text, "head_dim", None) is None and hidden % heads:
         yield failed(f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}", restore)
         return
+    section = (getattr(text, "rope_parameters", None) or {}).get("mrope_section")
+    if section and 2 * sum(section) != width:
+        yield failed(
+            f"mrope_section {section} covers {2 * sum(section)} of the {width} numbers of a head",
+            f"mrope_section's sum must be half of head_dim: {restore}",
+        )
+        return
     for row in case.settings.methods:
         method = check_method(row.name, row.params)
         try:
@@ -112,6 +129,13 @@ def weights(case: Case) -> Iterator[Finding]:
     text = case.config.get_text_config(decoder=True)
     again = "restore config.json, or copy the weights again; they belong together"
     missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    if missing and len(unexpected) >= len(case.checkpoint.tensors):
+        yield failed(
+            f"no tensor name fits this family: the weights have {_some(unexpected)}, {case.family.title} needs "
+            f"{_some(missing)}",
+            "the weights are another model's, or their names were changed: copy the weights of this checkpoint",
+        )
+        return
     if layers := _whole_layers(missing, set(case.model.state_dict())):
         yield failed(
             f"layers {_numbers(layers)} are missing and would be random: {_some(missing)}",

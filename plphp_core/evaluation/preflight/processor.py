@@ -48,6 +48,7 @@ def processor(case: Case) -> Iterator[Finding]:
         return
     case.processor = found
     yield ok(f"{type(found).__name__} with {type(found.image_processor).__name__}")
+    yield ok(f"as configured: {_configured(found.image_processor, case.config)}")
 
 
 @check("Chat template", needs=[processor])
@@ -148,6 +149,12 @@ def _disagreements(found, config) -> Iterator[Finding]:
                 f"processor: {said} is {_short(theirs)}, but config.json: {meant} is {_short(ours)}",
                 f"{said} in the processor's files is wrong, or {meant} in config.json: {RESTORE}",
             )
+    for step in ("do_rescale", "do_normalize"):
+        if _get(found, f"image_processor.{step}") is False:
+            yield failed(
+                f"processor: {step} is false, so the model would see pixels of another range than it was trained on",
+                f"set {step} to true in the processor's files: {RESTORE}",
+            )
     size, vision = _get(found, "image_processor.size"), config.vision_config
     cropped = _get(found, "image_processor.crop_size") if _get(found, "image_processor.do_center_crop") else None
     height = _get(cropped or size, "height")
@@ -157,6 +164,25 @@ def _disagreements(found, config) -> Iterator[Finding]:
             f"{vision.image_size}",
             f"size in the processor's files is wrong, or image_size in config.json: {RESTORE}",
         )
+
+
+def _configured(image_processor, config) -> str:
+    """What no other number of the checkpoint can contradict; a reader may hold it against the original."""
+    text = config.get_text_config(decoder=True)
+    shown = {name: _get(image_processor, name) for name in ("image_mean", "image_std", "size")}
+    shown["rope_theta"] = _get(text, "rope_parameters.rope_theta") or _get(text, "rope_theta")
+    shown |= {name: _get(config, name) for name in ("vision_feature_layer", "vision_feature_select_strategy")}
+    if hasattr(shown["size"], "items"):
+        edges = ", ".join(f"{key} {value}" for key, value in shown["size"].items() if value is not None)
+        shown["size"] = f"({edges})"
+    return ", ".join(f"{name} {_rounded(value)}" for name, value in shown.items() if value is not None)
+
+
+def _rounded(value) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_rounded, value))}]"
+    whole = not isinstance(value, float) or value.is_integer()
+    return f"{value:.0f}" if whole and isinstance(value, float) else str(value) if whole else f"{value:.4g}"
 
 
 def _pixels(inputs, config) -> str:

@@ -11,6 +11,8 @@ from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
 from plphp_core.evaluation.preflight.model import configuration, weights
 from plphp_core.family import IMAGE_MARK, Family
 
+PADDING = 0.01  # share of the embedding's rows that may stand empty; published checkpoints leave up to 0.3 %
+
 
 @check("Tokenizer", needs=[checkpoint_files, configuration])
 def tokenizer(case: Case) -> Iterator[Finding]:
@@ -83,6 +85,12 @@ def image_token(case: Case) -> Iterator[Finding]:
     wanted, found = case.family.image_token_id(case.model), case.tokenizer.convert_tokens_to_ids(name)
     rows = case.config.get_text_config(decoder=True).vocab_size
     fix = f"set image_token_id (image_token_index in older files) to {found} in config.json"
+    spare = rows - len(case.tokenizer)
+    if found != wanted and not 0 <= spare <= rows * PADDING:
+        fix = (
+            f"the tokenizer ({len(case.tokenizer)} tokens, the embedding has {rows} rows) may be another model's: copy "
+            f"the tokenizer of this checkpoint; if it is the right one, {fix}"
+        )
     if not 0 <= wanted < rows:
         yield failed(f"config.json: image_token_id {wanted}, but vocab_size is {rows}", fix)
     elif found != wanted:
