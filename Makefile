@@ -42,7 +42,7 @@ $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 	@rm -f $(VENV)/.setup-stamp* && touch $@
 
 test: setup toy-data ## the whole test suite
-	$(PYTHON) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup ## ruff
 	$(PYTHON) -m ruff check .
