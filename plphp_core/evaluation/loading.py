@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.settings import ModelSettings
-from plphp_core.families import get_family
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ def load(settings: ModelSettings) -> LoadedModel:
     device = check_device(settings)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
-    family = get_family(settings.family, settings.prompts, **dict(settings.options))
+    family = settings.make_family()
     dtype = getattr(torch, settings.dtype)
     try:
         model, processor = family.load(

@@ -25,7 +25,6 @@ from plphp_core.evaluation.lock import results_lock
 from plphp_core.evaluation.manifest import Manifest, command_line, device_name
 from plphp_core.evaluation.progress import Display, PlannedCell
 from plphp_core.evaluation.settings import Settings, check_method
-from plphp_core.families import get_family
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -95,7 +94,7 @@ def _run(settings: Settings, loader: LoadOnce, display: Display, manifest: Manif
     extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
     fingerprints = Fingerprints(settings.results / "fingerprints.json")
     weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
-    template = get_family(settings.model.family, settings.model.prompts).prompt("text", 0)
+    template = settings.model.make_family().prompt("text", 0)
     suite = Suite(settings, fingerprints)
     facts = [suite.facts(benchmark) for benchmark in settings.benchmarks]
     manifest.write(revisions={"model": weights, "data": {fact.task: fact.data for fact in facts}})

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.evaluation.errors import UserError, unknown
-from plphp_core.family import STYLES
+from plphp_core.family import STYLES, Family
 
 PROTOCOLS = ("lmms_eval", "llava")
 PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each
@@ -38,6 +38,12 @@ class ModelSettings:
     prompts: str = "lmms_eval"
     options: tuple[tuple[str, Any], ...] = ()
     engine: str = "generate"
+
+    def make_family(self) -> Family:
+        """The family, with this model's style of prompts and options."""
+        from plphp_core.families import get_family
+
+        return get_family(self.family, self.prompts, **dict(self.options))
 
 
 @dataclass(frozen=True)

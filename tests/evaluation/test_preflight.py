@@ -184,3 +184,9 @@ def test_a_table_over_several_models_checks_each_of_them(toy_data, monkeypatch, 
 
 def test_status_words():
     assert [str(status) for status in Status] == ["ok", "skipped", "warning", "failed"]
+
+
+def test_a_models_options_are_those_of_the_run():
+    subject = Case(configured("profile=toy", "model=idefics2", "model.options.image_splitting=true"))
+    assert subject.family.image_splitting is True
+    assert Case(configured("profile=toy", "model=idefics2")).family.image_splitting is False

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from plphp_core.evaluation.settings import Settings
-from plphp_core.families import get_family
 from plphp_core.family import Family
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Case:
 
     @functools.cached_property
     def family(self) -> Family:
-        return get_family(self.settings.model.family, self.settings.model.prompts)
+        return self.settings.model.make_family()
 
     @property
     def dtype(self):
