@@ -24,11 +24,11 @@ def rotate(attention: nn.Module, query: Tensor, cos: Tensor, sin: Tensor) -> Ten
     if hasattr(attention, "q_norm"):  # decoders such as Qwen3 normalise each head before rotating it
         query = attention.q_norm(query)
     query = query.transpose(1, 2)
-    rotated, _ = rotary_function(attention)(query, query, cos, sin)
+    rotated, _ = rotary_function(attention)(query, query[:, :0], cos, sin)  # no keys: they are rotated already
     return rotated
 
 
-def attention_rows(query: Tensor, keys: Tensor, visible: Tensor, scaling: float) -> Tensor:
+def attention_rows(query: Tensor, keys: Tensor, visible: Tensor | None, scaling: float) -> Tensor:
     """Softmax attention of some query rows.
 
     Grouped-query attention without repeating keys: query head h reads KV head h // (query_heads / kv_heads).
@@ -36,7 +36,7 @@ def attention_rows(query: Tensor, keys: Tensor, visible: Tensor, scaling: float)
     Args:
         query: `(batch, query_heads, rows, head_dim)`, rotated.
         keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
-        visible: bool, broadcastable to `(batch, 1, 1, rows, tokens)`.
+        visible: bool, broadcastable to `(batch, 1, 1, rows, tokens)`; None: everything.
 
     Returns:
         `(batch, query_heads, rows, tokens)`, fp32, each row summing to 1.
@@ -46,19 +46,21 @@ def attention_rows(query: Tensor, keys: Tensor, visible: Tensor, scaling: float)
     # fp32 before the product: scores rounded to bf16 tie by the dozen and would be ranked by position.
     grouped = query.float().reshape(batch, kv_heads, -1, dim)
     scores = (grouped @ keys.float().mT * scaling).view(batch, kv_heads, -1, rows, tokens)
-    scores = scores.masked_fill(~visible, float("-inf"))
+    if visible is not None:
+        scores = scores.masked_fill(~visible, float("-inf"))
     return scores.softmax(-1).view(batch, query_heads, rows, tokens)
 
 
-def last_row(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:
+def last_row(query: Tensor, keys: Tensor, valid: Tensor | None, scaling: float) -> Tensor:
     """A_S: attention of the last prompt token, `(batch, query_heads, tokens)`, fp32.
 
     Args:
         query: `(batch, query_heads, 1, head_dim)`, rotated.
         keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
-        valid: bool, `(batch, tokens)`, False for padding, which gets no softmax mass.
+        valid: bool, `(batch, tokens)`, False for padding, which gets no softmax mass; None: there is none.
     """
-    return attention_rows(query, keys, valid[:, None, None, None], scaling)[:, :, 0]
+    visible = None if valid is None else valid[:, None, None, None]
+    return attention_rows(query, keys, visible, scaling)[:, :, 0]
 
 
 def mean_row(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:

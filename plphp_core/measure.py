@@ -5,6 +5,8 @@ import time
 import torch
 from transformers import StoppingCriteria
 
+from plphp_core.device import synchronise
+
 
 class StepClock(StoppingCriteria):
     """Stops nothing; notes when each token is there. Pass it in `stopping_criteria=[StepClock()]`, a new one per call.
@@ -22,8 +24,7 @@ class StepClock(StoppingCriteria):
         self.steps = 0
 
     def __call__(self, input_ids: torch.LongTensor, scores, **kwargs) -> torch.BoolTensor:
-        if input_ids.is_cuda:
-            torch.cuda.synchronize(input_ids.device)
+        synchronise(input_ids.device)
         self.last = time.perf_counter()
         self.first = self.last if self.steps == 0 else self.first
         self.steps += 1

@@ -88,8 +88,13 @@ class Method:
         return type(self).withdraw is not Method.withdraw
 
     def params(self) -> dict:
-        """Hyper-parameters by name, defaults included."""
-        return dataclasses.asdict(self)
+        """Hyper-parameters by name, defaults included; 0 for a float is 0.0, so that equal methods have equal ones."""
+        found = dataclasses.asdict(self)
+        for parameter in dataclasses.fields(self):
+            value = found[parameter.name]
+            if parameter.type in (float, "float") and isinstance(value, int) and not isinstance(value, bool):
+                found[parameter.name] = float(value)
+        return found
 
 
 def fraction(owner: str, name: str, value: object) -> None:

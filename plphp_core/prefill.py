@@ -121,32 +121,34 @@ class Prefill:
     def leave_attention(self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple) -> None:
         """Score, record, compress this layer's cache and decide what goes on to the next layer."""
         stored: DynamicLayer = cache.layers[layer]
-        keys = stored.keys
-        self.stream = self.stream.on(keys.device)  # a model split over devices
+        self.stream = self.stream.on(stored.keys.device)  # a model split over devices
+        view = self._view(layer, attention, stored.keys, position_embeddings) if self.has_vision else None
+        self.query = None
+        cache.layers[layer] = self.settle(layer, stored, view)
+
+    def settle(self, layer: int, stored: DynamicLayer, view: LayerView | None) -> DynamicLayer:
+        """What the cache holds of a layer from now on: `stored` itself where nothing goes. Adds to the trace.
+
+        Args:
+            stored: the layer as its attention left it; never changed.
+            view: what the method may look at; None for prompts without images.
+        """
+        keys, values = stored.keys, stored.values
         gamma = torch.zeros(len(keys), device=keys.device)
         kept, counts, filled = self.stream.tokens[:, None], self.stream.counts, self.stream.filled
         selection = None
-        if self.has_vision:
-            view = self._view(layer, attention, keys, position_embeddings)
+        if view is not None:
             if self.method is not None:
                 selection = self._valid_only(self.method.compress(layer, view))
                 if layer + 1 < self.num_layers:
                     self.withdrawn = self._valid_only(self.method.withdraw(layer + 1, view))
             gamma = view.vision_attention if self.record_attention or view.scored else gamma + float("nan")
-        self.query = None
         if selection is not None:
             index, filler = gather_index(selection.mask, selection.counts)
             kept = self.stream.tokens[:, None].expand(-1, keys.shape[1], -1).gather(-1, index)
             kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
             counts, filled = selection.counts, filled or filler is not None
-            keys, values = _take_slots(keys, index), _take_slots(stored.values, index)
-        else:
-            values = stored.values
-        length = self.prompt.image_of.shape[1]
-        if filled or keys.shape[2] < length:
-            every_head = kept.expand(-1, keys.shape[1], -1)
-            window = getattr(stored, "sliding_window", None)
-            cache.layers[layer] = PrunedLayer(keys, values, every_head, length, filled, window)
+            keys, values = _take_slots(index, keys, values)
         self.trace.layers.append(
             LayerRecord(
                 tokens=kept.int(),
@@ -157,6 +159,12 @@ class Prefill:
                 vision_attention=gamma,
             )
         )
+        length = self.prompt.image_of.shape[1]
+        if not filled and keys.shape[2] == length:
+            return stored
+        every_head = kept.expand(-1, keys.shape[1], -1)
+        window = getattr(stored, "sliding_window", None)
+        return PrunedLayer(keys, values, every_head, length, filled, window)
 
     def _valid_only(self, selection: Selection | None) -> Selection | None:
         """Padding and filler go too: in a batch they would hold the rectangle at the longest prompt's length."""
@@ -169,8 +177,13 @@ class Prefill:
 
     def _view(self, layer: int, attention: nn.Module, keys: Tensor, position_embeddings: tuple) -> LayerView:
         cos, sin = (table[..., -self.query.shape[1] :, :] for table in position_embeddings)
-        query = rotate(attention, self.query, cos, sin)
-        valid, scaling = self.stream.valid, attention.scaling
+        projected, valid, scaling = self.query, self.stream.valid, attention.scaling
+
+        whole = min(self.stream.counts) == keys.shape[2]  # no padding, no filler
+
+        def query() -> Tensor:  # not rotated for methods that do not look
+            return rotate(attention, projected, cos, sin)
+
         return LayerView(
             layer=layer,
             num_layers=self.num_layers,
@@ -180,19 +193,20 @@ class Prefill:
             vision_counts=tuple(
                 count - text for count, text in zip(self.stream.counts, self.prompt.text_counts, strict=True)
             ),
-            row=lambda: last_row(query[:, :, -1:], keys, valid, scaling),
-            mean_row=lambda: mean_row(query, keys, valid, scaling),
+            row=lambda: last_row(query()[:, :, -1:], keys, None if whole else valid, scaling),
+            mean_row=lambda: mean_row(query(), keys, valid, scaling),
         )
 
 
-def _take_slots(stored: Tensor, index: Tensor) -> Tensor:
-    """Slots `index` `(batch, kv_heads, n)` of keys or values `(batch, kv_heads, slots, head_dim)`.
+def _take_slots(index: Tensor, *stored: Tensor) -> list[Tensor]:
+    """Slots `index` `(batch, kv_heads, n)` of keys and values `(batch, kv_heads, slots, head_dim)`.
 
     By whole rows, since `gather` copies number by number: on a CPU ten times slower.
     """
-    batch, heads, slots, dim = stored.shape
-    first = torch.arange(batch * heads, device=index.device).view(batch, heads, 1) * slots
-    return stored.reshape(-1, dim).index_select(0, (first + index).flatten()).view(batch, heads, -1, dim)
+    batch, heads, slots, dim = stored[0].shape
+    first = torch.arange(0, batch * heads * slots, slots, device=index.device).view(batch, heads, 1)
+    rows = (first + index).flatten()
+    return [tensor.reshape(-1, dim).index_select(0, rows).view(batch, heads, -1, dim) for tensor in stored]
 
 
 def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:

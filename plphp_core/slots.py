@@ -6,22 +6,27 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
-
-ATTENTION = "plphp_slots"
 
 
 class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer; sample b's tokens lie in its first `lengths[b]` slots, without gaps.
 
-    `update` returns the layer itself in place of tensors: the attention below reads slots and lengths from it.
+    `update` returns the layer itself in place of tensors: `plphp_core.kernels` reads slots and lengths from it.
 
     Args:
         keys, values: after the prefill, `(batch, kv_heads, slots, head_dim)`; what counts are a sample's *last* slots.
         lengths: slots that count, per sample.
         room: tokens to come.
         seen: prompt tokens, padding included.
+
+    Attributes:
+        keys, values: `(batch, capacity, kv_heads, head_dim)`.
+        place: `(batch,)` long, the slot that the next token is written to.
+        used: `(batch,)` int32, slots in use once it is there.
+        query_starts, key_starts: `(batch + 1,)` int32, where each sample begins in `(batch, …)` and in
+            `(batch · capacity, …)`, as variable-length kernels want to be told.
+        new: tokens since the prefill.
     """
 
     is_sliding = False
@@ -40,41 +45,30 @@ class SlotLayer(CacheLayerMixin):
             else:
                 for b, length in enumerate(lengths):
                     buffer[b, :length] = stored[b, slots - length :]
-        self.lengths = self.first_lengths = list(lengths)  # on the host, where exact slices need them
-        self.used = torch.tensor(lengths, dtype=torch.int32, device=keys.device)
+        self.prefilled, self.new, self.seen = list(lengths), 0, seen
+        self.place = torch.tensor(lengths, dtype=torch.long, device=keys.device)
+        self.used = (self.place + 1).int()
         self.rows = torch.arange(batch, device=keys.device)
-        self.dtype, self.device = keys.dtype, keys.device
-        self.seen, self.is_initialized = seen, True
+        self.query_starts = torch.arange(batch + 1, dtype=torch.int32, device=keys.device)
+        self.key_starts = self.query_starts * self.capacity
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         raise NotImplementedError("a SlotLayer is made from a prefilled layer")
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[SlotLayer, SlotLayer]:
-        """Write one token per sample behind its last slot. Args: `(batch, kv_heads, 1, head_dim)`."""
-        place = (self.rows, self.used.long())
-        self.keys.index_put_(place, key_states[:, :, 0])
-        self.values.index_put_(place, value_states[:, :, 0])
-        self.used.add_(1)
-        self.count()
+        """Write one token per sample, `(batch, kv_heads, 1, head_dim)`, to its place.
+
+        Until `SlotCache.advance` every call writes to the same place: a step can be run again, or recorded in a graph.
+        """
+        self.keys.index_put_((self.rows, self.place), key_states[:, :, 0])
+        self.values.index_put_((self.rows, self.place), value_states[:, :, 0])
         return self, self
 
-    def count(self) -> None:
-        """One more token per sample, on the host; a replayed graph counts on the device by itself."""
-        self.lengths = [length + 1 for length in self.lengths]
-        self.seen += 1
-
-    def uncount(self, on_device: bool) -> None:
-        """Take the last token back, on the host and, if asked, on the device."""
-        self.lengths = [length - 1 for length in self.lengths]
-        self.seen -= 1
-        if on_device:
-            self.used.sub_(1)
-
-    def rewind(self) -> None:
-        """Forget what came after the prefill; benchmarks hold the length constant with this."""
-        self.seen -= self.lengths[0] - self.first_lengths[0]
-        self.used.copy_(torch.tensor(self.first_lengths, dtype=torch.int32))
-        self.lengths = list(self.first_lengths)
+    @property
+    def lengths(self) -> list[int]:
+        """Slots that hold a token, per sample; on the host, which knows them without asking the device."""
+        return [length + self.new for length in self.prefilled]
 
     @property
     def nbytes(self) -> int:
@@ -83,62 +77,55 @@ class SlotLayer(CacheLayerMixin):
         return slot * sum(self.lengths)
 
     def get_seq_length(self) -> int:
-        return self.seen
+        return self.seen + self.new
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.seen + query_length, 0
+        return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
         return -1
 
 
-def slot_cache(cache: Cache, lengths: Sequence[Sequence[int]], room: int, seen: int) -> Cache:
-    """The same tokens in slot layers; `cache`'s own layers are let go one by one, so that only one exists twice.
+class SlotCache(Cache):
+    """Slot layers that take their steps together.
+
+    All layers of a device share one tensor of places and one of lengths, so that a step is two additions, not two per
+    layer.
+    """
+
+    def __init__(self, layers: Sequence[SlotLayer]):
+        super().__init__(layers=list(layers))
+        self.counters: list[Tensor] = []
+        for device in dict.fromkeys(layer.device for layer in layers):
+            here = [layer for layer in layers if layer.device == device]
+            for name in ("place", "used"):
+                shared = torch.stack([getattr(layer, name) for layer in here])
+                for layer, own in zip(here, shared, strict=True):
+                    setattr(layer, name, own)
+                self.counters.append(shared)
+
+    def advance(self, tokens: int = 1) -> None:
+        """The token just written counts; the next one goes behind it."""
+        for counter in self.counters:
+            counter.add_(tokens)
+        for layer in self.layers:
+            layer.new += tokens
+
+    def rewind(self) -> None:
+        """Forget what came after the prefill; benchmarks hold the length constant with this."""
+        self.advance(-self.layers[0].new)
+
+
+def slot_cache(cache: Cache, lengths: Sequence[Sequence[int]], room: int, seen: int) -> SlotCache:
+    """The same tokens in slot layers; `cache` is used up, layer by layer, so that only one layer exists twice.
 
     Args:
         lengths: slots that count, per layer and sample.
         room, seen: as in `SlotLayer`.
     """
+    made = []
     for number, of_layer in enumerate(lengths):
-        stored = cache.layers[number]
-        cache.layers[number] = SlotLayer(stored.keys, stored.values, of_layer, room, seen)
+        stored, cache.layers[number] = cache.layers[number], None
+        made.append(SlotLayer(stored.keys, stored.values, of_layer, room, seen))
         del stored
-    return cache
-
-
-def slot_attention(module, query: Tensor, key: SlotLayer, value: SlotLayer, attention_mask, scaling=None, **_):
-    """Attention of one query per sample over its own slots, `(batch, query_heads, 1, head_dim)` in, heads last out."""
-    layer = key
-    batch, query_heads, _, dim = query.shape
-    kv_heads = layer.keys.shape[2]
-    # The query heads of a group become rows of one query: every key is read once, not once per query head.
-    rows = query.reshape(batch, kv_heads, query_heads // kv_heads, dim)
-    attend = _exact if query.device.type == "cpu" else _masked
-    out = attend(rows, layer, scaling)
-    return out.reshape(batch, 1, query_heads, dim), None
-
-
-def _exact(rows: Tensor, layer: SlotLayer, scaling: float) -> Tensor:
-    """Exact slices: nothing but a sample's own slots is read. The slices' lengths are known to the host."""
-    sdpa = torch.nn.functional.scaled_dot_product_attention
-    keys, values = layer.keys.transpose(1, 2), layer.values.transpose(1, 2)
-    if len(set(layer.lengths)) == 1:
-        length = layer.lengths[0]
-        return sdpa(rows, keys[:, :, :length], values[:, :, :length], scale=scaling)
-    outs = [
-        sdpa(rows[b : b + 1], keys[b : b + 1, :, :length], values[b : b + 1, :, :length], scale=scaling)
-        for b, length in enumerate(layer.lengths)
-    ]
-    return torch.cat(outs)
-
-
-def _masked(rows: Tensor, layer: SlotLayer, scaling: float) -> Tensor:
-    """All slots, those behind a sample's length masked: for devices and graphs that cannot wait for lengths."""
-    visible = torch.arange(layer.capacity, device=rows.device) < layer.used[:, None]
-    keys, values = layer.keys.transpose(1, 2), layer.values.transpose(1, 2)
-    sdpa = torch.nn.functional.scaled_dot_product_attention
-    return sdpa(rows, keys, values, attn_mask=visible[:, None, None], scale=scaling)
-
-
-# Without a mask function of the same name transformers builds no mask at all, which is what slots need.
-AttentionInterface.register(ATTENTION, slot_attention)
+    return SlotCache(made)

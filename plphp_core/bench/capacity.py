@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import torch
@@ -11,6 +10,7 @@ from plphp_core.bench.memory import is_out_of_memory, largest_batch
 from plphp_core.bench.regimes import decoding
 from plphp_core.bench.settings import Bench
 from plphp_core.bench.sources import RandomSource
+from plphp_core.device import free_memory
 
 COLUMNS = (
     "model", "method", "params", "prompt_tokens", "vision_tokens", "new_tokens", "retention", "budget_gb", "weights_gb",
@@ -31,7 +31,7 @@ def capacity(bench: Bench, say: Callable[[str], None] = print) -> list[dict]:
     for model, vision, name, params in seen:
         if loaded is None or loaded.name != model:
             loaded = None
-            _free()
+            free_memory()
             loaded = RandomSource(model, bench)
             if _tries(bench, budget):
                 torch.cuda.set_per_process_memory_fraction(min(1.0, budget / torch.cuda.mem_get_info()[1]))
@@ -74,8 +74,9 @@ def _try(origin: RandomSource, method, batch: int, vision_tokens: int, bench: Be
         state = origin.state(method, batch, vision_tokens)
         cache, state.cache = state.cache, None
         arguments = (state.lengths, state.seen, method, state.tokens, None, bench.new_tokens)
-        with decoding("fast", origin.model, cache, *arguments) as decoder:
-            del cache
+        decoder = decoding("fast", origin.model, cache, *arguments)
+        del cache
+        with decoder.on():
             decoder.step()
             torch.cuda.synchronize()
         return "fits"
@@ -84,14 +85,8 @@ def _try(origin: RandomSource, method, batch: int, vision_tokens: int, bench: Be
             raise
         return "oom"
     finally:
-        _free()
+        free_memory()
 
 
 def _tries(bench: Bench, budget: float) -> bool:
     return torch.cuda.is_available() and bench.device.startswith("cuda") and torch.cuda.mem_get_info()[1] >= budget
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -14,34 +14,44 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.bench import capacity as memory
 from plphp_core.bench import measure as speed
+from plphp_core.bench import sharing
 from plphp_core.bench.device import load, look_at
 from plphp_core.bench.plots import plot_speed
 from plphp_core.bench.report import capacity_markdown, speed_markdown, to_csv
-from plphp_core.bench.settings import Bench, bench_from_config
+from plphp_core.bench.settings import GRID, Bench, bench_from_config
+from plphp_core.bench.sources import source
 from plphp_core.evaluation.errors import UserError
+from plphp_core.reporting.render import write_atomically
 
-USAGE = """usage: python scripts/bench.py [bench=cpu|gpu|memory] [option=value …]
+USAGE = """usage: python scripts/bench.py [bench=cpu|gpu|memory|sharing] [option=value …]
 
 Measures decoding beside its floor; writes results/bench/. Options are those of configs/bench.yaml and
-configs/bench/<preset>.yaml, for example:
+configs/bench/<preset>.yaml. Whoever names methods, batch, lengths or the like gets those rows, without the preset's
+bench.also. For example:
   bench=gpu bench.batch=[1,64] bench.vision_tokens=[7000]
   bench.methods=[none,plphp] bench.retention=[0.3,0.4] bench.regimes=[fast]
+  bench.rounds=20
   model.checkpoint=tasks/toy/checkpoints/llava_onevision model.image_size=96 bench.vision_tokens=[144]
 """
 
 
 def main(root: Path, arguments: list[str]) -> int:
-    """Measure what the arguments ask for. Returns 0; 2 for a request that cannot be served, said in one sentence."""
+    """Measure what the arguments ask for. Returns 0; 2 for a request that cannot be served, 1 for a file that cannot be
+    written, said in one sentence.
+    """
     if "--help" in arguments or "-h" in arguments:
         print(USAGE, end="")
         return 0
     try:
         bench = bench_from_config(_composed(root, arguments), root)
         command = shlex.join(["python", "scripts/bench.py", *arguments])
-        files = (_capacity if bench.kind == "memory" else _speed)(bench, command)
+        files = {"speed": _speed, "memory": _capacity, "sharing": _sharing}[bench.kind](bench, command)
     except (UserError, OmegaConfBaseException, HydraException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     for path in files:
@@ -51,7 +61,10 @@ def main(root: Path, arguments: list[str]) -> int:
 
 def _composed(root: Path, arguments: list[str]) -> dict:
     with initialize_config_dir(version_base="1.3", config_dir=str(root / "configs")):
-        return OmegaConf.to_container(compose(config_name="bench", overrides=arguments), resolve=True)
+        config = OmegaConf.to_container(compose(config_name="bench", overrides=arguments), resolve=True)
+    if any(argument.startswith(f"bench.{name}=") for argument in arguments for name in GRID):
+        config["bench"]["also"] = []  # whoever names the rows wants these and no others
+    return config
 
 
 def _speed(bench: Bench, command: str) -> list[Path]:
@@ -84,8 +97,15 @@ def _capacity(bench: Bench, command: str) -> list[Path]:
     return _write(_stem(bench, "-".join(device.lower().split())), texts)
 
 
+def _sharing(bench: Bench, command: str) -> list[Path]:
+    machine = look_at(bench.device, bench.dtype, bench.bandwidth_mb)
+    rows = [row for name in bench.models for row in sharing.measure_sharing(source(name, bench), bench, print)]
+    notes = "; ".join([machine.name, bench.dtype, *(f"{name} {value}" for name, value in machine.notes.items())])
+    texts = {".csv": to_csv(rows, sharing.COLUMNS), ".md": sharing.sharing_markdown(rows, notes, command)}
+    return _write(_stem(bench, machine.slug), texts)
+
+
 def _stem(bench: Bench, device: str) -> Path:
-    bench.out.mkdir(parents=True, exist_ok=True)
     return bench.out / f"{bench.name}-{device}"
 
 
@@ -93,6 +113,6 @@ def _write(stem: Path, texts: dict[str, str]) -> list[Path]:
     files = []
     for suffix, text in texts.items():
         path = stem.with_name(stem.name + suffix)
-        path.write_text(text, encoding="utf-8")
+        write_atomically(path, text)
         files.append(path)
     return files

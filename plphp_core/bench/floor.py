@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from plphp_core.device import synchronise
+
 # Bytes per second from the makers' data sheets, by a part of the device's name; the first match counts.
 NOMINAL = (
     ("B200", 8.0e12),
@@ -60,15 +62,10 @@ def measured_bandwidth(device: str, nbytes: int, repeats: int) -> dict[str, floa
     ):
         best = float("inf")
         for _ in range(repeats + 1):
-            _wait(device)
+            synchronise(device)
             began = time.perf_counter()
             call()
-            _wait(device)
+            synchronise(device)
             best = min(best, time.perf_counter() - began)
         found[name] = moved / best
     return found
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()

@@ -25,22 +25,25 @@ def available_bytes(device: str, limit: float | None = None) -> float:
     return free if limit is None else min(free, limit)
 
 
-def decode_bytes(shape: Shape, lengths: Sequence[Sequence[int]], regime: str, itemsize: int) -> int:
-    """Bytes beside the weights that decoding takes at its peak.
+def decode_bytes(shape: Shape, plans: Sequence[tuple[Sequence[Sequence[int]], str]], itemsize: int) -> int:
+    """Bytes beside the weights that cases take at their peak, all caches held at once and one case at work.
 
-    The cache as rectangles, the largest layer once more while it is copied (into slots, or by `torch.cat`), in `legacy`
-    also repeated for every query head, and the logits.
+    A cache as rectangles; at work, the largest layer once more while it is copied (into slots, or by `torch.cat`), in
+    `legacy` also repeated for every query head, and the logits.
 
     Args:
-        lengths: tokens kept, `[layer][sample]`.
+        plans: per case the tokens kept, `[layer][sample]`, and its regime.
         itemsize: bytes of an element of the cache.
     """
-    batch = len(lengths[0])
+    held, work = 0, []
     slot = shape.slot_elements * itemsize
-    layers = [batch * max(of_layer) * slot for of_layer in lengths]
-    copies = 1 + (shape.query_heads // shape.kv_heads if regime == "legacy" else 0)
-    logits = batch * shape.vocabulary * (2 * itemsize + 8)
-    return sum(layers) + copies * max(layers) + logits
+    for lengths, regime in plans:
+        batch = len(lengths[0])
+        layers = [batch * max(of_layer) * slot for of_layer in lengths]
+        copies = 1 + (shape.query_heads // shape.kv_heads if regime == "legacy" else 0)
+        held += sum(layers)
+        work.append(copies * max(layers) + batch * shape.vocabulary * (2 * itemsize + 8))
+    return held + max(work)
 
 
 def largest_batch(shape: Shape, of_sample: Sequence[int], new_tokens: int, itemsize: int, budget: float) -> int:
@@ -50,7 +53,7 @@ def largest_batch(shape: Shape, of_sample: Sequence[int], new_tokens: int, items
         of_sample: tokens that one sample keeps, per layer.
     """
     lengths = [[tokens + new_tokens] for tokens in of_sample]
-    each = decode_bytes(shape, lengths, "fast", itemsize)
+    each = decode_bytes(shape, [(lengths, "fast")], itemsize)
     weights = shape.parameters * itemsize
     return max(0, int((budget - weights - DEVICE_ROOM) // each))
 
@@ -66,6 +69,7 @@ class Peak:
 
     def __init__(self, device: str):
         self.cuda = device.startswith("cuda")
+        self.known = True
 
     def reset(self) -> None:
         if self.cuda:
@@ -73,18 +77,27 @@ class Peak:
             return
         try:
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            self.bytes_ = None
+        except OSError:  # then the peak would be that of everything before
+            self.known = False
 
     @property
     def nbytes(self) -> int | None:
         """Bytes; None where the system does not say."""
         if self.cuda:
             return torch.cuda.max_memory_allocated()
-        try:
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-        except OSError:
-            pass
-        return None
+        return _resident("VmHWM") if self.known else None
+
+    @property
+    def in_use(self) -> int | None:
+        """Bytes in use now; None where the system does not say."""
+        return torch.cuda.memory_allocated() if self.cuda else _resident("VmRSS")
+
+
+def _resident(name: str) -> int | None:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from plphp_core.bench.device import Machine
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe–Ito, told apart by everyone
-MARKERS = "osD^vP"
+from plphp_core.reporting.drawing import marker, shades
+from plphp_core.reporting.render import write_atomically
 
 
 def plot_speed(rows: Sequence[dict], machine: Machine, stem: Path) -> list[Path]:
@@ -26,15 +26,21 @@ def plot_speed(rows: Sequence[dict], machine: Machine, stem: Path) -> list[Path]
         chosen = [row for row in measured if (row["model"], row["vision_tokens"]) == (model, vision)]
         regimes = list(dict.fromkeys(row["regime"] for row in chosen))
         series = list(dict.fromkeys((row["method"], row["params"]) for row in chosen))
+        looks = _looks(series)
         figure = Figure(figsize=(3.4 * len(regimes) + 2.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
         for axis, regime in zip(panels, regimes, strict=True):
-            for number, (method, params) in enumerate(series):
+            for method, params in series:
                 points = [
                     row for row in chosen if (row["regime"], row["method"], row["params"]) == (regime, method, params)
                 ]
-                _draw(axis, sorted(points, key=lambda row: row["batch"]), f"{method} {params}".strip(), number)
+                _draw(
+                    axis,
+                    sorted(points, key=lambda row: row["batch"]),
+                    f"{method} {params}".strip(),
+                    *looks[method, params],
+                )
             batches = sorted({row["batch"] for row in chosen})
             axis.set(title=regime, xlabel="batch size", xscale="log", yscale="log")
             axis.set_xticks(batches, [str(batch) for batch in batches])
@@ -52,12 +58,25 @@ def plot_speed(rows: Sequence[dict], machine: Machine, stem: Path) -> list[Path]
         )
         for suffix in (".png", ".pdf"):
             path = stem.with_name(f"{stem.name}-{model}-{vision}{suffix}")
-            figure.savefig(path, dpi=150)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=suffix[1:], dpi=150)
+            write_atomically(path, picture.getvalue())
             files.append(path)
     return files
 
 
-def _draw(axis, points: list[dict], label: str, number: int) -> None:
+def _looks(series: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Colour and marker per method and parameters: a method's own, its rows in tints."""
+    methods = sorted({method for method, _ in series})
+    found = {}
+    for method in methods:
+        own = [each for each in series if each[0] == method]
+        for each, tint in zip(own, shades(method, len(own)), strict=True):
+            found[each] = (tint, marker(method, methods) or "x")
+    return found
+
+
+def _draw(axis, points: list[dict], label: str, colour: str, mark: str) -> None:
     if not points:
         return
     batch = [row["batch"] for row in points]
@@ -66,10 +85,8 @@ def _draw(axis, points: list[dict], label: str, number: int) -> None:
         [row["ms_per_token"] - row["ms_q1"] for row in points],
         [row["ms_q3"] - row["ms_per_token"] for row in points],
     ]
-    style = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.4}
-    axis.errorbar(
-        batch, middle, yerr=spread, marker=MARKERS[number % len(MARKERS)], markersize=4, capsize=2, label=label, **style
-    )
+    style = {"color": colour, "linewidth": 1.4}
+    axis.errorbar(batch, middle, yerr=spread, marker=mark, markersize=4, capsize=2, label=label, **style)
     axis.plot(batch, [row["floor_ms_measured"] for row in points], linestyle=":", marker=".", markersize=4, **style)
 
 

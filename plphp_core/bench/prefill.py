@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -10,9 +11,10 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from plphp_core import decode
+from plphp_core.bench.memory import is_out_of_memory
 from plphp_core.bench.shapes import Shape
-from plphp_core.bench.timing import Times, times_of
+from plphp_core.decode import prefill
+from plphp_core.device import free_memory, synchronise
 from plphp_core.measure import layer_flops
 from plphp_core.method import Method
 from plphp_core.prefill import Prefill
@@ -25,30 +27,57 @@ WORK = ((_Session, "_before_model"), (Prefill, "leave_attention"), (Prefill, "_s
 
 @dataclass(frozen=True)
 class PrefillCost:
-    """Wall time of whole prefills, vision tower included, and of the method's own work within them."""
+    """Wall time of whole prefills, vision tower included, and of the method's own work within them, round by round."""
 
-    times: Times
-    added: Times
+    whole: list[float]
+    added: list[float]
 
 
 @torch.inference_mode()
-def time_prefill(model: nn.Module, inputs: dict, method: Method | None, warm_up: int, repeats: int) -> PrefillCost:
-    """Prefill through the model's own forward and the hooks. Without a method there are no hooks either."""
-    cuda = model.device.type == "cuda"
-    whole, added = [], []
-    for i in range(warm_up + repeats):
-        clock = _WorkClock(cuda)
-        with prune(model, method, record_attention=False) if method is not None else nullcontext(), clock.on():
-            _wait(cuda)
-            began = time.perf_counter()
-            out = decode._prefill(model, inputs)
-            _wait(cuda)
-            milliseconds = (time.perf_counter() - began) * 1e3
-        del out
-        if i >= warm_up:
-            whole.append(milliseconds)
-            added.append(clock.milliseconds)
-    return PrefillCost(times_of(whole, warm_up), times_of(added, warm_up))
+def prefills_in_turn(
+    model: nn.Module, inputs: dict, methods: Sequence[Method | None], warm_up: int, rounds: int
+) -> list[PrefillCost | None]:
+    """Milliseconds of prefills through the model's own forward and the hooks, the methods taking turns.
+
+    Without a method there are no hooks either. Every second round goes backwards.
+
+    Args:
+        rounds: timed prefills of each method, after `warm_up` others.
+
+    Returns:
+        Per method its cost; None: out of memory.
+    """
+    costs: list[PrefillCost | None] = [PrefillCost([], []) for _ in methods]
+    for number in range(warm_up + rounds):
+        order = range(len(methods))
+        for index in order if number % 2 == 0 else reversed(order):
+            if costs[index] is None:
+                continue
+            taken = None
+            try:
+                taken = _prefill_once(model, inputs, methods[index])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if taken is None:
+                costs[index] = None
+                free_memory()
+            elif number >= warm_up:
+                costs[index].whole.append(taken[0])
+                costs[index].added.append(taken[1])
+    return costs
+
+
+def _prefill_once(model: nn.Module, inputs: dict, method: Method | None) -> tuple[float, float]:
+    clock = _WorkClock(model.device)
+    with prune(model, method, record_attention=False) if method is not None else nullcontext(), clock.on():
+        synchronise(model.device)
+        began = time.perf_counter()
+        out = prefill(model, inputs)
+        synchronise(model.device)
+        milliseconds = (time.perf_counter() - began) * 1e3
+    del out
+    return milliseconds, clock.milliseconds
 
 
 def flops_ratio(shape: Shape, stream: list[int]) -> float:
@@ -63,8 +92,8 @@ def flops_ratio(shape: Shape, stream: list[int]) -> float:
 class _WorkClock:
     """Adds up the time within WORK: device events on CUDA, the host's clock elsewhere."""
 
-    def __init__(self, cuda: bool):
-        self.cuda, self.spans = cuda, []
+    def __init__(self, device: torch.device):
+        self.cuda, self.spans = device.type == "cuda", []
 
     @contextmanager
     def on(self):
@@ -96,8 +125,3 @@ class _WorkClock:
             torch.cuda.synchronize()
             return sum(start.elapsed_time(end) for start, end in self.spans)
         return sum(end - start for start, end in self.spans) * 1e3
-
-
-def _wait(cuda: bool) -> None:
-    if cuda:
-        torch.cuda.synchronize()

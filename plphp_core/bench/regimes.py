@@ -8,25 +8,25 @@ query head of its group before the attention (transformers 4.48, `sdpa_attention
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from plphp_core import slots
 from plphp_core.bench.shapes import Shape
 from plphp_core.cache import PrunedLayer
-from plphp_core.decode import decode_steps
+from plphp_core.decode import CHECK_EVERY
 from plphp_core.families import family_of
 from plphp_core.method import Method
 from plphp_core.prune import prune
+from plphp_core.slots import SlotCache, slot_cache
+from plphp_core.stepping import stepper
 
 LEGACY = "plphp_bench_legacy"
 REGIMES = ("legacy", "generate", "fast")
 ROOM = 1  # free slots of the fast path: the length is put back after every timed token
-CHECK_EVERY = 8  # as in `fast_generate`
 
 
 def random_cache(
@@ -57,16 +57,23 @@ def random_cache(
 
 
 class Decoding:
-    """One token after the other from a prefilled cache, greedily and without end.
+    """One token after the other from a prefilled cache, greedily and without end; use it within `on()`.
 
     `step()` decodes one token per sample and returns them, `(batch,)`; `rewind()` forgets it again, so that every timed
-    token sees the same lengths.
+    token sees the same lengths. Several of them can exist for one model; only one is on at a time.
+
+    Attributes:
+        kernel: what attends.
     """
 
     kernel: str
 
     def __init__(self, cache: Cache, tokens: Tensor):
         self.cache, self.tokens = cache, tokens
+
+    def on(self) -> AbstractContextManager[None]:
+        """The block in which the model decodes this way."""
+        raise NotImplementedError
 
     def step(self) -> Tensor:
         raise NotImplementedError
@@ -82,17 +89,38 @@ class Decoding:
 
 
 class _Growing(Decoding):
-    """The loop of `generate()`: see `GenerationMixin._sample` for the work beside the forward."""
+    """The loop of `generate()`: see `GenerationMixin._sample` for the work beside the forward.
 
-    def __init__(self, model: nn.Module, cache: Cache, tokens: Tensor, seen: int, position: Tensor, kernel: str):
+    Args:
+        legacy: attend as transformers 4.48 did.
+    """
+
+    def __init__(
+        self, model: nn.Module, cache: Cache, tokens: Tensor, seen: int, position: Tensor, method: Method | None,
+        legacy: bool,
+    ):  # fmt: skip
         super().__init__(cache, tokens)
-        self.model, self.seen, self.kernel = model, seen, kernel
+        self.model, self.seen, self.method, self.legacy = model, seen, method, legacy
         self.position, self.first = position, position
+        self.config = family_of(model).decoder(model).config
+        self.kernel = "cat, repeat_kv, sdpa" if legacy else f"cat, {self.config._attn_implementation}"
         batch, device = len(tokens), tokens.device
         self.ids = torch.zeros(batch, seen, dtype=torch.long, device=device)
         self.mask = torch.ones(batch, seen, dtype=torch.long, device=device)
         self.never = torch.tensor([-1], device=device)
         self.unfinished = torch.ones(batch, dtype=torch.long, device=device)
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        before = self.config._attn_implementation
+        if self.legacy:
+            self.config._attn_implementation = LEGACY
+        try:
+            # Hooks are needed where slots are missing; without a method nothing is.
+            with torch.inference_mode(), prune(self.model, self.method) if self.method is not None else nullcontext():
+                yield
+        finally:
+            self.config._attn_implementation = before
 
     def step(self) -> Tensor:
         mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=-1)
@@ -130,12 +158,18 @@ class _Growing(Decoding):
 class _Fast(Decoding):
     """The loop of `fast_generate`."""
 
-    def __init__(self, step, cache: Cache, tokens: Tensor, position: Tensor, kernel: str):
+    def __init__(self, model: nn.Module, cache: SlotCache, tokens: Tensor, position: Tensor):
         super().__init__(cache, tokens)
-        self.forward, self.first, self.kernel = step, position, kernel
+        self.forward = stepper(model, cache, position)
+        self.kernel = self.forward.kernel
         self.never = torch.tensor([-1], device=tokens.device)
         self.ended = torch.zeros_like(tokens, dtype=torch.bool)
         self.steps = 0
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        with torch.inference_mode(), self.forward.on():
+            yield
 
     def step(self) -> Tensor:
         scores = self.forward(self.tokens).float()
@@ -147,12 +181,10 @@ class _Fast(Decoding):
         return self.tokens
 
     def rewind(self) -> None:
-        for layer in self.cache.layers:
-            layer.rewind()
-        self.forward.position.copy_(self.first)
+        self.forward.rewind()
 
 
-@contextmanager
+@torch.inference_mode()
 def decoding(
     regime: str,
     model: nn.Module,
@@ -163,8 +195,8 @@ def decoding(
     tokens: Tensor,
     position: Tensor | None = None,
     room: int = ROOM,
-) -> Iterator[Decoding]:
-    """Decode in one of the REGIMES within the block; the cache is used up.
+) -> Decoding:
+    """A way to decode in one of the REGIMES; the cache is used up.
 
     Args:
         cache: as a prefill leaves it, see `random_cache`.
@@ -174,33 +206,15 @@ def decoding(
         tokens: `(batch,)`, decoded next.
         position: its `position_ids`, `(batch, 1)` or `(3, batch, 1)`; by default, `seen`.
         room: tokens that `fast` has slots for before a rewind.
+
+    Raises:
+        RuntimeError: `fast`, and no attention kernel works on the device.
     """
     if position is None:
         position = torch.full((len(tokens), 1), seen, device=tokens.device)
-    with torch.inference_mode():
-        if regime == "fast":
-            cache = slots.slot_cache(cache, lengths, room, seen)
-            with decode_steps(model, cache, position) as step:
-                yield _Fast(step, cache, tokens, position, fast_kernel(tokens.device.type))
-            return
-        config = family_of(model).decoder(model).config
-        before = config._attn_implementation
-        if regime == "legacy":
-            config._attn_implementation = LEGACY
-        kernel = "cat, repeat_kv, sdpa" if regime == "legacy" else f"cat, {before}"
-        try:
-            with prune(model, method) if method is not None else nullcontext():
-                yield _Growing(model, cache, tokens, seen, position, kernel)
-        finally:
-            config._attn_implementation = before
-
-
-def fast_kernel(device_type: str) -> str:
-    """What the fast path's attention runs on this kind of device."""
-    chosen = getattr(slots, "kernel_name", None)
-    if chosen is not None:
-        return chosen(device_type)
-    return "sdpa, exact slices" if device_type == "cpu" else "sdpa, masked slots"
+    if regime == "fast":
+        return _Fast(model, slot_cache(cache, lengths, room, seen), tokens, position)
+    return _Growing(model, cache, tokens, seen, position, method, legacy=regime == "legacy")
 
 
 def legacy_attention(module, query: Tensor, key: Tensor, value: Tensor, attention_mask, scaling=None, dropout=0.0, **_):

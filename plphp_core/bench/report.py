@@ -9,6 +9,13 @@ from collections.abc import Sequence
 from plphp_core.bench.device import Machine
 
 MISSING = "n/a"
+READING = """\
+The cases of a batch take turns: in every round each decodes a few tokens. Milliseconds: over all timed tokens, wall
+time. Speed-up and share: against none of the same regime *in the same round*, median (quartiles) over the rounds;
+without quartiles: not measured together. Floor: (decoder weights + head + keys and values actually held) / bandwidth;
+ρ = floor / measured; ideal: of the floors; share: (t_none − t) / (floor_none − floor). Preempted: times per second that
+the system gave a core of this process to another one; on an idle machine a few dozen.
+"""
 
 
 def to_csv(rows: Sequence[dict], columns: Sequence[str]) -> str:
@@ -24,10 +31,7 @@ def to_csv(rows: Sequence[dict], columns: Sequence[str]) -> str:
 def speed_markdown(rows: Sequence[dict], machine: Machine, command: str, seconds: float) -> str:
     """Where it was measured; decoding, a table per model and length; prefill."""
     parts = [_head("Decoding beside its floor", machine, command, seconds)]
-    parts.append(
-        "Floor: (decoder weights + head + keys and values actually held) / bandwidth; ρ = floor / measured. Speed-up: "
-        "against none in the same regime; ideal: of the floors; share: (t_none − t) / (floor_none − floor).\n"
-    )
+    parts.append(READING)
     for model, vision in dict.fromkeys((row["model"], row["vision_tokens"]) for row in rows):
         of_length = [row for row in rows if (row["model"], row["vision_tokens"]) == (model, vision)]
         prompt = next((row["prompt_tokens"] for row in of_length if row["prompt_tokens"]), None)
@@ -36,8 +40,9 @@ def speed_markdown(rows: Sequence[dict], machine: Machine, command: str, seconds
     prefills = _prefills(rows)
     if prefills:
         parts.append(
-            "## Prefill\n\nAdded: the method's own work within the prefill (reading the prompt, scores, choice, "
-            "gather). In tokens: of `none` in the fast regime at the same batch.\n"
+            "## Prefill\n\nMethods take turns; of none: in the same round, median. Added: the method's own work within "
+            "the prefill (reading the prompt, scores, choice, gather). In tokens: of `none` in the fast regime at the "
+            "same batch.\n"
         )
         parts.append(_table(prefills, PREFILL))
     return "\n".join(parts)
@@ -98,13 +103,17 @@ DECODE = {
     "25 %": ("ms_q1", _number(2)),
     "75 %": ("ms_q3", _number(2)),
     "best": ("ms_best", _number(2)),
+    "rounds": ("rounds", str),
     "steps": ("steps", str),
+    "preempted/s": ("preempted_per_s", _number(0)),
     "tokens/s": ("tokens_per_s", _number(1)),
     "GB/s": ("gb_per_s", _number(1)),
     "floor, measured": ("floor_ms_measured", _number(2)),
     "ρ nominal": ("rho_nominal", _number(2)),
     "ρ measured": ("rho_measured", _number(2)),
     "speed-up": ("speed_up", _times),
+    "its 25 %": ("speed_up_q1", _times),
+    "its 75 %": ("speed_up_q3", _times),
     "ideal": ("ideal_speed_up", _times),
     "share": ("share_of_ideal_measured", _percent),
     "share, nominal": ("share_of_ideal_nominal", _percent),

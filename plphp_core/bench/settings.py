@@ -16,6 +16,11 @@ from plphp_core.families import family_names
 from plphp_core.method import make_method, method_names
 
 GRID = ("models", "regimes", "methods", "batch", "vision_tokens", "retention")
+LEAST = {
+    "rounds": 1, "steps": 1, "at_least": 1, "warm_up": 0, "prefill_rounds": 1, "prefill_warm_up": 0, "prefill_batch": 1,
+    "text_tokens": 2,
+}  # fmt: skip
+KINDS = ("speed", "memory", "sharing")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -50,15 +55,17 @@ class Bench:
     text_tokens: int = 200
     ragged: bool = False
     warm_up: int = 2
-    steps: int = 20
-    at_least: int = 5
-    row_seconds: float = 8.0
+    rounds: int = 5
+    steps: int = 2
+    at_least: int = 3
+    group_seconds: float = 90.0
     prefill_batch: int = 1
     prefill_warm_up: int = 0
-    prefill_repeats: int = 2
+    prefill_rounds: int = 2
     prefill_vision_tokens: list[int] | None = None
     memory_gb: float | None = None
     new_tokens: int = 256
+    delta_r: list[float] = field(default_factory=lambda: [0.3])  # of kind sharing: each with every retention
     bandwidth_mb: int = 1024
     checkpoint: str | None = None
     family: str = "llava_onevision"
@@ -125,8 +132,8 @@ def bench_from_config(config: dict, root: Path) -> Bench:
 
 
 def _check(bench: Bench) -> None:
-    if bench.kind not in ("speed", "memory"):
-        raise unknown("bench.kind", bench.kind, ("speed", "memory"))
+    if bench.kind not in KINDS:
+        raise unknown("bench.kind", bench.kind, KINDS)
     if bench.dtype not in DTYPES:
         raise unknown("dtype", bench.dtype, DTYPES)
     if bench.family not in family_names():
@@ -154,7 +161,7 @@ def _check_grid(bench: Bench) -> None:
         for value in getattr(bench, name):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"bench.{name} holds {value!r}, but every value must be an integer ≥ 1")
-    for name, least in (("steps", 1), ("at_least", 1), ("warm_up", 0), ("prefill_repeats", 1), ("text_tokens", 2)):
+    for name, least in LEAST.items():
         if getattr(bench, name) < least:
             raise UserError(f"bench.{name} = {getattr(bench, name)}, but must be at least {least}")
     for regime in bench.regimes:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from plphp_core import decode
 from plphp_core.bench.floor import kv_bytes
 from plphp_core.bench.plan import plan_lengths, planned_method
 from plphp_core.bench.regimes import random_cache
 from plphp_core.bench.settings import Bench
 from plphp_core.bench.shapes import Shape, build, floor_weight_bytes, prompts, shape_named, shape_of
+from plphp_core.decode import prefill
 from plphp_core.evaluation.errors import UserError
 from plphp_core.families import get_family
 from plphp_core.method import Method, make_method
@@ -155,7 +155,7 @@ class CheckpointSource:
     def state(self, method: Method | None, batch: int, vision_tokens: int) -> State:
         inputs = self.inputs(batch, vision_tokens)
         with prune(self.model, method, record_attention=False) as trace:
-            logits, cache, position = decode._prefill(self.model, inputs)
+            logits, cache, position = prefill(self.model, inputs)
         return State(
             cache=cache,
             lengths=[list(layer.counts) for layer in trace.layers],

@@ -1,73 +1,123 @@
-"""Times of single steps: warm-up first, the device's own clock on CUDA, median and quartiles."""
+"""Times of single steps: several things take turns, so that what the machine does meanwhile befalls them all alike."""
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+
+from plphp_core.device import synchronise
+
+
+class Stepping(Protocol):
+    """What can be timed: see `plphp_core.bench.regimes.Decoding`."""
+
+    def on(self) -> AbstractContextManager[None]: ...
+    def step(self) -> object: ...
+    def rewind(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Round:
+    """Milliseconds of successive steps of one thing.
+
+    Attributes:
+        preempted: times per second that the system gave a core of this process to another one. Its threads wait for
+            each other many times per step, so that many of these make a step several times slower.
+    """
+
+    ms: list[float]
+    preempted: float
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ms)
 
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of `steps` repetitions: median, quartiles, and the best, which other programs disturb least."""
+    """Milliseconds of `count` repetitions: median, quartiles, and the best, which other programs disturb least."""
 
     median: float
     q1: float
     q3: float
     best: float
-    steps: int
-    warm_up: int
+    count: int
 
 
-def time_steps(
-    step: Callable[[], object],
-    rewind: Callable[[], None],
-    device: str,
-    warm_up: int,
-    steps: int,
-    at_least: int,
-    budget_s: float,
-) -> Times:
-    """Time `step()` alone; `rewind()` runs after each one, outside the clock.
+def times_of(values: Sequence[float]) -> Times:
+    """Median and quartiles (inclusive: they lie within what was measured)."""
+    if len(values) == 1:
+        return Times(*values * 4, 1)
+    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    return Times(median, q1, q3, min(values), len(values))
+
+
+def in_turn(
+    cases: Sequence[Stepping], device: str, rounds: int, steps: int, at_least: int, budget_s: float
+) -> list[list[Round]]:
+    """`[case][round]`: in every round each case takes one untimed step, to settle, and `steps` timed ones.
+
+    `rewind()` runs after each step, outside the clock. Every second round goes backwards, so that a machine that
+    becomes slower favours nobody.
 
     Args:
-        steps, at_least, budget_s: `steps` repetitions, or fewer once `budget_s` seconds are over, but never fewer than
+        rounds, at_least, budget_s: `rounds` of them, or as many as end within `budget_s` seconds, but never fewer than
             `at_least`.
     """
-    cuda = device.startswith("cuda")
-    for _ in range(warm_up):
-        step()
-        rewind()
-    _wait(cuda)
+    found: list[list[Round]] = [[] for _ in cases]
+    for number in rounds_within(rounds, at_least, budget_s):
+        turns = list(zip(cases, found, strict=True))
+        for case, of_case in turns if number % 2 == 0 else reversed(turns):
+            with case.on():
+                case.step()
+                case.rewind()
+                of_case.append(_round(case, device, steps))
+    return found
+
+
+def rounds_within(rounds: int, at_least: int, budget_s: float) -> Iterator[int]:
+    """0, 1, …: `rounds` numbers, or as many as end within the budget, but never fewer than `at_least`."""
     began = time.perf_counter()
-    found = []
-    while len(found) < steps and (len(found) < at_least or time.perf_counter() - began < budget_s):
-        if cuda:
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            step()
-            end.record()
-            found.append((start, end))
-        else:
-            start = time.perf_counter()
-            step()
-            found.append((time.perf_counter() - start) * 1e3)
-        rewind()
-    _wait(cuda)
-    return times_of([start.elapsed_time(end) for start, end in found] if cuda else found, warm_up)
+    for number in range(rounds):
+        each = (time.perf_counter() - began) / max(number, 1)
+        if number >= at_least and (number + 1) * each > budget_s:
+            return
+        yield number
 
 
-def times_of(milliseconds: list[float], warm_up: int) -> Times:
-    """Median and quartiles (inclusive: they lie within what was measured)."""
-    if len(milliseconds) == 1:
-        return Times(*milliseconds * 4, 1, warm_up)
-    q1, median, q3 = statistics.quantiles(milliseconds, n=4, method="inclusive")
-    return Times(median, q1, q3, min(milliseconds), len(milliseconds), warm_up)
+def _round(case: Stepping, device: str, steps: int) -> Round:
+    clock = _device_clock if device.startswith("cuda") else _host_clock
+    before, began = _preemptions(), time.perf_counter()
+    marks = []
+    for _ in range(steps):
+        marks.append(clock(case.step))
+        case.rewind()
+    synchronise(device)
+    preempted = (_preemptions() - before) / (time.perf_counter() - began)
+    return Round([milliseconds() for milliseconds in marks], preempted)
 
 
-def _wait(cuda: bool) -> None:
-    if cuda:
-        torch.cuda.synchronize()
+def _host_clock(step: Callable[[], object]) -> Callable[[], float]:
+    began = time.perf_counter()
+    step()
+    taken = (time.perf_counter() - began) * 1e3
+    return lambda: taken
+
+
+def _device_clock(step: Callable[[], object]) -> Callable[[], float]:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    step()
+    end.record()
+    return lambda: start.elapsed_time(end)
+
+
+def _preemptions() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -25,10 +25,11 @@ def config(out, model=None, **bench):
         "params": PARAMS,
         "text_tokens": 20,
         "warm_up": 1,
-        "steps": 3,
-        "at_least": 1,
-        "row_seconds": 1,
-        "prefill_repeats": 1,
+        "rounds": 3,
+        "steps": 2,
+        "at_least": 3,
+        "group_seconds": 1,
+        "prefill_rounds": 1,
         "bandwidth_mb": 8,
     }
     no_checkpoint = {"checkpoint": None, "family": "llava_onevision", "revision": None, "image_size": 96}

@@ -6,12 +6,13 @@ import shutil
 import pytest
 import torch
 
-from plphp_core.bench.command import main
+from plphp_core.bench.command import _composed, main
+from plphp_core.bench.settings import bench_from_config
 from tests.bench.factories import ROOT
 
 TINY = [
-    "bench.models=[tiny]", "bench.vision_tokens=[65]", "bench.text_tokens=10", "bench.steps=2", "bench.warm_up=0",
-    "bench.prefill_repeats=1", "bench.bandwidth_mb=4", "bench.params.vtw.K=3", "bench.batch=[1]",
+    "bench.models=[tiny]", "bench.vision_tokens=[65]", "bench.text_tokens=10", "bench.steps=2", "bench.rounds=1",
+    "bench.warm_up=0", "bench.prefill_rounds=1", "bench.bandwidth_mb=4", "bench.params.vtw.K=3", "bench.batch=[1]",
 ]  # fmt: skip
 TOY = ROOT / "tasks/toy/checkpoints/llava_onevision"
 
@@ -47,6 +48,22 @@ def test_a_checkpoint_decides_its_own_retention(tmp_path):
         assert float(row["kv_bytes_held"]) == pytest.approx(float(row["kv_bytes"]), rel=0.03)
 
 
+def test_whoever_names_the_rows_gets_no_others(tmp_path):
+    wanted = ["bench.regimes=[fast]", "bench.methods=[none]"]
+    assert run(tmp_path, *TINY, *wanted) == 0 and len(written(tmp_path)) == 1
+    also = "bench.also=[{regimes:[generate]}]"
+    assert [case.regime for case in bench_from_config(_composed(ROOT, [also]), ROOT).cases].count("generate") == 8
+    by_default = bench_from_config(_composed(ROOT, []), ROOT).cases
+    legacy = {(case.batch, case.method) for case in by_default if case.regime == "legacy"}
+    assert {method for batch, method in legacy if batch == 8} == {"none", "plphp"} and len(legacy) == 6
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "bench").write_text("a file")
+    assert run(tmp_path, *TINY, "bench.regimes=[fast]", "bench.methods=[none]") == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_memory_preset(tmp_path):
     assert run(tmp_path, "bench=memory", "bench.models=[qwen2_7b]", "bench.vision_tokens=[7000]") == 0
     batch = {(row["method"], row["params"]): int(row["largest_batch"]) for row in written(tmp_path)}
@@ -61,6 +78,7 @@ def test_memory_preset(tmp_path):
     (["bench.batch=[0]"], "bench.batch holds 0"),
     (["bench.batch=[]"], "must be a list of at least one value"),
     (["bench.steps=0"], "bench.steps = 0"),
+    (["bench.rounds=0"], "bench.rounds = 0, but must be at least 1"),
     (["dtype=int8"], "unknown dtype 'int8'"),
     (["device=tpu"], "unknown device 'tpu'"),
     (["+bench.stepz=3"], "unknown option of bench 'stepz'"),

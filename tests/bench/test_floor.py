@@ -66,7 +66,7 @@ def test_the_largest_batch_is_the_largest(tokens):
 
     def needs(samples):
         lengths = [[length + room] * samples for length in tokens]
-        return QWEN.parameters * 2 + DEVICE_ROOM + decode_bytes(QWEN, lengths, "fast", 2)
+        return QWEN.parameters * 2 + DEVICE_ROOM + decode_bytes(QWEN, [(lengths, "fast")], 2)
 
     assert needs(batch) <= budget < needs(batch + 1)
     by_hand = sum(tokens) + 28 * room + max(tokens) + room  # slots, one layer of them twice

@@ -2,14 +2,12 @@
 
 import csv
 import io
-import time
 
 import pytest
 
 from plphp_core.bench.capacity import capacity
-from plphp_core.bench.measure import COLUMNS, measure, relate
+from plphp_core.bench.measure import COLUMNS, measure
 from plphp_core.bench.report import speed_markdown, to_csv
-from plphp_core.bench.timing import time_steps, times_of
 from plphp_core.evaluation.errors import UserError
 from tests.bench.factories import MACHINE, settings
 
@@ -28,6 +26,10 @@ def test_every_case_is_one_whole_row(rows):
         assert not [name for name in COLUMNS if row[name] is None and name not in MAYBE]
         assert row["vision_tokens"] == 130 and row["prompt_tokens"] == 150
         assert 0 < row["ms_best"] <= row["ms_q1"] <= row["ms_per_token"] <= row["ms_q3"]
+        assert (row["rounds"], row["steps"]) == (3, 6) and row["preempted_per_s"] >= 0
+        assert 0 < row["speed_up_q1"] <= row["speed_up"] <= row["speed_up_q3"]
+        if row["method"] == "none":
+            assert row["speed_up_q1"] == row["speed_up_q3"] == 1  # itself, in the same round
 
 
 def test_bytes_reported_are_held(rows):
@@ -65,22 +67,6 @@ def test_prefill_columns(rows):
         assert row["added_decode_tokens"] == pytest.approx(tokens)
 
 
-def test_relations_by_hand():
-    def row(method, ms, floor):
-        empty = dict.fromkeys(COLUMNS)
-        same = {"model": "m", "regime": "fast", "batch": 8, "vision_tokens": 7}
-        floors = {"floor_ms_nominal": floor / 2, "floor_ms_measured": floor}
-        return empty | same | floors | {"method": method, "ms_per_token": ms}
-
-    rows = [row("none", 20.0, 10.0), row("plphp", 17.0, 6.0)]
-    relate(rows, prefill_batch=1)
-    assert rows[1]["speed_up"] == pytest.approx(20 / 17) and rows[0]["speed_up"] == 1
-    assert rows[1]["ideal_speed_up"] == pytest.approx(10 / 6)
-    assert rows[1]["share_of_ideal_measured"] == pytest.approx(0.75)
-    assert rows[1]["share_of_ideal_nominal"] == pytest.approx(1.5)
-    assert rows[1]["added_decode_tokens"] is None  # batch 1 was not measured
-
-
 def test_what_does_not_fit_is_a_row_and_the_run_goes_on(tmp_path):
     bench = settings(tmp_path, methods=["none", "plphp"], regimes=["fast"], batch=[2, 60000], memory_gb=0.5)
     rows = measure(bench, MACHINE, say=lambda line: None)
@@ -99,33 +85,10 @@ def test_a_model_that_does_not_fit_is_never_built(tmp_path, monkeypatch):
     assert [row["status"] for row in measure(bench, MACHINE, say=lambda line: None)] == ["oom"] * 3
 
 
-def test_an_allocation_that_fails_is_a_row_too(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
-
-    monkeypatch.setattr("plphp_core.bench.sources.random_cache", fail)
-    bench = settings(tmp_path, regimes=["fast"], methods=["none"], batch=[1])
-    assert [row["status"] for row in measure(bench, MACHINE, say=lambda line: None)] == ["oom"]
-
-
 def test_depths_that_a_model_does_not_have(tmp_path):
     bench = settings(tmp_path, params={"vtw": {"K": 7}})
     with pytest.raises(UserError, match="tiny: VTW: K = 7, but the model has 6 layers"):
         measure(bench, MACHINE, say=lambda line: None)
-
-
-def test_steps_are_timed_apart_from_rewinding():
-    done = []
-    times = time_steps(lambda: done.append("s"), lambda: time.sleep(0.02), "cpu", 2, 5, 1, 10)
-    assert len(done) == 7 and times.steps == 5 and times.warm_up == 2 and times.q3 < 10
-    hurried = time_steps(lambda: time.sleep(0.01), lambda: None, "cpu", 0, 100, 3, 0.0)
-    assert hurried.steps == 3 and hurried.median >= 10
-
-
-def test_quartiles():
-    times = times_of([4.0, 1.0, 2.0, 3.0, 5.0], 0)
-    assert (times.q1, times.median, times.q3, times.best) == (2, 3, 4, 1)
-    assert times_of([7.0], 0).median == 7
 
 
 def test_capacity_of_80_gb_by_hand(tmp_path):

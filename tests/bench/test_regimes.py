@@ -10,7 +10,7 @@ from plphp_core.bench.floor import kv_bytes
 from plphp_core.bench.plan import plan_lengths, planned_method
 from plphp_core.bench.regimes import REGIMES, decoding, random_cache
 from plphp_core.bench.shapes import SHAPES, build, prompts
-from plphp_core.decode import _prefill
+from plphp_core.decode import prefill
 
 TINY, STEPS, TEXT = SHAPES["tiny"], 6, 20
 SEEN = 2 * TINY.image_tokens + TEXT
@@ -35,7 +35,8 @@ def prepared(method_name, batch=3, ragged=False):
 
 
 def decoded(regime, model, method, lengths, cache, tokens, position=None):
-    with decoding(regime, model, cache, lengths, SEEN, method, tokens, position, room=STEPS) as decoder:
+    decoder = decoding(regime, model, cache, lengths, SEEN, method, tokens, position, room=STEPS)
+    with decoder.on():
         return torch.stack([decoder.step().clone() for _ in range(STEPS)], dim=1)
 
 
@@ -59,7 +60,7 @@ def test_a_regime_after_a_real_prefill_continues_as_generate_does(model, regime,
     method = planned_method(method_name, METHODS[method_name])
     with torch.inference_mode(), prune(model, method) as trace:
         expected = model.generate(**inputs, max_new_tokens=STEPS + 1, do_sample=False, eos_token_id=None)[:, SEEN:]
-        logits, cache, position = _prefill(model, inputs)
+        logits, cache, position = prefill(model, inputs)
     lengths = [list(layer.counts) for layer in trace.layers]
     first = logits.argmax(-1)
     found = decoded(regime, model, method, lengths, cache, first, position)
@@ -71,7 +72,8 @@ def test_a_rewound_step_happens_again_and_no_byte_is_left_over(model, regime):
     method, lengths, cache = prepared("plphp")
     first = torch.tensor([3, 5, 7])
     planned = kv_bytes(lengths, SLOT)
-    with decoding(regime, model, cache, lengths, SEEN, method, first) as decoder:
+    decoder = decoding(regime, model, cache, lengths, SEEN, method, first)
+    with decoder.on():
         free = 3 * SLOT * TINY.layers if regime == "fast" else 0  # one slot per sample and layer for the next token
         assert decoder.held == planned + free
         once = decoder.step().clone()
@@ -92,10 +94,27 @@ def test_regimes_leave_the_model_as_it_was(model):
     assert "generate" not in vars(model)
 
 
+@pytest.mark.parametrize("ragged", [False, True])
+def test_decoders_that_take_turns_decode_what_each_does_alone(model, ragged):
+    first = torch.tensor([3, 5, 7])
+    names = [(regime, method) for regime in REGIMES for method in METHODS]
+    alone, together = {}, {}
+    for regime, name in names:
+        method, lengths, cache = prepared(name, ragged=ragged)
+        alone[regime, name] = decoded(regime, model, method, lengths, cache, first)
+    for regime, name in names:
+        method, lengths, cache = prepared(name, ragged=ragged)
+        together[regime, name] = decoding(regime, model, cache, lengths, SEEN, method, first, room=STEPS)
+    for token in range(STEPS):
+        for name, decoder in together.items():
+            with decoder.on():
+                assert torch.equal(decoder.step(), alone[name][:, token])
+
+
 def test_at_real_lengths_held_is_within_a_percent_of_planned(model):
     sizes = [TINY.image_tokens] * 32  # 2,080 vision tokens
     method = planned_method("plphp", METHODS["plphp"])
     lengths = plan_lengths(method, TINY.layers, TINY.kv_heads, sizes, 200, 2, False)
     cache = random_cache(TINY, lengths, 2280, torch.float32, "cpu")
-    with decoding("fast", model, cache, lengths, 2280, method, torch.tensor([1, 2])) as decoder:
-        assert decoder.held == pytest.approx(kv_bytes(lengths, SLOT), rel=0.01)
+    decoder = decoding("fast", model, cache, lengths, 2280, method, torch.tensor([1, 2]))
+    assert decoder.held == pytest.approx(kv_bytes(lengths, SLOT), rel=0.01)

@@ -5,8 +5,8 @@ import torch
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from plphp_core.decode import fast_generate
-from plphp_core.slots import SlotLayer, _masked, slot_attention
+from plphp_core.decode import Prefilled, fast_generate, prefill
+from plphp_core.slots import SlotCache, SlotLayer, slot_cache
 from tests.core.test_oracle import ADJACENT, FOUR, TILED
 from tests.factories import EOS_TOKEN, PAD_TOKEN, prompt_batch, tiny_llava_onevision
 from tests.families.test_oracle import FAMILIES
@@ -133,55 +133,61 @@ def test_bf16_follows_generate_closely():
     assert (found == expected)[:, prompt:].float().mean() >= 0.75
 
 
-def filled_layer(lengths, room=4, heads=2, dim=8, slots=11):
-    torch.manual_seed(0)
-    keys, values = (torch.randn(len(lengths), heads, slots, dim) for _ in range(2))
-    return keys, values, SlotLayer(keys, values, lengths, room, slots)
-
-
-@pytest.mark.parametrize("lengths", [(11, 11, 11), (11, 4, 7), (1, 1, 1), (5, 0, 2)])
-def test_attention_over_slots_equals_attention_over_each_samples_own_tokens(lengths):
-    """Exact slices and the length mask alike, for the sample's last slots and the new token behind them."""
-    keys, values, layer = filled_layer(lengths)
-    query, key, value = (torch.randn(3, heads, 1, 8) for heads in (4, 2, 2))
-    layer.update(key, value)
-    out, _ = slot_attention(None, query, layer, layer, None, scaling=0.3)
-    masked = _masked(query.reshape(3, 2, 2, 8), layer, 0.3).reshape(3, 1, 4, 8)
-    for b, length in enumerate(lengths):
-        own_keys = torch.cat([keys[b, :, 11 - length :], key[b]], dim=1)
-        own_values = torch.cat([values[b, :, 11 - length :], value[b]], dim=1)
-        for head in range(4):
-            weights = (query[b, head, 0] @ own_keys[head // 2].T * 0.3).softmax(-1)
-            for found in (out, masked):
-                torch.testing.assert_close(found[b, 0, head], weights @ own_values[head // 2], atol=1e-5, rtol=1e-4)
-
-
 def test_growth_copies_nothing_and_rewinding_forgets_it():
-    _, _, layer = filled_layer((3, 9))
-    place = layer.keys.data_ptr()
-    before = layer.nbytes
+    torch.manual_seed(0)
+    keys, values = (torch.randn(2, 2, 11, 8) for _ in range(2))
+    layers = [SlotLayer(keys, values, lengths, 4, 11) for lengths in ((3, 9), (11, 11))]
+    cache, layer = SlotCache(layers), layers[0]
+    place, before = layer.keys.data_ptr(), layer.nbytes
     assert before == 2 * 2 * 8 * 4 * (3 + 9)  # key and value, heads, dim, bytes, tokens
-    for _ in range(4):
-        layer.update(torch.randn(2, 2, 1, 8), torch.randn(2, 2, 1, 8))
-    assert layer.keys.data_ptr() == place and layer.lengths == [7, 13] and layer.used.tolist() == [7, 13]
-    layer.rewind()
-    assert layer.lengths == [3, 9] and layer.used.tolist() == [3, 9] and layer.nbytes == before
-    assert layer.get_seq_length() == 11
+    for step in range(4):
+        new = torch.randn(2, 2, 1, 8)
+        for each in layers:
+            each.update(torch.full_like(new, 7.0), new)  # written twice: only what was written last may count
+            each.update(new, new)
+        cache.advance()
+        assert all(torch.equal(layer.keys[b, length + step], new[b, :, 0]) for b, length in enumerate((3, 9)))
+    assert layer.keys.data_ptr() == place and layer.lengths == [7, 13] and layers[1].lengths == [15, 15]
+    assert layer.place.tolist() == [7, 13] and layer.used.tolist() == [8, 14] and cache.get_seq_length() == 15
+    assert torch.equal(layer.keys[0, :3], keys[0, :, 8:].transpose(0, 1))
+    cache.rewind()
+    assert layer.lengths == [3, 9] and layer.place.tolist() == [3, 9] and layer.nbytes == before
+    assert cache.get_seq_length() == 11
 
 
 def test_pruned_prompts_take_fewer_slots():
     model, batch = ragged()
-    from plphp_core.decode import _prefill
-    from plphp_core.slots import slot_cache
-
     held = {}
     for name in ("none", "plphp"):
         with torch.no_grad(), prune(model, METHODS[name]) as trace:
-            _, cache, _ = _prefill(model, batch)
+            _, cache, _ = prefill(model, batch)
         cache = slot_cache(cache, [layer.counts for layer in trace.layers], 4, batch["input_ids"].shape[1])
         held[name] = sum(layer.nbytes for layer in cache.layers)
         assert held[name] == sum(trace.kv_bytes_alone)
     assert held["plphp"] < 0.8 * held["none"]
+
+
+@pytest.mark.parametrize("method", ["none", "plphp", "vtw"])
+def test_a_prefill_that_has_happened_is_not_done_again(method, monkeypatch):
+    model, batch = ragged()
+    expected = fast_generate(model, batch, METHODS[method], max_new_tokens=NEW, eos_token_id=[])
+    with torch.no_grad(), prune(model, METHODS[method]) as trace:
+        logits, cache, position = prefill(model, batch)
+    stored = [(layer.keys, layer.values) for layer in cache.layers]
+    copies = [tuple(tensor.clone() for tensor in layer) for layer in stored]
+    monkeypatch.setattr("plphp_core.decode.prefill", lambda *_: pytest.fail("a second prefill"))
+    given = Prefilled(logits, cache, position, trace, 1e6)
+    found = fast_generate(model, batch, max_new_tokens=NEW, eos_token_id=[], prefilled=given)
+    assert torch.equal(found.sequences, expected.sequences) and found.trace is trace
+    assert 1e6 < found.prefill_ms < 1e6 + 1e4
+    for layer, copy in zip(stored, copies, strict=True):  # shared with other settings of the same prefill
+        assert all(torch.equal(*pair) for pair in zip(layer, copy, strict=True))
+
+
+def test_the_kernel_is_named():
+    model, batch = ragged()
+    assert fast_generate(model, batch, None, max_new_tokens=2, eos_token_id=[]).kernel == "sdpa_slices"
+    assert fast_generate(model, batch, None, max_new_tokens=1).kernel is None
 
 
 def test_end_tokens_default_to_the_checkpoints():

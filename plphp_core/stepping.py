@@ -1,0 +1,100 @@
+"""One token after the other through the model's own forward; on CUDA recorded once in a graph and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from plphp_core.families import family_of
+from plphp_core.kernels import ATTENTION, choose
+from plphp_core.slots import SlotCache
+
+
+def stepper(model: nn.Module, cache: SlotCache, position: Tensor) -> Stepper:
+    """The stepper for the cache's device.
+
+    Args:
+        position: `position_ids` of the first token to come, `(batch, 1)`, or `(3, batch, 1)` for M-RoPE.
+
+    Raises:
+        RuntimeError: no attention kernel works here, see `plphp_core.kernels.choose`.
+    """
+    return (_Graph if position.is_cuda else Stepper)(model, cache, position)
+
+
+class Stepper:
+    """Called with tokens `(batch,)`, returns the logits `(batch, vocabulary)` of the next ones. Use within `on()`.
+
+    The logits are valid until the next call.
+
+    Attributes:
+        kernel: name of the attention kernel.
+    """
+
+    def __init__(self, model: nn.Module, cache: SlotCache, position: Tensor):
+        self.model, self.cache = model, cache
+        self.position, self.first = position.clone(), position
+        self.config = family_of(model).decoder(model).config
+        layer = cache.layers[0]
+        kv_heads, dim = layer.keys.shape[2:]
+        # Chosen now: trying a kernel allocates and reads results, which the recording of a graph must not.
+        self.kernel = choose(layer.device, layer.dtype, dim, self.config.num_attention_heads, kv_heads).name
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Within the block, the model attends to slots."""
+        before, self.config._attn_implementation = self.config._attn_implementation, ATTENTION
+        try:
+            yield
+        finally:
+            self.config._attn_implementation = before
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        logits = self._forward(tokens[:, None])
+        self._advance()
+        return logits
+
+    def rewind(self) -> None:
+        """Back to behind the prefill."""
+        self.cache.rewind()
+        self.position.copy_(self.first)
+
+    def _forward(self, ids: Tensor) -> Tensor:
+        out = self.model(input_ids=ids, position_ids=self.position, past_key_values=self.cache, use_cache=True)
+        return out.logits[:, -1]
+
+    def _advance(self) -> None:
+        self.cache.advance()
+        self.position += 1
+
+
+class _Graph(Stepper):
+    """The forward recorded at the first call; input ids, position, slots, places and lengths are static buffers."""
+
+    WARM_UP = 3
+
+    graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        if self.graph is None:
+            self._record(tokens)
+        self.ids.copy_(tokens[:, None])
+        self.graph.replay()
+        self._advance()
+        return self.logits
+
+    def _record(self, tokens: Tensor) -> None:
+        """Nothing advances here: every forward writes the same slots, and the first replay writes them for good."""
+        self.ids = tokens[:, None].clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(self.WARM_UP):
+                self._forward(self.ids)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.logits = self._forward(self.ids)

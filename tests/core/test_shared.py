@@ -1,0 +1,138 @@
+"""A method that goes on from a shared prefill does what it does alone, bit by bit."""
+
+import functools
+
+import pytest
+import torch
+
+from baselines import VTW, FastV
+from plphp_core import PLPHP, prune
+from plphp_core.decode import fast_generate
+from plphp_core.features import shared_features
+from plphp_core.shared import SharedPrefill, can_share
+from tests.core.test_decode import NEW, ragged
+from tests.factories import EOS_TOKEN, PAD_TOKEN
+from tests.families.test_oracle import FAMILIES
+
+METHODS = [
+    None,
+    PLPHP(alpha=0.8, beta=0.6),
+    PLPHP(r=0.3, delta_r=0.3, alpha=1.0, beta=1.0),
+    PLPHP(r=1.0, delta_r=0.0),
+    PLPHP(alpha=0.7, beta=0.7, gqa="max"),
+    None,
+]
+OPTIONS = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None}
+
+
+def alone(model, batch, method, **options):
+    with prune(model, method, record_attention=False) as trace:
+        out = model.generate(**batch, **options, output_logits=True, return_dict_in_generate=True)
+    return out, trace
+
+
+def expect_same_trace(found, expected):
+    assert torch.equal(found.retention, expected.retention)
+    assert found.kv_bytes == expected.kv_bytes and found.kv_bytes_full == expected.kv_bytes_full
+    assert found.kv_bytes_alone == expected.kv_bytes_alone
+    for mine, theirs in zip(found.layers, expected.layers, strict=True):
+        assert torch.equal(mine.tokens, theirs.tokens)
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", *FAMILIES])
+def test_generate_goes_on_as_if_it_had_prefilled_itself(family):
+    model, batch = ragged(family)
+    with shared_features(model):
+        shared = SharedPrefill(model, batch)
+        for method in METHODS:
+            expected, trace = alone(model, batch, method, **OPTIONS)
+            with shared.resumed(method) as resumed:
+                found = model.generate(**batch, **OPTIONS, output_logits=True, return_dict_in_generate=True)
+            assert torch.equal(found.sequences, expected.sequences)
+            assert torch.equal(torch.stack(found.logits), torch.stack(expected.logits))
+            expect_same_trace(resumed.trace, trace)
+    assert "forward" not in vars(model)
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", *FAMILIES])
+def test_the_fast_path_goes_on_as_if_it_had_prefilled_itself(family):
+    model, batch = ragged(family)
+    shared = SharedPrefill(model, batch)
+    for method in METHODS:
+        expected = fast_generate(model, batch, method, max_new_tokens=NEW, record_attention=False)
+        found = fast_generate(model, batch, method, max_new_tokens=NEW, prefilled=shared.prefilled(method))
+        assert torch.equal(found.sequences, expected.sequences)
+        expect_same_trace(found.trace, expected.trace)
+    assert all(layer.keys.shape[2] == batch["input_ids"].shape[1] for layer in shared.cache.layers)
+
+
+def test_samples_that_end_with_the_first_token_are_padded_as_ever():
+    model, batch = ragged()
+    first = alone(model, batch, None, **{**OPTIONS, "max_new_tokens": 1})[0].sequences[:, -1]
+    options = OPTIONS | {"eos_token_id": [int(first[0]), EOS_TOKEN], "pad_token_id": PAD_TOKEN}
+    shared = SharedPrefill(model, batch)
+    expected, _ = alone(model, batch, METHODS[1], **options)
+    with shared.resumed(METHODS[1]):
+        assert torch.equal(model.generate(**batch, **options), expected.sequences)
+
+
+def test_the_last_rows_are_computed_once_for_all_and_charged_to_each():
+    model, batch = ragged()
+    shared = SharedPrefill(model, batch)
+    assert shared.scoring_ms == 0
+    none = shared.prefilled(None)
+    assert shared.scoring_ms == 0 and none.prefill_ms >= shared.prefill_ms
+    first = shared.prefilled(METHODS[1])
+    scored = shared.scoring_ms
+    assert scored > 0 and first.prefill_ms >= shared.prefill_ms + scored
+    second = shared.prefilled(METHODS[2])
+    assert shared.scoring_ms == scored and second.prefill_ms >= shared.prefill_ms + scored
+
+
+def test_a_failing_call_leaves_the_model_as_it_was():
+    model, batch = ragged()
+    shared = SharedPrefill(model, batch)
+    with pytest.raises(RuntimeError, match="on purpose"), shared.resumed(METHODS[1]):
+        raise RuntimeError("on purpose")
+    assert "forward" not in vars(model)
+    expected, _ = alone(model, batch, None, **OPTIONS)
+    assert torch.equal(alone(model, batch, None, **OPTIONS)[0].sequences, expected.sequences)
+
+
+def test_methods_that_change_the_prefill_are_refused():
+    model, batch = ragged()
+    shared = SharedPrefill(model, batch)
+    for method in (FastV(K=3), VTW(K=4)):
+        assert not can_share(method)
+        with pytest.raises(ValueError, match="withdraws"):
+            shared.prefilled(method)
+        with pytest.raises(ValueError, match="withdraws"), shared.resumed(method):
+            pass
+    with pytest.raises(ValueError, match="query rows"):
+        SharedPrefill(model, batch, query_rows=4).prefilled(METHODS[1])
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", *FAMILIES])
+def test_images_are_encoded_once_within_the_block(family):
+    model, batch = ragged(family)
+    expected = [alone(model, batch, method, **OPTIONS)[0].sequences for method in (FastV(K=3), VTW(K=4), METHODS[1])]
+    calls = []
+    encode = model.model.get_image_features
+
+    @functools.wraps(encode)
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return encode(*args, **kwargs)
+
+    model.model.get_image_features = counted
+    with shared_features(model) as clock:
+        shared = SharedPrefill(model, batch)
+        assert calls == [1] and 0 < clock.milliseconds <= shared.prefill_ms
+        found = [alone(model, batch, method, **OPTIONS)[0].sequences for method in (FastV(K=3), VTW(K=4))]
+        with shared.resumed(METHODS[1]):
+            found.append(model.generate(**batch, **OPTIONS))
+        assert calls == [1]
+    assert all(map(torch.equal, found, expected))
+    assert model.model.get_image_features is counted
+    alone(model, batch, None, **OPTIONS)
+    assert calls == [1, 1]

@@ -1,0 +1,87 @@
+"""Steps through a recorded forward are the steps of the forward itself; recording leaves no trace."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from plphp_core import PLPHP, prune
+from plphp_core.decode import prefill
+from plphp_core.slots import slot_cache
+from plphp_core.stepping import Stepper, _Graph
+from tests.factories import prompt_batch, tiny_llava_onevision
+
+STEPS = 5
+
+
+def prepared(model, kind):
+    batch = prompt_batch(model, [[7], [5, 5], [9, 9, 9]])
+    with torch.no_grad(), prune(model, PLPHP()) as trace:
+        logits, cache, position = prefill(model, batch)
+    cache = slot_cache(cache, [layer.counts for layer in trace.layers], STEPS, batch["input_ids"].shape[1])
+    return kind(model, cache, position), logits.argmax(-1)
+
+
+@torch.no_grad()
+def decoded(step, tokens, count=STEPS):
+    found = []
+    with step.on():
+        for _ in range(count):
+            tokens = step(tokens).argmax(-1)
+            found.append(tokens)
+    return torch.stack(found, dim=1)
+
+
+@pytest.fixture
+def no_cuda(monkeypatch):
+    """Streams that do nothing, and graphs that run the forward again, into the same buffer, at every replay."""
+    steppers = []
+
+    class Graph:
+        def replay(self):
+            (step,) = steppers
+            step.logits.copy_(step._forward(step.ids))
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": Graph,
+        "graph": lambda graph: nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return steppers
+
+
+def test_replayed_steps_equal_plain_ones(no_cuda):
+    model = tiny_llava_onevision()
+    expected = decoded(*prepared(model, Stepper))
+    step, first = prepared(model, _Graph)
+    no_cuda.append(step)
+    buffers = [tensor.data_ptr() for layer in step.cache.layers for tensor in (layer.keys, layer.place, layer.used)]
+    assert torch.equal(decoded(step, first), expected)
+    after = [tensor.data_ptr() for layer in step.cache.layers for tensor in (layer.keys, layer.place, layer.used)]
+    assert buffers == after  # a graph keeps addresses
+    assert len({tuple(row) for row in expected.tolist()}) == 3
+
+
+@pytest.mark.parametrize("kind", [Stepper, _Graph])
+def test_rewound_steps_happen_again(no_cuda, kind):
+    model = tiny_llava_onevision()
+    step, first = prepared(model, kind)
+    no_cuda.append(step)
+    once = decoded(step, first)
+    step.rewind()
+    assert torch.equal(decoded(step, first), once)
+
+
+def test_the_model_attends_to_slots_within_the_block_only():
+    model = tiny_llava_onevision()
+    step, _ = prepared(model, Stepper)
+    config = model.model.language_model.config
+    with pytest.raises(KeyError), step.on():
+        assert config._attn_implementation == "plphp_slots"
+        raise KeyError
+    assert config._attn_implementation == "sdpa" and step.kernel == "sdpa_slices"
