@@ -2,6 +2,8 @@
 
 PROFILE ?= paper
 LIMIT ?=
+# Of `reproduce`: only the plan.
+DRY ?=
 PROTOCOL ?= lmms_eval
 # How prompts are made, lmms_eval or plain; empty: as goes with the protocol.
 PROMPTS ?=
@@ -24,13 +26,14 @@ STAMP := $(VENV)/.setup-stamp$(addprefix -,$(BACKEND))
 RUN = $(PYTHON) -m scripts.run
 REPORT = $(PYTHON) -m scripts.report
 chosen = profile=$(PROFILE) protocol=$(PROTOCOL) engine=$(ENGINE) results=$(RESULTS) $(if $(PROMPTS),prompts=$(PROMPTS))
-# Tables and figures about one model and one benchmark.
-COSTS := table4 table5 figure7
-one = $(if $(filter $*,$(COSTS)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
+same = $(filter-out engine=%,$(chosen)) $(if $(MODEL),model=$(MODEL))
+# Tables and figures about one model, on benchmarks that can be chosen.
+FLEXIBLE := table2 table4 table5 figure5 figure6 figure7
+one = $(if $(filter $*,$(FLEXIBLE)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test smoke lint lock toy-data toy-model preflight report \
-	reproduce-table1 reproduce-table3 reproduce-table4 reproduce-table5 reproduce-figure7
+.PHONY: help setup test smoke lint lock toy-data toy-model preflight report compare-engines \
+	reproduce reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%)
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -52,16 +55,30 @@ smoke: ## Table 1 on the toy profile: trained toy model, drawn data, no GPU, no 
 	$(MAKE) --no-print-directory reproduce-table1 PROFILE=toy
 
 reproduce-table1: ## Table 1; PROFILE=paper|toy LIMIT=n PROTOCOL=lmms_eval|llava RESULTS=folder
+reproduce-table2: ## Table 2, α × β; as Table 1, and MODEL=… TASKS=[sd,vst] for other benchmarks than the four of Figure 6
 reproduce-table3: ## Table 3; as Table 1, and ARGS='model=mantis' for one model, ARGS='table.skip=[]' for all benchmarks
 reproduce-table4: ## Table 4, costs of the methods on DetailCaps; as Table 1, and ENGINE=generate|fast MODEL=… TASKS=vst
 reproduce-table5: ## Table 5, costs at several r; as Table 4
+reproduce-figure5: ## Figure 5, vision kept against score; as Table 2, and shares all runs with Table 1
+reproduce-figure6: ## Figure 6, r × Δr; as Table 2
 reproduce-figure7: ## Figure 7, costs sample by sample; as Table 4, with which it shares its runs
 
-reproduce-table1 reproduce-table3 $(COSTS:%=reproduce-%): reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
+reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%): reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
 	@# Exit status 1 means that samples, cells or a model failed: the table is written all the same and says which.
 	@$(RUN) table=$* $(chosen) $(one) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
 	$(REPORT) $* $(chosen) $(one) limit=$(or $(LIMIT),full) && exit $$run
+
+reproduce: setup $(if $(filter toy,$(PROFILE)),toy-data) ## every table and figure, no cell twice, after a plan with its estimated time; DRY=1 stops there; as Table 1, and MODEL=…
+	@$(RUN) table=all $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(ARGS); run=$$?; \
+	[ $$run -le 1 ] || exit $$run; $(if $(filter-out 0,$(DRY)),exit $$run;) \
+	$(REPORT) all $(chosen) $(if $(MODEL),model=$(MODEL)) limit=$(or $(LIMIT),full) && exit $$run
+
+compare-engines: setup $(if $(filter toy,$(PROFILE)),toy-data) ## do generate and fast answer alike? Table 1 with both; as Table 1, and MODEL=… ARGS=dtype=bfloat16
+	@failed=0; for engine in generate fast; do \
+	$(RUN) table=table1 $(same) engine=$$engine $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
+	[ $$run -le 1 ] || exit $$run; [ $$run -eq 0 ] || failed=$$run; done; \
+	$(REPORT) engines $(same) limit=$(or $(LIMIT),full) $(filter dtype=% attn_implementation=%,$(ARGS)) && exit $$failed
 
 report: setup ## the tables again, from what has been measured
 	@# Protocol and engine only if they are given here: otherwise they are those there are results of.

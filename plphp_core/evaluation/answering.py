@@ -1,31 +1,24 @@
-"""From requests to answers: batches of one kind of generation, one pruned `generate` each, errors kept per sample."""
+"""From requests to answers: batches of one kind of generation, several methods at once, errors kept per sample."""
 
 from __future__ import annotations
 
-import copy
-import gc
 import hashlib
 import json
 import logging
-import traceback
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
 from PIL import ImageFile
-from transformers import StoppingCriteriaList
 
 from plphp_core import prune
-from plphp_core.decode import fast_generate
+from plphp_core.device import free_memory
+from plphp_core.evaluation.engines import Decoded, generation_arguments
+from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel
-from plphp_core.family import Family
+from plphp_core.evaluation.sharing import decode_each
 from plphp_core.images import as_rgb
-from plphp_core.measure import StepClock
-
-# What the fast path takes of a task's generation arguments.
-FAST_ARGUMENTS = {"max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "eos_token_id", "num_beams"}
-SAMPLING = ("temperature", "top_p", "top_k")
+from plphp_core.method import Method
 
 log = logging.getLogger("plphp.answering")
 
@@ -49,7 +42,10 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One answered sample. Times are wall times of its whole batch, in milliseconds."""
+    """One answered sample. Times are wall times of its whole batch, in milliseconds.
+
+    `prefill_ms` is what the prefill takes alone, also where it was shared with other methods (`plphp_core.shared`).
+    """
 
     text: str
     prompt_tokens: int
@@ -66,33 +62,17 @@ class Answer:
     batch_size: int
 
 
-@dataclass(frozen=True, eq=False)
-class Failure:
-    """A sample without an answer. Never an empty string instead."""
-
-    kind: str
-    message: str
-    trace: str = field(default="", repr=False)
-
-    @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        message = str(error).strip() or "no message"
-        return cls(type(error).__name__, message[:500], "".join(traceback.format_exception(error))[-4000:])
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.message.splitlines()[0]}"
-
-
 Result = tuple[Request, Answer | Failure]
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A request of a batch, ready to be encoded: its place in the batch, chat string, images and their notes."""
+    """A request of a batch, ready to be encoded: its place in the batch, chat string, images with hashes and notes."""
 
     index: int
     prompt: str
     images: list
+    sha256: list[str]
     notes: list[str]
 
 
@@ -111,114 +91,107 @@ def batches(requests: Iterable[Request], batch_size: int) -> list[list[Request]]
     return found
 
 
-def generation_arguments(generation: dict, family: Family, processor) -> dict:
-    """Arguments for `generate` as lmms-eval's wrapper of the family makes them, on a copy.
+class JointAnswerer:
+    """Answers batches with several methods on one loaded model, sharing what does not depend on the method."""
 
-    `until` is the family's to apply when decoding; `image_aspect_ratio` is upstream's image switch; sampling arguments
-    go when nothing is sampled, and nothing is sampled unless the task says so.
-
-    Raises:
-        ValueError: several answers are asked for.
-    """
-    arguments = copy.deepcopy(generation)
-    for key in ("until", "image_aspect_ratio"):
-        arguments.pop(key, None)
-    arguments.setdefault("max_new_tokens", family.max_new_tokens)
-    if arguments.get("num_return_sequences") not in (None, 1):
-        raise ValueError("num_return_sequences: a sample has one answer; leave it out of the generation arguments")
-    if arguments.get("num_beams") is None:
-        arguments.pop("num_beams", None)
-    if (ends := family.end_tokens(processor)) is not None:
-        arguments.setdefault("eos_token_id", ends)
-    if not arguments.setdefault("do_sample", False):
-        for key in SAMPLING:  # None, not absent: a checkpoint's own sampling defaults would only cause warnings
-            arguments[key] = None
-    return arguments
-
-
-class Answerer:
-    """Answers batches with one method on one loaded model."""
-
-    def __init__(self, loaded: LoadedModel, method):
-        """Raises ValueError at once if the method does not fit the model."""
+    def __init__(self, loaded: LoadedModel, methods: Sequence[Method | None]):
+        """Raises ValueError at once if a method does not fit the model."""
         self.loaded = loaded
-        self.method = method
-        with prune(loaded.model, method):
-            pass
+        self.methods = list(methods)
+        for method in self.methods:
+            with prune(loaded.model, method):
+                pass
 
-    def answer(self, batch: list[Request]) -> list[Result]:
-        """One result per request, in order. Requests of a batch share their generation arguments.
+    def answer(self, batch: list[Request], chosen: Sequence[int] | None = None) -> Iterator[tuple[int, list[Result]]]:
+        """The number of each method and one result per request, in order, as soon as the method has answered them all.
 
-        A failing batch is tried again sample by sample, so that one broken sample costs no other its answer. When the
-        device ran out of memory, its cache is freed before.
+        Requests of a batch share their generation arguments. Where a batch fails under a method, the method tries again
+        alone, with memory freed, and then sample by sample, so that one broken sample costs no other its answer.
+
+        Args:
+            chosen: numbers of the methods that are to answer; None: all.
         """
-        results: dict[int, Answer | Failure] = {}
+        chosen = list(range(len(self.methods)) if chosen is None else chosen)
+        broken: dict[int, Answer | Failure] = {}
         ready: list[Prepared] = []
         for index, request in enumerate(batch):
-            with _caught(results, index):
+            with _caught(broken, index):
                 ready.append(self._prepare(index, request))
-        if ready:
-            try:
-                results |= self._generate(batch, ready)
-            except Exception as error:
-                retry = len(ready) > 1 or isinstance(error, torch.OutOfMemoryError)
-                log.warning("batch of %d: %s%s", len(ready), Failure.of(error), "; again one by one" if retry else "")
-                if not retry:
-                    results[ready[0].index] = Failure.of(error)
+
+        def in_order(results: dict[int, Answer | Failure]) -> list[Result]:
+            return [(request, (broken | results)[index]) for index, request in enumerate(batch)]
+
+        failed = []
+        for number, results in self._together(batch, ready, chosen):
+            if isinstance(results, Failure):
+                failed.append((number, results))
             else:
-                retry = False
-            if retry:  # outside of the handler: the error's frames hold the batch's tensors
-                for one in ready:
-                    _free_memory()
-                    with _caught(results, one.index):
-                        results |= self._generate(batch, [one])
-        return [(request, results[index]) for index, request in enumerate(batch)]
+                yield number, in_order(results)
+        for number, failure in failed:
+            alone_is_other = len(chosen) > 1 or len(ready) > 1 or failure.kind == "OutOfMemoryError"
+            again = "; again alone" if alone_is_other else ""
+            log.warning("batch of %d: %s%s", len(ready), failure, again)
+            if alone_is_other:
+                yield number, in_order(self._one_by_one(batch, ready, number, whole_first=len(chosen) > 1))
+            else:
+                yield number, in_order({ready[0].index: failure})
 
-    def _prepare(self, index: int, request: Request) -> Prepared:
-        """The full prompt and the images of a request."""
-        with _whole_images_only():
-            converted = [as_rgb(image) for image in request.visuals() or []]
-            notes = [f"image {number}: {note}" for number, (_, done) in enumerate(converted) for note in done]
-            images = self.loaded.family.images([image for image, _ in converted])
-        return Prepared(index, self.loaded.family.prompt(request.context, len(images)), images, notes)
-
-    @torch.inference_mode()
-    def _generate(self, batch: list[Request], ready: list[Prepared]) -> dict[int, Answer]:
-        family, model, processor = self.loaded.family, self.loaded.model, self.loaded.processor
+    def _together(
+        self, batch: list[Request], ready: list[Prepared], chosen: list[int]
+    ) -> Iterator[tuple[int, dict[int, Answer] | Failure]]:
+        """Each method's answers to what is ready, or why there are none."""
+        if not ready:
+            yield from ((number, {}) for number in chosen)
+            return
+        family, processor = self.loaded.family, self.loaded.processor
         generation = batch[ready[0].index].generation
-        inputs = self._encode([one.prompt for one in ready], [one.images for one in ready])
-        arguments = generation_arguments(generation, family, processor)
-        run = _fast if self.loaded.engine == "fast" else _generate
-        sequences, trace, clock = run(model, self.method, inputs, arguments, _pad(processor))
-        length = inputs["input_ids"].shape[1]
-        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
-        retention = trace.retention.float().cpu().tolist()
-        ends = set(family.end_tokens(processor) or ()) or _end_tokens(model)
-        answers = {}
-        beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
-        for row, one in enumerate(ready):
-            new, first = sequences[row, length:].cpu(), row * beams
-            answers[one.index] = Answer(
-                text=family.decode(processor, new, generation),
-                prompt_tokens=prompt_tokens[row],
-                new_tokens=_count_new(new.tolist(), ends),
-                images_sha256=[_pixels(image) for image in one.images],
-                image_notes=one.notes,
-                retention=[round(value, 6) for value in retention[first]],
-                kv_bytes=int(trace.kv_bytes_alone[first]),
-                kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
-                kv_bytes_stored=int(sum(trace.kv_bytes[first : first + beams])),
-                prefill_ms=round(float(clock.prefill_ms), 3),
-                decode_ms=round(float(clock.decode_ms), 3),
-                decode_steps=int(clock.decode_steps),
-                batch_size=len(ready),
-            )
-        return answers
+        try:
+            inputs = self._encode([one.prompt for one in ready], [one.images for one in ready])
+            arguments = generation_arguments(generation, family, processor)
+        except Exception as error:
+            failure = Failure.of(error)
+            yield from ((number, failure) for number in chosen)
+            return
+        for place, found in decode_each(self.loaded, [self.methods[number] for number in chosen], inputs, arguments):
+            if not isinstance(found, Failure):
+                try:
+                    found = self._read(found, ready, inputs, generation)
+                except Exception as error:
+                    found = Failure.of(error)
+            yield chosen[place], found
+
+    def _one_by_one(
+        self, batch: list[Request], ready: list[Prepared], number: int, whole_first: bool
+    ) -> dict[int, Answer | Failure]:
+        """One method's answers without company: of the whole batch, if that was not tried yet, or sample by sample."""
+        if whole_first:
+            free_memory()
+            ((_, results),) = self._together(batch, ready, [number])
+            if not isinstance(results, Failure) or len(ready) == 1:
+                return {ready[0].index: results} if isinstance(results, Failure) else results
+        found: dict[int, Answer | Failure] = {}
+        for one in ready:
+            free_memory()
+            ((_, results),) = self._together(batch, [one], [number])
+            if isinstance(results, Failure):
+                log.warning("sample failed: %s", results)
+                results = {one.index: results}
+            found |= results
+        return found
 
     def inputs(self, request: Request) -> dict:
         """What the model is called with for one request, on its device."""
         one = self._prepare(0, request)
         return self._encode([one.prompt], [one.images])
+
+    def _prepare(self, index: int, request: Request) -> Prepared:
+        """The full prompt and the images of a request."""
+        with whole_images_only():
+            converted = [as_rgb(image) for image in request.visuals() or []]
+            notes = [f"image {number}: {note}" for number, (_, done) in enumerate(converted) for note in done]
+            images = self.loaded.family.images([image for image, _ in converted])
+        prompt = self.loaded.family.prompt(request.context, len(images))
+        return Prepared(index, prompt, images, [_pixels(image) for image in images], notes)
 
     def _encode(self, prompts: list[str], images: list[list]) -> dict:
         """Inputs on the model's device; pixels in the model's dtype, token ids as they are."""
@@ -229,25 +202,47 @@ class Answerer:
             for name, value in inputs.items()
         }
 
+    def _read(self, found: Decoded, ready: list[Prepared], inputs: dict, generation: dict) -> dict[int, Answer]:
+        """Answers from token ids and trace."""
+        family, processor, trace = self.loaded.family, self.loaded.processor, found.trace
+        length = inputs["input_ids"].shape[1]
+        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
+        retention = trace.retention.float().cpu().tolist()
+        ends = set(family.end_tokens(processor) or ()) or _end_tokens(self.loaded.model)
+        answers = {}
+        beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
+        for row, one in enumerate(ready):
+            new, first = found.sequences[row, length:].cpu(), row * beams
+            answers[one.index] = Answer(
+                text=family.decode(processor, new, generation),
+                prompt_tokens=prompt_tokens[row],
+                new_tokens=_count_new(new.tolist(), ends),
+                images_sha256=one.sha256,
+                image_notes=one.notes,
+                retention=[round(value, 6) for value in retention[first]],
+                kv_bytes=int(trace.kv_bytes_alone[first]),
+                kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
+                kv_bytes_stored=int(sum(trace.kv_bytes[first : first + beams])),
+                prefill_ms=round(float(found.prefill_ms), 3),
+                decode_ms=round(float(found.decode_ms), 3),
+                decode_steps=int(found.decode_steps),
+                batch_size=len(ready),
+            )
+        return answers
 
-def _generate(model, method, inputs: dict, arguments: dict, pad: int) -> tuple:
-    """Sequences, trace and clock of transformers' own `generate`."""
-    with prune(model, method, record_attention=False) as trace:  # timed: only what the method needs
-        clock = StepClock()  # counts from here
-        criteria = StoppingCriteriaList([clock])
-        sequences = model.generate(**inputs, **arguments, use_cache=True, pad_token_id=pad, stopping_criteria=criteria)
-    return sequences, trace, clock
 
+class Answerer:
+    """Answers batches with one method on one loaded model."""
 
-def _fast(model, method, inputs: dict, arguments: dict, pad: int) -> tuple:
-    """The same of the fast path, which carries its own times."""
-    if extra := set(arguments) - FAST_ARGUMENTS:
-        raise ValueError(f"engine=fast does not know {', '.join(sorted(extra))}; use engine=generate")
-    if arguments.pop("num_beams", 1) not in (None, 1):
-        raise ValueError("engine=fast does not search with beams; use engine=generate")
-    given = {name: value for name, value in arguments.items() if value is not None}
-    found = fast_generate(model, inputs, method, record_attention=False, pad_token_id=pad, **given)
-    return found.sequences, found.trace, found
+    def __init__(self, loaded: LoadedModel, method: Method | None):
+        """Raises ValueError at once if the method does not fit the model."""
+        self._joint = JointAnswerer(loaded, [method])
+        self.inputs = self._joint.inputs
+
+    def answer(self, batch: list[Request]) -> list[Result]:
+        """One result per request, in order; see `JointAnswerer.answer`."""
+        ((_, results),) = self._joint.answer(batch)
+        return results
 
 
 def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int) -> Iterator[list[Result]]:
@@ -257,7 +252,7 @@ def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int)
 
 
 @contextmanager
-def _whole_images_only() -> Iterator[None]:
+def whole_images_only() -> Iterator[None]:
     """A truncated image is an error. Importing lmms-eval makes PIL fill what is missing with grey, silently."""
     before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
@@ -274,17 +269,6 @@ def _caught(results: dict[int, Answer | Failure], index: int) -> Iterator[None]:
     except Exception as error:
         log.warning("sample failed: %s", Failure.of(error))
         results[index] = Failure.of(error)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _pad(processor) -> int:
-    tokenizer = processor.tokenizer
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
 
 def _end_tokens(model) -> set[int]:

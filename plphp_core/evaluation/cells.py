@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
 from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
 from plphp_core.evaluation.journal import Journal, write_atomically
-from plphp_core.evaluation.keys import ANSWERS, cell_key, digest, library_versions, sample_key
+from plphp_core.evaluation.keys import ANSWERS, cell_identity, digest, library_versions, sample_key
 from plphp_core.evaluation.settings import MethodSettings, Settings
 
 SCHEMA = 1
@@ -27,6 +27,7 @@ class Cell:
 
     Attributes:
         key: what every answer in the cell shares; samples under another key never enter it.
+        identity: what the key is the digest of.
         weights: identity of the checkpoint.
     """
 
@@ -35,18 +36,24 @@ class Cell:
     facts: TaskFacts
     weights: str
     key: str
+    identity: dict = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, settings: Settings, method: MethodSettings, facts: TaskFacts, weights: str, template: str) -> Cell:
-        key = cell_key(
+        identity = cell_identity(
             settings.model, weights, template, method, facts.task, facts.version, facts.data, facts.generation
         )
-        return cls(settings, method, facts, weights, key)
+        return cls(settings, method, facts, weights, digest(identity), identity)
 
     @property
     def row(self) -> str:
         """Method and setting, as a row of a table shows them."""
         return f"{self.method.name} {self.method.setting}".strip()
+
+    @property
+    def label(self) -> str:
+        """Row and benchmark, for people."""
+        return f"{self.row} · {self.facts.benchmark.label}"
 
     @property
     def journal_name(self) -> str:
@@ -91,15 +98,16 @@ class Cell:
 
     def finished(self) -> dict | None:
         """The result file if it is there, belongs to this very cell and has no failed samples to try again."""
-        found = self._result()
+        found = self.result()
         return found if found.get("key") == self.result_key and found.get("errors") == 0 else None
 
     def remove_stale_result(self) -> None:
         """A result of the same name under another key (other weights, data or code) must not reach a table any more."""
-        if self._result().get("key") != self.result_key:
+        if self.result().get("key") != self.result_key:
             self.result_path.unlink(missing_ok=True)
 
-    def _result(self) -> dict:
+    def result(self) -> dict:
+        """What the result file of this name says, whichever cell's it is; empty if there is none to be read."""
         try:
             found = json.loads(self.result_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -156,6 +164,8 @@ def write_result(
         "engine": model.engine,
         "versions": {**library_versions(), "lmms-eval": version("lmms-eval")},
         "answers": ANSWERS,
+        "scores": SCORES,
+        "extra_metrics": settings.extra_metrics,
         "method": cell.method.name,
         "params": cell.method.params,
         "setting": cell.method.setting,

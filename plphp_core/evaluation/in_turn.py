@@ -1,94 +1,72 @@
-"""Tables over several models: one configuration per model, one run after the other in one process."""
+"""Groups of runs one after the other in one process: what fails costs the others nothing."""
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-import hydra
-from omegaconf import DictConfig
-
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.evaluation.announce import say
+from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.settings import Settings
+from plphp_core.evaluation.together import Run, shared_settings
 
 FAILED, USAGE = 1, 2
 
 
-def configurations(
-    config: DictConfig, overrides: Sequence[str], chosen: str, options: Sequence[str]
-) -> list[DictConfig]:
-    """`config`, or one configuration for each model that its table names, composed as if chosen on the command line.
-
-    Args:
-        overrides: the command line's; `model=…` among them restricts the table to that model.
-        chosen: the option of the group `model` that `config` was composed with.
-        options: all options of that group.
-    Raises:
-        UserError: a model that the table or the group does not have, or a `model.…=` that several models would share.
-    """
-    table = config.get("table")
-    if not table or "models" not in table:
-        return [config]
-    models = list(table.models or ())
-    if not models:
-        raise UserError(f"table.models of {table.name} is empty; name some of {', '.join(options)}")
-    keys = [override.split("=")[0].lstrip("+~") for override in overrides]
-    if "model" in keys:
-        if chosen not in models:
-            raise UserError(
-                f"{table.name} is about {', '.join(models)}, not about {chosen}; choose one of them, or name others "
-                f"with table.models=[{chosen}]"
-            )
-        return [config]
-    if shared := [key for key in keys if key.startswith("model.")]:
-        raise UserError(
-            f"{shared[0]}=… would be the same for all of {', '.join(models)}; say which one is meant with model=…"
-        )
-    for name in models:
-        if name not in options:
-            raise unknown(f"model in table.models of {table.name}", name, options)
-    return [hydra.compose(config_name="config", overrides=[*overrides, f"model={name}"]) for name in models]
-
-
-def in_turn(runs: Sequence[tuple[Settings, dict]], run: Callable[[Settings, dict], int]) -> int:
-    """Carry out a run per model; one that fails costs the others nothing.
+def in_turn(groups: Sequence[Sequence[Run]], run: Callable[[Sequence[Run]], int]) -> int:
+    """Carry out groups of runs (`together`); one that fails costs the others nothing.
 
     Returns:
-        exit code: 0 all finished; 1 some samples, cells or models failed; 2 every model was refused; 128 and more:
-        interrupted, and the models after that one were not begun.
+        exit code: 0 all finished; 1 some samples, cells or groups failed; 2 every group was refused; 128 and more:
+        interrupted, and the groups after that one were not begun.
     Raises:
-        UserError: the only run was refused.
+        UserError: the only group was refused.
     """
     codes, failed = [], {}
-    for number, (settings, config) in enumerate(runs, start=1):
-        name = settings.model.name
-        if len(runs) > 1:
-            _say(f"model {number} of {len(runs)}: {name}")
-        if settings.skipped:
-            _say(f"{name}: {settings.table} leaves out {', '.join(settings.skipped)}; table.skip=[] runs it too")
-        if not settings.benchmarks:
+    names = labels(groups)
+    for number, (name, group) in enumerate(zip(names, groups, strict=True), start=1):
+        if len(groups) > 1:
+            say(f"group {number} of {len(groups)}: {name}")
+        for settings, _ in group:
+            if settings.skipped:
+                left_out = f"{settings.table} leaves out {', '.join(settings.skipped)}"
+                say(f"{settings.model.name}: {left_out}; table.skip=[] runs it too")
+        group = [one for one in group if one[0].benchmarks]
+        if not group:
             continue
-        if len(runs) == 1:
-            return run(settings, config)
+        if len(groups) == 1:
+            return run(group)
         try:
-            codes.append(run(settings, config))
+            codes.append(run(group))
         except UserError as error:
             failed[name] = str(error)
-        except Exception as error:  # a night's run must not lose the models that would work
+        except Exception as error:  # a night's run must not lose the groups that would work
             traceback.print_exc()
             failed[name] = f"{type(error).__name__}: {error}"
             codes.append(FAILED)
         if name in failed:
-            _say(f"error: {name}: {failed[name]}")
+            say(f"error: {name}: {failed[name]}")
         elif codes[-1] >= 128:
             return codes[-1]
     for name, reason in failed.items():  # again: what was said above may have scrolled away hours ago
-        _say(f"failed: {name} was not run to its end: {reason}")
+        say(f"failed: {name} was not run to its end: {reason}")
     if failed and not codes:
         return USAGE
     return max([*codes, FAILED if failed else 0])
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """A name for each group: its model, and where that is not enough, what it does not share with all others."""
+    firsts = [_plain(group[0][0]) for group in groups]
+    differing = {key for one in firsts for key in one if any(other[key] != one[key] for other in firsts)}
+    models = [one["name"] for one in firsts]
+    if len(set(models)) == len(models):
+        return models
+    extra = sorted(differing - {"name"})
+    return [", ".join([one["name"], *(f"{key}={one[key]}" for key in extra)]) for one in firsts]
+
+
+def _plain(settings: Settings) -> dict:
+    """What the runs of a group share, the model's settings among the others."""
+    whole = shared_settings(settings).as_dict()
+    return whole | whole.pop("model")

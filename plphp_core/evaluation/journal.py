@@ -2,7 +2,8 @@
 
 What holds, whatever kills the process: every line that was appended and synced stays; a line torn by the kill is cut
 off when the journal is opened again and kept aside; no key is answered twice. Errors are lines too, and are superseded
-by a later answer under the same key.
+by a later answer under the same key. A third kind of line says once what a cell's key stands for, so that answers that
+are not reused can say why.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,17 +31,17 @@ class JournalError(RunError):
 
 
 class Journal:
-    """Answers of one cell on disk. Opening it repairs a torn end; hold the results folder's lock while it is open.
+    """Answers of one cell on disk. Opening it repairs a torn end; hold the cell's lock while it is open.
 
     Attributes:
         answers: key → line, the first answer under each key.
         errors: key → line, the latest error of each key that has no answer yet.
+        counts: cell key → number of its answers.
+        identities: cell key → what it is the digest of (`keys.cell_identity`), where that was written down.
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self.answers: dict[str, dict] = {}
-        self.errors: dict[str, dict] = {}
+        self._begin(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         created = not path.exists()
         try:
@@ -48,6 +51,30 @@ class Journal:
             self._size = self._recover()
         except OSError as failure:
             raise self._failed(failure) from failure
+
+    @classmethod
+    def peek(cls, *paths: Path) -> Journal:
+        """What journals hold together, where another process may be writing: nothing is repaired, or can be appended.
+
+        Args:
+            paths: the journal, and its parts if there are any (`ranks.parts`); missing ones are empty.
+        """
+        found = cls.__new__(cls)
+        found._begin(paths[0])
+        for path in paths:
+            with suppress(FileNotFoundError):
+                content = path.read_bytes()
+                for record in map(_parse, content[: content.rfind(b"\n") + 1].splitlines()):
+                    if record is not None:
+                        found._remember(record)
+        return found
+
+    def _begin(self, path: Path) -> None:
+        self.path, self._file, self._size = path, -1, 0
+        self.answers: dict[str, dict] = {}
+        self.errors: dict[str, dict] = {}
+        self.counts: Counter[str] = Counter()
+        self.identities: dict[str, dict] = {}
 
     def __enter__(self) -> Journal:
         return self
@@ -73,9 +100,22 @@ class Journal:
         for record in records:
             if record["key"] not in self.answers:
                 fresh.setdefault(record["key"], {"schema": SCHEMA, **record})
-        if not fresh:
+        self._write(fresh.values())
+
+    def identify(self, cell_key: str, identity: dict) -> None:
+        """Write down, once, what a cell's key stands for; return when it is on disk.
+
+        Raises:
+            JournalError: as `append`.
+        """
+        if cell_key not in self.identities:
+            self._write([{"schema": SCHEMA, "cell": cell_key, "identity": identity}])
+
+    def _write(self, records: Collection[dict]) -> None:
+        """All of the records or none."""
+        if not records:
             return
-        lines = b"".join(_line(record) for record in fresh.values())
+        lines = b"".join(_line(record) for record in records)
         try:
             _write_all(self._file, lines)
             os.fsync(self._file)
@@ -85,10 +125,13 @@ class Journal:
                 raise self._failed(failure) from failure
             raise
         self._size += len(lines)
-        for record in fresh.values():
+        for record in records:
             self._remember(record)
 
     def _remember(self, record: dict) -> None:
+        if "key" not in record:
+            self.identities.setdefault(record["cell"], record["identity"])
+            return
         key = record["key"]
         if key in self.answers:
             return
@@ -96,6 +139,7 @@ class Journal:
             self.errors[key] = record
         else:
             self.answers[key] = record
+            self.counts[str(record.get("cell"))] += 1
             self.errors.pop(key, None)
 
     def _recover(self) -> int:
@@ -172,10 +216,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _line(record: dict) -> bytes:
-    return (
-        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-        + b"\n"
-    )
+    infinite = "identity" in record  # where a task's own argument may be .inf; no answer holds such a number
+    text = json.dumps(record, ensure_ascii=False, allow_nan=infinite, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -189,5 +232,10 @@ def _parse(line: bytes) -> dict | None:
         record = json.loads(line)
     except ValueError:
         return None
-    known = isinstance(record, dict) and isinstance(record.get("key"), str) and ("text" in record or "error" in record)
+    if not isinstance(record, dict):
+        return None
+    if "key" in record:
+        known = isinstance(record["key"], str) and ("text" in record or "error" in record)
+    else:
+        known = isinstance(record.get("cell"), str) and isinstance(record.get("identity"), dict)
     return record if known else None

@@ -30,7 +30,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def cell_key(
+def cell_identity(
     model: ModelSettings,
     weights: str,
     template: str,
@@ -39,8 +39,8 @@ def cell_key(
     task_version: object,
     data: str,
     generation: dict,
-) -> str:
-    """What all samples of a cell share.
+) -> dict:
+    """What all samples of a cell share, as plain data that reads the same from JSON; `digest` of it is the cell's key.
 
     Args:
         weights: `checkpoint_identity`.
@@ -49,18 +49,17 @@ def cell_key(
         generation: the task's generation arguments.
     """
     hub_name = None if weights.startswith("sha256:") else model.checkpoint
-    return digest(
-        {
-            "answers": ANSWERS,
-            "weights": [hub_name, weights],
-            "family": [model.family, template, model.prompts, model.options],
-            "numerics": [model.dtype, model.attn_implementation, model.device.split(":")[0], model.engine],
-            "method": [method.name, method.params],
-            "task": [task, task_version, generation],
-            "data": data,
-            "versions": library_versions(),
-        }
-    )
+    identity = {
+        "answers": ANSWERS,
+        "weights": [hub_name, weights],
+        "family": [model.family, template, model.prompts, model.options],
+        "numerics": [model.dtype, model.attn_implementation, model.device.split(":")[0], model.engine],
+        "method": [method.name, method.params],
+        "task": [task, task_version, generation],
+        "data": data,
+        "versions": library_versions(),
+    }
+    return json.loads(json.dumps(identity, default=str))
 
 
 def sample_key(cell: str, doc_id: int, context: str, generation: dict) -> str:

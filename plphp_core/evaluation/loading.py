@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
+from plphp_core.device import free_memory
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.settings import ModelSettings
 
@@ -82,9 +82,7 @@ class LoadOnce:
     def __call__(self, settings: ModelSettings) -> LoadedModel:
         if self._loaded is None or settings != self._settings:
             self._loaded = None  # let go of the old weights before the new ones arrive
-            gc.collect()  # hooks make cycles, which would keep them on the device for a while
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
             self._loaded, self._settings = self._loader(settings), settings
             self.loads += 1
         return self._loaded

@@ -1,4 +1,4 @@
-"""One run at a time on a results folder."""
+"""One run at a time on a piece of a results folder."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ from plphp_core.evaluation.errors import UserError
 FIRST_TRY = 0.2  # seconds before the waiting is announced
 
 
+class Busy(UserError):
+    """Another run holds it."""
+
+
 @contextmanager
-def results_lock(folder: Path, timeout: float | None, announce: Callable[[str], None]) -> Iterator[None]:
-    """Hold `folder` for one run.
+def run_lock(path: Path, timeout: float | None, announce: Callable[[str], None]) -> Iterator[None]:
+    """Hold what `path` stands for, for one run.
 
     The operating system ties the lock to the process: it vanishes with a killed process, so no lock is ever stale.
 
     Args:
-        folder: results folder, created if missing.
+        path: lock file, created if missing with its folder.
         timeout: seconds to wait for another run; None waits for as long as it takes, 0 refuses at once.
         announce: called with a message when there is a wait.
     Raises:
-        UserError: another run still holds the folder after `timeout` seconds.
+        Busy: another run still holds it after `timeout` seconds.
+        UserError: the folder cannot be written.
     """
-    owner = folder / ".lock.owner"
-    lock = FileLock(folder / ".lock")
-    if not _acquire(lock, folder, FIRST_TRY if timeout is None else min(FIRST_TRY, timeout)):
+    owner = path.with_suffix(".owner")
+    lock = FileLock(path)
+    if not _acquire(lock, path, FIRST_TRY if timeout is None else min(FIRST_TRY, timeout)):
         if timeout != 0:
-            announce(f"waiting: {folder} is in use by {_owner(owner)}")
-        if timeout == 0 or not _acquire(lock, folder, -1 if timeout is None else max(0.0, timeout - FIRST_TRY)):
-            raise UserError(
-                f"{folder} is in use by {_owner(owner)}; wait for it, choose another folder with results=…, or let "
-                "this run wait with lock_timeout=null"
+            announce(f"waiting: {path.stem} is in use by {_owner(owner)}")
+        if timeout == 0 or not _acquire(lock, path, -1 if timeout is None else max(0.0, timeout - FIRST_TRY)):
+            raise Busy(
+                f"{path.stem} in {path.parent.parent} is in use by {_owner(owner)}; wait for it, choose another folder "
+                "with results=…, or let this run wait with lock_timeout=null"
             )
     try:
         with suppress(OSError):  # only for the message above; on a full disk the journal is what complains
@@ -49,16 +54,16 @@ def results_lock(folder: Path, timeout: float | None, announce: Callable[[str], 
         lock.release()
 
 
-def _acquire(lock: FileLock, folder: Path, timeout: float) -> bool:
+def _acquire(lock: FileLock, path: Path, timeout: float) -> bool:
     """Whether the lock was free within `timeout` seconds (-1: however long it takes)."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=timeout, poll_interval=0.2)
     except Timeout:
         return False
     except OSError as failure:
         raise UserError(
-            f"cannot write to {folder}: {failure.strerror or failure}; choose another folder with results=…"
+            f"cannot write to {path.parent}: {failure.strerror or failure}; choose another folder with results=…"
         ) from failure
     return True
 

@@ -55,18 +55,25 @@ REDACTED = "[redacted]"
 
 
 class Manifest:
-    """A run's manifest on disk: written when the run starts, completed when it ends."""
+    """A run's manifest on disk: written when the run starts, completed when it ends.
 
-    def __init__(self, settings: Settings, config: dict, command: list[str]):
+    Args:
+        processes: how many carry out the run.
+        written: False in all of them but the first: nothing is written.
+    """
+
+    def __init__(self, settings: Settings, config: dict, command: list[str], processes: int = 1, written: bool = True):
         started = datetime.now(UTC)
         self.name = f"manifests/{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.json"
         self._path = settings.results / self.name
+        self._written = written
         self._content = redact(
             {
                 "status": "running",
                 "started": started.isoformat(timespec="seconds"),
                 "ended": None,
                 "command": command,
+                "processes": processes,
                 "profile": settings.profile,
                 "protocol": settings.protocol,
                 "versions": versions(),
@@ -80,6 +87,8 @@ class Manifest:
 
     def write(self, **changes) -> None:
         """Update top-level entries and write the file as a whole."""
+        if not self._written:
+            return
         self._content |= redact(changes)
         write_atomically(self._path, json.dumps(self._content, indent=1, ensure_ascii=False, default=str) + "\n")
 

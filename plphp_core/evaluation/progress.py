@@ -42,8 +42,8 @@ def duration(seconds: float) -> str:
 class Display:
     """Writes to the terminal; knows the pace of the whole run."""
 
-    def __init__(self, console: Console | None = None):
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    def __init__(self, console: Console | None = None, quiet: bool = False):
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._done = self._total = 0
         self._answering = 0.0  # seconds spent in cells that had something to answer
         self._last_line = 0.0

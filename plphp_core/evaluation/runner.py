@@ -1,38 +1,34 @@
-"""The run: plan the cells, answer what is missing, score what is complete.
-
-Task by task, so that a stopped run leaves whole columns of a table.
-"""
+"""One run: cells planned, answered where samples are missing, scored, and a summary."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import random
-import signal
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from plphp_core.evaluation.answering import Answerer, Failure, batches
+from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.benchmarks import Suite, metric_function
-from plphp_core.evaluation.cells import Cell, journal_records, write_result
+from plphp_core.evaluation.cells import Cell, write_result
 from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
 from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.loading import LoadOnce, check_device
-from plphp_core.evaluation.lock import results_lock
-from plphp_core.evaluation.manifest import Manifest, command_line, device_name
-from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.settings import Settings, check_method
+from plphp_core.evaluation.lock import Busy, run_lock
+from plphp_core.evaluation.logs import logging_to
+from plphp_core.evaluation.manifest import Manifest, command_line
+from plphp_core.evaluation.plan import cells_of, merged, plan, show
+from plphp_core.evaluation.progress import Display
+from plphp_core.evaluation.ranks import Ranks, fold
+from plphp_core.evaluation.settings import MethodSettings, Settings, check_method
+from plphp_core.evaluation.stopping import Stop, Terminated
+from plphp_core.evaluation.work import Work
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 log = logging.getLogger("plphp.runner")
-
-
-class Terminated(BaseException):
-    """SIGTERM, raised where the main thread is, so that files are closed in order."""
 
 
 @dataclass
@@ -49,24 +45,33 @@ class Outcome:
 
 
 def run(settings: Settings, config: dict, loader: LoadOnce, display: Display | None = None) -> int:
-    """Carry out a run and tell the user how it went.
+    """Carry out one run; see `run_together`."""
+    return run_together([(settings, config)], loader, display)
+
+
+def run_together(group: Sequence[tuple[Settings, dict]], loader: LoadOnce, display: Display | None = None) -> int:
+    """Carry out runs that differ in nothing but methods, benchmarks and tables, and tell the user how it went.
 
     Args:
-        settings: what to run.
-        config: the resolved configuration, for the manifest.
+        group: settings and resolved configuration of each; see `together`.
         loader: gives the model; keep it between runs to keep the model.
     Returns:
         exit code: 0 all cells finished; 1 samples or cells failed, or the disk did; 130 Ctrl-C; 143 SIGTERM.
     Raises:
         UserError: the run cannot start as it was asked for.
     """
-    display = display or Display()
-    with results_lock(settings.results, settings.lock_timeout, display.say), _logging(settings, display), _sigterm():
-        manifest = Manifest(settings, config, command_line())
+    runs = [settings for settings, _ in group]
+    configs = [config for _, config in group]
+    ranks, stop = Ranks.join(), Stop()
+    display = display or Display(quiet=not ranks.first)
+    settings = merged(runs)
+    with logging_to(settings, display), stop.listening():
+        config = configs[0] if len(configs) == 1 else {"runs": configs}
+        manifest = Manifest(settings, config, command_line(), ranks.size, written=ranks.first)
         outcome = Outcome()
         try:
             manifest.write()
-            _run(settings, loader, display, manifest, outcome)
+            _Run(runs, settings, loader, display, manifest, outcome, ranks, stop).carry_out()
             status, code = ("finished" if outcome.exit_code == OK else "finished with failures"), outcome.exit_code
             _summary(outcome, display)
         except KeyboardInterrupt:
@@ -75,107 +80,162 @@ def run(settings: Settings, config: dict, loader: LoadOnce, display: Display | N
             status, code = "terminated", TERMINATED
         except UserError as error:
             manifest.end("refused", USAGE, error=str(error))
-            raise
+            if ranks.size == 1:
+                raise
+            (display.say if ranks.first else ranks.complain)(f"error: {error}")
+            raise SystemExit(USAGE) from error
         except RunError as error:
             log.info("stopped", exc_info=True)
-            display.say(f"error: {error}")
+            (display.say if ranks.first else ranks.complain)(f"error: {error}")
             status, code = "stopped", FAILED
+        except SystemExit:  # of a scheduler's own handler, which has put the job back into its queue
+            _last_words(manifest, "terminated", TERMINATED, outcome, display)
+            raise
         except BaseException:
             _last_words(manifest, "crashed", FAILED, outcome, display)
             raise
         if code in (INTERRUPTED, TERMINATED):
             display.say(f"{status}; every answered sample is kept, run the same command again to go on")
         _last_words(manifest, status, code, outcome, display)
+        if ranks.size > 1 and not status.startswith("finished"):
+            raise SystemExit(code)  # not on to another group, out of step with the others: torchrun ends them too
         return code
 
 
-def _run(settings: Settings, loader: LoadOnce, display: Display, manifest: Manifest, outcome: Outcome) -> None:
-    _seed(settings.seed)
-    extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
-    fingerprints = Fingerprints(settings.results / "fingerprints.json")
-    weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
-    template = settings.model.make_family().prompt("text", 0)
-    suite = Suite(settings, fingerprints)
-    facts = [suite.facts(benchmark) for benchmark in settings.benchmarks]
-    manifest.write(revisions={"model": weights, "data": {fact.task: fact.data for fact in facts}})
-    cells = [Cell.of(settings, row, fact, weights, template) for fact in facts for row in settings.methods]
-    results = [None if settings.rescore else cell.finished() for cell in cells]
-    unfinished = [cell for cell, result in zip(cells, results, strict=True) if result is None]
-    if unfinished:
-        check_device(settings.model)  # before data sets are downloaded for nothing
-    for cell in unfinished:
-        cell.remove_stale_result()  # all of them now: an interrupted run must not leave a table of old and new
-    todo = _plan(cells, results, suite, display)
-    runner = _Runner(settings, loader, suite, extra_metrics, manifest.name, display, outcome)
-    runner.check({str(cell.method): cell for cell, missing in todo if missing}.values())
-    for cell, _ in todo:
-        runner.cell(cell)
+class _Run:
+    """The work of a run, benchmark after benchmark."""
 
+    def __init__(self, runs, settings: Settings, loader, display, manifest, outcome, ranks: Ranks, stop: Stop):
+        self.runs, self.settings, self.loader, self.display = runs, settings, loader, display
+        self.manifest, self.outcome, self.ranks, self.stop = manifest, outcome, ranks, stop
+        self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
 
-def _plan(cells: list[Cell], results: list[dict | None], suite: Suite, display: Display) -> list[tuple[Cell, int]]:
-    """Show what there is to do. Returns the cells without a result, and how many answers each lacks."""
-    planned, todo = [], []
-    for cell, result in zip(cells, results, strict=True):
-        if result is not None:
-            samples = answered = result["n"]
-        else:
-            if not suite.is_open(cell.facts):
-                display.say(f"opening {cell.facts.task} …")
-            keys = cell.keys(suite.open(cell.facts)).values()
-            with Journal(cell.journal_path) as journal:
-                samples, answered = len(keys), sum(key in journal.answers for key in keys)
-            todo.append((cell, samples - answered))
-        planned.append(PlannedCell(cell.row, cell.facts.benchmark.label, samples, answered, result is not None))
-    s = suite.settings
-    limit = "" if s.limit is None else f", a random {s.limit} samples of each (seed {s.limit_seed})"
-    title = f"{s.table or 'run'}: {s.model.name}, profile {s.profile}, protocol {s.protocol}{limit}"
-    display.plan(planned, title)
-    return todo
+    def carry_out(self) -> None:
+        _seed(self.settings.seed)
+        cells, todo, lacking = self._plan()
+        todo = [cell for cell in cells if cell.name in todo]
+        unfit = self._prepare([cell for cell in todo if cell.name in lacking])
+        todo = [cell for cell in todo if cell.row not in unfit]
+        tasks = dict.fromkeys(cell.facts.task for cell in todo)
+        pieces = [[cell for cell in todo if cell.facts.task == task] for task in tasks]
+        wait = self.settings.lock_timeout == 0  # then another run is an error at once, not something to come back to
+        busy = [piece for piece in pieces if not self._piece(piece, wait)]
+        for piece in busy:
+            self._piece(piece, wait=True)
 
+    def _plan(self) -> tuple[list[Cell], list[str], list[str]]:
+        """All cells, names of those without a result, names of those that lack answers; shows what there is to do."""
+        settings = self.settings
+        todo, lacking = [], []
+        with self.ranks.first_alone():  # hashing weights, downloading data
+            fingerprints = Fingerprints(settings.results / "fingerprints.json")
+            weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
+            self.suite = Suite(settings, fingerprints)
+            cells = cells_of(self.runs, self.suite, weights, settings.model.make_family().prompt("text", 0))
+            if self.ranks.first:
+                data = {cell.facts.task: cell.facts.data for cell in cells}
+                self.manifest.write(revisions={"model": weights, "data": data})
+                if not all(cell.finished() for cell in cells):
+                    check_device(settings.model)  # before data sets are downloaded for nothing
+                planned = plan(cells, self.suite, self.display, settings.rescore)
+                show(planned, settings, self.display)
+                todo = [one.cell.name for one in planned if not one.finished]
+                lacking = [one.cell.name for one in planned if one.missing]
+        for cell in cells if self.ranks.first else ():  # now: an interrupted run must not leave a table of old and new
+            if cell.name in todo:
+                cell.remove_stale_result()
+        return cells, *self.ranks.tell((todo, lacking))
 
-class _Runner:
-    """Answers and scores cells one after another."""
+    def _prepare(self, cells: list[Cell]) -> set[str]:
+        """Load the model with the cells' methods; all are tried now, not in the middle of the night.
 
-    def __init__(self, settings, loader, suite, extra_metrics, manifest: str, display: Display, outcome: Outcome):
-        self.settings, self.loader, self.suite, self.extra_metrics = settings, loader, suite, extra_metrics
-        self.manifest, self.display, self.outcome = manifest, display, outcome
-        self._failures = 0  # of the cell at work
-
-    def check(self, cells: Iterable[Cell]) -> None:
-        """See that every method fits the model before the first sample, not in the middle of the night.
+        Returns:
+            rows whose method does not fit the model.
 
         Raises:
-            UserError: one does not.
+            UserError: the method of a single run's cell does not fit the model. Among several runs only its cells fail.
         """
-        for cell in cells:
-            self._answerer(cell)
-
-    def _answerer(self, cell: Cell) -> Answerer:
-        model = self.settings.model
-        if not cell.weights.startswith("sha256:"):  # the very commit that the key names
-            model = dataclasses.replace(model, revision=cell.weights)
+        self._methods: list[MethodSettings] = []
+        self._answerer: JointAnswerer | None = None
+        if not cells:
+            return set()
+        model = dataclasses.replace(self.settings.model, device=self.ranks.device(self.settings.model.device))
+        if not cells[0].weights.startswith("sha256:"):  # the very commit that the key names
+            model = dataclasses.replace(model, revision=cells[0].weights)
         loaded = self.loader(model)
-        try:
-            return Answerer(loaded, check_method(cell.method.name, cell.method.params))
-        except ValueError as error:
-            raise UserError(f"{cell.row} does not fit {cell.settings.model.name}: {error}") from error
-
-    def cell(self, cell: Cell) -> None:
-        """Answer a cell's missing samples, then write its result file."""
-        task = self.suite.open(cell.facts)
-        keys = cell.keys(task)
-        label = f"{cell.row} · {cell.facts.benchmark.label}"
-        with Journal(cell.journal_path) as journal:
-            if any(key not in journal.answers for key in keys.values()):
-                self._answer(cell, keys, [task.requests[row] for row in keys], journal, label)
+        found, unfit = [], set()
+        for cell in cells:
+            if cell.method in self._methods or cell.row in unfit:
+                continue
+            method = check_method(cell.method.name, cell.method.params)
             try:
-                result = write_result(cell, task, journal, self.extra_metrics, self.manifest)
-            except RunError as error:
-                log.info("%s was not scored", label, exc_info=True)
-                cell.result_path.unlink(missing_ok=True)  # an older score would pass for this one
-                self.outcome.failed_cells[label] = str(error)
-                self.display.say(f"{label}: {error}")
-                return
+                JointAnswerer(loaded, [method])
+            except ValueError as error:
+                reason = f"{cell.row} does not fit {self.settings.model.name}: {error}"
+                if len(self.runs) == 1:
+                    raise UserError(reason) from error
+                self.outcome.failed_cells[cell.row] = reason
+                unfit.add(cell.row)
+                continue
+            self._methods.append(cell.method)
+            found.append(method)
+        self._answerer = JointAnswerer(loaded, found)
+        return unfit
+
+    def _piece(self, cells: list[Cell], wait: bool) -> bool:
+        """Answer and score the cells of one benchmark; False if another run is at it and `wait` is not set."""
+        facts = cells[0].facts
+        with ExitStack() as held:
+            if not self.ranks.tell(self.ranks.first and self._hold(held, facts.task, wait)):
+                return False
+            self._fold(cells)
+            still_open = [cell.name for cell in cells if self.settings.rescore or cell.finished() is None]
+            still_open = self.ranks.tell(still_open)  # another run may have finished some meanwhile
+            cells = [cell for cell in cells if cell.name in still_open]
+            if not cells:
+                return True
+            task = self.suite.open(facts)
+            answering = [cell for cell in cells if cell.method in self._methods]
+            if answering:
+                numbers = [self._methods.index(cell.method) for cell in answering]
+                work = Work(self.settings, task, answering, self._answerer, numbers, self.ranks)
+                work.carry_out(self.display, self.stop)
+            self._fold(cells)
+            if self.ranks.first:
+                for cell in cells:
+                    self._score(cell, task)
+        return True
+
+    def _hold(self, held: ExitStack, task: str, wait: bool) -> bool:
+        """Keep other runs away from a benchmark of this model, until `held` is closed."""
+        path = self.settings.results / "locks" / f"{self.settings.model.name}.{task}.lock"
+        try:
+            held.enter_context(run_lock(path, self.settings.lock_timeout if wait else 0, self.display.say))
+        except Busy:
+            if wait:
+                raise
+            return False
+        return True
+
+    def _fold(self, cells: list[Cell]) -> None:
+        """Everything that any process has answered, into the journals themselves."""
+        self.ranks.wait()
+        for cell in cells if self.ranks.first else ():
+            with Journal(cell.journal_path) as journal:
+                fold(journal)
+        self.ranks.wait()
+
+    def _score(self, cell: Cell, task) -> None:
+        """Write a cell's result file, or say why there is none."""
+        try:
+            with Journal(cell.journal_path) as journal:
+                result = write_result(cell, task, journal, self.extra_metrics, self.manifest.name)
+        except RunError as error:
+            log.info("%s was not scored", cell.label, exc_info=True)
+            cell.result_path.unlink(missing_ok=True)  # an older score would pass for this one
+            self.outcome.failed_cells[cell.label] = str(error)
+            self.display.say(f"{cell.label}: {error}")
+            return
         self.outcome.scored.append(cell.name)
         scores = ", ".join(
             f"{name} {100 * metric['value']:.1f}"
@@ -183,39 +243,9 @@ class _Runner:
             if metric["value"] is not None
         )
         errors = f", errors={result['errors']}" if result["errors"] else ""
-        self.display.say(f"{label}: {scores} (n={result['n']}{errors})")
+        self.display.say(f"{cell.label}: {scores} (n={result['n']}{errors})")
         if result["errors"]:
-            self.outcome.failed_samples[label] = result["errors"], result["error_examples"]
-
-    def _answer(self, cell: Cell, keys: dict[int, str], requests: list, journal: Journal, label: str) -> None:
-        answerer = self._answerer(cell)
-        hardware = device_name(self.settings.model.device)
-        answered = sum(key in journal.answers for key in keys.values())
-        with self.display.cell(label, len(keys), answered) as progress:
-            # Batches are cut from all requests, not from the missing ones: a resumed run repeats the same batches.
-            for batch in batches(requests, self.settings.batch_size):
-                batch = [request for request in batch if keys[request.tag] not in journal.answers]
-                if not batch:
-                    continue
-                results = answerer.answer(batch)
-                journal.append(journal_records(cell, keys, results, hardware))
-                progress(len(batch))
-                if not any(key in journal.answers for key in keys.values()):
-                    self._watch([result for _, result in results])
-            self._failures = 0
-
-    def _watch(self, results: list) -> None:
-        """Stop when nothing of a cell works, instead of recording the same error ten thousand times.
-
-        The longest prompts come first, so running out of memory on them says nothing about the others.
-        """
-        for result in results:
-            self._failures += isinstance(result, Failure) and result.kind != "OutOfMemoryError"
-            if self._failures >= self.settings.stop_after_errors:
-                raise RunError(
-                    f"{self._failures} samples failed and none was answered, the last with {result}. The run stops; "
-                    "its log has the details, and stop_after_errors=… moves this limit"
-                )
+            self.outcome.failed_samples[cell.label] = result["errors"], result["error_examples"]
 
 
 def _summary(outcome: Outcome, display: Display) -> None:
@@ -247,60 +277,3 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)
-
-
-@contextmanager
-def _sigterm() -> Iterator[None]:
-    """SIGTERM ends the run as cleanly as Ctrl-C; only the main thread can handle signals, others go on without."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(number, frame):
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _LogFile(logging.FileHandler):
-    def handleError(self, record):
-        """A log line that cannot be written (full disk) is not worth a traceback; the journal complains in words."""
-
-
-class _Terminal(logging.Handler):
-    def __init__(self, display: Display):
-        super().__init__(logging.WARNING)
-        self.display = display
-
-    def emit(self, record):
-        self.display.say(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-@contextmanager
-def _logging(settings: Settings, display: Display) -> Iterator[None]:
-    """Our log and lmms-eval's go to results/<profile>/logs/run.log, our warnings to the terminal too."""
-    import lmms_eval.tasks  # noqa: F401  importing it sets up loguru's global logger, so before changing that
-    from loguru import logger as lmms_log
-
-    path = settings.results / "logs" / "run.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = _LogFile(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handlers = [file, _Terminal(display)]
-    ours = logging.getLogger("plphp")
-    ours.setLevel(logging.INFO)
-    for handler in handlers:
-        ours.addHandler(handler)
-    lmms_log.remove()
-    sink = lmms_log.add(path, level="INFO", format="{time:YYYY-MM-DD HH:mm:ss} {level} lmms-eval: {message}")
-    try:
-        yield
-    finally:
-        lmms_log.remove(sink)
-        for handler in handlers:
-            ours.removeHandler(handler)
-        file.close()

@@ -10,12 +10,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.evaluation.grid import expand
 from plphp_core.family import STYLES, Family
 
 PROTOCOLS = ("lmms_eval", "llava")
 PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each
 DTYPES = ("float32", "bfloat16", "float16")
 ENGINES = ("generate", "fast")
+SYMBOLS = {"delta_r": "Δr", "alpha": "α", "beta": "β"}  # of parameters, as the papers write them
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 
@@ -68,6 +70,7 @@ class Settings:
     """One run: a model, methods × benchmarks, and how to go about it.
 
     skipped: labels of chosen benchmarks that the table leaves out for this model.
+    refused: combinations of the table's grids that their method does not allow, and why.
     """
 
     root: Path
@@ -83,17 +86,21 @@ class Settings:
     extra_metrics: dict[str, str] = field(default_factory=dict)
     table: str | None = None
     skipped: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     limit: int | None = None
     limit_seed: int = 0
     seed: int = 0
     lock_timeout: float | None = None
     stop_after_errors: int = 20
     rescore: bool = False
+    share: bool = True
 
     def as_dict(self) -> dict:
         """The settings as plain data, paths relative to the repository root where they lie in it."""
 
         def plain(value):
+            if isinstance(value, str) and value.startswith(f"{self.root}/"):
+                value = Path(value)
             if isinstance(value, Path):
                 return str(value.relative_to(self.root)) if value.is_relative_to(self.root) else str(value)
             if isinstance(value, dict):
@@ -117,6 +124,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
     if not config.get("tasks"):
         raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,mv]")
     skipped = _skipped(config, root, table)
+    methods, refused = _rows(config, root, table)
     return Settings(
         root=root,
         results=_inside(root, config.results) / profile.name,
@@ -125,7 +133,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
         offline=bool(profile.offline),
         data_root=_inside(root, profile.data_root) if profile.get("data_root") else None,
         model=model,
-        methods=tuple(_rows(config, root, table)),
+        methods=methods,
         benchmarks=tuple(
             Benchmark(label=label, task=prefix + name) for name, label in config.tasks.items() if label not in skipped
         ),
@@ -133,12 +141,14 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
         extra_metrics=dict(profile.get("extra_metrics") or {}),
         table=table.name if table else None,
         skipped=skipped,
+        refused=refused,
         limit=None if config.limit is None else _whole("limit", config.limit, at_least=1),
         limit_seed=_whole("limit_seed", config.limit_seed, at_least=0),
         seed=_whole("seed", config.seed, at_least=0),
         lock_timeout=None if config.lock_timeout is None else _number("lock_timeout", config.lock_timeout),
         stop_after_errors=_whole("stop_after_errors", config.stop_after_errors, at_least=1),
-        rescore=bool(config.rescore),
+        rescore=_flag("rescore", config.rescore),
+        share=_flag("share", config.share),
     )
 
 
@@ -160,27 +170,39 @@ def check_method(name: str, params: dict):
         raise UserError(f"method {name} with {params or 'no parameters'}: {error}") from error
 
 
-def _rows(config: DictConfig, root: Path, table: DictConfig | None):
-    """The methods of a run: a table's rows for this profile, or the one chosen method."""
+def _rows(
+    config: DictConfig, root: Path, table: DictConfig | None
+) -> tuple[tuple[MethodSettings, ...], tuple[str, ...]]:
+    """The methods of a run: a table's rows for this profile, or the one chosen method; and what its grids leave out."""
     if not table:
-        yield _method(OmegaConf.to_container(config.method, resolve=True))
-        return
+        chosen = OmegaConf.to_container(config.method, resolve=True)
+        return (_method(chosen, _method_defaults(config, root, chosen["name"])),), ()
     if config.profile.name not in table.rows:
         raise unknown(f"profile for table {table.name}", config.profile.name, table.rows)
+    found, refused = [], []
     for row in table.rows[config.profile.name]:
         changes = OmegaConf.to_container(row, resolve=True)
-        path = root / "configs" / "method" / f"{changes.pop('method')}.yaml"
-        if not path.is_file():
-            raise unknown("method", path.stem, (file.stem for file in path.parent.glob("*.yaml")))
-        # The row's own file is read inside the whole configuration, so that a profile's values for this
-        # model reach it.
-        scope = OmegaConf.create({"profile": config.profile, "model": config.model, "method": OmegaConf.load(path)})
-        chosen = OmegaConf.to_container(scope.method, resolve=True)
-        if extra := set(changes) - set(chosen):
+        defaults = _method_defaults(config, root, changes["method"])
+        if extra := set(changes) - set(defaults) - {"method"}:
             raise unknown(
-                f"parameter of {path.stem} in table {table.name}", min(extra), set(chosen) - {"name", "setting"}
+                f"parameter of {changes['method']} in table {table.name}",
+                min(extra),
+                set(defaults) - {"name", "setting"},
             )
-        yield _method(chosen | changes)
+        rows, left_out = expand(changes, defaults)
+        found += [_method({**defaults, **one}, defaults) for one in rows]
+        refused += left_out
+    once = [method for number, method in enumerate(found) if method not in found[:number]]
+    return tuple(once), tuple(refused)
+
+
+def _method_defaults(config: DictConfig, root: Path, name: str) -> dict:
+    """`configs/method/<name>.yaml`, read inside the whole configuration: a profile's values for this model reach it."""
+    path = root / "configs" / "method" / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("method", name, (file.stem for file in path.parent.glob("*.yaml")))
+    scope = OmegaConf.create({"profile": config.profile, "model": config.model, "method": OmegaConf.load(path)})
+    return OmegaConf.to_container(scope.method, resolve=True)
 
 
 def _skipped(config: DictConfig, root: Path, table: DictConfig | None) -> tuple[str, ...]:
@@ -200,12 +222,22 @@ def _labels(root: Path) -> set[str]:
     return {label for file in files for key, label in file.items() if key != "defaults"}
 
 
-def _method(chosen: dict) -> MethodSettings:
+def _method(chosen: dict, defaults: dict) -> MethodSettings:
+    """A row from its complete parameters."""
+    chosen = dict(chosen)
     name, label = chosen.pop("name"), chosen.pop("setting", "")
+    chosen.pop("method", None)
     method = check_method(name, chosen)
     params = dict(method.params()) if method is not None else {}
+    return MethodSettings(name=name, params=params, setting=setting_text(label, params, defaults))
+
+
+def setting_text(template: str, params: dict, defaults: dict) -> str:
+    """How a row's setting is printed: `template` filled in, and the parameters it hides that are not `defaults`."""
     shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in params.items()}
-    return MethodSettings(name=name, params=params, setting=label.format(**shown))
+    hidden = [key for key in params if f"{{{key}}}" not in template and params[key] != defaults.get(key, params[key])]
+    named = (f"{SYMBOLS.get(key, key)}={shown[key]}" for key in hidden)
+    return ", ".join(filter(None, [template.format(**shown), *named]))
 
 
 def _model(config: DictConfig, root: Path) -> ModelSettings:
@@ -245,6 +277,12 @@ def _inside(root: Path, path: str) -> Path:
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise unknown(key, value, allowed)
+    return value
+
+
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{key} must be true or false, got {value!r}")
     return value
 
 

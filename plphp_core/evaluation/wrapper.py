@@ -9,7 +9,6 @@ The harness's own runs do not go through these classes: they need a journal, whi
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from tqdm import tqdm
 
+from plphp_core.device import free_memory
 from plphp_core.evaluation.answering import Answer, Answerer, Failure, Request, answer_all
 from plphp_core.evaluation.errors import unknown
 from plphp_core.evaluation.loading import LoadedModel, load
@@ -198,9 +198,7 @@ class PrunedModel(lmms):
 
     def clean(self) -> None:
         """lmms-eval would delete the model here; keep it for the next run and let go of what is cached."""
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
 
 def _batch_size(value: int | str) -> int:

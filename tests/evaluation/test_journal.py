@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.journal import Journal, JournalError, write_atomically
-from plphp_core.evaluation.lock import results_lock
+from plphp_core.evaluation.lock import run_lock
 
 
 def answer(number: int, text: str = "a red circle") -> dict:
@@ -27,13 +27,12 @@ def lines(path: Path) -> list[dict]:
 
 
 def in_child(work) -> int:
-    """Run `work` in a forked process; returns its process id."""
+    """Run `work` in a forked process, which exits with the number it returns, if any; returns its process id."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            work()
-            code = 0
+            code = work() or 0
         finally:
             os._exit(code)
     return pid
@@ -189,24 +188,25 @@ def test_second_run_refuses_or_waits_and_a_dead_one_does_not_block(tmp_path):
     ready, held = os.pipe()
 
     def hold():
-        with results_lock(tmp_path, None, said.append):
+        with run_lock(tmp_path / "locks" / "a.lock", None, said.append):
             os.write(held, b"x")
             time.sleep(30)
 
     pid = in_child(hold)
     os.read(ready, 1)
-    with pytest.raises(UserError, match=f"in use by process {pid}"), results_lock(tmp_path, 0, said.append):
+    path = tmp_path / "locks" / "a.lock"
+    with pytest.raises(UserError, match=f"in use by process {pid}"), run_lock(path, 0, said.append):
         pass
-    with pytest.raises(UserError, match="in use"), results_lock(tmp_path, 0.5, said.append):
+    with pytest.raises(UserError, match="in use"), run_lock(tmp_path / "locks" / "a.lock", 0.5, said.append):
         pass
     assert len(said) == 1 and said[0].startswith("waiting")
     os.kill(pid, signal.SIGKILL)  # leaves its lock file and its name behind
     os.waitpid(pid, 0)
-    with results_lock(tmp_path, 0, said.append):
+    with run_lock(tmp_path / "locks" / "a.lock", 0, said.append):
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="results="), results_lock(tmp_path / "file" / "toy", 0, print):
+    with pytest.raises(UserError, match="results="), run_lock(tmp_path / "file" / "toy" / "lock", 0, print):
         pass

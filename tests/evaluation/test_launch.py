@@ -91,10 +91,13 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
 @pytest.mark.parametrize(
     "argument, message",
     [
-        ("method=other", "fastv"),
-        ("method.q=1", "known keys of method: name, setting, r, delta_r"),
+        ("method=other", "error: Could not find 'method/other'; options of method: fastv, none, plphp, vtw\n"),
+        ("model=typo", "error: Could not find 'model/typo'; options of model: idefics2, llava_onevision"),
+        ("method.q=1", "error: Could not override 'method.q'; known keys of method: name, setting, r, delta_r"),
+        ("limit=[1", "error: cannot read limit=[1: "),
+        ("dry=7", "error: dry must be true or false, got 7"),
         ("+method.q=1", "no parameter q; known: r, delta_r"),
-        ("tasks=[sd,other]", "options of tasks: coco2017, detailcaps"),
+        ("tasks=[sd,other]", "Could not load 'tasks/other'; options of tasks: ablations, coco2017"),
         ("model.checkpoint=no/such/folder", "no checkpoint at no/such/folder"),
     ],
 )
@@ -102,7 +105,7 @@ def test_user_errors_are_a_sentence_and_exit_code_2(argument, message, tmp_path,
     monkeypatch.setattr(sys, "argv", ["run.py", "profile=toy", f"results={tmp_path}", argument])
     assert main(ROOT) == 2
     said = capfd.readouterr().err
-    assert message in said and "Traceback" not in said
+    assert message in said and said.count("\n") == 1
 
 
 def test_a_table_and_a_method_exclude_each_other(tmp_path, monkeypatch, capfd):
@@ -117,19 +120,6 @@ def test_the_script_works_from_another_folder_and_leaves_nothing_there(tmp_path)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.returncode == 2 and "known keys of method" in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_sweep_runs_its_jobs_with_one_load_and_hydra_writes_below_results(world, tmp_path, monkeypatch, capfd):
-    """`-m method.r=0.3,0.5`: one cell each, nothing outside of the results folder."""
-    for name in ("configs", "tasks", "data", "checkpoint"):
-        (tmp_path / name).symlink_to((ROOT if name == "configs" else world) / name)
-    overrides = ["tasks=sd", "+tasks.a=MINI_A", "~tasks.sd", "profile.task_prefix=mini_", "profile.data_root=data"]
-    sweep = ["run.py", "-m", "profile=toy", "method.r=0.3,0.5", "model.checkpoint=checkpoint", "limit=2", *overrides]
-    monkeypatch.setattr(sys, "argv", [*sweep, "profile.extra_metrics={}", "~profile.extra_metrics.slot_accuracy"])
-    assert main(tmp_path) == 0, capfd.readouterr().err
-    results = tmp_path / "results" / "toy"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "configs", "data", "results", "tasks"]
-    assert len(list((results / "cells").glob("*.json"))) == len(list((results / "manifests").glob("*.json"))) == 2
 
 
 def test_the_toy_profile_is_offline_before_any_library_can_ask():

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from plphp_core.evaluation import runner
-from plphp_core.evaluation.answering import Answer, Answerer, Failure
+from plphp_core.evaluation.answering import Answer, Failure, JointAnswerer
 from plphp_core.evaluation.benchmarks import Suite
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.journal import Journal, JournalError
-from plphp_core.evaluation.runner import FAILED, INTERRUPTED, OK, TERMINATED, run
+from plphp_core.evaluation.runner import FAILED, INTERRUPTED, OK, TERMINATED, run, run_together
 from tests.evaluation.factories import save_checkpoint, settings
 from tests.evaluation.test_journal import in_child, lines
 
@@ -36,7 +36,8 @@ def timeless(cell: dict) -> dict:
 
 
 def journal_keys(run_settings) -> list[str]:
-    return [line["key"] for path in (run_settings.results / "journal").glob("*.jsonl") for line in lines(path)]
+    found = (line for path in (run_settings.results / "journal").glob("*.jsonl") for line in lines(path))
+    return [line["key"] for line in found if "key" in line]
 
 
 def never(*_):
@@ -48,12 +49,13 @@ class FakeAnswerer:
 
     pause = 0.0
 
-    def __init__(self, loaded, method):
+    def __init__(self, loaded, methods):
         pass
 
-    def answer(self, batch):
-        time.sleep(self.pause)
-        return [(request, fake_answer(request.context, len(batch))) for request in batch]
+    def answer(self, batch, chosen):
+        for number in chosen:
+            time.sleep(self.pause)
+            yield number, [(request, fake_answer(request.context, len(batch))) for request in batch]
 
 
 def fake_answer(text: str, batch_size: int = 1) -> Answer:
@@ -62,7 +64,7 @@ def fake_answer(text: str, batch_size: int = 1) -> Answer:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(runner, "Answerer", FakeAnswerer)
+    monkeypatch.setattr(runner, "JointAnswerer", FakeAnswerer)
     return lambda _: None
 
 
@@ -115,18 +117,19 @@ def test_lost_result_files_are_scored_again_from_the_journal(uninterrupted, tmp_
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, world, loader, tmp_path, monkeypatch, display):
-    """Ctrl-C after any batch: exit code 130, and the resumed run writes the same cells and answers nothing twice."""
+    """Ctrl-C within any batch: exit code 130, and the resumed run writes the same cells and answers nothing twice."""
     run_settings = settings(world, ("none", "plphp", "fastv"), ("mini_a", "mini_b"), results=tmp_path / "mini")
-    original, answered = Answerer.answer, []
+    original, answered = JointAnswerer.answer, []
 
-    def interrupted(self, batch):
-        if len(answered) in (1, 4, 9):
-            answered.append(None)
-            raise KeyboardInterrupt
-        answered.append(batch)
-        return original(self, batch)
+    def interrupted(self, batch, chosen):
+        for found in original(self, batch, chosen):
+            if len(answered) in (1, 4, 9):
+                answered.append(None)
+                raise KeyboardInterrupt
+            answered.append(batch)
+            yield found
 
-    monkeypatch.setattr(Answerer, "answer", interrupted)
+    monkeypatch.setattr(JointAnswerer, "answer", interrupted)
     codes = [run(run_settings, {}, loader, display) for _ in range(4)]
     assert codes == [INTERRUPTED] * 3 + [OK]
     assert "run the same command again" in display.console.file.getvalue()
@@ -166,19 +169,39 @@ def test_two_runs_at_once_answer_everything_once(world, tmp_path, fake, monkeypa
     assert len(keys) == len(set(keys)) == 20 and len(cells(run_settings)) == 2
 
 
-def test_sigterm_ends_cleanly(world, tmp_path, fake, monkeypatch, display):
-    run_settings = settings(world, results=tmp_path / "mini", batch_size=1)
-    monkeypatch.setattr(FakeAnswerer, "pause", 0.05)
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+def test_sigterm_finishes_what_is_in_hand(world, tmp_path, fake, monkeypatch, display):
+    """As a scheduler sends it: the batch in flight reaches the journal, exit code 143, and the next run goes on."""
+    run_settings = settings(world, ("none", "plphp"), results=tmp_path / "mini", batch_size=2)
+    monkeypatch.setattr(FakeAnswerer, "pause", 0.4)  # four batches of 0.4 s each for two methods
+    threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGTERM)).start()
     assert run(run_settings, {}, fake, display) == TERMINATED
-    assert not cells(run_settings)
+    answered = journal_keys(run_settings)
+    assert len(answered) in (2, 4, 6) and not cells(run_settings)
+    monkeypatch.setattr(FakeAnswerer, "pause", 0.0)
     assert run(run_settings, {}, fake, display) == OK
+    keys = journal_keys(run_settings)
+    assert keys[: len(answered)] != [] and set(answered) < set(keys) and len(keys) == len(set(keys)) == 20
+
+
+def test_a_second_sigterm_does_not_wait(world, tmp_path, fake, monkeypatch, display):
+    run_settings = settings(world, results=tmp_path / "mini", batch_size=1)
+    monkeypatch.setattr(FakeAnswerer, "pause", 30.0)
+    for seconds in (0.5, 0.7):
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    assert run(run_settings, {}, fake, display) == TERMINATED
+    assert time.monotonic() - began < 15 and journal_keys(run_settings) == []
 
 
 def test_limit_is_a_seeded_subset_that_the_full_run_reuses(world, tmp_path, fake, monkeypatch, display):
     asked = []
     original = FakeAnswerer.answer
-    monkeypatch.setattr(FakeAnswerer, "answer", lambda self, b: asked.extend(r.tag for r in b) or original(self, b))
+
+    def noted(self, batch, chosen):
+        asked.extend(request.tag for request in batch for _ in chosen)
+        return original(self, batch, chosen)
+
+    monkeypatch.setattr(FakeAnswerer, "answer", noted)
 
     def go(**changes):
         asked.clear()
@@ -232,11 +255,14 @@ def broken_at(row: int):
 
 
 def test_a_run_in_which_nothing_works_stops(world, tmp_path, fake, monkeypatch, display):
-    failing = lambda self, batch: [(request, Failure("AcceleratorError", "device lost")) for request in batch]  # noqa: E731
+    def failing(self, batch, chosen):
+        for number in chosen:
+            yield number, [(request, Failure("AcceleratorError", "device lost")) for request in batch]
+
     monkeypatch.setattr(FakeAnswerer, "answer", failing)
     run_settings = settings(world, results=tmp_path / "mini", stop_after_errors=5)
     assert run(run_settings, {}, fake, display) == FAILED
-    assert "5 samples failed and none was answered" in display.console.file.getvalue() and not cells(run_settings)
+    assert "8 samples failed and none was answered" in display.console.file.getvalue() and not cells(run_settings)
 
 
 def test_out_of_memory_is_tried_again_at_batch_one(world, loader, tmp_path, monkeypatch, display):
@@ -259,13 +285,36 @@ def test_out_of_memory_is_tried_again_at_batch_one(world, loader, tmp_path, monk
     assert "OutOfMemoryError: CUDA out of memory" in cell["error_examples"][0]
     assert cell["batch_size"] == 1 and sizes.count(4) == 2 and sizes.count(1) == 10
     (path,) = (run_settings.results / "journal").glob("*.jsonl")
-    assert all(line["text"] for line in lines(path) if "error" not in line)
+    assert all(line["text"] for line in lines(path) if "key" in line and "error" not in line)
 
 
 def test_a_method_that_does_not_fit_is_refused_before_the_first_sample(world, loader, tmp_path, display, monkeypatch):
-    monkeypatch.setattr(Answerer, "answer", never)
+    monkeypatch.setattr(JointAnswerer, "answer", never)
     with pytest.raises(UserError, match="K = 99, but the model has 6 layers"):
         run(settings(world, ("none", "vtw"), results=tmp_path / "mini"), {}, loader, display)
+
+
+def test_among_several_runs_a_method_that_does_not_fit_fails_alone(world, loader, tmp_path, display):
+    """In a sweep over VTW's K the last values may be too deep for the model: the others are answered."""
+    runs = [settings(world, (name,), results=tmp_path / "mini") for name in ("none", "vtw", "plphp")]
+    assert run_together([(one, {}) for one in runs], loader, display) == FAILED
+    assert sorted(cell["method"] for cell in cells(runs[0]).values()) == ["none", "plphp"]
+    assert "failed: vtw K=99: vtw K=99 does not fit tiny: VTW: K = 99" in display.console.file.getvalue()
+
+
+def test_runs_together_do_a_common_cell_once(world, tmp_path, fake, display):
+    runs = [
+        settings(world, ("none", "plphp"), ("mini_a", "mini_b"), results=tmp_path / "mini", table="table1"),
+        settings(world, ("none", "fastv"), ("mini_b",), results=tmp_path / "mini", table="table4"),
+    ]
+    assert run_together([(one, {}) for one in runs], fake, display) == OK
+    found = cells(runs[0]).values()
+    assert sorted((cell["method"], cell["task"]) for cell in found) == [
+        ("fastv", "mini_b"),
+        *((method, task) for method in ("none", "plphp") for task in ("mini_a", "mini_b")),
+    ]
+    assert len(journal_keys(runs[0])) == 50
+    assert "table1, table4: tiny" in " ".join(display.console.file.getvalue().split())
 
 
 def test_other_weights_never_enter_a_cell(world, tmp_path, fake, display):

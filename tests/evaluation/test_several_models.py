@@ -1,13 +1,10 @@
 """Tables over several models: each as if chosen alone, one after the other, and one that fails costs no other."""
 
 import gc
-import json
 import re
 import shutil
-import sys
 import weakref
-from pathlib import Path
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -15,62 +12,23 @@ from omegaconf import OmegaConf
 
 from plphp_core.evaluation import loading, runner
 from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.in_turn import configurations, in_turn
+from plphp_core.evaluation.in_turn import in_turn
 from plphp_core.evaluation.keys import ANSWERS
-from plphp_core.evaluation.launch import main
 from plphp_core.evaluation.settings import settings_from_config
-from tests.evaluation.factories import save_checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
-MODEL = """
-name: {name}
-family: llava_onevision
-checkpoint: {name}
-revision: null
-dtype: {dtype}
-"""
-PAIR = """
-name: pair
-models: [one, two]
-skip: [two/SD]
-rows: {toy: [{method: none}, {method: plphp, r: 0.4}], paper: [{method: none}]}
-"""
+from plphp_core.evaluation.tables import configurations
+from tests.evaluation.repositories import ROOT, command, make_repository
 
 
 @pytest.fixture(scope="module")
 def repository(world, tmp_path_factory):
-    """The real configuration with two models and a table of them, on the little world's tasks and checkpoints."""
-    root = tmp_path_factory.mktemp("repository")
-    shutil.copytree(ROOT / "configs", root / "configs")
-    for name in ("tasks", "data"):
-        (root / name).symlink_to(world / name)
-    for number, name in enumerate(("one", "two")):
-        dtype = ("float32", "float16")[number]
-        (root / "configs" / "model" / f"{name}.yaml").write_text(MODEL.format(name=name, dtype=dtype))
-        save_checkpoint(root / name, seed=number)
-    (root / "configs" / "table" / "pair.yaml").write_text(PAIR)
-    (root / "configs" / "tasks" / "mini.yaml").write_text("a: SD\nb: IE\n")
-    (root / "configs" / "tasks" / "alone.yaml").write_text("a: SD\n")
-    profile = OmegaConf.load(root / "configs" / "profile" / "toy.yaml")
-    profile.update({"task_prefix": "mini_", "data_root": "data", "extra_metrics": {}, "checkpoints": {}})
-    profile.methods = {"two": {"plphp": {"alpha": 0.5, "beta": 0.3}}}
-    OmegaConf.save(profile, root / "configs" / "profile" / "toy.yaml")
-    return root
+    return make_repository(tmp_path_factory.mktemp("repository"), world)
 
 
 @pytest.fixture
 def run(repository, tmp_path, monkeypatch, capfd):
-    """Runs the command line on `repository`; gives exit code, what was said, cells by (model, method, label)."""
-
-    def go(*arguments):
-        fixed = ["profile=toy", "tasks=mini", "table=pair", "limit=2", f"results={tmp_path}"]
-        monkeypatch.setattr(sys, "argv", ["run.py", *fixed, *arguments])
-        code = main(repository)
-        files = (json.loads(path.read_text()) for path in (tmp_path / "toy" / "cells").glob("*.json"))
-        cells = {(cell["model"], cell["method"], cell["benchmark"]): cell for cell in files}
-        return SimpleNamespace(code=code, said=capfd.readouterr().err, cells=cells)
-
-    return go
+    return partial(
+        command(repository, tmp_path, monkeypatch, capfd), "profile=toy", "tasks=mini", "table=pair", "limit=2"
+    )
 
 
 ONE = {("one", method, label) for method in ("none", "plphp") for label in ("SD", "IE")}
@@ -87,7 +45,7 @@ def test_every_model_gets_its_cells_with_its_own_checkpoint_and_thresholds(run):
     assert thresholds == {"one": 0.25, "two": 0.5}
     for cell in done.cells.values():
         assert set(cell["versions"]) == {"torch", "transformers", "lmms-eval"} and cell["answers"] == ANSWERS
-    assert "model 2 of 2: two" in done.said and "leaves out SD; table.skip=[] runs it too" in done.said
+    assert "group 2 of 2: two" in done.said and "leaves out SD; table.skip=[] runs it too" in done.said
 
 
 @pytest.mark.parametrize("switch", ["table.skip=[]", "table.skip=null"])
@@ -141,18 +99,19 @@ def test_a_crash_costs_the_others_nothing(run, monkeypatch):
 
 def test_nothing_is_left_to_do_after_an_interruption(run, monkeypatch):
     """Ctrl-C ends all models, and the same command again goes on."""
-    original = runner.Answerer.answer
+    original = runner.JointAnswerer.answer
     calls = []
 
-    def interrupted(self, batch):
-        calls.append(batch)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return original(self, batch)
+    def interrupted(self, *arguments):
+        for answers in original(self, *arguments):
+            calls.append(answers)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            yield answers
 
-    monkeypatch.setattr(runner.Answerer, "answer", interrupted)
+    monkeypatch.setattr(runner.JointAnswerer, "answer", interrupted)
     stopped = run()
-    assert stopped.code == 130 and "model 2 of 2" not in stopped.said
+    assert stopped.code == 130 and "group 2 of 2" not in stopped.said
     done = run()
     assert done.code == 0 and set(done.cells) == ONE | TWO and len(calls) == 7  # six cells, one batch each, one lost
 
@@ -183,7 +142,7 @@ def test_every_model_refused_is_a_wrong_request(run, repository):
 )
 def test_what_cannot_be_meant_is_refused_before_the_first_model(run, arguments, message):
     done = run(*arguments)
-    assert done.code == 2 and not done.cells and "model 1 of" not in done.said
+    assert done.code == 2 and not done.cells and "group 1 of" not in done.said
     assert done.said.count("error: ") == 1 and "Traceback" not in done.said
     assert re.search(message, done.said), done.said
 
@@ -221,11 +180,10 @@ def test_the_old_weights_are_gone_before_the_new_ones_arrive(run, monkeypatch):
 
 def table3(*overrides: str):
     OmegaConf.register_new_resolver("repository", lambda path: str(ROOT / path), replace=True)
-    options = [path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")]
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
         overrides = ["table=table3", *overrides]
         config = compose(config_name="config", overrides=overrides)
-        found = configurations(config, overrides, "llava_onevision", options)
+        found = configurations(config, overrides, {"model": config.model.name}, ROOT)
         return {one.model.name: settings_from_config(one, ROOT) for one in found}
 
 
@@ -254,9 +212,9 @@ def test_in_turn_refuses_a_single_model_as_a_run_does():
     def refuse(*_):
         raise UserError("no checkpoint")
 
-    some = SimpleNamespace(model=SimpleNamespace(name="one"), benchmarks=("SD",), skipped=(), table="pair")
+    (some,) = table3("model=mantis", "profile=toy").values()
     with pytest.raises(UserError, match="no checkpoint"):
-        in_turn([(some, {})], refuse)
+        in_turn([[(some, {})]], refuse)
 
 
 def test_thresholds_of_a_model_are_the_profiles():

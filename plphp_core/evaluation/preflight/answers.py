@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import math
 import sys
 import time
@@ -14,7 +13,9 @@ from unittest import mock
 import torch
 
 from plphp_core import PLPHP, prune
-from plphp_core.evaluation.answering import Answerer, Request, generation_arguments
+from plphp_core.device import free_memory
+from plphp_core.evaluation.answering import Answerer, Request
+from plphp_core.evaluation.engines import generation_arguments, pad_token
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.preflight.case import Case
@@ -65,9 +66,7 @@ def answers(case: Case) -> Iterator[Finding]:
             yield ok(f"at most {gib(peak)} of GPU memory were allocated for these samples")
     finally:
         del loaded
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
 
 # --- the weights ---------------------------------------------------------------------------------------------------
@@ -176,15 +175,13 @@ def _generate(loaded: LoadedModel, inputs: dict, request: Request, method):
     """A short greedy answer with its logits. Args: method: "without" means without any `prune` block."""
     arguments = generation_arguments(request.generation, loaded.family, loaded.processor)
     arguments |= {"max_new_tokens": NEW_TOKENS, "do_sample": False, "num_beams": 1}
-    tokenizer = loaded.processor.tokenizer
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     clock = StepClock()
     with nullcontext() if method == "without" else prune(loaded.model, method) as trace:
         out = loaded.model.generate(
             **inputs,
             **arguments,
             use_cache=True,  # as a run does
-            pad_token_id=pad,
+            pad_token_id=pad_token(loaded.processor),
             return_dict_in_generate=True,
             output_logits=True,
             stopping_criteria=[clock],

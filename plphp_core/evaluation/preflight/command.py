@@ -6,37 +6,35 @@ import signal
 import sys
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from plphp_core.evaluation.composing import compose_and_call
 from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.in_turn import configurations
-from plphp_core.evaluation.launch import _allowed, _options
 from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.evaluation.tables import configurations
 
 USAGE, INTERRUPTED = 2, 128 + signal.SIGINT
 
 
 def main(root: Path) -> int:
     """Check what the command line would run. Returns 0: it would work, 1: something would break, 2: bad usage."""
-    OmegaConf.register_new_resolver("repository", lambda path: str(root / path), replace=True)
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:
         codes.append(_checked(config, root))
 
     try:
-        hydra.main(version_base="1.3", config_path=str(root / "configs"), config_name="config")(job)()
+        compose_and_call(root, job)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as stop:  # Hydra has printed why the configuration does not compose
-        if stop.code:
-            print(_allowed(root, sys.argv[1:]), file=sys.stderr)
-            return USAGE
-        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except SystemExit as stop:  # of Hydra's own options, such as --help
+        return USAGE if stop.code else 0
     return max(codes, default=0)
 
 
@@ -47,7 +45,7 @@ def _checked(config: DictConfig, root: Path) -> int:
         if not isinstance(config.weights, bool):
             raise UserError(f"weights must be true or false, got {config.weights!r}")
         overrides = list(state.overrides.task)
-        models = configurations(config, overrides, state.runtime.choices.model, _options(root, "model"))
+        models = configurations(config, overrides, state.runtime.choices, root)
         settings = [settings_from_config(one, root) for one in models]
     except (UserError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)

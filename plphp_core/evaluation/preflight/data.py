@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.evaluation.answering import Request, _whole_images_only
+from plphp_core.evaluation.answering import Request, whole_images_only
 from plphp_core.evaluation.benchmarks import Suite, TaskFacts
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.identity import Fingerprints
@@ -151,7 +151,7 @@ def _filtered(config: dict, rows):
 
 def _try(facts: TaskFacts, config: dict, rows, samples: int | None, to_download: int | None) -> TaskData:
     """Call everything that the run will call on a sample."""
-    with _whole_images_only():  # reading a row decodes its images
+    with whole_images_only():  # reading a row decodes its images
         first = next(iter(rows))
         context = _value(config["doc_to_text"], first)
         visuals = _value(config["doc_to_visual"], first)

@@ -1,0 +1,218 @@
+"""Whatever happens to a run, the same command finishes it, with the cells of an undisturbed one."""
+
+import dataclasses
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from plphp_core.evaluation import cells as cells_module
+from plphp_core.evaluation.composing import register_resolvers
+from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.journal import Journal
+from plphp_core.evaluation.loading import LoadOnce
+from plphp_core.evaluation.runner import FAILED, OK, run
+from plphp_core.evaluation.settings import settings_from_config
+from tests.evaluation.factories import save_data, settings
+from tests.evaluation.test_journal import in_child
+from tests.evaluation.test_runner import FakeAnswerer, cells, fake, journal_keys, never, timeless  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 20
+
+
+def shown(run_settings) -> dict:
+    return {name: timeless(cell) for name, cell in cells(run_settings).items()}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Settings of a real sweep on the toy model, and the loader that holds it."""
+    register_resolvers(ROOT)
+    chosen = ["table=table1", "profile=toy", "tasks=[sd,mv]", "limit=4", "batch_size=2"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
+        config = compose(config_name="config", overrides=chosen)
+    found = settings_from_config(config, ROOT)
+    if not found.data_root.is_dir():
+        pytest.skip("no toy data: run `make toy-data`")
+    loader = LoadOnce()
+    loader(found.model)
+    return dataclasses.replace(found, results=tmp_path_factory.mktemp("sweep") / "toy"), loader
+
+
+def test_twenty_kills_at_random_moments_change_nothing(sweep, tmp_path):
+    whole, loader = sweep
+    began = time.monotonic()
+    pid = in_child(lambda: run(whole, {}, loader))  # a process of its own, as the killed ones
+    assert os.waitpid(pid, 0)[1] == 0
+    lasts = time.monotonic() - began
+    killed, rng, kills = dataclasses.replace(whole, results=tmp_path / "toy"), random.Random(0), 0
+    while kills < KILLS:
+        pid = in_child(lambda: run(killed, {}, loader))
+        time.sleep(rng.uniform(0.02, 0.25) * lasts)
+        kills += os.waitpid(pid, os.WNOHANG) == (0, 0)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):  # it had finished: begin again, somewhere else
+            assert shown(killed) == shown(whole)
+            shutil.rmtree(killed.results)
+    assert run(killed, {}, loader) == OK
+    assert shown(killed) == shown(whole) and len(shown(whole)) == 20
+    keys = journal_keys(killed)
+    assert len(keys) == len(set(keys)) == 80
+
+
+@pytest.fixture
+def whole(world, tmp_path, fake):  # noqa: F811
+    """A finished run of two methods on two tasks."""
+    run_settings = settings(world, ("none", "plphp"), ("mini_a", "mini_b"), results=tmp_path / "mini", batch_size=2)
+    assert run(run_settings, {}, fake) == OK
+    return run_settings, shown(run_settings)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 3}', "null", "\x00" * 40])
+def test_a_corrupted_marker_is_written_again_from_the_journal(whole, damage):
+    run_settings, before = whole
+    path = sorted((run_settings.results / "cells").glob("*.json"))[0]
+    path.write_text(damage)
+    assert run(run_settings, {}, never) == OK  # no model needed
+    assert shown(run_settings) == before
+
+
+def test_a_truncated_journal_costs_the_torn_sample_only(whole, fake, monkeypatch):  # noqa: F811
+    run_settings, before = whole
+    path = sorted((run_settings.results / "journal").glob("*.jsonl"))[0]
+    path.write_bytes(path.read_bytes()[:-30])
+    shutil.rmtree(run_settings.results / "cells")
+    asked = []
+    answer = FakeAnswerer.answer
+    monkeypatch.setattr(
+        FakeAnswerer, "answer", lambda self, batch, chosen: asked.extend(batch) or answer(self, batch, chosen)
+    )
+    assert run(run_settings, {}, fake) == OK
+    assert len(asked) == 1 and path.with_suffix(".torn").is_file()
+    assert {name: cell["metrics"] for name, cell in shown(run_settings).items()} == {
+        name: cell["metrics"] for name, cell in before.items()
+    }
+
+
+def test_a_clock_that_jumps_back_matters_nowhere(whole, fake, monkeypatch, world, tmp_path):  # noqa: F811
+    run_settings, before = whole
+    jumped = dataclasses.replace(run_settings, results=tmp_path / "jumped")
+    years = iter(range(2090, 1990, -1))
+    monkeypatch.setattr(cells_module, "_now", lambda: f"{next(years, 1970)}-01-01T00:00:00+00:00")
+    monkeypatch.setattr(FakeAnswerer, "pause", 0.02)
+    pid = in_child(lambda: run(jumped, {}, fake))
+    time.sleep(0.5)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    monkeypatch.setattr(FakeAnswerer, "pause", 0.0)
+    assert run(jumped, {}, fake) == OK
+    assert shown(jumped) == before
+    assert run(jumped, {}, never) == OK
+
+
+def test_a_results_folder_that_was_moved_is_still_finished(whole, tmp_path):
+    run_settings, before = whole
+    moved = dataclasses.replace(run_settings, results=tmp_path / "elsewhere" / "mini")
+    shutil.move(run_settings.results, moved.results)
+    assert run(moved, {}, never) == OK
+    assert shown(moved) == before and not run_settings.results.exists()
+
+
+def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkeypatch, capfd):  # noqa: F811
+    """A file may not grow beyond a limit: EFBIG, as from a full disk. What was acknowledged stays."""
+    run_settings, before = whole
+    full = dataclasses.replace(run_settings, results=tmp_path / "full")
+
+    def on_a_small_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        return run(full, {}, fake)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(in_child(on_a_small_disk), 0)[1]) == FAILED
+    assert "the disk is full" in capfd.readouterr().err
+    answered = journal_keys(full)
+    assert 0 < len(answered) < 40 and not cells(full)
+    assert run(full, {}, fake) == OK
+    keys = journal_keys(full)
+    assert set(answered) < set(keys) and len(keys) == len(set(keys)) == 40
+    assert shown(full) == before
+
+
+def test_two_runs_at_once_share_the_work(whole, fake, tmp_path, monkeypatch):  # noqa: F811
+    run_settings, before = whole
+    both = dataclasses.replace(run_settings, results=tmp_path / "both")
+    monkeypatch.setattr(FakeAnswerer, "pause", 0.05)
+    began = time.monotonic()
+    codes = [os.waitpid(pid, 0)[1] for pid in [in_child(lambda: run(both, {}, fake)) for _ in range(2)]]
+    assert codes == [0, 0] and shown(both) == before and time.monotonic() - began < 60
+    keys = journal_keys(both)
+    assert len(keys) == len(set(keys)) == 40
+
+
+CHANGES = {
+    "dtype": lambda s: dataclasses.replace(s, model=dataclasses.replace(s.model, dtype="bfloat16")),
+    "engine": lambda s: dataclasses.replace(s, model=dataclasses.replace(s.model, engine="fast")),
+    "prompt style": lambda s: dataclasses.replace(s, model=dataclasses.replace(s.model, prompts="plain")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_journal_under_other_conditions_is_not_reused_and_the_run_says_why(whole, fake, display, change):  # noqa: F811
+    run_settings, _ = whole
+    changed = CHANGES[change](run_settings)
+    assert run(changed, {}, fake, display) == OK
+    said = display.console.file.getvalue()
+    assert "10 answers not reused" in said and change in said
+    assert len(journal_keys(run_settings)) == 80  # both, apart by key
+
+
+def test_other_data_are_another_cell(whole, fake, display):  # noqa: F811
+    run_settings, _ = whole
+    shutil.rmtree(run_settings.data_root / "mini_a")
+    save_data(run_settings.data_root / "mini_a", samples=10, seed=5)
+    try:
+        assert run(run_settings, {}, fake, display) == OK
+    finally:
+        shutil.rmtree(run_settings.data_root / "mini_a")
+        save_data(run_settings.data_root / "mini_a", samples=10, seed=0)
+    assert "data revision" in display.console.file.getvalue()
+    assert len(journal_keys(run_settings)) == 60
+
+
+def test_a_row_changed_by_hand_is_not_believed(whole, fake):  # noqa: F811
+    """Results are made from journals, never from results."""
+    run_settings, before = whole
+    path = sorted((run_settings.results / "cells").glob("*.json"))[0]
+    content = json.loads(path.read_text())
+    content["key"] = "0" * 64
+    path.write_text(json.dumps(content))
+    assert run(run_settings, {}, never) == OK
+    assert shown(run_settings) == before
+
+
+def test_a_results_folder_without_rights_is_named(world, fake, tmp_path):  # noqa: F811
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="results="):
+        run(settings(world, results=tmp_path / "file" / "mini"), {}, fake)
+
+
+def test_peeking_changes_nothing_and_sees_every_whole_line(tmp_path):
+    path = tmp_path / "cell.jsonl"
+    assert Journal.peek(path).answers == {} and not path.exists()
+    with Journal(path) as journal:
+        journal.append([{"key": "a", "cell": "c", "text": "x"}, {"key": "b", "cell": "c", "error": {}}])
+    torn = path.read_bytes() + b'{"schema":1,"key":"c","te'
+    path.write_bytes(torn)
+    found = Journal.peek(path, tmp_path / "missing.jsonl")
+    assert list(found.answers) == ["a"] and list(found.errors) == ["b"] and found.counts == {"c": 1}
+    assert path.read_bytes() == torn

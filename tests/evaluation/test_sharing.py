@@ -1,0 +1,151 @@
+"""Methods that share a prefill answer as each of them does alone; batches that fail cost nobody else's answers."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from baselines import VTW, FastV
+from plphp_core import PLPHP
+from plphp_core.evaluation import sharing
+from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
+from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.settings import MethodSettings
+from plphp_core.shared import SharedPrefill
+from tests.evaluation.factories import settings
+from tests.evaluation.test_journal import lines
+from tests.evaluation.test_runner import cells, timeless
+
+METHODS = [
+    None,
+    PLPHP(alpha=0.8, beta=0.6),
+    FastV(K=2),
+    PLPHP(r=0.3, delta_r=0.0),
+    VTW(K=3),
+    PLPHP(r=0.6, delta_r=0.2, gqa="max"),
+]
+TIMES = ("prefill_ms", "decode_ms", "time")
+
+
+@pytest.fixture(params=["generate", "fast"])
+def loaded(request, world, loader):
+    model = settings(world).model
+    return dataclasses.replace(loader(model), engine=request.param)
+
+
+def requests(world, loader, count=4, **generation):
+    from plphp_core.evaluation.benchmarks import Suite
+    from plphp_core.evaluation.identity import Fingerprints
+
+    run_settings = settings(world)
+    suite = Suite(run_settings, Fingerprints(world / "none.json"))
+    task = suite.open(suite.facts(run_settings.benchmarks[0]))
+    found = [task.requests[row] for row in range(count)]
+    return [dataclasses.replace(one, generation={**one.generation, **generation}) for one in found]
+
+
+def content(results):
+    return [(request.tag, {k: v for k, v in vars(answer).items() if k not in TIMES}) for request, answer in results]
+
+
+def test_together_as_alone(loaded, world, loader):
+    batch = requests(world, loader)
+    found = dict(JointAnswerer(loaded, METHODS).answer(batch))
+    assert sorted(found) == list(range(len(METHODS)))
+    for number, method in enumerate(METHODS):
+        assert content(found[number]) == content(Answerer(loaded, method).answer(batch))
+
+
+def test_only_the_chosen_answer(loaded, world, loader):
+    found = dict(JointAnswerer(loaded, METHODS).answer(requests(world, loader), [3, 1]))
+    assert sorted(found) == [1, 3]
+
+
+def test_one_prefill_for_all_that_compress_and_one_look_at_the_images(world, loader, monkeypatch):
+    loaded = loader(settings(world).model)
+    prefills, looks = [], []
+    decoder = loaded.model.model.language_model
+    handle = decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: prefills.append(kwargs["inputs_embeds"].shape[1] > 1), with_kwargs=True
+    )
+    vision = loaded.model.model.vision_tower.register_forward_pre_hook(lambda *_: looks.append(1))
+    try:
+        list(JointAnswerer(loaded, METHODS).answer(requests(world, loader)))
+    finally:
+        handle.remove()
+        vision.remove()
+    assert sum(prefills) == 3  # shared, FastV, VTW
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("generation", [{"num_beams": 2}, {"do_sample": True, "temperature": 0.7}])
+def test_beams_and_samples_are_not_shared(world, loader, monkeypatch, generation):
+    loaded = loader(settings(world).model)
+    monkeypatch.setattr(sharing, "SharedPrefill", None)  # would fail
+    batch = requests(world, loader, **generation)
+    for _, results in JointAnswerer(loaded, METHODS[:2]).answer(batch):
+        assert not any(isinstance(answer, Failure) for _, answer in results)
+
+
+def test_methods_go_on_alone_where_the_shared_prefill_does_not_fit(world, loader, monkeypatch):
+    loaded = loader(settings(world).model)
+
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sharing, "SharedPrefill", too_large)
+    batch = requests(world, loader)
+    found = dict(JointAnswerer(loaded, METHODS).answer(batch))
+    for number, method in enumerate(METHODS):
+        assert content(found[number]) == content(Answerer(loaded, method).answer(batch))
+
+
+def test_a_method_that_fails_together_tries_alone_and_costs_the_others_nothing(world, loader, monkeypatch):
+    loaded = loader(settings(world).model)
+    original = SharedPrefill._settle
+
+    def fails_once_shared(self, method, cache, trace):
+        if method == METHODS[1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, method, cache, trace)
+
+    monkeypatch.setattr(SharedPrefill, "_settle", fails_once_shared)
+    batch = requests(world, loader)
+    answers = list(JointAnswerer(loaded, METHODS).answer(batch))
+    assert [number for number, _ in answers][-1] == 1  # after all others
+    assert content(dict(answers)[1]) == content(Answerer(loaded, METHODS[1]).answer(batch))
+
+
+def test_a_broken_sample_fails_under_every_method_and_no_other_does(world, loader):
+    loaded = loader(settings(world).model)
+    batch = requests(world, loader)
+
+    def broken():
+        raise OSError("image file is truncated")
+
+    batch[1] = Request(batch[1].context, batch[1].generation, broken, batch[1].tag)
+    for _, results in JointAnswerer(loaded, METHODS).answer(batch):
+        assert [isinstance(answer, Failure) for _, answer in results] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("engine", ["generate", "fast"])
+def test_cells_of_a_run_are_the_same_shared_or_not(world, loader, tmp_path, engine):
+    rows = tuple(
+        MethodSettings("none") if method is None else MethodSettings(method.name, method.params(), str(number))
+        for number, method in enumerate(METHODS)
+    )
+    found = {}
+    for share in (True, False):
+        run_settings = settings(world, (), ("mini_a",), results=tmp_path / str(share), share=share)
+        model = dataclasses.replace(run_settings.model, engine=engine)
+        run_settings = dataclasses.replace(run_settings, methods=rows, model=model)
+        assert run(run_settings, {}, loader) == OK
+        journals = {
+            path.name: [{k: v for k, v in line.items() if k not in TIMES} for line in lines(path)]
+            for path in sorted((run_settings.results / "journal").glob("*.jsonl"))
+        }
+        found[share] = journals, {name: timeless(cell) for name, cell in cells(run_settings).items()}
+    assert json.dumps(found[True], sort_keys=True) == json.dumps(found[False], sort_keys=True)
+    assert len(found[True][1]) == len(METHODS)
