@@ -2,7 +2,8 @@
 
     python scripts/choose_vtw_k.py profile=toy tasks=[sd,flickr30k] vtw_depth.samples=20 vtw_depth.first=1
 
-Takes the same options as scripts/run.py; `vtw_depth` in configs/config.yaml holds the rule's own.
+Takes the same options as scripts/run.py; `vtw_depth` in configs/config.yaml holds the rule's own. Writes
+results/<profile>/vtw_k.<model>.json, which Table 1 then quotes.
 """
 
 import sys
@@ -33,31 +34,48 @@ def main(overrides: list[str]) -> int:
     settings, rule = settings_from_config(config, ROOT), config.vtw_depth
 
     from baselines.vtw_depth import choose_k, divergences
-    from plphp_core.evaluation.answering import Answerer
+    from plphp_core.evaluation.answering import JointAnswerer
     from plphp_core.evaluation.benchmarks import Suite
-    from plphp_core.evaluation.identity import Fingerprints
+    from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
     from plphp_core.evaluation.loading import load
+    from plphp_core.reporting import vtw_rule
+    from plphp_core.reporting.render import write_atomically
 
     logger.disable("lmms_eval")
-    suite = Suite(settings, Fingerprints(settings.results / "fingerprints.json"))
-    answerer = Answerer(load(settings.model), None)
+    fingerprints = Fingerprints(settings.results / "fingerprints.json")
+    weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
+    suite = Suite(settings, fingerprints)
+    answerer = JointAnswerer(load(settings.model), [])
 
-    def samples():
-        for benchmark in settings.benchmarks:
-            task = suite.open(suite.facts(benchmark))
-            for doc_id in task.chosen(rule.samples, settings.limit_seed):
-                yield answerer.inputs(task.requests[doc_id])
-
-    found = divergences(answerer.loaded.model, samples(), rule.first)
+    tasks = [suite.open(suite.facts(benchmark)) for benchmark in settings.benchmarks]
+    prompts = [task.requests[doc] for task in tasks for doc in task.chosen(rule.samples, settings.limit_seed)]
+    found = divergences(answerer.loaded.model, map(answerer.inputs, prompts), rule.first)
     table = Table("K", "mean KL(P_vtw ‖ P_full), nats", "≤ η")
     for K, divergence in found.items():
         table.add_row(str(K), f"{divergence:.6f}", "yes" if divergence <= rule.eta else "no")
     chosen = choose_k(found, rule.eta)
     Console().print(table)
+    checkpoint = Path(settings.model.checkpoint)
+    result = vtw_rule.DepthRule(
+        model=settings.model.name,
+        checkpoint=str(checkpoint.relative_to(ROOT) if checkpoint.is_relative_to(ROOT) else checkpoint),
+        revision=weights,
+        dtype=settings.model.dtype,
+        prompts=settings.model.prompts,
+        benchmarks=tuple(benchmark.label for benchmark in settings.benchmarks),
+        samples=len(prompts),
+        seed=settings.limit_seed,
+        eta=rule.eta,
+        divergence=found,
+        chosen=chosen,
+    )
+    file = vtw_rule.path(settings.results.parent, settings.profile, settings.model.name)
+    write_atomically(file, result.text())
+    print(f"written to {file}")
     if chosen is None:
         print(f"no K has a divergence of at most η = {rule.eta}: VTW would withdraw nowhere")
         return 1
-    print(f"VTW: K = {chosen} (η = {rule.eta}, {rule.samples} samples each of {len(settings.benchmarks)} benchmarks)")
+    print(f"VTW: K = {chosen} (η = {rule.eta}, {len(prompts)} samples of {len(tasks)} benchmarks)")
     return 0
 
 

@@ -7,6 +7,7 @@ metrics of one benchmark keep their correlation. Different benchmarks are resamp
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Sequence
@@ -29,26 +30,20 @@ class Resamples:
 
     def __init__(self, doc_ids: Sequence[int], name: str = "", resamples: int = RESAMPLES, seed: int = 0) -> None:
         self.doc_ids = np.unique(np.asarray(doc_ids, dtype=np.int64))
-        n = len(self.doc_ids)
-        # crc32 and not hash(): the same in every process
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        self.counts = np.zeros((resamples, n), dtype=np.uint8)
-        rows = max(1, 2_000_000 // max(n, 1))  # a few MB of indices at a time
-        for start in range(0, resamples if n else 0, rows):
-            drawn = rng.integers(0, n, size=(min(rows, resamples - start), n))
-            flat = drawn + n * np.arange(len(drawn))[:, None]
-            counts = np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape)
-            self.counts[start : start + rows] = np.minimum(counts, 255)
+        self.counts = _counts(len(self.doc_ids), name, resamples, seed)
 
     def means(self, doc_ids: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Mean of `samples` (n,) of `doc_ids` (n,) in each resample: (resamples,), nan where none of them was drawn."""
+        """Mean of `samples` (n,) of `doc_ids` (n,) in each resample: (resamples,), nan where none of them was drawn.
+
+        Several quantities (n, k) at once, which is faster, give (k, resamples).
+        """
         if len(samples) == 0:
-            return np.full(len(self.counts), math.nan)
+            return np.full((*samples.shape[1:], len(self.counts)), math.nan)
         weights = self.counts[:, np.searchsorted(self.doc_ids, doc_ids)].astype(float)
         total = weights.sum(axis=1)
-        base = samples[0]  # centred, so that equal samples give exactly equal means
+        base = samples[:1]  # centred, so that equal samples give exactly equal means
         with np.errstate(invalid="ignore"):
-            return base + (weights @ (samples - base)) / total
+            return base.T + ((samples - base).T @ weights.T) / total
 
     def medians(self, doc_ids: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Median of `samples` (n,) of `doc_ids` (n,) in each resample: (resamples,), nan where none was drawn."""
@@ -72,6 +67,21 @@ class Resamples:
             present += drawn
         with np.errstate(invalid="ignore"):
             return total / present
+
+
+@functools.lru_cache(maxsize=16)  # the tables of one report share their benchmarks
+def _counts(n: int, name: str, resamples: int, seed: int) -> np.ndarray:
+    # crc32 and not hash(): the same in every process
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    found = np.zeros((resamples, n), dtype=np.uint8)
+    rows = max(1, 2_000_000 // max(n, 1))  # a few MB of indices at a time
+    for start in range(0, resamples if n else 0, rows):
+        drawn = rng.integers(0, n, size=(min(rows, resamples - start), n))
+        flat = drawn + n * np.arange(len(drawn))[:, None]
+        counts = np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        found[start : start + rows] = np.minimum(counts, 255)
+    found.setflags(write=False)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +115,11 @@ def estimate(metric: Metric, doc_ids: np.ndarray, resamples: Resamples, confiden
     return with_interval(metric.value, replicates, confidence)
 
 
+def scaled(one: Estimate, factor: float) -> Estimate:
+    """`factor` > 0 times the estimate."""
+    return Estimate(factor * one.value, factor * one.replicates, factor * one.low, factor * one.high)
+
+
 def relative(changed: Estimate, reference: Estimate, confidence: float = CONFIDENCE) -> Estimate:
     """(changed − reference) / reference, a fraction, paired resample by resample; MISSING where the reference is 0."""
     if math.isnan(changed.value) or math.isnan(reference.value) or reference.value == 0:
@@ -112,6 +127,13 @@ def relative(changed: Estimate, reference: Estimate, confidence: float = CONFIDE
     with np.errstate(divide="ignore", invalid="ignore"):
         replicates = (changed.replicates - reference.replicates) / reference.replicates
     return with_interval((changed.value - reference.value) / reference.value, replicates, confidence)
+
+
+def difference(changed: Estimate, reference: Estimate, confidence: float = CONFIDENCE) -> Estimate:
+    """changed − reference, paired resample by resample; MISSING without either."""
+    if math.isnan(changed.value) or math.isnan(reference.value):
+        return MISSING
+    return with_interval(changed.value - reference.value, changed.replicates - reference.replicates, confidence)
 
 
 def average(parts: Sequence[Estimate], confidence: float = CONFIDENCE) -> Estimate:

@@ -5,59 +5,37 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
-from plphp_core.reporting import published, render, table1, table3, table4, table5
+from plphp_core.reporting import render
 from plphp_core.reporting.cells import Cell, ReportError, load_cells
-from plphp_core.reporting.comparison import (
-    BENCHMARKS,
-    NothingToShow,
-    Options,
-    Results,
-    evaluate,
-    long_table,
-    protocol,
-    relative_table,
-)
-from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
-from plphp_core.reporting.selection import Filters, benchmark_configured, rows_configured, tasks_configured
-from plphp_core.reporting.sheet import Sheet
+from plphp_core.reporting.comparison import NothingToShow, Options
+from plphp_core.reporting.reports import REPORTS
+from plphp_core.reporting.request import MODEL, Report, Request
+from plphp_core.reporting.selection import Filters
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
 OPTIONS = ("profile", "results", "published", "model", "models", "checkpoint", "revision", "dtype",
            "attn-implementation", "protocol", "prompts", "engine", "tasks", "limit", "limit-seed", "rank", "average",
-           "gains", "seed")  # fmt: skip
-MODEL = "llava_onevision"  # of all tables but Table 3
-
-
-@dataclass(frozen=True)
-class Report:
-    """A table or figure ready to be written: its sheets and the models behind it. `name` starts its files' names.
-
-    tables: suffix of the name → what the csv file holds; pictures: file type → content.
-    """
-
-    name: str
-    variant: str
-    sheets: Sequence[Sheet]
-    parts: Sequence[Results]
-    tables: Mapping[str, pd.DataFrame]
-    pictures: Mapping[str, bytes] = field(default_factory=dict)
-
-    def files(self) -> dict[str, str | bytes]:
-        """File name → content."""
-        csv = {"index": False, "na_rep": "n/a", "float_format": "%.8g"}
-        return {
-            **{f"{self.name}{kind}{self.variant}.csv": table.to_csv(**csv) for kind, table in self.tables.items()},
-            f"{self.name}{self.variant}.md": render.markdown(self.sheets),
-            f"{self.name}{self.variant}.tex": render.latex(self.sheets),
-            **{f"{self.name}{self.variant}.{kind}": content for kind, content in self.pictures.items()},
-        }
+           "gains", "caption-metric", "seed")  # fmt: skip
+WHAT = {
+    "table1": "methods × benchmarks on one model",
+    "table2": "α × β: scores, vision kept, KV cache saved",
+    "table3": "models with and without PLPHP × benchmarks",
+    "table4": "methods on one benchmark: scores, vision kept, KV cache, decode and evaluation time",
+    "table5": "several r against none on one benchmark: decode time and KV cache",
+    "figure5": "vision kept against score, a polyline per method, the rows of Table 1",
+    "figure6": "r × Δr: scores",
+    "figure7": "decode time and KV cache sample by sample, the methods of Table 4",
+    "sweep": "every setting that has finished cells, one line each",
+    "engines": "whether generate and fast answer alike, cell by cell, the rows of Table 1",
+    "all": "every table and figure that has finished cells",
+}
+FILES = {"table1": ["_relative.csv"], "table3": ["_relative.csv"], "figure5": [".pdf", ".png"],
+         "figure6": ["_delta_r.csv", ".pdf", ".png"], "figure7": [".pdf", ".png"]}  # fmt: skip
+ON_TASKS = ("table2", "table4", "table5", "figure5", "figure6", "figure7", "sweep", "all")
 
 
 def main(argv: Sequence[str], root: Path) -> int:
@@ -67,16 +45,16 @@ def main(argv: Sequence[str], root: Path) -> int:
     `scripts/run.py`.
     """
     options = _parser(root).parse_args(_as_options(argv, OPTIONS))
-    tables = TABLES if options.table == "all" else {options.table: TABLES[options.table]}
+    names = list(REPORTS) if options.table == "all" else [options.table]
     codes, refused = [], []
     try:
         cells, filters = _cells(options), _filters(options)
     except (ReportError, OSError) as error:
         return _complain(error)
-    for name, make in tables.items():
+    asked = Request(cells, filters, _choices(options), options, root)
+    for name in names:
         try:
-            report = make(cells, filters, _choices(options), options, root)
-            codes.append(_write(report, options))
+            codes.append(_write(REPORTS[name](asked), options))
         except NothingToShow as error:
             refused.append(f"{name}: {error}")
         except (ReportError, OSError) as error:
@@ -113,16 +91,9 @@ def _parser(root: Path) -> argparse.ArgumentParser:
         description="Tables from finished cells. name=value is short for --name value, e.g. profile=toy.",
     )
     tables = parser.add_subparsers(dest="table", required=True, metavar="TABLE")
-    for name, what in {
-        "table1": "methods × benchmarks on one model",
-        "table3": "models with and without PLPHP × benchmarks",
-        "table4": "methods on one benchmark: scores, vision kept, KV cache, decode and evaluation time",
-        "table5": "several r against none on one benchmark: decode time and KV cache",
-        "figure7": "decode time and KV cache sample by sample, the methods of Table 4",
-        "all": "every table and figure that has finished cells",
-    }.items():
-        kinds = {"table1": ["_relative.csv"], "table3": ["_relative.csv"], "figure7": [".pdf", ".png"]}.get(name, [])
-        files = ": " + ", ".join(name + kind for kind in (".csv", *kinds, ".md", ".tex")) if name != "all" else ""
+    for name, what in WHAT.items():
+        kinds = [".csv", *FILES.get(name, ()), ".md", *([".tex"] if name not in ("sweep", "engines") else [])]
+        files = ": " + ", ".join(name + kind for kind in kinds) if name != "all" else ""
         _add_options(tables.add_parser(name, help=what + files, description=what + files), name, root)
     return parser
 
@@ -143,10 +114,8 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     pick = one.add_argument_group("which cells, where several are finished")
     if table != "table3":
         pick.add_argument("--model", default=MODEL, help=f"of all but Table 3 (default: {MODEL})")
-    if table in COSTS or table == "all":
-        pick.add_argument(
-            "--tasks", help="benchmark of Tables 4 and 5 and Figure 7, such as vst (default: the table's own)"
-        )
+    if table in ON_TASKS:
+        pick.add_argument("--tasks", help="such as vst or [sd,ie]; a single one for costs (default: the table's own)")
     if table in ("table3", "all"):
         pick.add_argument("--models", default="", help="of Table 3, such as mantis,idefics2 (default: the table's own)")
     for name in ("checkpoint", "revision", "dtype", "attn-implementation", "protocol"):
@@ -168,6 +137,13 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     show.add_argument(
         "--gains", choices=("relative", "points"), default="relative", help="PLPHP's gains in parentheses"
     )
+    if table in ("figure5", "figure6", "all"):
+        show.add_argument(
+            "--caption-metric",
+            choices=("cider", "meteor"),
+            default="cider",
+            help="score of Flickr30k, COCO2017 and DetailCaps in Figures 5 and 6",
+        )
     show.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
 
 
@@ -202,93 +178,6 @@ def _choices(options: argparse.Namespace) -> Options:
     return Options(rank=rank, average=options.average, gains=options.gains, seed=options.seed)
 
 
-def _table1(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
-    filters = replace(filters, model=options.model)
-    rows = rows_configured(root / "configs", "table1", options.profile, options.model)
-    results = evaluate(cells, rows, filters, choices)
-    sheets = table1.sheets(results, options.profile, published.load_reference(options.published, "table1"))
-    return Report("table1", _model(options) + _variant([results]), sheets, [results], _scores([results]))
-
-
-def _table3(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
-    models = [name for name in options.models.strip("[]").split(",") if name]
-    parts = table3.compare(cells, root / "configs", options.profile, models, filters, choices)
-    references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
-    sheets = table3.sheets(parts, options.profile, references, _claims(options))
-    chosen = f".models={'+'.join(models)}" if models else ""
-    return Report("table3", chosen + _variant(parts), sheets, parts, _scores(parts))
-
-
-def _table4(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
-    found, variant = _costs("table4", cells, filters, choices, options, root)
-    sheets = table4.sheets(found, options.profile, published.load_reference(options.published, "table4"))
-    return Report("table4", variant, sheets, [found.results], {"": cost_table(found)})
-
-
-def _table5(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
-    found, variant = _costs("table5", cells, filters, choices, options, root)
-    reference = published.load_reference(options.published, "table5")
-    sheets = table5.sheets(found, options.profile, reference, _claims(options))
-    return Report("table5", variant, sheets, [found.results], {"": cost_table(found)})
-
-
-def _figure7(cells, filters: Filters, choices: Options, options: argparse.Namespace, root: Path) -> Report:
-    found, variant = _costs("figure7", cells, filters, choices, options, root)
-    from plphp_core.reporting import figure7  # matplotlib takes a second to import, which the tables need not wait for
-
-    sheets = figure7.sheets(found, options.profile, f"figure7{variant}.png")
-    pictures = figure7.draw(found, options.profile)
-    return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
-
-
-def _costs(
-    name: str, cells: Sequence[Cell], filters: Filters, choices: Options, options: argparse.Namespace, root: Path
-) -> tuple[Costs, str]:
-    """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
-    configs = root / "configs"
-    own = tasks_configured(configs, name)
-    tasks = (options.tasks or own).strip("[]")
-    label = benchmark_configured(configs, tasks)
-    rows = rows_configured(configs, name, options.profile, options.model)
-    others = [benchmark for benchmark in BENCHMARKS if benchmark != label]
-    here = [cell for cell in cells if cell.benchmark == label]
-    results = evaluate(here, rows, replace(filters, model=options.model), choices, others)
-    variant = _model(options) + ("" if tasks == own else f".tasks={tasks}") + _variant([results])
-    return costs(results, label), variant
-
-
-def _model(options: argparse.Namespace) -> str:
-    return "" if options.model == MODEL else f".model={options.model}"
-
-
-def _scores(parts: Sequence[Results]) -> dict[str, pd.DataFrame]:
-    return {"": pd.concat(map(long_table, parts)), "_relative": pd.concat(map(relative_table, parts))}
-
-
-COSTS = {"table4": _table4, "table5": _table5, "figure7": _figure7}
-TABLES = {"table1": _table1, "table3": _table3, **COSTS}
-
-
-def _claims(options: argparse.Namespace) -> list[published.Claim]:
-    known = (options.published / "claims.yaml").exists()
-    return published.load_claims(options.published) if known else []
-
-
-def _variant(parts: Sequence[Results]) -> str:
-    """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
-
-    A subset, another protocol, prompts that are not the protocol's own.
-    """
-    cell = next(cell for part in parts for cell in part.cells.values())
-    used = next(name for name in map(protocol, parts) if name)
-    found = [f".protocol={used}"] * (used != "lmms_eval")
-    found += [f".prompts={cell.prompts}"] * (cell.prompts != PROTOCOL_PROMPTS.get(used, cell.prompts))
-    found += [f".engine={cell.engine}"] * (cell.engine != "generate")
-    if cell.limit is not None:
-        found += [f".limit={cell.limit}"] + [f".seed={cell.limit_seed}"] * bool(cell.limit_seed)
-    return "".join(found)
-
-
 def _write(report: Report, options: argparse.Namespace) -> int:
     """Write and print a table. Returns the exit code."""
     folder = options.results / options.profile
@@ -298,7 +187,7 @@ def _write(report: Report, options: argparse.Namespace) -> int:
     if not options.quiet:
         render.print_sheets(report.sheets)
     print(f"written to {folder}: {', '.join(files)}")
-    missing = sum(len(part.missing()) for part in report.parts)
+    missing = sum(len(part.missing()) for part in report.parts) if report.planned else 0
     failed = sum(cell.errors for part in report.parts for cell in part.cells.values())
     if missing:
         print(f"notice: {missing} cells of {report.name} are not finished and stay n/a", file=sys.stderr)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from plphp_core.families import family_names, get_family
 from plphp_core.reporting.bootstrap import (
@@ -21,7 +20,7 @@ from plphp_core.reporting.bootstrap import (
     estimate,
     relative,
 )
-from plphp_core.reporting.cells import EFFICIENCY, Cell, ReportError
+from plphp_core.reporting.cells import Cell, ReportError
 from plphp_core.reporting.selection import Filters, RowSpec, place, rows_found
 
 # (benchmark, metric, heading), in the paper's order.
@@ -40,8 +39,6 @@ SCORES = (
 BENCHMARKS = tuple(dict.fromkeys(benchmark for benchmark, _, _ in SCORES))
 MULTI_IMAGE = ("SD", "IE", "VST", "MV")
 SLOTS = "slot_accuracy"
-CSV_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "value", "ci_low", "ci_high", "n", "errors",
-               "relative_to_none", *EFFICIENCY, "protocol")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,9 +101,17 @@ class Results:
         """The score of a row; MISSING without a finished cell."""
         return self.scores.get((index, benchmark, metric), MISSING)
 
-    def change(self, index: int, benchmark: str, metric: str) -> Estimate:
-        """The score's change relative to the uncompressed row; MISSING without either."""
-        return self.changes.get((index, benchmark, metric), MISSING)
+    def change(self, index: int, benchmark: str, metric: str, base: int | None = None) -> Estimate:
+        """The score's change relative to row `base`, None: to the uncompressed row; MISSING without either."""
+        if base is None:
+            return self.changes.get((index, benchmark, metric), MISSING)
+        scores = (self.score(at, benchmark, metric) for at in (index, base))
+        return relative(*scores, self.options.confidence)
+
+    def paired(self, index: int, base: int, benchmark: str) -> int:
+        """Number of documents that both rows answered."""
+        cells = [self.cells.get((at, benchmark)) for at in (index, base)]
+        return 0 if None in cells else len(np.intersect1d(*(cell.doc_ids for cell in cells)))
 
     def columns(self) -> list[tuple[str, str]]:
         """The (benchmark, metric) score columns that at least one row has: what averages are taken over."""
@@ -132,14 +137,14 @@ class Results:
         """How the row's parameters are printed; empty for the uncompressed row."""
         return "" if self.rows[index].method == "none" else self.rows[index].setting
 
-    def average_change(self, index: int, benchmarks: Sequence[str] = BENCHMARKS) -> Estimate:
-        """Mean relative change against the uncompressed row over the score columns of `benchmarks`, paired."""
+    def average_change(self, index: int, benchmarks: Sequence[str] = BENCHMARKS, base: int | None = None) -> Estimate:
+        """Mean change relative to row `base` (None: the uncompressed row) over the columns of `benchmarks`, paired."""
         columns = [column for column in self.columns() if column[0] in benchmarks]
         if self.options.average == "columns":
-            return average([self.change(index, *column) for column in columns], self.options.confidence)
+            return average([self.change(index, *column, base) for column in columns], self.options.confidence)
         parts = []
         for name in dict.fromkeys(benchmark for benchmark, _ in columns):
-            of_one = [self.change(index, *column) for column in columns if column[0] == name]
+            of_one = [self.change(index, *column, base) for column in columns if column[0] == name]
             parts.append(average(of_one, self.options.confidence))
         return average(parts, self.options.confidence)
 
@@ -195,52 +200,6 @@ def evaluate(
                 changes[index, benchmark, metric] = relative(scores[index, benchmark, metric], base, options.confidence)
     model = next(iter(chosen.values())).model
     return Results(model, rows, options, tuple(skipped), chosen, scores, changes, common)
-
-
-def long_table(results: Results) -> pd.DataFrame:
-    """One line per row, benchmark and metric (CSV_COLUMNS): fractions, bytes, milliseconds; empty without a cell."""
-    lines = []
-    for index, row in enumerate(results.rows):
-        for benchmark in results.asked():
-            cell = results.cells.get((index, benchmark))
-            wanted = [metric for name, metric, _ in SCORES if name == benchmark]
-            line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
-            line["benchmark"] = benchmark
-            if cell is None:
-                lines += [{**line, "metric": metric, "protocol": protocol(results)} for metric in wanted]
-                continue
-            line |= {"n": cell.n, "errors": cell.errors, "protocol": cell.protocol}
-            line |= {name: getattr(cell.efficiency, name) for name in EFFICIENCY}
-            for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
-                score = results.score(index, benchmark, metric)
-                change = results.change(index, benchmark, metric).value
-                found = {"metric": metric, "value": score.value, "ci_low": score.low, "ci_high": score.high}
-                lines.append(line | found | {"relative_to_none": change})
-    table = pd.DataFrame(lines, columns=list(CSV_COLUMNS))
-    return table.astype({"n": "Int64", "errors": "Int64"})
-
-
-def relative_table(results: Results) -> pd.DataFrame:
-    """Changes relative to the uncompressed row with paired intervals: per score, then averages ("average …")."""
-    lines = []
-    captions = tuple(name for name in BENCHMARKS if name not in MULTI_IMAGE)
-    for index, row in enumerate(results.rows):
-        head = {"model": results.model, "method": row.method, "setting": results.setting(index)}
-        for (at, benchmark, metric), change in results.changes.items():
-            if at == index:
-                shared = results.common[index, benchmark]
-                lines.append(
-                    {**head, "benchmark": benchmark, "metric": metric, **_interval(change), "n_common": shared}
-                )
-        for scope, names in (("all", BENCHMARKS), ("multi-image", MULTI_IMAGE), ("captions", captions)):
-            whole = results.average_change(index, names)
-            lines.append({**head, "benchmark": f"average {scope}", "metric": "scores", **_interval(whole)})
-    columns = ["model", "method", "setting", "benchmark", "metric", "relative_to_none", "ci_low", "ci_high", "n_common"]
-    return pd.DataFrame(lines, columns=columns).astype({"n_common": "Int64"})
-
-
-def _interval(change: Estimate) -> dict[str, float]:
-    return {"relative_to_none": change.value, "ci_low": change.low, "ci_high": change.high}
 
 
 def protocol(results: Results) -> str | None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.selection import RowSpec
 
 COLUMN = 3.35  # inches, of a two-column paper
+BAND = {"color": "#000000", "alpha": 0.10, "linewidth": 0}  # the interval of a reference line
 # Okabe and Ito's colours, told apart by everybody; a method keeps its colour in every figure
 COLOURS = {"none": "#000000", "fastv": "#E69F00", "vtw": "#009E73", "plphp": "#0072B2"}
 OTHERS = ("#CC79A7", "#D55E00", "#56B4E9")  # further methods, by name
 DASHES = ("-", "--", ":", "-.")  # rows of one method
+MARKERS = {"none": "", "fastv": "s", "vtw": "^", "plphp": "o"}
+OTHER_MARKERS = ("D", "v", "P")
 STYLE = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -37,6 +44,65 @@ def colour(method: str, methods: Sequence[str] = ()) -> str:
     """A method's colour; `methods` are all of the figure's, among which further ones are told apart."""
     further = sorted(set(methods) - set(COLOURS) | {method} - set(COLOURS))
     return COLOURS.get(method) or OTHERS[further.index(method) % len(OTHERS)]
+
+
+def marker(method: str, methods: Sequence[str] = ()) -> str:
+    """A method's marker, which tells it apart without colours."""
+    further = sorted(set(methods) - set(MARKERS) | {method} - set(MARKERS))
+    return MARKERS[method] if method in MARKERS else OTHER_MARKERS[further.index(method) % len(OTHER_MARKERS)]
+
+
+def shades(method: str, number: int) -> list[str]:
+    """`number` tints of a method's colour, the last one pure."""
+    pure = to_rgb(colour(method))
+    steps = [1 - 0.55 * (number - 1 - at) / max(number - 1, 1) for at in range(number)]
+    return [to_hex([1 - step * (1 - part) for part in pure]) for step in steps]
+
+
+def bars(axes: Axes, x: Estimate, y: Estimate, look: str) -> None:
+    """The intervals of a point, as thin bars on both axes where they exist."""
+    thin = {"color": look, "linewidth": 0.7, "zorder": 2}
+    if not math.isnan(y.low):
+        axes.vlines(x.value, y.low, y.high, **thin)
+    if not math.isnan(x.low):
+        axes.hlines(y.value, x.low, x.high, **thin)
+
+
+def reference(axes: Axes, level: Estimate, label: str) -> None:
+    """A horizontal line with the band of its interval."""
+    axes.axhline(level.value, color=COLOURS["none"], linewidth=0.9, label=label, zorder=1.8)  # above the grid
+    if not math.isnan(level.low):
+        axes.axhspan(level.low, level.high, **BAND, zorder=0)
+
+
+def panels(count: int, height: float, extra: float = 0.0) -> tuple[Figure, list[Axes], Axes | None]:
+    """A figure of two columns of panels, `height` inches each, and the place left over for a legend, if there is one.
+
+    Without such a place the legend goes above the panels, into `extra` inches.
+    """
+    lines = -(-count // 2)
+    figure = blank(lines * height + extra * (count % 2 == 0))
+    axes = list(figure.subplots(lines, 2, squeeze=False).flat)
+    for one in axes:
+        one.use_sticky_edges = False  # a band must not end at the frame
+        one.margins(x=0.07, y=0.08)
+    if count % 2 == 0:
+        return figure, axes, None
+    axes[count].axis("off")
+    return figure, axes[:count], axes[count]
+
+
+def legend(figure: Figure, panels: Sequence[Axes], place: Axes | None, title: str) -> None:
+    """One legend for all panels, headed by the figure's title, at `place`, otherwise above the panels."""
+    pairs = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    entries = {label: handle for handle, label in pairs}
+    look = {"title_fontsize": 8, "handlelength": 1.8, "columnspacing": 1.2}
+    if place is None:
+        figure.legend(entries.values(), entries.keys(), title=title, loc="outside upper center", ncols=2, **look)
+    else:
+        narrow = title.replace(" (", "\n(")
+        drawn = place.legend(entries.values(), entries.keys(), title=narrow, loc="center", **look)
+        drawn.set_in_layout(False)  # the panels' widths are theirs
 
 
 def lines(rows: Sequence[RowSpec]) -> list[dict]:

@@ -7,15 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 
 from plphp_core.reporting.bootstrap import MISSING, relative
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS, Results
+from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.selection import LABELS
-from plphp_core.reporting.sheet import Column, Entry, Row, bounds, number, percent
+from plphp_core.reporting.sheet import Column, Entry, Row, bounds, emphasise, number, percent
 
 Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference
 NOT_ASKED = Entry("–")  # the table leaves this benchmark out for this model
-_SCORES = tuple(Column(label, group) for group, _, label in SCORES)
-SCORE_COLUMNS = (*_SCORES, Column("change", "Average"), Column("kept", "Vision"), Column("saved", "KV"))
-INTERVAL_COLUMNS = (*_SCORES, Column("change", "Average"))
 SLOT_COLUMNS = (*[Column(name) for name in BENCHMARKS], Column("Average"), Column("interval"), Column("change"))
+
+
+def scores_of(benchmarks: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Those of SCORES that belong to `benchmarks`."""
+    return [score for score in SCORES if score[0] in benchmarks]
+
+
+def interval_columns(benchmarks: Sequence[str] = BENCHMARKS) -> tuple[Column, ...]:
+    """The score columns of `benchmarks` and the average change."""
+    return (*[Column(label, group) for group, _, label in scores_of(benchmarks)], Column("change", "Average"))
+
+
+def score_columns(benchmarks: Sequence[str] = BENCHMARKS) -> tuple[Column, ...]:
+    """As `interval_columns`, then vision kept and KV saved."""
+    return (*interval_columns(benchmarks), Column("kept", "Vision"), Column("saved", "KV"))
 
 
 def where(profile: str) -> str:
@@ -23,7 +36,9 @@ def where(profile: str) -> str:
     return "" if profile == "paper" else f" ({profile} profile)"
 
 
-def rows(results: Results, line: Callable[[Results, int], list[Entry]], head: Sequence[str] = ()) -> list[Row]:
+def rows(
+    results: Results, line: Callable[[Results, int], list[Entry]] = lambda *_: [], head: Sequence[str] = ()
+) -> list[Row]:
     """The model's rows: `head`, method, setting, then what `line` gives; a rule above each method."""
     found = []
     for index, row in enumerate(results.rows):
@@ -33,9 +48,17 @@ def rows(results: Results, line: Callable[[Results, int], list[Entry]], head: Se
     return found
 
 
-def score_line(results: Results, index: int) -> list[Entry]:
-    """A row's entries under SCORE_COLUMNS."""
-    entries = [_score(results, index, benchmark, metric) for benchmark, metric, _ in SCORES]
+def marked(found: list[Row], columns: Sequence[Sequence[float]], results: Results, start: int) -> list[Row]:
+    """Best and second of each of `columns` (the first one at `start`) among the rows that compete."""
+    eligible = [results.options.rank == "all" or row.method != "none" for row in results.rows]
+    for at, values in enumerate(columns, start):
+        found = emphasise(found, at, values, eligible)
+    return found
+
+
+def score_line(results: Results, index: int, benchmarks: Sequence[str] = BENCHMARKS) -> list[Entry]:
+    """A row's entries under `score_columns`."""
+    entries = [_score(results, index, benchmark, metric) for benchmark, metric, _ in scores_of(benchmarks)]
     costs = [results.average_cost(index, name) for name in ("retention", "kv_saved")]
     change = results.average_change(index).value
     return [*entries, Entry(percent(change)), *(Entry(percent(cost, 1, signed=False)) for cost in costs)]
@@ -54,22 +77,29 @@ def _score(results: Results, index: int, benchmark: str, metric: str) -> Entry:
     return Entry(number(100 * score.value), detail, mark)
 
 
-def score_values(results: Results) -> list[list[float]]:
+def score_values(results: Results, benchmarks: Sequence[str] = BENCHMARKS) -> list[list[float]]:
     """What is ranked: for each score column and the average change, the rows' values ×100."""
-    every = range(len(results.rows))
-    scores = [[100 * results.score(index, name, metric).value for index in every] for name, metric, _ in SCORES]
+    every, shown = range(len(results.rows)), scores_of(benchmarks)
+    scores = [[100 * results.score(index, name, metric).value for index in every] for name, metric, _ in shown]
     return [*scores, [100 * results.average_change(index).value for index in every]]
 
 
-def interval_line(results: Results, index: int) -> list[Entry]:
-    """A row's entries under INTERVAL_COLUMNS."""
+def interval_line(results: Results, index: int, benchmarks: Sequence[str] = BENCHMARKS) -> list[Entry]:
+    """A row's entries under `interval_columns`."""
     entries = []
-    for benchmark, metric, _ in SCORES:
+    for benchmark, metric, _ in scores_of(benchmarks):
         score = results.score(index, benchmark, metric)
         entries.append(Entry(bounds(score.low, score.high)) if benchmark in results.asked() else NOT_ASKED)
     whole = results.average_change(index)
     reference = index == results.reference and results.cells
     return [*entries, Entry("reference" if reference else bounds(whole.low, whole.high, signed=True))]
+
+
+def saved_interval_line(saved: Savings, index: int, benchmarks: Sequence[str]) -> list[Entry]:
+    """A row's intervals under `score_columns`: scores, average change, vision kept and KV saved."""
+    costs = (saved.average(name, index) for name in ("retention", "kv_saved"))
+    line = interval_line(saved.results, index, benchmarks)
+    return [*line, *(Entry(bounds(cost.low, cost.high)) for cost in costs)]
 
 
 def has_slots(results: Results) -> bool:
@@ -96,7 +126,7 @@ def slot_values(results: Results) -> list[list[float]]:
 
 
 def published_rows(reference: Reference, head: Sequence[str] = ()) -> list[Row]:
-    """The paper's own rows under SCORE_COLUMNS, as far as they are known."""
+    """The paper's own rows under `score_columns()`, as far as they are known."""
     found = []
     for position, ((method, setting), scores) in enumerate(reference.items()):
         front = [*map(Entry, head), *published_head(method, setting)]
@@ -111,7 +141,7 @@ def published_head(method: str, setting: str) -> tuple[Entry, Entry]:
     return Entry(f"{LABELS.get(method, method)}, as published"), Entry(setting)
 
 
-def nothing_published(head: Sequence[str] = (), width: int = len(SCORE_COLUMNS)) -> Row:
+def nothing_published(head: Sequence[str] = (), width: int = len(score_columns())) -> Row:
     """The row that stands for the paper's own ones where none of their cells is known; `width` columns of n/a."""
     front = [*map(Entry, head), Entry("As published"), Entry("all rows")]
     return Row((*front, *[Entry()] * width), rule=True)

@@ -25,6 +25,7 @@ COSTS = (
     "over benchmarks. Both are measured."
 )
 UNPUBLISHED = "As published: the paper's own cells are not available here and stay n/a."
+SAVED = "Vision kept and KV saved: in percent, from the same resamples as the scores."
 SLOT_ACCURACY = (
     "Slot accuracy ×100: share of content words (colour, shape, place, change, choice letter) that are "
     "right, mean over samples. Templates inflate ROUGE-L and CIDEr; this does not count them. It is no "
@@ -158,6 +159,13 @@ def average(parts: Sequence[Results]) -> str:
     return f"Average change: unweighted mean over {over}{alike} of (score − Uncompressed) / Uncompressed."
 
 
+def ranking(parts: Sequence[Results]) -> str:
+    """What bold and underlined mean."""
+    compressed = parts[0].options.rank == "compressed"
+    among = "the compressed rows (the uncompressed row is not ranked)" if compressed else "all rows"
+    return f"Bold: best of a column among {among}; underlined: second. Values that print alike share their mark."
+
+
 def failures(parts: Sequence[Results]) -> list[str]:
     """Which samples have no answer."""
     said = []
@@ -194,9 +202,10 @@ def gaps(parts: Sequence[Results]) -> list[str]:
     return [f"n/a, not run yet ({count} of {total} cells): {listed}."]
 
 
-def intervals(parts: Sequence[Results], table: str) -> list[str]:
-    """How the intervals were computed."""
+def intervals(parts: Sequence[Results], file: str) -> list[str]:
+    """How the intervals were computed; `file` has those of single changes."""
     options = parts[0].options
+    groups = any("MV" in part.asked() for part in parts)
     found = [
         (
             f"Percentile bootstrap, {options.resamples:,} resamples of each benchmark's samples (seed "
@@ -209,10 +218,10 @@ def intervals(parts: Sequence[Results], table: str) -> list[str]:
             "per-sample scores, moved by the difference of the two, so that the interval belongs to the printed "
             "value."
         ),
-        "MV: the category means are computed anew in each resample; a category that was not drawn is left out there.",
+        *["MV: category means are computed anew in each resample; one that was not drawn is left out there."] * groups,
         (
             "n/a: fewer than two samples, or a resample in which the score of Uncompressed is 0. Intervals of single "
-            f"changes: {table}_relative.csv."
+            f"changes: {file}."
         ),
     ]
     differing = [

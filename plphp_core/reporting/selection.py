@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from plphp_core.evaluation.settings import SYMBOLS
 from plphp_core.reporting.cells import Cell, ReportError
 
 SHARED = (
@@ -25,7 +23,6 @@ PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
 ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
 METHOD_ORDER = ("none", "fastv", "vtw")  # then further methods by name, then plphp
 LABELS = {"none": "Uncompressed", "fastv": "FastV", "vtw": "VTW", "plphp": "PLPHP"}
-SYMBOLS = {"delta_r": "Δr", "alpha": "α", "beta": "β"}
 
 
 @dataclass(frozen=True)
@@ -99,90 +96,18 @@ def _written_alike(found: object, wanted: str) -> bool:
         return str(found) == wanted
 
 
-def rows_configured(configs: Path, table: str, profile: str, model: str) -> list[RowSpec] | None:
-    """The rows that `configs/table/<table>.yaml` lists for `profile`, completed as a run of `model` does;
-    None without rows.
-
-    A row's open parameters come from `configs/method/<method>.yaml`, whose references into the profile are resolved.
-    Raises ReportError for a row without a readable method file.
-    """
-    try:
-        rows = _table(configs, table).rows.get(profile)
-        settings = OmegaConf.load(configs / "profile" / f"{profile}.yaml")
-        found = []
-        for row in rows or ():
-            method = OmegaConf.load(configs / "method" / f"{row.method}.yaml")
-            whole = OmegaConf.create({"profile": settings, "model": {"name": model}, "method": method})
-            params = {**OmegaConf.to_container(whole, resolve=True)["method"], **OmegaConf.to_container(row)}
-            name, template = params.pop("method"), params.pop("setting", "")
-            params.pop("name", None)
-            shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in params.items()}
-            found.append(RowSpec(name, params, template.format(**shown)))
-    except FileNotFoundError as error:
-        if "method" in Path(error.filename).parts:
-            raise ReportError(f"{table} names a method without a configuration: {error.filename} is missing") from error
-        return None
-    except (OmegaConfBaseException, KeyError) as error:
-        raise ReportError(f"the rows of {table} in {configs} cannot be read: {error}") from error
-    return found or None
-
-
-def tasks_configured(configs: Path, table: str) -> str:
-    """The option of the group `tasks` that a table brings along. Raises ReportError if it brings none."""
-    try:
-        for entry in reversed(_table(configs, table).defaults):  # a table's own last
-            for name, option in entry.items() if OmegaConf.is_dict(entry) else ():
-                if name.startswith("override /tasks"):
-                    return str(option)
-    except (OSError, OmegaConfBaseException) as error:
-        raise ReportError(f"the tasks of {table} in {configs} cannot be read: {error}") from error
-    raise ReportError(f"{table} in {configs} names no tasks")
-
-
-def benchmark_configured(configs: Path, tasks: str) -> str:
-    """The label of the one benchmark in `configs/tasks/<tasks>.yaml`. Raises ReportError, naming those there are."""
-    known = {path.stem: OmegaConf.load(path) for path in sorted((configs / "tasks").glob("*.yaml"))}
-    single = {name: next(iter(file.values())) for name, file in known.items() if "defaults" not in file}
-    if (name := tasks.strip("[]")) not in single:
-        raise ReportError(f"tasks {tasks!r}: a table of costs is about one benchmark, one of {', '.join(single)}")
-    return str(single[name])
-
-
-def _table(configs: Path, table: str):
-    """A table's file over the tables that it names in its defaults, as Hydra composes them."""
-    own = OmegaConf.load(configs / "table" / f"{table}.yaml")
-    below = [_table(configs, name) for name in own.get("defaults") or () if isinstance(name, str) and name != "_self_"]
-    whole = OmegaConf.merge(*below, own)
-    whole.defaults = [entry for one in (*below, own) for entry in one.get("defaults") or ()]
-    return whole
-
-
-def models_configured(configs: Path, table: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The models of `configs/table/<table>.yaml`, and the (model, benchmark label) places that it skips.
-
-    Raises ReportError if the file cannot be read or names no models.
-    """
-    path = configs / "table" / f"{table}.yaml"
-    try:
-        plain = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        return list(plain["models"]), [tuple(place.split("/", 1)) for place in plain.get("skip") or ()]
-    except (OSError, OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
-        raise ReportError(f"{path}: names no models and what they skip ({type(error).__name__}: {error})") from error
-
-
 def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
-    """One row per method and parameters among `cells`, in the paper's order: methods, then K and R, then r and Δr."""
+    """One row per method and parameters among `cells`, in the paper's order of methods, then by parameters."""
     found: list[RowSpec] = []
-    for cell in cells:
-        row = RowSpec(cell.method, cell.params, cell.setting)
-        if row not in found:
-            found.append(row)
+    for cell in cells:  # a cell that several tables share is labelled by the one that ran it
+        if not any(row.method == cell.method and row.params == cell.params for row in found):
+            found.append(RowSpec(cell.method, cell.params, cell.setting))
 
     def order(row: RowSpec) -> tuple:
         methods = (*METHOD_ORDER, row.method) if row.method != "plphp" else (*METHOD_ORDER, "~", "plphp")
         numbers = {name: value for name, value in row.params.items() if isinstance(value, (int, float))}
-        # FastV lists the row that drops most first
-        key = [(name, -value if name == "R" else value) for name, value in sorted(numbers.items())]
+        # in the parameters' own order; FastV lists the row that drops most first
+        key = [(name, -value if name == "R" else value) for name, value in numbers.items()]
         return methods.index(row.method), row.method, key, str(row.params)
 
     return sorted(found, key=order)

@@ -9,8 +9,9 @@ from pathlib import Path
 from plphp_core.reporting import layout, notes
 from plphp_core.reporting.cells import Cell, ReportError
 from plphp_core.reporting.comparison import NothingToShow, Options, Results, evaluate
+from plphp_core.reporting.configured import models_configured, rows_configured
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.selection import Filters, models_configured, rows_configured, same_documents, same_run
+from plphp_core.reporting.selection import Filters, same_documents, same_run
 from plphp_core.reporting.sheet import Column, Row, Sheet, percent
 
 HEAD = (Column("Model", text=True), Column("Method", text=True), Column("Setting", text=True))
@@ -73,7 +74,7 @@ def sheets(
     found = [
         Sheet(
             f"{title}: models with and without PLPHP × benchmarks",
-            (*HEAD, *layout.SCORE_COLUMNS),
+            (*HEAD, *layout.score_columns()),
             tuple(rows),
             tuple(_score_notes(parts, profile, any(references.values()), claims)),
             ABOVE,
@@ -83,9 +84,9 @@ def sheets(
     found.append(
         Sheet(
             f"{title}: {parts[0].options.confidence:.0%} confidence intervals",
-            (*HEAD, *layout.INTERVAL_COLUMNS),
+            (*HEAD, *layout.interval_columns()),
             tuple(rows),
-            tuple(notes.intervals(parts, "table3")),
+            tuple(notes.intervals(parts, "table3_relative.csv")),
         )
     )
     if any(map(layout.has_slots, parts)):

@@ -8,7 +8,7 @@ from plphp_core.reporting import cost_lines, layout, notes
 from plphp_core.reporting.comparison import SCORES, Results
 from plphp_core.reporting.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, Costs
 from plphp_core.reporting.selection import ONE_PROTOCOL
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, bounds, emphasise, number
+from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, bounds, number
 
 HEAD = (Column("Method", text=True), Column("Setting", text=True))
 PUBLISHED = ("kv_cache_size", "decode_latency", "evaluation_time")  # metrics of the reference file, besides scores
@@ -45,10 +45,8 @@ def sheets(costs: Costs, profile: str, reference: layout.Reference) -> list[Shee
         ]
 
     rows = layout.rows(results, line)
-    eligible = [results.options.rank == "all" or row.method != "none" for row in results.rows]
-    for at, (metric, _) in enumerate(scored, start=len(HEAD)):
-        values = [100 * results.score(index, label, metric).value for index in range(len(rows))]
-        rows = emphasise(rows, at, values, eligible)
+    values = [[100 * results.score(index, label, metric).value for index in range(len(rows))] for metric, _ in scored]
+    rows = layout.marked(rows, values, results, len(HEAD))
     own = _published(reference, label, [metric for metric, _ in scored])
     rows += own or [layout.nothing_published(width=len(columns) - len(HEAD))]
     measured = Sheet(

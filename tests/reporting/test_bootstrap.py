@@ -48,6 +48,16 @@ def test_resamples_draw_as_many_documents_as_there_are_and_repeat_for_a_seed():
     assert (first.counts != Resamples(range(13), "IE", 50, seed=3).counts).any()
 
 
+def test_several_quantities_at_once_are_each_by_itself():
+    draws, samples = Resamples(range(9), resamples=40), np.random.default_rng(5).random((9, 3))
+    samples[4, 2] = math.nan  # unmeasured: spoils its own quantity only
+    together = draws.means(np.arange(9), samples)
+    for column, means in zip(samples.T, together, strict=True):
+        assert np.allclose(means, draws.means(np.arange(9), column), equal_nan=True)
+    assert np.isfinite(together[:2]).all() and np.isnan(together[2]).any()
+    assert draws.means(np.empty(0, int), np.empty((0, 3))).shape == (3, 40)
+
+
 def test_large_benchmarks_are_drawn_in_parts_without_a_seam():
     counts = Resamples(range(5000), resamples=900).counts  # 400 resamples fit one part
     assert (counts.sum(axis=1) == 5000).all()

@@ -16,15 +16,6 @@ from tests.reporting.test_costs import costs_of
 from tests.reporting.test_table4 import report, written
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The last figure that was drawn, instead of only its files."""
-    figures = []
-    files = drawing.files
-    monkeypatch.setattr(drawing, "files", lambda figure: figures.append(figure) or files(figure))
-    return figures
-
-
 @pytest.mark.parametrize("batch", [1, 8])
 def test_the_curves_are_the_cell_files(tmp_path, drawn, batch):
     costs = costs_of(tmp_path, factories.of_costs(batch=batch, failed=(5,)), "figure7")

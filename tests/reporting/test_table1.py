@@ -7,7 +7,8 @@ import pytest
 
 from plphp_core.reporting import comparison
 from plphp_core.reporting.cells import ReportError, load_cells
-from plphp_core.reporting.comparison import Options, evaluate, long_table, relative_table
+from plphp_core.reporting.comparison import Options, evaluate
+from plphp_core.reporting.long_tables import long_table, relative_table
 from plphp_core.reporting.selection import Filters, RowSpec
 from plphp_core.reporting.table1 import sheets
 from tests.reporting import factories
@@ -44,7 +45,7 @@ def whole(tmp_path_factory):
 
 
 def test_layout_is_the_papers(whole):
-    scores, intervals, slots = sheets(whole, "toy", {})
+    scores, intervals, against, slots = sheets(whole, "toy", {})
     heads = [f"{column.group} {column.label}".strip() for column in scores.columns]
     assert heads == [
         *("Method", "Setting", "SD R-L", "IE R-L", "VST R-L", "MV Overall", "Flickr30k C", "Flickr30k M"),
@@ -64,7 +65,7 @@ def test_layout_is_the_papers(whole):
         ("As published", "all rows", True),
     ]
     assert all(entry.text == "n/a" for entry in scores.rows[-1].entries[2:])
-    assert len(intervals.rows) == len(slots.rows) == 10
+    assert len(intervals.rows) == len(against.rows) == len(slots.rows) == 10
 
 
 def test_each_column_marks_one_best_and_one_second_among_compressed_rows(whole):
@@ -121,7 +122,8 @@ def test_the_average_change_is_paired_over_documents(whole):
 
 def test_long_table_has_the_agreed_columns_and_one_line_per_metric(whole):
     table = long_table(whole)
-    agreed = """model,method,setting,benchmark,metric,value,ci_low,ci_high,n,errors,relative_to_none,retention,\
+    agreed = """model,method,setting,benchmark,metric,value,ci_low,ci_high,n,errors,relative_to_none,\
+relative_low,relative_high,n_none,best_baseline,relative_to_baseline,baseline_low,baseline_high,n_baseline,retention,\
 kv_bytes,kv_bytes_full,prefill_ms,decode_ms_per_token,protocol"""
     assert ",".join(table.columns) == agreed
     assert len(table) == 10 * (10 + 7)  # ten rows; ten scores and seven slot accuracies
@@ -234,12 +236,12 @@ def test_notes_name_images_that_had_to_be_converted(whole, tmp_path):
 
 
 def test_slot_accuracy_is_a_sheet_of_its_own_only_where_measured(tmp_path, whole):
-    slots = sheets(whole, "toy", {})[2]
+    slots = sheets(whole, "toy", {})[3]
     mean = np.mean([whole.score(4, name, "slot_accuracy").value for name in comparison.BENCHMARKS])
     assert slots.rows[4].entries[9].text == f"{100 * mean:.2f}"
     record = factories.cell("SD")
     del record["metrics"]["slot_accuracy"]
-    assert len(sheets(results_of(tmp_path, [record]), "paper", {})) == 2
+    assert len(sheets(results_of(tmp_path, [record]), "paper", {})) == 3
 
 
 def test_published_numbers_appear_as_rows_and_are_not_ranked(whole):

@@ -1,0 +1,147 @@
+"""The page on both engines: how many answers, retentions and KV bytes agree per cell, times, and what it comes to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from plphp_core.evaluation.settings import ENGINES
+from plphp_core.reporting import layout, notes
+from plphp_core.reporting.comparison import SCORES
+from plphp_core.reporting.engines import FIELDS, Comparison, Pair
+from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number
+
+COLUMNS = (
+    *(Column(name, text=True) for name in ("Method", "Setting", "Benchmark")),
+    Column("Samples"),
+    *(Column(name, "Answers") for name in ("equal", "different")),
+    *(Column("equal", name) for name in ("Retention", "KV bytes")),
+    *(Column(name, "Decode ms/token") for name in (*ENGINES, "ratio")),
+)
+COUNTS = ("samples", "equal", "different", "retention_equal", "kv_bytes_equal")
+CSV_COLUMNS = ("model", "method", "setting", "benchmark", *COUNTS, *(f"{name}_ms_per_token" for name in ENGINES),
+               "ratio", "example_doc_id", *(f"example_{name}" for name in ENGINES), "missing")  # fmt: skip
+MOST = 8  # cells that a note names
+
+
+def table(found: Comparison) -> pd.DataFrame:
+    """One line per pair, with its first answers that differ; one per missing cell; the sum. Times in milliseconds."""
+    lines = []
+    for pair in found.pairs:
+        line = _head(found, pair.row, pair.benchmark) | _numbers([pair])
+        if different := pair.unlike("answers"):
+            line["example_doc_id"] = different[0][0]["doc_id"]
+            line |= {f"example_{name}": one["text"] for name, one in zip(ENGINES, different[0], strict=True)}
+        lines.append(line)
+    for at, engines in found.missing().items():
+        lines.append(_head(found, *at) | {"missing": " and ".join(engines)})
+    lines.append({"model": found.parts[0].model, "method": "all", "benchmark": "all"} | _numbers(found.pairs))
+    return pd.DataFrame(lines, columns=CSV_COLUMNS).astype(dict.fromkeys([*COUNTS, "example_doc_id"], "Int64"))
+
+
+def _head(found: Comparison, row: int, benchmark: str) -> dict:
+    results = found.parts[0]
+    return {
+        "model": results.model,
+        "method": results.rows[row].method,
+        "setting": results.setting(row),
+        "benchmark": benchmark,
+    }
+
+
+def _numbers(pairs: Sequence[Pair]) -> dict[str, float]:
+    """Samples of the pairs together and how many agree; medians over samples of the time per token, fast's share."""
+    samples = sum(len(pair.lines) for pair in pairs)
+    equal = {what: samples - sum(len(pair.unlike(what)) for pair in pairs) for what in FIELDS}
+    generate, fast = (_median([pair.cells[at].costs["decode_ms_per_token"] for pair in pairs]) for at in (0, 1))
+    alike = all(pair.timed_alike for pair in pairs)
+    return {
+        "samples": samples,
+        "equal": equal["answers"],
+        "different": samples - equal["answers"],
+        "retention_equal": equal["retention"],
+        "kv_bytes_equal": equal["KV bytes"],
+        "generate_ms_per_token": generate,
+        "fast_ms_per_token": fast,
+        "ratio": fast / generate if alike else math.nan,
+    }
+
+
+def _median(samples: Sequence[np.ndarray]) -> float:
+    """Of all samples that were decoded beyond their first token; nan without any."""
+    known = np.concatenate(samples)
+    known = known[~np.isnan(known)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
+def sheets(found: Comparison, profile: str) -> list[Sheet]:
+    """One row per pair, their sum, and what it says."""
+    results, rows, above = found.parts[0], [], None
+    for pair in found.pairs:
+        front = (results.rows[pair.row].label, results.setting(pair.row), pair.benchmark)
+        rows.append(Row((*map(Entry, front), *_entries([pair])), rule=pair.row != above))
+        above = pair.row
+    rows.append(Row((Entry("All cells"), Entry(""), Entry(""), *_entries(found.pairs)), rule=True))
+    dtype = found.pairs[0].cells[0].dtype
+    title = f"Engines{layout.where(profile)}: generate and fast on {results.title}, {dtype}"
+    return [Sheet(title, COLUMNS, tuple(rows), tuple(_notes(found, profile)))]
+
+
+def _entries(pairs: Sequence[Pair]) -> list[Entry]:
+    *counts, generate, fast, ratio = _numbers(pairs).values()
+    return [*(Entry(f"{count:,}") for count in counts), *(Entry(number(ms)) for ms in (generate, fast, ratio))]
+
+
+def _notes(found: Comparison, profile: str) -> list[str]:
+    samples = sum(len(pair.lines) for pair in found.pairs)
+    cells = f"all {len(found.pairs)} cells" if len(found.pairs) > 1 else "the one cell"
+    verdicts = [_unlike(found, what) for what in FIELDS]
+    said = [verdict for verdict in verdicts if verdict]
+    if not said:
+        said = [f"Identical in {cells}: {samples:,} answers, the retention of every layer and the KV bytes."]
+    if verdicts[0]:
+        said.append(_largest_change(found))
+    if missing := found.missing():
+        absent = [f"{found.name(*at)} ({' and '.join(engines)})" for at, engines in missing.items()]
+        said.append(f"Not compared, since not finished under an engine: {_listed(absent)}.")
+    alone = {found.name(pair.row, pair.benchmark): pair.unpaired for pair in found.pairs if pair.unpaired}
+    if alone:
+        listed = _listed([f"{name}: {count}" for name, count in alone.items()])
+        said.append(f"Samples that only one engine answered, and that are not compared: {listed}.")
+    return [
+        *said,
+        "Time per token: median over samples of one run each, a batch's time shared by its samples, worth comparing "
+        "only if the machine did nothing else; ratio: fast / generate, n/a where machine or batch size differ.",
+        notes.profile(profile, several=False),
+        *dict.fromkeys(notes.run(found.parts)),
+    ]
+
+
+def _unlike(found: Comparison, what: str) -> str:
+    """Which cells do not agree in one of FIELDS; empty if all do."""
+    counts = {found.name(pair.row, pair.benchmark): len(pair.unlike(what)) for pair in found.pairs}
+    differing = [f"{name} ({count})" for name, count in counts.items() if count]
+    if not differing:
+        return ""
+    share = f"{sum(counts.values()):,} of {sum(len(pair.lines) for pair in found.pairs):,} samples"
+    return (
+        f"{what[0].upper()}{what[1:]} differ in {share}, in {len(differing)} of {len(counts)} cells: "
+        f"{_listed(differing)}."
+    )
+
+
+def _largest_change(found: Comparison) -> str:
+    changes = []
+    for pair in found.pairs:
+        for metric, head in [(metric, head) for name, metric, head in SCORES if name == pair.benchmark]:
+            values = [cell.metrics[metric].value for cell in pair.cells]
+            changes.append((abs(values[1] - values[0]), f"{head} of {found.name(pair.row, pair.benchmark)}"))
+    change, where = max(changes)
+    return f"Largest change of a score (×100) between the engines: {number(100 * change)}, {where}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "; ".join(names[:MOST]) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")

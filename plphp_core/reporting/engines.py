@@ -1,0 +1,145 @@
+"""Do both engines answer alike? What `generate` and `fast` answered, kept and took, cell by cell, sample by sample.
+
+Greedy decoding takes the largest logit. Where two are as good as equal, the last bits of a sum decide, and these depend
+on shapes: a few answers may differ, more of them in half precision. Every difference is counted and its cell named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from plphp_core.evaluation.journal import Journal
+from plphp_core.evaluation.ranks import parts
+from plphp_core.evaluation.settings import ENGINES
+from plphp_core.reporting.cells import EFFICIENCY, Cell, ReportError
+from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
+from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run
+
+FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A cell finished under both engines.
+
+    row: its row's index; cells: one per engine; lines: per sample that both answered the journal lines of both, by
+    sample number.
+    """
+
+    row: int
+    benchmark: str
+    cells: tuple[Cell, Cell]
+    lines: tuple[tuple[dict, dict], ...]
+
+    def unlike(self, what: str) -> list[tuple[dict, dict]]:
+        """The lines that do not agree in one of FIELDS."""
+        return [both for both in self.lines if any(both[0][name] != both[1][name] for name in FIELDS[what])]
+
+    @property
+    def unpaired(self) -> int:
+        """Samples that only one engine answered."""
+        return sum(cell.n for cell in self.cells) - 2 * len(self.lines)
+
+    @property
+    def timed_alike(self) -> bool:
+        """Whether times can be compared: one machine, one batch size."""
+        machines = {cell.hardware for cell in self.cells}
+        return len(machines) == 1 and "; " not in min(machines) and len({cell.batch_size for cell in self.cells}) == 1
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """`parts`: what is finished under each of ENGINES; `pairs`: what is finished under both, row by row."""
+
+    parts: tuple[Results, ...]
+    pairs: tuple[Pair, ...]
+
+    def missing(self) -> dict[tuple[int, str], list[str]]:
+        """(row index, benchmark) → the engines under which the cell is not finished."""
+        found: dict[tuple[int, str], list[str]] = {}
+        for engine, part in zip(ENGINES, self.parts, strict=True):
+            for at in part.missing():
+                found.setdefault(at, []).append(engine)
+        return found
+
+    def name(self, row: int, benchmark: str) -> str:
+        """How a note calls a cell."""
+        return f"{self.parts[0].label(row)} on {benchmark}"
+
+
+def compare(cells: Sequence[Cell], rows: Sequence[RowSpec], filters: Filters, options: Options) -> Comparison:
+    """Pair the cells of one model; `filters` names no engine.
+
+    Raises:
+        NothingToShow: no cell is finished under both engines.
+        ReportError: cells that cannot be compared, or a journal without the answers of a cell.
+    """
+    found = [place(cells, rows, BENCHMARKS, replace(filters, engine=engine)) for engine in ENGINES]
+    both = [at for at in found[0] if at in found[1]]
+    if not both:
+        counts = " and ".join(f"{len(some)} under {engine}" for engine, some in zip(ENGINES, found, strict=True))
+        raise NothingToShow(f"no cell is finished under both engines ({counts}); `make compare-engines` runs both")
+    paired = [cell for at in both for cell in (found[0][at], found[1][at])]
+    same_run(paired, [name for name in SHARED if name != "engine"])
+    same_documents(paired)
+    parts = tuple(Results(paired[0].model, tuple(rows), options, cells=some) for some in found)
+    return Comparison(parts, tuple(_pair(at, (found[0][at], found[1][at])) for at in sorted(both, key=_position)))
+
+
+def _position(at: tuple[int, str]) -> tuple[int, int]:
+    return at[0], BENCHMARKS.index(at[1])
+
+
+def _pair(at: tuple[int, str], cells: tuple[Cell, Cell]) -> Pair:
+    one, other = map(answers, cells)
+    return Pair(*at, cells, tuple((one[doc], other[doc]) for doc in sorted(one.keys() & other.keys())))
+
+
+def answers(cell: Cell) -> dict[int, dict]:
+    """The journal lines that a cell file was made from, by sample number.
+
+    A journal also holds the answers of other engines, dtypes and versions. The file's own are those whose costs are in
+    it to the last digit.
+
+    Raises:
+        ReportError: the journal does not hold them.
+    """
+    path = cell.path.parents[1] / str(json.loads(cell.path.read_text(encoding="utf-8")).get("journal"))
+    groups: dict[str | None, dict[int | None, dict]] = {}
+    for line in Journal.peek(path, *parts(path)).answers.values():
+        groups.setdefault(line.get("cell"), {})[line.get("doc_id")] = line
+    docs = cell.doc_ids.tolist()
+    if not docs:
+        return {}
+    for group in groups.values():
+        if all(doc in group for doc in docs) and _made_from(cell, [group[doc] for doc in docs]):
+            return {doc: group[doc] for doc in docs}
+    raise ReportError(
+        f"{path} does not hold the answers {cell.path.name} was made from; run it again with rescore=true"
+    )
+
+
+def _made_from(cell: Cell, lines: list[dict]) -> bool:
+    from plphp_core.evaluation.cells import efficiency  # takes seconds to import, which no other report needs
+
+    try:
+        costs = efficiency(lines)
+    except (KeyError, TypeError):  # lines of an older version, without some of the costs
+        return False
+    return all(np.array_equal(np.array(costs[name], float), cell.costs[name], equal_nan=True) for name in EFFICIENCY)
+
+
+def dtype_configured(configs: Path, profile: str, model: str) -> str | None:
+    """What a run of `model` under `profile` computes in unless it is told otherwise; None if that is not known."""
+    try:
+        files = {"profile": configs / "profile" / f"{profile}.yaml", "model": configs / "model" / f"{model}.yaml"}
+        return str(OmegaConf.create({name: OmegaConf.load(path) for name, path in files.items()}).profile.dtype)
+    except (OSError, OmegaConfBaseException):
+        return None

@@ -1,0 +1,176 @@
+"""Every table and figure of `scripts/report.py`: from the finished cells to sheets, csv tables and pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from plphp_core.reporting import (
+    engine_table,
+    engines,
+    published,
+    sweep,
+    table1,
+    table2,
+    table3,
+    table4,
+    table5,
+    vtw_rule,
+)
+from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Results, evaluate
+from plphp_core.reporting.configured import (
+    benchmark_configured,
+    benchmarks_configured,
+    method_configured,
+    refused_configured,
+    rows_configured,
+    tasks_configured,
+)
+from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
+from plphp_core.reporting.long_tables import long_table, relative_table
+from plphp_core.reporting.request import Report, Request, joined, model_variant, on_benchmarks, variant_of
+from plphp_core.reporting.savings import savings
+from plphp_core.reporting.selection import rows_found
+
+
+def _table1(asked: Request) -> Report:
+    options = asked.options
+    rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
+    results = evaluate(asked.cells, rows, asked.of_model, asked.choices)
+    reference = published.load_reference(options.published, "table1")
+    rule = vtw_rule.load_rule(vtw_rule.path(options.results, asked.profile, options.model))
+    sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
+    return Report("table1", model_variant(options) + variant_of([results]), sheets, [results], _scores([results]))
+
+
+def _table2(asked: Request) -> Report:
+    results, _, variant = on_benchmarks("table2", asked)
+    defaults = method_configured(asked.configs, "plphp", asked.profile, asked.options.model)
+    refused = refused_configured(asked.configs, "table2", asked.profile, asked.options.model)
+    saved = savings(results)
+    sheets = table2.sheets(saved, asked.profile, defaults, refused, _claim(asked, "C12"))
+    return Report("table2", variant, sheets, [results], {"": long_table(results, saved)})
+
+
+def _table3(asked: Request) -> Report:
+    options = asked.options
+    models = [name for name in options.models.strip("[]").split(",") if name]
+    parts = table3.compare(asked.cells, asked.configs, asked.profile, models, asked.filters, asked.choices)
+    references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
+    sheets = table3.sheets(parts, asked.profile, references, _claims(options))
+    chosen = f".models={'+'.join(models)}" if models else ""
+    return Report("table3", chosen + variant_of(parts), sheets, parts, _scores(parts))
+
+
+def _table4(asked: Request) -> Report:
+    found, variant = _costs("table4", asked)
+    sheets = table4.sheets(found, asked.profile, published.load_reference(asked.options.published, "table4"))
+    return Report("table4", variant, sheets, [found.results], {"": cost_table(found)})
+
+
+def _table5(asked: Request) -> Report:
+    found, variant = _costs("table5", asked)
+    reference = published.load_reference(asked.options.published, "table5")
+    sheets = table5.sheets(found, asked.profile, reference, _claims(asked.options))
+    return Report("table5", variant, sheets, [found.results], {"": cost_table(found)})
+
+
+# matplotlib takes a second to import, which the tables need not wait for: each figure imports its own module
+def _figure5(asked: Request) -> Report:
+    from plphp_core.reporting import figure5
+
+    results, _, variant = on_benchmarks("figure5", asked)
+    saved = savings(results)
+    sheets = figure5.sheets(saved, asked.profile, f"figure5{variant}.png", asked.options.caption_metric)
+    pictures = figure5.draw(saved, asked.profile, asked.options.caption_metric)
+    return Report("figure5", variant, sheets, [results], {"": long_table(results, saved)}, pictures)
+
+
+def _figure6(asked: Request) -> Report:
+    from plphp_core.reporting import figure6
+
+    results, benchmarks, variant = on_benchmarks("figure6", asked)
+    saved = savings(results)
+    refused = refused_configured(asked.configs, "figure6", asked.profile, asked.options.model)
+    picture = f"figure6{variant}.png"
+    sheets = figure6.sheets(saved, asked.profile, picture, refused, _claim(asked, "C11"))
+    pictures = figure6.draw(saved, asked.profile, benchmarks, asked.options.caption_metric)
+    tables = {"": long_table(results, saved), "_delta_r": figure6.paired_table(saved)}
+    return Report("figure6", variant, sheets, [results], tables, pictures)
+
+
+def _figure7(asked: Request) -> Report:
+    from plphp_core.reporting import figure7
+
+    found, variant = _costs("figure7", asked)
+    sheets = figure7.sheets(found, asked.profile, f"figure7{variant}.png")
+    pictures = figure7.draw(found, asked.profile)
+    return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
+
+
+def _sweep(asked: Request) -> Report:
+    tasks = asked.options.tasks
+    labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
+    cells = [cell for cell in asked.cells if cell.benchmark in labels]
+    found = [cell.benchmark for cell in filter(asked.of_model, cells)]
+    results = evaluate(cells, None, asked.of_model, asked.choices, [one for one in BENCHMARKS if one not in found])
+    variant = model_variant(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + variant_of([results])
+    sheets = sweep.sheets(results, asked.profile)
+    return Report("sweep", variant, sheets, [results], {"": sweep.table(results)}, planned=False, latex=False)
+
+
+def _engines(asked: Request) -> Report:
+    """Of the rows of Table 1."""
+    if asked.filters.engine is not None:
+        raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
+    usual = engines.dtype_configured(asked.configs, asked.profile, asked.options.model)
+    filters = replace(asked.of_model, dtype=asked.filters.dtype or usual)
+    rows = rows_configured(asked.configs, "table1", asked.profile, asked.options.model)
+    found = engines.compare(asked.cells, rows or rows_found(filter(filters, asked.cells)), filters, asked.choices)
+    dtype = found.pairs[0].cells[0].dtype
+    variant = model_variant(asked.options) + ("" if dtype == usual else f".dtype={dtype}") + variant_of(found.parts)
+    sheets = engine_table.sheets(found, asked.profile)
+    return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
+
+
+def _costs(name: str, asked: Request) -> tuple[Costs, str]:
+    """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
+    label = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, name))
+    results, _, variant = on_benchmarks(name, asked)
+    return costs(results, label), variant
+
+
+def _scores(parts: Sequence[Results]) -> dict[str, pd.DataFrame]:
+    return {"": pd.concat(map(long_table, parts)), "_relative": pd.concat(map(relative_table, parts))}
+
+
+def _claims(options: argparse.Namespace) -> list[published.Claim]:
+    known = (options.published / "claims.yaml").exists()
+    return published.load_claims(options.published) if known else []
+
+
+def _claim(asked: Request, name: str) -> str:
+    """What the paper says in words, with what it is worth on this profile; empty where the claims are not at hand."""
+    found = [claim for claim in _claims(asked.options) if claim.id == name]
+    if not found:
+        return ""
+    said = f"The paper claims of its 7B model ({name}): {found[0].text}."
+    return said if asked.profile == "paper" else f"{said} Nothing on this profile speaks for it or against it."
+
+
+# name → what makes it, in the order of `all`
+REPORTS: dict[str, Callable[[Request], Report]] = {
+    "table1": _table1,
+    "table2": _table2,
+    "table3": _table3,
+    "table4": _table4,
+    "table5": _table5,
+    "figure5": _figure5,
+    "figure6": _figure6,
+    "figure7": _figure7,
+    "sweep": _sweep,
+    "engines": _engines,
+}

@@ -1,0 +1,110 @@
+"""What the command line asks of a report, and a report ready to be written."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.reporting import render
+from plphp_core.reporting.cells import Cell
+from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
+from plphp_core.reporting.configured import benchmarks_configured, rows_configured, tasks_configured
+from plphp_core.reporting.selection import Filters
+from plphp_core.reporting.sheet import Sheet
+
+MODEL = "llava_onevision"  # of all tables but Table 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table or figure ready to be written: its sheets and the models behind it. `name` starts its files' names.
+
+    tables: suffix of the name → what the csv file holds; pictures: file type → content.
+    planned: whether a place without a finished cell is missing; otherwise the rows are whatever was run.
+    latex: whether there is a .tex file.
+    """
+
+    name: str
+    variant: str
+    sheets: Sequence[Sheet]
+    parts: Sequence[Results]
+    tables: Mapping[str, pd.DataFrame]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    planned: bool = True
+    latex: bool = True
+
+    def files(self) -> dict[str, str | bytes]:
+        """File name → content."""
+        csv = {"index": False, "na_rep": "n/a", "float_format": "%.8g"}
+        return {
+            **{f"{self.name}{kind}{self.variant}.csv": table.to_csv(**csv) for kind, table in self.tables.items()},
+            f"{self.name}{self.variant}.md": render.markdown(self.sheets),
+            **({f"{self.name}{self.variant}.tex": render.latex(self.sheets)} if self.latex else {}),
+            **{f"{self.name}{self.variant}.{kind}": content for kind, content in self.pictures.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. `options` are its own; `root` is the repository, where configs/ lies."""
+
+    cells: Sequence[Cell]
+    filters: Filters
+    choices: Options
+    options: argparse.Namespace
+    root: Path
+
+    @property
+    def configs(self) -> Path:
+        return self.root / "configs"
+
+    @property
+    def of_model(self) -> Filters:
+        """The filters, for tables about one model."""
+        return replace(self.filters, model=self.options.model)
+
+    @property
+    def profile(self) -> str:
+        return self.options.profile
+
+
+def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
+    """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
+    own = tasks_configured(asked.configs, name)
+    tasks = (asked.options.tasks or own).strip("[]")
+    labels = benchmarks_configured(asked.configs, tasks)
+    rows = rows_configured(asked.configs, name, asked.profile, asked.options.model)
+    here = [cell for cell in asked.cells if cell.benchmark in labels]
+    others = [label for label in BENCHMARKS if label not in labels]
+    results = evaluate(here, rows, asked.of_model, asked.choices, others)
+    chosen = "" if tasks == own else f".tasks={joined(tasks)}"
+    return results, labels, model_variant(asked.options) + chosen + variant_of([results])
+
+
+def joined(tasks: str) -> str:
+    """Tasks as a file's name has them."""
+    return "+".join(name.strip() for name in tasks.strip("[]").split(","))
+
+
+def model_variant(options: argparse.Namespace) -> str:
+    return "" if options.model == MODEL else f".model={options.model}"
+
+
+def variant_of(parts: Sequence[Results]) -> str:
+    """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
+
+    A subset, another protocol, prompts that are not the protocol's own.
+    """
+    cell = next(cell for part in parts for cell in part.cells.values())
+    used = next(name for name in map(protocol, parts) if name)
+    found = [f".protocol={used}"] * (used != "lmms_eval")
+    found += [f".prompts={cell.prompts}"] * (cell.prompts != PROTOCOL_PROMPTS.get(used, cell.prompts))
+    found += [f".engine={cell.engine}"] * (cell.engine != "generate")
+    if cell.limit is not None:
+        found += [f".limit={cell.limit}"] + [f".seed={cell.limit_seed}"] * bool(cell.limit_seed)
+    return "".join(found)

@@ -1,0 +1,116 @@
+"""Table 2: α × β: what PLPHP's thresholds do to scores, vision tokens and KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from plphp_core.reporting import contrasts, layout, notes, rivals
+from plphp_core.reporting.comparison import Results
+from plphp_core.reporting.contrasts import Contrast
+from plphp_core.reporting.savings import Savings
+from plphp_core.reporting.selection import RowSpec
+from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+
+HEAD = (Column("Method", text=True), Column("α", text=True), Column("β", text=True))
+THRESHOLDS = ("alpha", "beta")
+DEFAULT = "*"  # beside the thresholds that the profile runs with otherwise
+
+
+def sheets(
+    saved: Savings, profile: str, defaults: Mapping[str, object], refused: Sequence[str], claim: str = ""
+) -> list[Sheet]:
+    """Scores and savings, their intervals, one threshold raised at a time, and each setting against Uncompressed.
+
+    Args:
+        defaults: PLPHP's parameters where a table names none.
+        refused: combinations that PLPHP does not allow, and why.
+        claim: what the paper says of the table.
+    """
+    results = saved.results
+    title = f"Reproduction of Table 2{layout.where(profile)}"
+    shown = results.asked()
+
+    def scores(results: Results, index: int) -> list[Entry]:
+        return layout.score_line(results, index, shown)
+
+    def intervals(results: Results, index: int) -> list[Entry]:
+        return layout.saved_interval_line(saved, index, shown)
+
+    rows = layout.marked(_rows(results, defaults, scores), layout.score_values(results, shown), results, len(HEAD))
+    pairs = raised(results)
+    return [
+        Sheet(
+            f"{title}: thresholds α × β, {results.title}",
+            (*HEAD, *layout.score_columns(shown)),
+            tuple(rows),
+            tuple(_notes(results, profile, defaults, refused)),
+        ),
+        Sheet(
+            f"{title}: {results.options.confidence:.0%} confidence intervals",
+            (*HEAD, *layout.score_columns(shown)),
+            tuple(_rows(results, defaults, intervals)),
+            (*notes.intervals([results], "table2.csv"), notes.SAVED),
+        ),
+        contrasts.sheet(
+            saved,
+            f"{title}: one threshold raised, the other one held",
+            ("raised", "held"),
+            pairs,
+            [*([contrasts.tally(saved, pairs)] if pairs else []), *([claim] if claim else [])],
+        ),
+        rivals.sheet(results, title, HEAD, _rows(results, defaults)),
+    ]
+
+
+def _rows(
+    results: Results, defaults: Mapping[str, object], line: Callable[[Results, int], list[Entry]] = lambda *_: []
+) -> list[Row]:
+    """Method, α and β, then what `line` gives; a rule above each α."""
+    found = []
+    for index, row in enumerate(results.rows):
+        mark = DEFAULT * _is_default(row, defaults)
+        values = [Entry(f"{row.params[name]:g}" if name in row.params else "", mark=mark) for name in THRESHOLDS]
+        starts = index == 0 or row.params.get("alpha") != results.rows[index - 1].params.get("alpha")
+        found.append(Row((Entry(row.label), *values, *line(results, index)), rule=starts))
+    return found
+
+
+def _is_default(row: RowSpec, defaults: Mapping[str, object]) -> bool:
+    return all(row.params.get(name) == defaults[name] for name in THRESHOLDS)
+
+
+def raised(results: Results) -> list[Contrast]:
+    """Every step from one threshold to the next higher one in the table, the other one held."""
+    places = {
+        (row.params["alpha"], row.params["beta"]): index
+        for index, row in enumerate(results.rows)
+        if set(THRESHOLDS) <= set(row.params)
+    }
+    steps = []
+    for at, (symbol, held) in enumerate((("α", "β"), ("β", "α"))):
+        for place, base in places.items():
+            line = sorted(other[at] for other in places if other[1 - at] == place[1 - at] and other[at] > place[at])
+            if line:
+                higher = (line[0], place[1]) if at == 0 else (place[0], line[0])
+                names = (f"{symbol}: {place[at]:g} → {line[0]:g}", f"{held} = {place[1 - at]:g}")
+                first = not any(one.names[0].startswith(symbol) for one in steps)
+                steps.append(Contrast(places[higher], base, names, rule=first))
+    return steps
+
+
+def _notes(results: Results, profile: str, defaults: Mapping[str, object], refused: Sequence[str]) -> list[str]:
+    """Most important first."""
+    parts = [results]
+    found = [notes.profile(profile, several=False)]
+    found += [*notes.run(parts), *notes.samples(parts), *notes.images(parts), notes.scores(parts)]
+    marked = any(_is_default(row, defaults) for row in results.rows)
+    own = f"{DEFAULT} the thresholds with which the other tables of this profile are run. " if marked else ""
+    found.append(f"{own}r = {defaults['r']:g}, Δr = {defaults['delta_r']:g} throughout.")
+    found += [notes.ranking(parts), f"In parentheses behind the scores: {notes.CHANGES[results.options.gains]}."]
+    found += [notes.average(parts), notes.COSTS]
+    found.append(
+        "Neither the values of α and β in the paper's table nor its benchmarks are known here, nor its cells: "
+        "configs/table/table2.yaml has a grid around the defaults, tasks=… chooses other benchmarks."
+    )
+    found += [f"Combinations that the method refuses: {'; '.join(refused)}."] if refused else []
+    return found + notes.failures(parts) + notes.gaps(parts)

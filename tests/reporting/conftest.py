@@ -1,0 +1,19 @@
+"""What tests of several figures share."""
+
+import pytest
+
+from plphp_core.reporting import drawing
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn, laid out, in place of their files, which take seconds."""
+    figures = []
+
+    def keep(figure):
+        figure.draw_without_rendering()
+        figures.append(figure)
+        return {}
+
+    monkeypatch.setattr(drawing, "files", keep)
+    return figures

@@ -1,0 +1,239 @@
+"""Both engines side by side: every difference is counted and named, nothing that cannot be compared is."""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plphp_core.evaluation.cells import efficiency
+from plphp_core.evaluation.loading import LoadOnce
+from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.settings import Benchmark
+from plphp_core.reporting import engines
+from plphp_core.reporting.cells import load_cells
+from plphp_core.reporting.cli import main
+from plphp_core.reporting.comparison import Options
+from plphp_core.reporting.selection import Filters, RowSpec
+from tests.evaluation.factories import make_world
+from tests.evaluation.factories import settings as settings_in
+from tests.reporting import factories
+
+ROOT = Path(__file__).parents[2]
+ROWS = factories.ROWS[:2] + factories.ROWS[8:9]  # none, FastV, PLPHP
+PLACES = [(row[0], benchmark) for row in ROWS for benchmark in ("SD", "COCO2017")]
+
+
+def line(doc: int, engine: str, dtype: str, **changes) -> dict:
+    """A journal line; answers, retention and KV bytes depend on dtype and sample, times on the engine too."""
+    draw = np.random.default_rng([doc, *map(ord, engine + dtype)])
+    cell = f"{engine}-{dtype}"
+    return {
+        "schema": 1, "key": f"{cell}-{doc}", "cell": cell, "doc_id": doc, "hardware": "2 CPU cores",
+        "text": f"{doc} red, {dtype}", "new_tokens": 5 + doc % 3, "prompt_tokens": 9, "retention": [1.0, 0.5 + doc / 100],
+        "kv_bytes": 3000 + doc, "kv_bytes_full": 4000 + doc, "prefill_ms": round(draw.uniform(20, 40), 3),
+        "decode_ms": round(draw.uniform(20, 40), 3), "decode_steps": 4 + doc % 3, "batch_size": 8,
+    } | changes  # fmt: skip
+
+
+def finish(folder: Path, row, benchmark: str, engine: str, dtype: str = "float32", other=None, samples=12, **changes):
+    """A finished cell and its journal, which all engines and dtypes share. `other`: doc → fields of its line."""
+    failed = changes.pop("failed", ())
+    docs = [doc for doc in range(samples) if doc not in failed]
+    lines = [line(doc, engine, dtype, **(other or {}).get(doc, {})) for doc in docs]
+    method, params, setting, quality, retention = row
+    record = factories.cell(benchmark, method, params, setting, quality, retention, samples, failed)
+    name = f"{method}-{benchmark}"
+    record |= {"engine": engine, "dtype": dtype, "efficiency": efficiency(lines), "journal": f"journal/{name}.jsonl"}
+    record |= {"cell": f"{name}.{engine}-{dtype}", **changes}
+    factories.write(folder, record)
+    journal = folder / "toy" / record["journal"]
+    journal.parent.mkdir(exist_ok=True)
+    with journal.open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in lines)
+
+
+def finish_all(folder: Path, differing=None, **changes) -> None:
+    """Both engines' cells of PLACES; `differing`: (method, benchmark) → what the fast engine's lines have instead."""
+    for row in ROWS:
+        for benchmark in ("SD", "COCO2017"):
+            finish(folder, row, benchmark, "generate", **changes)
+            finish(folder, row, benchmark, "fast", other=(differing or {}).get((row[0], benchmark)), **changes)
+
+
+def report(folder, *argv):
+    return main(["engines", "profile=toy", f"results={folder}", *argv], ROOT)
+
+
+def written(folder, name="engines") -> tuple[pd.DataFrame, str]:
+    table = pd.read_csv(folder / "toy" / f"{name}.csv", keep_default_na=False)
+    return table, (folder / "toy" / f"{name}.md").read_text(encoding="utf-8").replace("\\", "")
+
+
+def of(table: pd.DataFrame, method: str, benchmark: str) -> pd.Series:
+    """The row of a method that was compared, or else the one that is missing."""
+    found = [row for _, row in table.iterrows() if (row.method, row.benchmark) == (method, benchmark)]
+    (found,) = [row for row in found if row.missing == "n/a"] or found
+    return found
+
+
+def test_engines_that_agree_are_identical_in_all_cells(tmp_path, capsys):
+    finish_all(tmp_path)
+    assert report(tmp_path) == 0
+    assert "128 cells of engines are not finished" in capsys.readouterr().err
+    table, page = written(tmp_path)
+    compared = table[table.missing == "n/a"]
+    assert list(zip(compared.method, compared.benchmark, strict=True)) == [*PLACES, ("all", "all")]
+    for count in ("samples", "equal", "retention_equal", "kv_bytes_equal"):
+        assert list(compared[count]) == ["12"] * 6 + ["72"]
+    assert set(compared.different) == {"0"} and set(compared.example_doc_id) == {"n/a"}
+    assert "Identical in all 6 cells: 72 answers, the retention of every layer and the KV bytes." in page
+    assert "differ" not in page.split("Time per token")[0].split("\n- ", 1)[1]
+    assert not (tmp_path / "toy" / "engines.tex").exists()
+
+
+def test_every_difference_is_counted_named_and_shown(tmp_path):
+    different = {
+        ("fastv", "SD"): {7: {"text": "seven"}, 3: {"text": "three"}},
+        ("plphp", "COCO2017"): {1: {"new_tokens": 99}, 2: {"retention": [1.0, 0.25]}, 4: {"kv_bytes_full": 1}},
+    }
+    finish_all(tmp_path, different)
+    assert report(tmp_path, "--quiet") == 0
+    table, page = written(tmp_path)
+    fastv, plphp, whole = of(table, "fastv", "SD"), of(table, "plphp", "COCO2017"), of(table, "all", "all")
+    counts = ["equal", "different", "retention_equal", "kv_bytes_equal"]
+    assert list(fastv[counts]) == ["10", "2", "12", "12"]
+    assert list(plphp[counts]) == ["11", "1", "11", "11"]
+    assert list(whole[counts]) == ["69", "3", "71", "71"]
+    assert list(fastv[["example_doc_id", "example_generate", "example_fast"]]) == ["3", "3 red, float32", "three"]
+    assert plphp.example_doc_id == "1"  # the same text, but not of the same tokens
+    assert "Answers differ in 3 of 72 samples, in 2 of 6 cells: FastV K=2, R=0.75 on SD (2); PLPHP r=0.4" in page
+    assert "Retention differ in 1 of 72 samples, in 1 of 6 cells: PLPHP" in page
+    assert "KV bytes differ in 1 of 72 samples, in 1 of 6 cells: PLPHP" in page
+    assert "Identical" not in page
+
+
+def test_the_largest_change_of_a_score_is_stated_where_answers_differ(tmp_path):
+    row = ROWS[0]
+    finish(tmp_path, row, "SD", "generate", samples=2)
+    metrics = factories.cell("SD", samples=2)["metrics"]
+    moved = factories.metric([score - 0.25 for score in metrics["rouge_l"]["samples"]])
+    finish(tmp_path, row, "SD", "fast", other={0: {"text": "x"}}, samples=2, metrics=metrics | {"rouge_l": moved})
+    assert report(tmp_path, "--quiet") == 0
+    assert (
+        "Largest change of a score (×100) between the engines: 25.00, R-L of Uncompressed on SD."
+        in written(tmp_path)[1]
+    )
+
+
+def test_a_cell_under_one_engine_only_is_named_and_not_compared(tmp_path, capsys):
+    finish(tmp_path, ROWS[0], "SD", "generate")
+    finish(tmp_path, ROWS[0], "SD", "fast")
+    finish(tmp_path, ROWS[0], "COCO2017", "fast", other={0: {"text": "x"}})
+    assert report(tmp_path, "--strict", "--quiet") == 3
+    table, page = written(tmp_path)
+    assert (
+        of(table, "none", "COCO2017").missing == "generate" and of(table, "none", "IE").missing == "generate and fast"
+    )
+    assert of(table, "all", "all").samples == "12" and "Identical in the one cell: 12 answers" in page
+    assert "Uncompressed on COCO2017 (generate)" in page
+
+
+def test_times_are_medians_over_samples_and_compared_on_one_machine(tmp_path):
+    finish(tmp_path, ROWS[0], "SD", "generate", other={0: {"decode_steps": 0, "decode_ms": 0.0}})
+    finish(tmp_path, ROWS[0], "SD", "fast")
+    finish(tmp_path, ROWS[0], "COCO2017", "generate")
+    finish(tmp_path, ROWS[0], "COCO2017", "fast", hardware="H200")
+    assert report(tmp_path, "--quiet") == 0
+    table = written(tmp_path)[0]
+
+    def times(engine):
+        return [
+            one["decode_ms"] / one["decode_steps"] / 8 for one in (line(doc, engine, "float32") for doc in range(12))
+        ]
+
+    generate, fast = statistics.median(times("generate")[1:]), statistics.median(times("fast"))
+    row = of(table, "none", "SD")
+    assert float(row.generate_ms_per_token) == pytest.approx(generate, rel=1e-6)
+    assert float(row.fast_ms_per_token) == pytest.approx(fast, rel=1e-6)
+    assert float(row.ratio) == pytest.approx(fast / generate, rel=1e-6)
+    assert of(table, "none", "COCO2017").ratio == of(table, "all", "all").ratio == "n/a"
+    together = statistics.median([*times("generate")[1:], *times("generate")])
+    assert float(of(table, "all", "all").generate_ms_per_token) == pytest.approx(together, rel=1e-6)
+
+
+def test_dtypes_in_one_journal_are_told_apart(tmp_path):
+    """The profile's dtype unless another is chosen, each with its own answers and its own files."""
+    finish_all(tmp_path)
+    finish_all(tmp_path, {("none", "SD"): {5: {"text": "half"}}}, dtype="bfloat16")
+    assert report(tmp_path, "--quiet") == report(tmp_path, "--quiet", "dtype=bfloat16") == 0
+    assert "Identical in all 6 cells" in written(tmp_path)[1]
+    table, page = written(tmp_path, "engines.dtype=bfloat16")
+    assert of(table, "none", "SD").example_generate == "5 red, bfloat16" and of(table, "all", "all").different == "1"
+    assert page.startswith("## Engines (toy profile): generate and fast on LLaVA-OneVision, bfloat16")
+
+
+def test_failed_samples_are_left_out_and_said(tmp_path, capsys):
+    finish(tmp_path, ROWS[0], "SD", "generate", failed=(3,))
+    finish(tmp_path, ROWS[0], "SD", "fast", failed=(3, 4))
+    assert report(tmp_path, "--quiet") == 0
+    table, page = written(tmp_path)
+    assert of(table, "none", "SD").samples == "10"
+    assert "Samples that only one engine answered, and that are not compared: Uncompressed on SD: 1." in page
+
+
+def test_a_journal_in_use_is_read_as_far_as_it_is_whole_and_left_alone(tmp_path):
+    finish_all(tmp_path)
+    path = tmp_path / "toy" / "journal" / "none-SD.jsonl"
+    before = path.read_bytes() + b'not a line\n{"schema":1,"key":"generate-fl'
+    path.write_bytes(before)
+    assert report(tmp_path, "--quiet") == 0
+    assert "Identical in all 6 cells" in written(tmp_path)[1] and path.read_bytes() == before
+    assert {file.name for file in path.parent.iterdir()} == {
+        f"{method}-{benchmark}.jsonl" for method, benchmark in PLACES
+    }
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "foreign"])
+def test_answers_that_are_not_there_are_an_error(tmp_path, capsys, damage):
+    finish_all(tmp_path)
+    path = tmp_path / "toy" / "journal" / "none-SD.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    if damage == "lost":
+        path.unlink()
+    elif damage == "cut":
+        path.write_text("".join(lines[:-1]))
+    else:
+        path.write_text("".join(lines).replace('"kv_bytes": 30', '"kv_bytes": 31'))
+    assert report(tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "none-SD" in error and "run" in error and error.startswith("error: ")
+    assert not (tmp_path / "toy" / "engines.md").exists()
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
+    finish(tmp_path, ROWS[0], "SD", "generate")
+    assert report(tmp_path) == 1
+    assert "no cell is finished under both engines (1 under generate and 0 under fast)" in capsys.readouterr().err
+    assert report(tmp_path, "engine=fast") == 1
+    assert "leave out engine=fast" in capsys.readouterr().err
+    finish(tmp_path, ROWS[0], "SD", "fast", data_revision="d1")
+    assert report(tmp_path) == 1
+    assert "differ in data_revision" in capsys.readouterr().err
+
+
+def test_a_real_run_under_both_engines(tmp_path):
+    """Runner, journal, result files and fast path of a random model: identical answers, cell by cell."""
+    world = settings_in(make_world(tmp_path, samples=5), ("none", "plphp"), benchmarks=(Benchmark("SD", "mini_a"),))
+    loader = LoadOnce()
+    for engine in ("generate", "fast"):
+        assert run(dataclasses.replace(world, model=dataclasses.replace(world.model, engine=engine)), {}, loader) == OK
+    cells = load_cells(world.results / "cells", "mini")
+    rows = [RowSpec(name) for name in ("none", "plphp")]
+    found = engines.compare(cells, rows, Filters(model="tiny"), Options())
+    assert [(pair.row, len(pair.lines)) for pair in found.pairs] == [(0, 5), (1, 5)]
+    assert not any(pair.unlike(what) for pair in found.pairs for what in engines.FIELDS)
+    assert all(one["cell"] != other["cell"] for pair in found.pairs for one, other in pair.lines)

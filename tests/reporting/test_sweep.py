@@ -1,0 +1,131 @@
+"""The summary of a sweep: one line per setting, whatever was run, and no average that claims too much."""
+
+import math
+import statistics
+
+import pandas as pd
+import pytest
+
+from plphp_core.reporting import sweep
+from plphp_core.reporting.cells import load_cells
+from plphp_core.reporting.comparison import BENCHMARKS, evaluate
+from plphp_core.reporting.selection import Filters
+from tests.reporting import factories
+from tests.reporting.test_table1 import FAST
+from tests.reporting.test_table4 import report, texts, written
+
+
+def grid(**changes):
+    """A sweep over r and α on SD and one setting on IE, beside Uncompressed, FastV and VTW."""
+    records = [one for one in factories.suite(benchmarks=("SD", "IE"), **changes) if one["method"] != "plphp"]
+    for r in (0.5, 0.3):
+        for alpha in (0.9, 0.75):
+            params = {**factories.PLPHP, "r": r, "alpha": alpha}
+            one = factories.cell("SD", "plphp", params, f"r={r}", 0.9 + r / 10, r, **changes)
+            records.append(one | {"cell": f"SD-{r}-{alpha}"})
+    records.append(factories.cell("IE", "plphp", {**factories.PLPHP, "r": 0.3, "alpha": 0.75}, "α=0.75", 0.9, 0.3))
+    return records
+
+
+def results_of(folder, records):
+    factories.write(folder, *records)
+    cells = load_cells(folder / "toy" / "cells", "toy")
+    found = {cell.benchmark for cell in cells}
+    return evaluate(cells, None, Filters(), FAST, [name for name in BENCHMARKS if name not in found])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return results_of(tmp_path_factory.mktemp("sweep"), grid())
+
+
+def test_one_line_per_method_and_parameters_in_order(results):
+    table = sweep.table(results)
+    assert table.method.tolist() == ["none"] + ["fastv"] * 3 + ["vtw"] * 3 + ["plphp"] * 4
+    ours = table[table.method == "plphp"]
+    assert list(zip(ours.r, ours.alpha, strict=True)) == [(0.3, 0.75), (0.3, 0.9), (0.5, 0.75), (0.5, 0.9)]
+    (sheet,) = sweep.sheets(results, "toy")
+    heads = [f"{column.group} {column.label}".strip() for column in sheet.columns]
+    assert heads[:10] == ["Method", "K", "R", "r", "Δr", "α", "β", "SD R-L", "IE R-L", "Average change"]
+    assert "gqa" not in heads and {"gqa", "rows"} <= set(table.columns)  # never varied: in the csv only
+    assert texts(sheet, 7)[:7] == ["PLPHP", "", "", "0.3", "0.3", "0.75", "0.6"]
+    assert texts(sheet, 1)[:7] == ["FastV", "2", "0.75", "", "", "", ""]
+
+
+def test_every_number_is_the_cells(results):
+    table, records = sweep.table(results), grid()
+    for at, line in enumerate(table.to_dict("records")):
+        params = results.rows[at].params
+        cells = [one for one in records if (one["method"], one["params"]) == (line["method"], params)]
+        for name in ("SD", "IE"):
+            values = [one["metrics"]["rouge_l"]["value"] for one in cells if one["benchmark"] == name]
+            assert line[f"{name}_rouge_l"] == pytest.approx(values[0] if values else math.nan, nan_ok=True)
+        paid = [one["efficiency"] for one in cells]
+        assert line["retention"] == pytest.approx(statistics.mean(statistics.mean(one["retention"]) for one in paid))
+        saved = [statistics.mean(one["kv_bytes_full"]) - statistics.mean(one["kv_bytes"]) for one in paid]
+        assert line["kv_bytes_saved"] == pytest.approx(statistics.mean(saved))
+        assert line["n"] == sum(one["n"] for one in cells) and line["benchmarks"] == len(cells)
+        assert line["decode_ms_per_token"] == pytest.approx(5.0)
+
+
+def test_averages_are_over_the_rows_own_benchmarks_and_say_so(results):
+    table = sweep.table(results)
+    alone, both = table[(table.r == 0.5) & (table.alpha == 0.9)].iloc[0], table[(table.r == 0.3)].iloc[0]
+    none = table.iloc[0]
+    assert alone.relative_to_none == pytest.approx(alone.SD_rouge_l / none.SD_rouge_l - 1)
+    changes = [both[f"{name}_rouge_l"] / none[f"{name}_rouge_l"] - 1 for name in ("SD", "IE")]
+    assert both.relative_to_none == pytest.approx(statistics.mean(changes))
+    (sheet,) = sweep.sheets(results, "toy")
+    by_setting = {tuple(texts(sheet, row)[3:6:2]): sheet.rows[row].entries for row in range(7, 11)}
+    assert by_setting["0.5", "0.9"][9].mark == "‡" and by_setting["0.5", "0.9"][-2].text == "1 of 2"
+    assert by_setting["0.3", "0.75"][9].mark == "" and by_setting["0.3", "0.75"][-2].text == "2 of 2"
+    assert by_setting["0.5", "0.9"][8].text == "n/a"
+    assert any(note.startswith("‡ over fewer benchmarks") for note in sheet.notes)
+
+
+def test_the_best_baseline_is_chosen_on_the_rows_own_benchmarks(tmp_path):
+    records = grid()
+    for one in records:  # FastV wins on SD, VTW on IE
+        if (one["method"], one["benchmark"]) in (("fastv", "IE"), ("vtw", "SD")):
+            for entry in one["metrics"].values():
+                entry["samples"] = [score / 4 for score in entry["samples"]]
+                entry["value"] /= 4
+    table = sweep.table(results_of(tmp_path, records))
+    assert table[(table.r == 0.5) & (table.alpha == 0.9)].best_baseline.item().startswith("FastV")
+    for line in table.to_dict("records"):
+        assert line["relative_to_baseline_low"] <= line["relative_to_baseline"] <= line["relative_to_baseline_high"]
+
+
+def test_a_cell_labelled_by_several_tables_is_one_line(results):
+    assert sum(row.params.get("r") == 0.3 and row.params.get("alpha") == 0.75 for row in results.rows) == 1
+
+
+def test_without_uncompressed_or_baselines_there_are_scores_and_costs(tmp_path):
+    found = results_of(tmp_path, [one for one in grid() if one["method"] == "plphp"])
+    (sheet,) = sweep.sheets(found, "toy")
+    table = sweep.table(found)
+    assert table.relative_to_none.isna().all() and set(table.best_baseline) == {"n/a"}
+    assert table.SD_rouge_l.notna().all() and all("n/a" in texts(sheet, row) for row in range(4))
+
+
+def test_the_command_writes_a_page_and_a_csv_and_obeys_the_filters(tmp_path, capsys):
+    fast = [one | {"engine": "fast"} for one in grid()]
+    factories.write(tmp_path, *grid(), *fast)
+    assert report(tmp_path, "sweep") == 1
+    assert "choose with --engine" in capsys.readouterr().err
+    assert report(tmp_path, "sweep", "engine=generate", "--strict") == 0  # nothing is missing from a sweep
+    assert "Sweep (toy profile): every setting with finished cells" in capsys.readouterr().out
+    assert report(tmp_path, "sweep", "--quiet", "engine=fast", "tasks=[sd]") == 0
+    assert written(tmp_path) == {
+        f"sweep{variant}.{kind}" for variant in ("", ".tasks=sd.engine=fast") for kind in ("md", "csv")
+    }
+    table = pd.read_csv(tmp_path / "toy" / "sweep.tasks=sd.engine=fast.csv")
+    assert "IE_rouge_l" not in table.columns and set(table.benchmarks) == {1}
+    assert report(tmp_path, "sweep", "--quiet", "engine=fast", "--param", "plphp.alpha=0.9") == 0
+    table = pd.read_csv(tmp_path / "toy" / "sweep.engine=fast.csv")
+    assert set(table.alpha.dropna()) == {0.9}
+
+
+def test_failures_are_marked(tmp_path):
+    (sheet,) = sweep.sheets(results_of(tmp_path, grid(failed=(2,))), "toy")
+    assert sheet.rows[0].entries[-1].mark == "†2" and any("samples failed" in note for note in sheet.notes)
