@@ -17,7 +17,7 @@ from plphp_core.bench import measure as speed
 from plphp_core.bench import sharing
 from plphp_core.bench.device import load, look_at
 from plphp_core.bench.plots import plot_speed
-from plphp_core.bench.report import capacity_markdown, speed_markdown, to_csv
+from plphp_core.bench.report import capacity_markdown, disturbance, speed_markdown, to_csv
 from plphp_core.bench.settings import GRID, Bench, bench_from_config
 from plphp_core.bench.sources import source
 from plphp_core.evaluation.errors import UserError
@@ -62,7 +62,8 @@ def main(root: Path, arguments: list[str]) -> int:
 def _composed(root: Path, arguments: list[str]) -> dict:
     with initialize_config_dir(version_base="1.3", config_dir=str(root / "configs")):
         config = OmegaConf.to_container(compose(config_name="bench", overrides=arguments), resolve=True)
-    if any(argument.startswith(f"bench.{name}=") for argument in arguments for name in GRID):
+    named = {argument.split("=")[0] for argument in arguments}
+    if named & {f"bench.{name}" for name in GRID} and "bench.also" not in named:
         config["bench"]["also"] = []  # whoever names the rows wants these and no others
     return config
 
@@ -74,6 +75,9 @@ def _speed(bench: Bench, command: str) -> list[Path]:
     seconds = time.perf_counter() - began
     if "load before" in machine.notes:
         machine.notes["load after"] = load()
+    warning = disturbance(rows)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
     stem = _stem(bench, machine.slug)
     texts = {
         ".csv": to_csv(rows, speed.COLUMNS),

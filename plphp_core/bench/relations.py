@@ -8,6 +8,9 @@ from plphp_core.bench.timing import Times, times_of
 from plphp_core.bench.together import Decoded
 
 SPEEDS = ("nominal", "measured")
+LEAST_GAP = (
+    0.05  # of the floor of none: where less can be gained, a share would be the noise divided by next to nothing
+)
 
 
 def relate(rows: Sequence[dict], measured: Sequence[Decoded | None], prefill_batch: int) -> None:
@@ -15,7 +18,8 @@ def relate(rows: Sequence[dict], measured: Sequence[Decoded | None], prefill_bat
 
     Where `none` was measured apart, since the two did not fit into memory together, speed-up and share come from the
     medians, and the speed-up has no quartiles. `added_decode_tokens` divides what a prefill of `prefill_batch` prompts
-    costs more by the time of one token of `none` at that batch.
+    costs more by the time of one token of `none` at that batch. Where the floors differ by less than LEAST_GAP there is
+    no share.
 
     Args:
         measured: what each row came from; None: nothing was measured.
@@ -39,7 +43,7 @@ def relate(rows: Sequence[dict], measured: Sequence[Decoded | None], prefill_bat
             saved = none["ms_per_token"] - row["ms_per_token"]
         for speed in SPEEDS:
             whole, least = none[f"floor_ms_{speed}"], row[f"floor_ms_{speed}"]
-            if whole and least and whole > least:
+            if whole and least and whole - least >= LEAST_GAP * whole:
                 row[f"share_of_ideal_{speed}"] = saved / (whole - least)
 
 

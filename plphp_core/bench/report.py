@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Sequence
 
 from plphp_core.bench.device import Machine
 
 MISSING = "n/a"
+DISTURBED = 100  # preemptions per second; an idle machine shows some 30
 READING = """\
 The cases of a batch take turns: in every round each decodes a few tokens. Milliseconds: over all timed tokens, wall
 time. Speed-up and share: against none of the same regime *in the same round*, median (quartiles) over the rounds;
 without quartiles: not measured together. Floor: (decoder weights + head + keys and values actually held) / bandwidth;
-ρ = floor / measured; ideal: of the floors; share: (t_none − t) / (floor_none − floor). Preempted: times per second that
-the system gave a core of this process to another one; on an idle machine a few dozen.
+ρ = floor / measured; ideal: of the floors; share: (t_none − t) / (floor_none − floor), where these differ by 5 % or
+more. Preempted: times per second that the system gave a core of this process to another one; on an idle machine some 30.
 """
 
 
@@ -31,6 +33,9 @@ def to_csv(rows: Sequence[dict], columns: Sequence[str]) -> str:
 def speed_markdown(rows: Sequence[dict], machine: Machine, command: str, seconds: float) -> str:
     """Where it was measured; decoding, a table per model and length; prefill."""
     parts = [_head("Decoding beside its floor", machine, command, seconds)]
+    warning = disturbance(rows)
+    if warning:
+        parts.append(f"**{warning}**\n")
     parts.append(READING)
     for model, vision in dict.fromkeys((row["model"], row["vision_tokens"]) for row in rows):
         of_length = [row for row in rows if (row["model"], row["vision_tokens"]) == (model, vision)]
@@ -46,6 +51,17 @@ def speed_markdown(rows: Sequence[dict], machine: Machine, command: str, seconds
         )
         parts.append(_table(prefills, PREFILL))
     return "\n".join(parts)
+
+
+def disturbance(rows: Sequence[dict]) -> str | None:
+    """A warning if other programs computed on the same cores in the median row."""
+    found = [row["preempted_per_s"] for row in rows if row["preempted_per_s"] is not None]
+    if not found or statistics.median(found) <= DISTURBED:
+        return None
+    return (
+        f"Disturbed: the system gave this process's cores to other programs {statistics.median(found):.0f} times per "
+        f"second (idle: under {DISTURBED}). Steps are slower than they are on an idle machine; measure again."
+    )
 
 
 def capacity_markdown(rows: Sequence[dict], note: str, command: str) -> str:

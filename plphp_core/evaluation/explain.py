@@ -39,7 +39,7 @@ RECORDED = {
     "scoring code": "scores",
     "list of extra metrics": "extra_metrics",
 }
-HASH = re.compile(r"(sha256:)?([0-9a-f]{12})[0-9a-f]{28,52}")
+HASH = re.compile(r"(sha256:)?([0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})")
 LONGEST = 40  # characters of a value that is printed
 UNRECORDED = "of an older version that did not record what they rest on"
 UNHELD = "something differs that result files do not hold, such as prompt template or generation arguments"

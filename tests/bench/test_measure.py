@@ -7,7 +7,7 @@ import pytest
 
 from plphp_core.bench.capacity import capacity
 from plphp_core.bench.measure import COLUMNS, measure
-from plphp_core.bench.report import speed_markdown, to_csv
+from plphp_core.bench.report import disturbance, speed_markdown, to_csv
 from plphp_core.evaluation.errors import UserError
 from tests.bench.factories import MACHINE, settings
 
@@ -77,6 +77,12 @@ def test_what_does_not_fit_is_a_row_and_the_run_goes_on(tmp_path):
     assert text.count("| oom |") == 2 and "n/a" in text
     table = list(csv.DictReader(io.StringIO(to_csv(rows, COLUMNS))))
     assert table[2]["status"] == "oom" and table[2]["ms_per_token"] == "n/a"
+
+
+@pytest.mark.parametrize("preempted, warned", [((20, 30, 500), False), ((90, 150, 500), True), ((None,), False)])
+def test_a_disturbed_run_says_so(preempted, warned):
+    rows = [{"preempted_per_s": value} for value in preempted]
+    assert (disturbance(rows) is not None) == warned
 
 
 def test_a_model_that_does_not_fit_is_never_built(tmp_path, monkeypatch):

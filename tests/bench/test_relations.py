@@ -39,6 +39,13 @@ def test_rows_measured_apart_have_no_quartiles():
     assert rows[1]["share_of_ideal_measured"] == pytest.approx(0.75)
 
 
+def test_no_share_of_next_to_nothing():
+    rows = [row("none", 20.0, 10.0), row("plphp", 17.0, 9.6), row("vtw", 17.0, 9.4)]
+    relate(rows, [decoded([20.0], [20.0]), decoded([17.0], [20.0]), decoded([17.0], [20.0])], prefill_batch=1)
+    assert rows[1]["speed_up"] and rows[1]["share_of_ideal_measured"] is None
+    assert rows[2]["share_of_ideal_measured"] == pytest.approx(3 / 0.6)
+
+
 def test_rows_without_a_counterpart_have_no_relations():
     rows = [row("none", None, None, status="oom"), row("plphp", 17.0, 6.0), row("plphp", None, None, batch=1)]
     relate(rows, [None, decoded([17.0]), None], prefill_batch=1)

@@ -195,6 +195,11 @@ def test_reasons_are_short_and_exact(tmp_path, other, said):
         assert reasons(journal, digest(identity()), identity()) == [f"48 answers not reused: {said}"]
 
 
+def test_values_that_look_alike_only_differ():
+    assert differences({"x": 1, "y": "none"}, {"x": "1", "y": None}) == ["x differs", "y differs"]
+    assert differences({"x": "k" * 41}, {"x": "b"}) == ["x differs"]
+
+
 def test_code_and_library_versions_are_named(tmp_path, monkeypatch):
     before = identity()
     monkeypatch.setattr(keys, "ANSWERS", 7)
@@ -219,12 +224,14 @@ def test_each_group_of_answers_has_its_reason_and_the_cells_own_have_none(tmp_pa
 
 
 def test_a_prompt_that_changed_under_the_same_cell_is_noticed(tmp_path):
-    own = identity()
-    with journal_of(tmp_path / "cell.jsonl", (own, 4)) as journal:
+    own, other = identity(), of_model(engine="generate")
+    with journal_of(tmp_path / "cell.jsonl", (own, 4), (other, 3)) as journal:
         wanted = {number: f"{digest(own)}-{number}" for number in range(3)}  # a limit: the fourth is not asked for
-        assert reasons(journal, digest(own), own, wanted) == []
+        elsewhere = "3 answers not reused: engine was generate, is fast"
+        assert reasons(journal, digest(own), own, wanted) == [elsewhere]
         assert reasons(journal, digest(own), own, wanted | {0: "new", 2: "new too"}) == [
-            "2 answers not reused: prompt text of the samples differs"
+            elsewhere,
+            "2 answers not reused: prompt text of the samples differs",
         ]
 
 
@@ -320,6 +327,7 @@ def test_seeds_matter_only_to_subsets(tmp_path):
     cell, before = cell_of(limit=8), cell_of(limit=8, limit_seed=3)
     with Journal(tmp_path / "cell.jsonl") as journal:
         assert result_reasons(cell, journal, result_of(before)) == ["result not reused: limit seed was 3, is 0"]
+        assert result_reasons(cell_of(), journal, result_of(before)) == ["result not reused: limit was 8, is none"]
         full = result_of(cell_of(limit_seed=3), key="0" * 64)
         assert "seed" not in "".join(result_reasons(cell_of(), journal, full))
 

@@ -42,7 +42,9 @@ def test_kill_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path):
     """`append` has returned → the answer is there, once, after any number of kills."""
     path, rng = tmp_path / "cell.jsonl", random.Random(0)
     acknowledged: set[int] = set()
-    for _ in range(15):
+    for kills in range(1, 500):
+        if kills > 15 and len(acknowledged) > 100:  # a busy machine needs more of them to get anywhere
+            break
         read, write = os.pipe()
 
         def work(write=write):

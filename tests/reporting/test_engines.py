@@ -33,7 +33,8 @@ def line(doc: int, engine: str, dtype: str, **changes) -> dict:
     cell = f"{engine}-{dtype}"
     return {
         "schema": 1, "key": f"{cell}-{doc}", "cell": cell, "doc_id": doc, "hardware": "2 CPU cores",
-        "text": f"{doc} red, {dtype}", "new_tokens": 5 + doc % 3, "prompt_tokens": 9, "retention": [1.0, 0.5 + doc / 100],
+        "text": f"{doc} red, {dtype}", "new_tokens": 5 + doc % 3, "prompt_tokens": 9,
+        "retention": [1.0, 0.5 + doc / 100],
         "kv_bytes": 3000 + doc, "kv_bytes_full": 4000 + doc, "prefill_ms": round(draw.uniform(20, 40), 3),
         "decode_ms": round(draw.uniform(20, 40), 3), "decode_steps": 4 + doc % 3, "batch_size": 8,
     } | changes  # fmt: skip
@@ -147,6 +148,9 @@ def test_times_are_medians_over_samples_and_compared_on_one_machine(tmp_path):
     finish(tmp_path, ROWS[0], "SD", "fast")
     finish(tmp_path, ROWS[0], "COCO2017", "generate")
     finish(tmp_path, ROWS[0], "COCO2017", "fast", hardware="H200")
+    for engine, batch_size in (("generate", 8), ("fast", 4)):
+        finish(tmp_path, ROWS[0], "IE", engine, hardware="A100; H200")
+        finish(tmp_path, ROWS[0], "VST", engine, batch_size=batch_size)
     assert report(tmp_path, "--quiet") == 0
     table = written(tmp_path)[0]
 
@@ -161,7 +165,8 @@ def test_times_are_medians_over_samples_and_compared_on_one_machine(tmp_path):
     assert float(row.fast_ms_per_token) == pytest.approx(fast, rel=1e-6)
     assert float(row.ratio) == pytest.approx(fast / generate, rel=1e-6)
     assert of(table, "none", "COCO2017").ratio == of(table, "all", "all").ratio == "n/a"
-    together = statistics.median([*times("generate")[1:], *times("generate")])
+    assert of(table, "none", "IE").ratio == of(table, "none", "VST").ratio == "n/a"
+    together = statistics.median([*times("generate")[1:], *3 * times("generate")])
     assert float(of(table, "all", "all").generate_ms_per_token) == pytest.approx(together, rel=1e-6)
 
 
@@ -223,6 +228,10 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
     finish(tmp_path, ROWS[0], "SD", "fast", data_revision="d1")
     assert report(tmp_path) == 1
     assert "differ in data_revision" in capsys.readouterr().err
+    finish(tmp_path, ROWS[0], "COCO2017", "generate")
+    finish(tmp_path, ROWS[0], "COCO2017", "fast", revision="other")
+    assert report(tmp_path, "--exclude", "none-SD*") == 1
+    assert "differ in revision" in capsys.readouterr().err
 
 
 def test_a_real_run_under_both_engines(tmp_path):
