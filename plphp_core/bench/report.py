@@ -16,7 +16,7 @@ The cases of a batch take turns: in every round each decodes a few tokens. Milli
 time. Speed-up and share: against none of the same regime *in the same round*, median (quartiles) over the rounds;
 without quartiles: not measured together. Floor: (decoder weights + head + keys and values actually held) / bandwidth;
 ρ = floor / measured; ideal: of the floors; share: (t_none − t) / (floor_none − floor), where these differ by 5 % or
-more. Preempted: times per second that the system gave a core of this process to another one; on an idle machine some 30.
+more. Preempted: times per second that the system gave a core of this process to another one; idle: some 30.
 """
 
 

@@ -88,13 +88,12 @@ class Bench:
             ):
                 for params in grid.variants(method):
                     found[Case(model, regime, method, tuple(sorted(params.items())), batch, vision)] = None
-        return sorted(found, key=lambda case: self._model_order(case.model))
+        models = [*self.models, *(name for more in self.also for name in more.get("models", []))]
 
-    def _model_order(self, model: str) -> int:
-        every = list(self.models)
-        for more in self.also:
-            every += more.get("models", [])
-        return every.index(model)
+        def place(case: Case) -> tuple:
+            return models.index(case.model), case.vision_tokens, case.batch, REGIMES.index(case.regime)
+
+        return sorted(found, key=place)
 
     def variants(self, method: str) -> list[dict]:
         """Parameters of a method: its own, once per retention rate where it has one (r)."""

@@ -61,7 +61,7 @@ def test_whoever_names_the_rows_gets_no_others(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "bench").write_text("a file")
     assert run(tmp_path, *TINY, "bench.regimes=[fast]", "bench.methods=[none]") == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    assert "error: " in capsys.readouterr().err  # beside a warning where other programs are running
 
 
 def test_memory_preset(tmp_path):
