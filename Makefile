@@ -69,12 +69,12 @@ reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%): reproduce-%: setup 
 	[ $$run -le 1 ] || exit $$run; \
 	$(REPORT) $* $(chosen) $(one) limit=$(or $(LIMIT),full) && exit $$run
 
-reproduce: setup $(if $(filter toy,$(PROFILE)),toy-data) ## every table and figure, no cell twice, after a plan with its estimated time; DRY=1 stops there; as Table 1, and MODEL=…
+reproduce: setup $(if $(filter toy,$(PROFILE)),toy-data) ## every table and figure, no cell twice; DRY=1 only shows the plan; as Table 1, and MODEL=…
 	@$(RUN) table=all $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; $(if $(filter-out 0,$(DRY)),exit $$run;) \
 	$(REPORT) all $(chosen) $(if $(MODEL),model=$(MODEL)) limit=$(or $(LIMIT),full) && exit $$run
 
-compare-engines: setup $(if $(filter toy,$(PROFILE)),toy-data) ## do generate and fast answer alike? Table 1 with both; as Table 1, and MODEL=… ARGS=dtype=bfloat16
+compare-engines: setup $(if $(filter toy,$(PROFILE)),toy-data) ## do generate and fast answer alike? as Table 1, and MODEL=… ARGS=dtype=bfloat16
 	@failed=0; for engine in generate fast; do \
 	$(RUN) table=table1 $(same) engine=$$engine $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; [ $$run -eq 0 ] || failed=$$run; done; \
@@ -89,7 +89,7 @@ report: setup ## the tables again, from what has been measured
 preflight: setup $(if $(filter toy,$(PROFILE)),toy-data) ## would a run work? MODEL=llava_onevision PROFILE=paper|toy TASKS=[sd,mv] ARGS="weights=false"
 	@$(PYTHON) -m scripts.preflight $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)) $(ARGS)
 
-bench: setup ## decoding beside its floor; ARGS="bench=gpu", ARGS="bench=memory"; see docs/performance.md
+bench: setup ## decoding beside its floor; ARGS="bench=gpu", "bench=memory", "bench=sharing"; see docs/performance.md
 	@$(PYTHON) -m scripts.bench results=$(RESULTS) $(ARGS)
 
 toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are there)

@@ -50,8 +50,13 @@ def look_at(device: str, dtype: str, bandwidth_mb: int) -> Machine:
         notes |= _nvidia()
     else:
         name = _cpu_name()
-        notes |= {"threads": str(torch.get_num_threads()), "load before": load()}
+        notes |= {"threads": _threads(), "load before": load()}
     return Machine(name, nominal_bandwidth(name), max(speeds.values()), notes)
+
+
+def _threads() -> str:
+    policy = os.environ.get("OMP_WAIT_POLICY", "")
+    return f"{torch.get_num_threads()}{' waiting ' + policy.lower() + 'ly' if policy else ''}"
 
 
 def load() -> str:
