@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from plphp_core.bench.device import Machine
 from plphp_core.bench.floor import floor_ms
-from plphp_core.bench.prefill import PrefillCost, flops_ratio, prefills_in_turn
+from plphp_core.bench.prefill import Prefilling, flops_ratio, prefills_in_turn
 from plphp_core.bench.relations import SPEEDS, relate
 from plphp_core.bench.settings import Bench, Case
 from plphp_core.bench.sources import CheckpointSource, RandomSource, source
@@ -21,8 +21,8 @@ COLUMNS = (
     "ms_per_token", "ms_q1", "ms_q3", "ms_best", "rounds", "steps", "warm_up", "preempted_per_s",
     "tokens_per_s", "gb_per_s", "floor_ms_nominal", "floor_ms_measured", "rho_nominal", "rho_measured",
     "speed_up", "speed_up_q1", "speed_up_q3", "ideal_speed_up", "share_of_ideal_nominal", "share_of_ideal_measured",
-    "kv_bytes", "kv_bytes_held", "peak_bytes", "prefill_ms", "prefill_q1", "prefill_q3", "prefill_vs_none",
-    "flops_vs_none", "added_prefill_ms", "added_share_of_prefill", "added_decode_tokens", "kernel",
+    "kv_bytes", "kv_bytes_held", "peak_bytes", "prefill_ms", "prefill_q1", "prefill_q3", "prefill_preempted_per_s",
+    "prefill_vs_none", "flops_vs_none", "added_prefill_ms", "added_share_of_prefill", "added_decode_tokens", "kernel",
 )  # fmt: skip
 
 Say = Callable[[str], None]
@@ -143,27 +143,27 @@ def _prefill_columns(origin: Source, cases: list[Case], bench: Bench, say: Say) 
     say(f"{origin.name}, {vision} vision tokens: {len(names)} prefills in turn, {bench.prefill_rounds} rounds")
     methods = [origin.method(name, dict(params)) for name, params in names]
     inputs = origin.inputs(bench.prefill_batch, vision)
-    costs = prefills_in_turn(origin.model, inputs, methods, bench.prefill_warm_up, bench.prefill_rounds)
-    plain = next((cost for (name, _), cost in zip(names, costs, strict=True) if name == "none"), None)
+    measured = prefills_in_turn(origin.model, inputs, methods, bench.prefill_warm_up, bench.prefill_rounds)
+    plain = next((rounds for (name, _), rounds in zip(names, measured, strict=True) if name == "none"), None)
     found = {}
-    for name, method, cost in zip(names, methods, costs, strict=True):
-        if cost is not None:
-            found[name] = _of_prefill(cost, plain) | {"flops_vs_none": _flops(origin, method, inputs, vision, bench)}
+    for name, method, rounds in zip(names, methods, measured, strict=True):
+        if rounds is not None:
+            found[name] = _of_prefill(rounds, plain) | {"flops_vs_none": _flops(origin, method, inputs, vision, bench)}
     return found
 
 
-def _of_prefill(cost: PrefillCost, plain: PrefillCost | None) -> dict:
-    whole, added = times_of(cost.whole), times_of(cost.added)
-    shares = [own / all_of_it for own, all_of_it in zip(cost.added, cost.whole, strict=True)]
+def _of_prefill(rounds: list[Prefilling], plain: list[Prefilling] | None) -> dict:
+    whole = times_of([each.whole for each in rounds])
     columns = {
         "prefill_ms": whole.median,
         "prefill_q1": whole.q1,
         "prefill_q3": whole.q3,
-        "added_prefill_ms": added.median,
-        "added_share_of_prefill": times_of(shares).median,
+        "prefill_preempted_per_s": times_of([each.preempted for each in rounds]).median,
+        "added_prefill_ms": times_of([each.added for each in rounds]).median,
+        "added_share_of_prefill": times_of([each.added / each.whole for each in rounds]).median,
     }
     if plain is not None:
-        same_round = [own / none for own, none in zip(cost.whole, plain.whole, strict=True)]
+        same_round = [own.whole / none.whole for own, none in zip(rounds, plain, strict=True)]
         columns["prefill_vs_none"] = times_of(same_round).median
     return columns
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from plphp_core.bench.memory import is_out_of_memory
 from plphp_core.bench.shapes import Shape
+from plphp_core.bench.timing import Preemptions
 from plphp_core.decode import prefill
 from plphp_core.device import free_memory, synchronise
 from plphp_core.measure import layer_flops
@@ -26,17 +27,22 @@ WORK = ((_Session, "_before_model"), (Prefill, "leave_attention"), (Prefill, "_s
 
 
 @dataclass(frozen=True)
-class PrefillCost:
-    """Wall time of whole prefills, vision tower included, and of the method's own work within them, round by round."""
+class Prefilling:
+    """Milliseconds of one prefill, vision tower included, and of the method's own work within it.
 
-    whole: list[float]
-    added: list[float]
+    Attributes:
+        preempted: see `Preemptions`.
+    """
+
+    whole: float
+    added: float
+    preempted: float
 
 
 @torch.inference_mode()
 def prefills_in_turn(
     model: nn.Module, inputs: dict, methods: Sequence[Method | None], warm_up: int, rounds: int
-) -> list[PrefillCost | None]:
+) -> list[list[Prefilling] | None]:
     """Milliseconds of prefills through the model's own forward and the hooks, the methods taking turns.
 
     Without a method there are no hooks either. Every second round goes backwards.
@@ -45,13 +51,13 @@ def prefills_in_turn(
         rounds: timed prefills of each method, after `warm_up` others.
 
     Returns:
-        Per method its cost; None: out of memory.
+        Per method its rounds; None: out of memory.
     """
-    costs: list[PrefillCost | None] = [PrefillCost([], []) for _ in methods]
+    found: list[list[Prefilling] | None] = [[] for _ in methods]
     for number in range(warm_up + rounds):
         order = range(len(methods))
         for index in order if number % 2 == 0 else reversed(order):
-            if costs[index] is None:
+            if found[index] is None:
                 continue
             taken = None
             try:
@@ -60,24 +66,24 @@ def prefills_in_turn(
                 if not is_out_of_memory(error):
                     raise
             if taken is None:
-                costs[index] = None
+                found[index] = None
                 free_memory()
             elif number >= warm_up:
-                costs[index].whole.append(taken[0])
-                costs[index].added.append(taken[1])
-    return costs
+                found[index].append(taken)
+    return found
 
 
-def _prefill_once(model: nn.Module, inputs: dict, method: Method | None) -> tuple[float, float]:
+def _prefill_once(model: nn.Module, inputs: dict, method: Method | None) -> Prefilling:
     clock = _WorkClock(model.device)
     with prune(model, method, record_attention=False) if method is not None else nullcontext(), clock.on():
         synchronise(model.device)
-        began = time.perf_counter()
+        preemptions, began = Preemptions(), time.perf_counter()
         out = prefill(model, inputs)
         synchronise(model.device)
         milliseconds = (time.perf_counter() - began) * 1e3
+        preempted = preemptions.per_second
     del out
-    return milliseconds, clock.milliseconds
+    return Prefilling(milliseconds, clock.milliseconds, preempted)
 
 
 def flops_ratio(shape: Shape, stream: list[int]) -> float:

@@ -54,13 +54,16 @@ def speed_markdown(rows: Sequence[dict], machine: Machine, command: str, seconds
 
 
 def disturbance(rows: Sequence[dict]) -> str | None:
-    """A warning if other programs computed on the same cores in the median row."""
-    found = [row["preempted_per_s"] for row in rows if row["preempted_per_s"] is not None]
-    if not found or statistics.median(found) <= DISTURBED:
+    """A warning if other programs computed on the same cores in the median row of decoding, or of prefills."""
+    worst = 0.0
+    for name in ("preempted_per_s", "prefill_preempted_per_s"):
+        found = [row[name] for row in rows if row[name] is not None]
+        worst = max(worst, statistics.median(found) if found else 0.0)
+    if worst <= DISTURBED:
         return None
     return (
-        f"Disturbed: the system gave this process's cores to other programs {statistics.median(found):.0f} times per "
-        f"second (idle: under {DISTURBED}). Steps are slower than they are on an idle machine; measure again."
+        f"Disturbed: the system gave this process's cores to other programs {worst:.0f} times per second (idle: under "
+        f"{DISTURBED}). Times are longer than on an idle machine; measure again."
     )
 
 
@@ -147,6 +150,7 @@ PREFILL = {
     "25 %": ("prefill_q1", _number(1)),
     "75 %": ("prefill_q3", _number(1)),
     "of none": ("prefill_vs_none", _percent),
+    "preempted/s": ("prefill_preempted_per_s", _number(0)),
     "FLOPs of none": ("flops_vs_none", _percent),
     "added ms": ("added_prefill_ms", _number(2)),
     "of prefill": ("added_share_of_prefill", _percent),

@@ -28,8 +28,7 @@ class Round:
     """Milliseconds of successive steps of one thing.
 
     Attributes:
-        preempted: times per second that the system gave a core of this process to another one. Its threads wait for
-            each other many times per step, so that many of these make a step several times slower.
+        preempted: see `Preemptions`.
     """
 
     ms: list[float]
@@ -94,14 +93,13 @@ def rounds_within(rounds: int, at_least: int, budget_s: float) -> Iterator[int]:
 
 def _round(case: Stepping, device: str, steps: int) -> Round:
     clock = _device_clock if device.startswith("cuda") else _host_clock
-    before, began = _preemptions(), time.perf_counter()
+    preemptions = Preemptions()
     marks = []
     for _ in range(steps):
         marks.append(clock(case.step))
         case.rewind()
     synchronise(device)
-    preempted = (_preemptions() - before) / (time.perf_counter() - began)
-    return Round([milliseconds() for milliseconds in marks], preempted)
+    return Round([milliseconds() for milliseconds in marks], preemptions.per_second)
 
 
 def _host_clock(step: Callable[[], object]) -> Callable[[], float]:
@@ -119,5 +117,19 @@ def _device_clock(step: Callable[[], object]) -> Callable[[], float]:
     return lambda: start.elapsed_time(end)
 
 
-def _preemptions() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+class Preemptions:
+    """How often, from now on, the system gives a core of this process to another one.
+
+    Threads wait for each other many times per step, so that many of these make a step several times slower.
+    """
+
+    def __init__(self):
+        self.before, self.began = self._count(), time.perf_counter()
+
+    @property
+    def per_second(self) -> float:
+        return (self._count() - self.before) / (time.perf_counter() - self.began)
+
+    @staticmethod
+    def _count() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

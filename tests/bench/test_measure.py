@@ -81,8 +81,9 @@ def test_what_does_not_fit_is_a_row_and_the_run_goes_on(tmp_path):
 
 @pytest.mark.parametrize("preempted, warned", [((20, 30, 500), False), ((90, 150, 500), True), ((None,), False)])
 def test_a_disturbed_run_says_so(preempted, warned):
-    rows = [{"preempted_per_s": value} for value in preempted]
-    assert (disturbance(rows) is not None) == warned
+    for name, other in (("preempted_per_s", "prefill_preempted_per_s"), ("prefill_preempted_per_s", "preempted_per_s")):
+        rows = [{name: value, other: None} for value in preempted]
+        assert (disturbance(rows) is not None) == warned
 
 
 def test_a_model_that_does_not_fit_is_never_built(tmp_path, monkeypatch):

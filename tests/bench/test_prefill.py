@@ -6,7 +6,7 @@ import torch
 from baselines import VTW
 from plphp_core.bench import prefill
 from plphp_core.bench.plan import planned_method
-from plphp_core.bench.prefill import prefills_in_turn
+from plphp_core.bench.prefill import Prefilling, prefills_in_turn
 from plphp_core.bench.shapes import SHAPES, build, prompts
 
 METHODS = [None, planned_method("plphp", {"r": 0.4, "delta_r": 0.3}), VTW(K=3)]
@@ -20,11 +20,11 @@ def model():
 def test_rounds_alternate_and_the_first_ones_warm_up(monkeypatch):
     order = []
     monkeypatch.setattr(
-        prefill, "_prefill_once", lambda model, inputs, method: order.append(method) or (len(order), 0.5)
+        prefill, "_prefill_once", lambda model, inputs, method: order.append(method) or Prefilling(len(order), 0.5, 0.0)
     )
-    costs = prefills_in_turn(None, {}, METHODS, 1, 2)
+    found = prefills_in_turn(None, {}, METHODS, 1, 2)
     assert order == METHODS + METHODS[::-1] + METHODS
-    assert [cost.whole for cost in costs] == [[6, 7], [5, 8], [4, 9]] and costs[0].added == [0.5, 0.5]
+    assert [[each.whole for each in rounds] for rounds in found] == [[6, 7], [5, 8], [4, 9]]
 
 
 def test_a_method_without_memory_drops_out(monkeypatch):
@@ -34,16 +34,15 @@ def test_a_method_without_memory_drops_out(monkeypatch):
         calls.append(method)
         if method is METHODS[1]:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return 1.0, 0.0
+        return Prefilling(1.0, 0.0, 0.0)
 
     monkeypatch.setattr(prefill, "_prefill_once", fail)
-    costs = prefills_in_turn(None, {}, METHODS, 0, 3)
-    assert costs[1] is None and len(costs[0].whole) == len(costs[2].whole) == 3 and len(calls) == 7
+    found = prefills_in_turn(None, {}, METHODS, 0, 3)
+    assert found[1] is None and len(found[0]) == len(found[2]) == 3 and len(calls) == 7
 
 
 def test_work_is_within_the_prefill_and_none_has_none(model):
     inputs = prompts(SHAPES["tiny"], 1, 2, 20, "cpu", torch.float32)
     none, plphp, vtw = prefills_in_turn(model, inputs, METHODS, 0, 2)
-    assert none.added == [0, 0]
-    for cost in (plphp, vtw):
-        assert all(0 < added < whole for added, whole in zip(cost.added, cost.whole, strict=True))
+    assert [each.added for each in none] == [0, 0]
+    assert all(0 < each.added < each.whole for each in (*plphp, *vtw))

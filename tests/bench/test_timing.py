@@ -67,6 +67,6 @@ def test_quartiles():
 @pytest.mark.parametrize("busy, few", [(True, 60), (False, 60)])
 def test_preemptions_are_counted_per_second(monkeypatch, busy, few):
     counts = iter([100, 100 + (10 if busy else 0)])
-    monkeypatch.setattr("plphp_core.bench.timing._preemptions", lambda: next(counts))
+    monkeypatch.setattr("plphp_core.bench.timing.Preemptions._count", lambda *_: next(counts))
     ((round_,),) = in_turn([Fake("a", [], ms=30)], "cpu", 1, 5, 1, 60)  # a quarter of a second
     assert (round_.preempted > 10) == busy and round_.preempted < few
