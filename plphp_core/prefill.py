@@ -149,9 +149,10 @@ class Prefill:
             kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
             counts, filled = selection.counts, filled or filler is not None
             keys, values = _take_slots(index, keys, values)
+        kept = kept.int()
         self.trace.layers.append(
             LayerRecord(
-                tokens=kept.int(),
+                tokens=kept,
                 counts=counts,
                 nbytes=sum(tensor.untyped_storage().nbytes() for tensor in (keys, values)),
                 slot_bytes=2 * keys.shape[1] * keys.shape[3] * keys.element_size(),
@@ -168,18 +169,22 @@ class Prefill:
 
     def _valid_only(self, selection: Selection | None) -> Selection | None:
         """Padding and filler go too: in a batch they would hold the rectangle at the longest prompt's length."""
-        if selection is None:
-            return None
+        if selection is None or self._whole:
+            return selection
         valid = self.stream.valid if selection.mask.ndim == 2 else self.stream.valid[:, None]
         invalid = [self.stream.tokens.shape[1] - count for count in self.stream.counts]
         counts = tuple(count - n for count, n in zip(selection.counts, invalid, strict=True))
         return Selection(selection.mask & valid, counts)
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the stream holds neither padding nor filler."""
+        return min(self.stream.counts) == self.stream.tokens.shape[1]
+
     def _view(self, layer: int, attention: nn.Module, keys: Tensor, position_embeddings: tuple) -> LayerView:
         cos, sin = (table[..., -self.query.shape[1] :, :] for table in position_embeddings)
         projected, valid, scaling = self.query, self.stream.valid, attention.scaling
-
-        whole = min(self.stream.counts) == keys.shape[2]  # no padding, no filler
+        visible = None if self._whole else valid
 
         def query() -> Tensor:  # not rotated for methods that do not look
             return rotate(attention, projected, cos, sin)
@@ -193,7 +198,7 @@ class Prefill:
             vision_counts=tuple(
                 count - text for count, text in zip(self.stream.counts, self.prompt.text_counts, strict=True)
             ),
-            row=lambda: last_row(query()[:, :, -1:], keys, None if whole else valid, scaling),
+            row=lambda: last_row(query()[:, :, -1:], keys, visible, scaling),
             mean_row=lambda: mean_row(query(), keys, valid, scaling),
         )
 
