@@ -34,6 +34,7 @@ class Family:
     special_tokens: ClassVar[tuple[str, ...]] = ()  # what prompts are built from; each must be one token
     uses_chat_template: ClassVar[bool] = False  # `prompt` must equal what the checkpoint's own template renders
     needs_chat_template: ClassVar[bool] = True  # a checkpoint without any is not whole, for the preflight
+    located: ClassVar[bool] = False  # whether a vision token stands for one place of the image, see `token_boxes`
 
     def __init__(self, style: str = "lmms_eval", **options):
         require(style in STYLES, f"unknown prompt style {style!r}; allowed: {', '.join(STYLES)}")
@@ -66,6 +67,17 @@ class Family:
             inputs: what the model's forward was called with; under `generate()` see `encoded_images`.
         """
         raise NotImplementedError(f"family {self.name!r} does not say how many tokens an image has")
+
+    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+        """Where the vision tokens of every image of the batch lie on it, `(S_j, 4)` fp32 each, in order.
+
+        A box is left, top, right, bottom as fractions of the image as it was handed to the processor, and may reach
+        beyond it where the processor padded; nan for a token without a place, such as one that ends a row.
+
+        Args:
+            inputs: what the processor returned.
+        """
+        return [torch.full((size, 4), torch.nan) for size in self.image_sizes(model, inputs)]
 
     def added_features(self, decoder_kwargs: dict) -> list[Tensor]:
         """`(batch, prompt_length, hidden)` for layers 0, 1, … that the decoder adds to their outputs (DeepStack).

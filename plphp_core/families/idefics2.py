@@ -1,9 +1,11 @@
 """Idefics2: SigLIP in native resolution, each picture resampled to 64 latents, a Mistral decoder."""
 
+import torch
 from torch import Tensor, nn
 
 from plphp_core.family import IMAGE_MARK, Family, encoded_images, json_turns
 from plphp_core.method import require
+from plphp_core.places import grid
 
 END_OF_UTTERANCE = "<end_of_utterance>"
 CROPS = 5  # of a split image: its quarters, then the whole
@@ -57,6 +59,12 @@ class Idefics2(Family):
             f"{images_of}; set it to what processor.image_processor.do_image_splitting is",
         )
         return [latents * CROPS] * (pictures // CROPS) if split else [latents] * pictures
+
+    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+        """Latents look at their whole crop: the quarters of a split image, then all of it (`split_image`)."""
+        latents = model.config.perceiver_config.resampler_n_latents
+        crops = torch.cat([grid(2, 2), grid(1, 1)]).repeat_interleave(latents, dim=0)
+        return [crops[-size:] for size in self.image_sizes(model, inputs)]
 
     def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
         processor = super().load_processor(checkpoint, revision, model)

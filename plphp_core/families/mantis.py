@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from plphp_core.family import IMAGE_MARK, Family, encoded_images, json_turns
 from plphp_core.method import require
+from plphp_core.places import grid
 
 # Not a joke of this file: the conversation that the model was trained with begins so.
 SYSTEM_PROMPT = "You are a pirate chatbot who always responds in pirate speak!"
@@ -29,6 +30,7 @@ class Mantis(Family):
     special_tokens = ("<|start_header_id|>", "<|end_header_id|>", TURN_END, IMAGE_MARK)
     dtype = "float16"
     needs_chat_template = False
+    located = True
 
     def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
         if (encoded := encoded_images(inputs)) is not None:
@@ -39,6 +41,18 @@ class Mantis(Family):
         require(inputs.get("image_sizes") is None, "image_sizes: images of several sizes are not supported here")
         strategy = inputs.get("vision_feature_select_strategy") or model.config.vision_feature_select_strategy
         return [_image_size(model.config.vision_config, strategy)] * len(pixels)
+
+    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+        """SigLIP's patches, row by row; the tower sees the whole image, squeezed, but for its last few pixels.
+
+        No places are known for a CLIP tower: its processor crops to an extent that the inputs do not tell.
+        """
+        vision = model.config.vision_config
+        if vision.model_type != "siglip_vision_model":
+            return super().token_boxes(model, inputs)
+        side = vision.image_size // vision.patch_size
+        read = side * vision.patch_size / vision.image_size
+        return [grid(side, side, (0.0, 0.0, read, read))[-size:] for size in self.image_sizes(model, inputs)]
 
     # --- loading ---------------------------------------------------------------------------------------------------
 

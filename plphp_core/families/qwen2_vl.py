@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from plphp_core.family import IMAGE_MARK, Family, json_turns
 from plphp_core.method import require
+from plphp_core.places import grid
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"  # as the chat template writes an image
@@ -25,6 +26,7 @@ class Qwen2VL(Family):
     max_new_tokens = 128
     special_tokens = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
     uses_chat_template = True
+    located = True
     # Of lmms-eval's wrapper, models/simple/qwen2_vl.py:
     pixels: ClassVar[tuple[int, int]] = (3136, 602112)  # fewest and most pixels of an image
     jpeg_quality: ClassVar[int | None] = 85  # images travel as JPEG data URLs; None: they don't
@@ -43,6 +45,14 @@ class Qwen2VL(Family):
         if inputs.get("pixel_values") is None or grids is None:
             return []
         return (grids.prod(-1) // model.config.vision_config.spatial_merge_size**2).tolist()
+
+    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+        """A token is `spatial_merge_size`² patches; they come row by row."""
+        grids = inputs.get("image_grid_thw")
+        if inputs.get("pixel_values") is None or grids is None:
+            return []
+        merged = model.config.vision_config.spatial_merge_size
+        return [grid(rows // merged, columns // merged).repeat(frames, 1) for frames, rows, columns in grids.tolist()]
 
     def remember(self, model: nn.Module, cache) -> None:
         """M-RoPE's distance between positions and token counts, which the model object keeps for one conversation."""

@@ -1,0 +1,71 @@
+"""Where vision tokens lie on their image, and pictures of what they carry.
+
+A box is left, top, right, bottom, in fractions of the image; `Family.token_boxes` makes them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def raster(tops: Tensor, bottoms: Tensor, lefts: Tensor, rights: Tensor) -> Tensor:
+    """Boxes of a grid, row by row, `(rows · columns, 4)` fp32, from the edges of its rows and columns."""
+    rows, columns = len(tops), len(lefts)
+    down = [one.repeat_interleave(columns) for one in (tops, bottoms)]
+    across = [one.repeat(rows) for one in (lefts, rights)]
+    return torch.stack([across[0], down[0], across[1], down[1]], dim=1).float()
+
+
+def grid(rows: int, columns: int, area: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)) -> Tensor:
+    """Boxes of equal cells that fill `area` (left, top, right, bottom), row by row, `(rows · columns, 4)` fp32."""
+    left, top, right, bottom = area
+    x = torch.linspace(left, right, columns + 1, dtype=torch.float64)
+    y = torch.linspace(top, bottom, rows + 1, dtype=torch.float64)
+    return raster(y[:-1], y[1:], x[:-1], x[1:])
+
+
+def nowhere(tokens: int) -> Tensor:
+    """Boxes of tokens without a place, `(tokens, 4)`, nan."""
+    return torch.full((tokens, 4), torch.nan)
+
+
+def painted(boxes: Tensor, values: Tensor | np.ndarray, height: int, width: int) -> np.ndarray:
+    """The tokens' values laid over the image, as a density, `(height, width)` float64.
+
+    Each token spreads its value evenly over its box; where boxes overlap, they add up. The pixels' mean is the sum of
+    the values, less what lies beyond the image or nowhere. A pixel is counted by the share of it that a box covers.
+
+    Args:
+        boxes: `(tokens, 4)`.
+        values: `(tokens,)`.
+    """
+    across, down, area = _coverage(boxes, height, width)
+    weight = np.asarray(values, dtype=float) / np.where(area > 0, area, 1.0)
+    return np.einsum("th,t,tw->hw", down, np.where(area > 0, weight, 0.0), across, optimize=True)
+
+
+def kept_share(boxes: Tensor, kept: Tensor | np.ndarray, height: int, width: int) -> np.ndarray:
+    """Which share of the tokens that lie over a pixel was kept, `(height, width)` in [0, 1]; nan where none lies.
+
+    Args:
+        boxes: `(tokens, 4)`.
+        kept: `(tokens,)` bool, or the share of heads that kept each token.
+    """
+    across, down, _ = _coverage(boxes, height, width)
+    everything = np.einsum("th,tw->hw", down, across, optimize=True)
+    found = np.einsum("th,t,tw->hw", down, np.asarray(kept, dtype=float), across, optimize=True)
+    return np.divide(found, everything, out=np.full_like(found, np.nan), where=everything > 1e-9)
+
+
+def _coverage(boxes: Tensor, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How much of each pixel column and row a box covers, `(tokens, width)` and `(tokens, height)`, and its area."""
+    left, top, right, bottom = np.nan_to_num(np.asarray(boxes, dtype=float)).T
+
+    def overlap(low: np.ndarray, high: np.ndarray, pixels: int) -> np.ndarray:
+        edges = np.arange(pixels + 1) / pixels
+        shared = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
+        return np.clip(shared, 0, None) * pixels
+
+    return overlap(left, right, width), overlap(top, bottom, height), (right - left) * (bottom - top)
