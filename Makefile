@@ -14,6 +14,12 @@ ENGINE ?= generate
 # Of the targets whose help names them; empty: their own.
 MODEL ?=
 TASKS ?=
+CUT ?=
+DOC ?=
+LAYER ?=
+IMAGE ?=
+CASES ?=
+DOCS ?=
 FAMILY ?= llava_onevision
 # One of uv's torch backends (cu126, cu128, cpu, …) for machines whose driver is older than the registry's build needs.
 TORCH_BACKEND ?=
@@ -28,12 +34,17 @@ REPORT = $(PYTHON) -m scripts.report
 chosen = profile=$(PROFILE) protocol=$(PROTOCOL) engine=$(ENGINE) results=$(RESULTS) $(if $(PROMPTS),prompts=$(PROMPTS))
 same = $(filter-out engine=%,$(chosen)) $(if $(MODEL),model=$(MODEL))
 # Tables and figures about one model, on benchmarks that can be chosen.
-FLEXIBLE := table2 table4 table5 figure5 figure6 figure7
+FLEXIBLE := table2 table4 table5 figure5 figure6 figure7 figure8
+# Where models look: read for Figures 1 and 2, which share it, and one sample in full for Figure 3.
+ATTEND = $(PYTHON) -m scripts.attend $(filter-out engine=%,$(chosen)) $(if $(MODEL),model=$(MODEL))
+LOOK = $(ATTEND) attention.look=true $(if $(DOC),attention.doc=$(DOC)) $(if $(MODEL),,model=llava_onevision) tasks=$(or $(TASKS),[detailcaps])
+cases = $(if $(CASES),cases=$(CASES)) $(if $(DOCS),docs=$(DOCS))
 one = $(if $(filter $*,$(FLEXIBLE)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test smoke lint lock toy-data toy-model preflight report compare-engines \
-	reproduce reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%)
+	reproduce reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%) \
+	reproduce-figure1 reproduce-figure2 reproduce-figure3
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -62,16 +73,32 @@ reproduce-table5: ## Table 5, costs at several r; as Table 4
 reproduce-figure5: ## Figure 5, vision kept against score; as Table 2, and shares all runs with Table 1
 reproduce-figure6: ## Figure 6, r × Δr; as Table 2
 reproduce-figure7: ## Figure 7, costs sample by sample; as Table 4, with which it shares its runs
+reproduce-figure8: ## Figure 8, the same chats under each method; as Table 2, and CASES=2 of each benchmark, or DOCS=sd:12,vst:3; shares its runs with Table 1
 
 reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%): reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
 	@# Exit status 1 means that samples, cells or a model failed: the table is written all the same and says which.
 	@$(RUN) table=$* $(chosen) $(one) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
-	$(REPORT) $* $(chosen) $(one) limit=$(or $(LIMIT),full) && exit $$run
+	$(REPORT) $* $(chosen) $(one) limit=$(or $(LIMIT),full) $(if $(filter figure8,$*),$(cases)) && exit $$run
+
+reproduce-figure1: ## Figure 1, attention to vision per layer and its peaks; PROFILE LIMIT=n MODEL=… TASKS=[sd,vst] RESULTS
+reproduce-figure2: ## Figure 2, attention to five groups of an image's tokens; as Figure 1, whose readings it shares, and CUT=centre|order
+
+reproduce-figure1 reproduce-figure2: reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
+	@$(ATTEND) tasks=$(or $(TASKS),table1) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
+	[ $$run -le 1 ] || exit $$run; \
+	$(REPORT) $* profile=$(PROFILE) results=$(RESULTS) $(if $(filter figure2,$*),$(if $(CUT),cut=$(CUT))) && exit $$run
+
+reproduce-figure3: setup $(if $(filter toy,$(PROFILE)),toy-data) ## Figure 3, where heads look and what they keep; MODEL=… TASKS=[sd] DOC=7 LAYER=5 IMAGE=2
+	@$(LOOK) $(ARGS) && $(REPORT) figure3 profile=$(PROFILE) results=$(RESULTS) $(if $(MODEL),model=$(MODEL)) \
+	$(if $(TASKS),tasks=$(TASKS)) $(if $(DOC),doc=$(DOC)) $(if $(LAYER),layer=$(LAYER)) $(if $(IMAGE),image=$(IMAGE))
 
 reproduce: setup $(if $(filter toy,$(PROFILE)),toy-data) ## every table and figure, no cell twice; DRY=1 only shows the plan; as Table 1, and MODEL=…
 	@$(RUN) table=all $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(ARGS); run=$$?; \
-	[ $$run -le 1 ] || exit $$run; $(if $(filter-out 0,$(DRY)),exit $$run;) \
+	[ $$run -le 1 ] || exit $$run; \
+	$(ATTEND) tasks=table1 $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true); seen=$$?; \
+	[ $$seen -le 1 ] || exit $$seen; [ $$seen -eq 0 ] || run=$$seen; \
+	$(if $(filter-out 0,$(DRY)),exit $$run;) $(LOOK) || run=1; \
 	$(REPORT) all $(chosen) $(if $(MODEL),model=$(MODEL)) limit=$(or $(LIMIT),full) && exit $$run
 
 compare-engines: setup $(if $(filter toy,$(PROFILE)),toy-data) ## do generate and fast answer alike? as Table 1, and MODEL=… ARGS=dtype=bfloat16

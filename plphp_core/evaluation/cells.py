@@ -156,7 +156,7 @@ def write_result(
         "profile": settings.profile,
         "protocol": settings.protocol,
         "model": model.name,
-        "checkpoint": _shown(model.checkpoint, settings.root),
+        "checkpoint": shown(model.checkpoint, settings.root),
         "revision": cell.weights,
         "dtype": model.dtype,
         "attn_implementation": model.attn_implementation,
@@ -226,7 +226,8 @@ def efficiency(lines: list[dict]) -> dict[str, list]:
     }
 
 
-def _shown(checkpoint: str, root: Path) -> str:
+def shown(checkpoint: str, root: Path) -> str:
+    """A checkpoint as results name it: relative to the repository where it lies in it."""
     path = Path(checkpoint)
     return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else checkpoint
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from plphp_core.evaluation.errors import RunError
 
 SCHEMA = 1
+CONTENTS = ("text", "reading", "error")  # a line has one: an answer, what was read of a sample's attention, or neither
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 log = logging.getLogger("plphp.journal")
@@ -91,7 +92,7 @@ class Journal:
     def append(self, records: Iterable[dict]) -> None:
         """Write records and return once they are on disk; records whose key is answered already are left out.
 
-        A record carries "key" and either "text" or "error".
+        A record carries "key" and one of CONTENTS.
 
         Raises:
             JournalError: the disk is full or fails. The journal then ends where it ended before the call.
@@ -235,7 +236,7 @@ def _parse(line: bytes) -> dict | None:
     if not isinstance(record, dict):
         return None
     if "key" in record:
-        known = isinstance(record["key"], str) and ("text" in record or "error" in record)
+        known = isinstance(record["key"], str) and any(name in record for name in CONTENTS)
     else:
         known = isinstance(record.get("cell"), str) and isinstance(record.get("identity"), dict)
     return record if known else None

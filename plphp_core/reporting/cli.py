@@ -15,27 +15,36 @@ from plphp_core.reporting.comparison import NothingToShow, Options
 from plphp_core.reporting.reports import REPORTS
 from plphp_core.reporting.request import MODEL, Report, Request
 from plphp_core.reporting.selection import Filters
+from plphp_core.spatial_groups import CUTS
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
 OPTIONS = ("profile", "results", "published", "model", "models", "checkpoint", "revision", "dtype",
            "attn-implementation", "protocol", "prompts", "engine", "tasks", "limit", "limit-seed", "rank", "average",
-           "gains", "caption-metric", "seed")  # fmt: skip
+           "gains", "caption-metric", "seed", "cut", "doc", "layer", "image", "cases", "docs")  # fmt: skip
 WHAT = {
     "table1": "methods × benchmarks on one model",
     "table2": "α × β: scores, vision kept, KV cache saved",
     "table3": "models with and without PLPHP × benchmarks",
     "table4": "methods on one benchmark: scores, vision kept, KV cache, decode and evaluation time",
     "table5": "several r against none on one benchmark: decode time and KV cache",
+    "figure1": "attention to vision per layer, model by model, with its re-attention peaks",
+    "figure2": "attention to five spatial groups of an image's tokens per layer",
+    "figure3": "where the heads of one layer look on an image, and what PLPHP keeps for them",
     "figure5": "vision kept against score, a polyline per method, the rows of Table 1",
     "figure6": "r × Δr: scores",
     "figure7": "decode time and KV cache sample by sample, the methods of Table 4",
+    "figure8": "the same chats answered under each method, the rows of Table 4",
     "sweep": "every setting that has finished cells, one line each",
     "engines": "whether generate and fast answer alike, cell by cell, the rows of Table 1",
     "all": "every table and figure that has finished cells",
 }
-FILES = {"table1": ["_relative.csv"], "table3": ["_relative.csv"], "figure5": [".pdf", ".png"],
-         "figure6": ["_delta_r.csv", ".pdf", ".png"], "figure7": [".pdf", ".png"]}  # fmt: skip
-ON_TASKS = ("table2", "table4", "table5", "figure5", "figure6", "figure7", "sweep", "all")
+DRAWN = [".pdf", ".png"]
+FILES = {"table1": ["_relative.csv"], "table3": ["_relative.csv"], "figure1": DRAWN, "figure2": DRAWN,
+         "figure3": ["_heads.png", *DRAWN], "figure5": DRAWN, "figure6": ["_delta_r.csv", *DRAWN], "figure7": DRAWN,
+         "figure8": DRAWN}  # fmt: skip
+ON_TASKS = ("table2", "table4", "table5", "figure3", "figure5", "figure6", "figure7", "figure8", "sweep", "all")
+OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
+WITHOUT_LATEX = (*OF_ATTENTION, "figure8", "sweep", "engines")
 
 
 def main(argv: Sequence[str], root: Path) -> int:
@@ -48,7 +57,7 @@ def main(argv: Sequence[str], root: Path) -> int:
     names = list(REPORTS) if options.table == "all" else [options.table]
     codes, refused = [], []
     try:
-        cells, filters = _cells(options), _filters(options)
+        cells, filters = _cells(options, names), _filters(options)
     except (ReportError, OSError) as error:
         return _complain(error)
     asked = Request(cells, filters, _choices(options), options, root)
@@ -92,7 +101,8 @@ def _parser(root: Path) -> argparse.ArgumentParser:
     )
     tables = parser.add_subparsers(dest="table", required=True, metavar="TABLE")
     for name, what in WHAT.items():
-        kinds = [".csv", *FILES.get(name, ()), ".md", *([".tex"] if name not in ("sweep", "engines") else [])]
+        kinds = [*FILES.get(name, ()), ".md", *([".tex"] if name not in WITHOUT_LATEX else [])]
+        kinds = kinds if name == "figure3" else [".csv", *kinds]
         files = ": " + ", ".join(name + kind for kind in kinds) if name != "all" else ""
         _add_options(tables.add_parser(name, help=what + files, description=what + files), name, root)
     return parser
@@ -144,13 +154,26 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
             default="cider",
             help="score of Flickr30k, COCO2017 and DetailCaps in Figures 5 and 6",
         )
+    if table in ("figure2", "all"):
+        show.add_argument("--cut", choices=CUTS, default="bands", help="how Figure 2 cuts an image into five groups")
+    if table in ("figure3", "all"):
+        show.add_argument("--doc", type=int, help="of Figure 3: number of a sample that was looked at")
+        show.add_argument("--layer", type=int, help="of Figure 3, from 1 (default: the pruned one with the highest γ)")
+        show.add_argument("--image", type=int, help="of Figure 3, from 1 (default: the one it attends to most)")
+    if table in ("figure8", "all"):
+        show.add_argument("--cases", type=int, default=1, help="of Figure 8: samples of each benchmark")
+        show.add_argument("--docs", help="of Figure 8: which samples, such as sd:12,vst:3")
     show.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
 
 
-def _cells(options: argparse.Namespace) -> list[Cell]:
+def _cells(options: argparse.Namespace, names: Sequence[str]) -> list[Cell]:
+    """The finished cells; none where only attention is asked for, or only that was read."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", options.profile):
         raise ReportError(f"profile {options.profile!r} is not a name")
-    return load_cells(options.results / options.profile / "cells", options.profile)
+    folder = options.results / options.profile
+    if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").is_dir() and (folder / "attention").is_dir()):
+        return []
+    return load_cells(folder / "cells", options.profile)
 
 
 def _filters(options: argparse.Namespace) -> Filters:

@@ -12,6 +12,7 @@ from plphp_core.reporting import (
     engine_table,
     engines,
     published,
+    readings,
     sweep,
     table1,
     table2,
@@ -79,6 +80,52 @@ def _table5(asked: Request) -> Report:
 
 
 # matplotlib takes a second to import, which the tables need not wait for: each figure imports its own module
+def _figure1(asked: Request) -> Report:
+    from plphp_core.reporting import figure1
+
+    models = _readings(asked)
+    thresholds = {}
+    for name in models:
+        params = method_configured(asked.configs, "plphp", asked.profile, name)
+        thresholds[name] = (params["alpha"], params["beta"])
+    pictures = figure1.draw(models, thresholds, asked.profile)
+    sheets = figure1.sheets(models, thresholds, asked.profile, "figure1.png")
+    return Report("figure1", "", sheets, [], {"": figure1.table(models)}, pictures, planned=False, latex=False)
+
+
+def _figure2(asked: Request) -> Report:
+    from plphp_core.reporting import figure2
+
+    every, cut = _readings(asked), asked.options.cut
+    models = figure2.with_places(every, cut)
+    if not models:
+        raise NothingToShow(f"no model's tokens have places of their own; cut=order draws {', '.join(every)}")
+    left_out = [parts[0].title for name, parts in every.items() if name not in models]
+    variant = "" if cut == "bands" else f".cut={cut}"
+    pictures = figure2.draw(models, cut, asked.profile)
+    sheets = figure2.sheets(models, cut, left_out, asked.profile, f"figure2{variant}.png")
+    tables = {"": figure2.table(models, cut)}
+    return Report("figure2", variant, sheets, [], tables, pictures, planned=False, latex=False)
+
+
+def _figure3(asked: Request) -> Report:
+    from plphp_core.reporting import figure3, sights
+
+    options = asked.options
+    benchmark = benchmark_configured(asked.configs, options.tasks) if options.tasks and options.table != "all" else None
+    path, others = sights.find(asked.folder / "attention", options.model, benchmark, options.doc)
+    sight = sights.load(path)
+    layer = figure3.chosen_layer(sight, options.layer)
+    image = figure3.chosen_image(sight, layer, options.image)
+    asked_for = [(name, getattr(options, name)) for name in ("doc", "layer", "image")]
+    variant = model_variant(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
+    variant += "".join(f".{name}={value}" for name, value in asked_for if value is not None)
+    sheets = figure3.sheets(sight, layer, image, asked.profile, f"figure3{variant}.png", others)
+    pictures = figure3.draw(sight, layer, image, asked.profile)
+    extra = {f"figure3_heads{variant}.png": figure3.draw_heads(sight, layer, image)}
+    return Report("figure3", variant, sheets, [], {}, pictures, extra, planned=False, latex=False)
+
+
 def _figure5(asked: Request) -> Report:
     from plphp_core.reporting import figure5
 
@@ -111,6 +158,21 @@ def _figure7(asked: Request) -> Report:
     return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
 
 
+def _figure8(asked: Request) -> Report:
+    from plphp_core.reporting import cases, figure8
+    from plphp_core.reporting.page.documents import Documents
+
+    options = asked.options
+    results, benchmarks, variant = on_benchmarks("figure8", asked)
+    chosen = cases.choose(results, benchmarks, options.cases, options.seed, options.docs)
+    documents = Documents(asked.root, asked.profile, asked.folder / "fingerprints.json")
+    found = cases.cases(results, asked.folder, documents, chosen)
+    picture = f"figure8{variant}.png"
+    sheets = figure8.sheets(found, results, asked.profile, picture, options.seed, bool(options.docs))
+    pictures = figure8.draw(found, results, asked.profile)
+    return Report("figure8", variant, sheets, [results], {"": figure8.table(found, results)}, pictures, latex=False)
+
+
 def _sweep(asked: Request) -> Report:
     tasks = asked.options.tasks
     labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
@@ -134,6 +196,13 @@ def _engines(asked: Request) -> Report:
     variant = model_variant(asked.options) + ("" if dtype == usual else f".dtype={dtype}") + variant_of(found.parts)
     sheets = engine_table.sheets(found, asked.profile)
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
+
+
+def _readings(asked: Request) -> dict[str, list[readings.Reading]]:
+    found = readings.load_readings(asked.folder / "attention")
+    if not found:
+        raise NothingToShow(f"nobody has read where models look; make reproduce-figure1 PROFILE={asked.profile}")
+    return readings.by_model(found)
 
 
 def _costs(name: str, asked: Request) -> tuple[Costs, str]:
@@ -168,9 +237,13 @@ REPORTS: dict[str, Callable[[Request], Report]] = {
     "table3": _table3,
     "table4": _table4,
     "table5": _table5,
+    "figure1": _figure1,
+    "figure2": _figure2,
+    "figure3": _figure3,
     "figure5": _figure5,
     "figure6": _figure6,
     "figure7": _figure7,
+    "figure8": _figure8,
     "sweep": _sweep,
     "engines": _engines,
 }

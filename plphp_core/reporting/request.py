@@ -24,7 +24,7 @@ MODEL = "llava_onevision"  # of all tables but Table 3
 class Report:
     """A table or figure ready to be written: its sheets and the models behind it. `name` starts its files' names.
 
-    tables: suffix of the name → what the csv file holds; pictures: file type → content.
+    tables: suffix of the name → what the csv file holds; pictures: file type → content; extra: further files by name.
     planned: whether a place without a finished cell is missing; otherwise the rows are whatever was run.
     latex: whether there is a .tex file.
     """
@@ -35,6 +35,7 @@ class Report:
     parts: Sequence[Results]
     tables: Mapping[str, pd.DataFrame]
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    extra: Mapping[str, str | bytes] = field(default_factory=dict)
     planned: bool = True
     latex: bool = True
 
@@ -46,6 +47,7 @@ class Report:
             f"{self.name}{self.variant}.md": render.markdown(self.sheets),
             **({f"{self.name}{self.variant}.tex": render.latex(self.sheets)} if self.latex else {}),
             **{f"{self.name}{self.variant}.{kind}": content for kind, content in self.pictures.items()},
+            **self.extra,
         }
 
 
@@ -71,6 +73,11 @@ class Request:
     @property
     def profile(self) -> str:
         return self.options.profile
+
+    @property
+    def folder(self) -> Path:
+        """Where the profile's results lie."""
+        return self.options.results / self.options.profile
 
 
 def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:

@@ -97,7 +97,7 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
         ("limit=[1", "error: cannot read limit=[1: "),
         ("dry=7", "error: dry must be true or false, got 7"),
         ("+method.q=1", "no parameter q; known: r, delta_r"),
-        ("tasks=[sd,other]", "Could not load 'tasks/other'; options of tasks: ablations, coco2017"),
+        ("tasks=[sd,other]", "Could not load 'tasks/other'; options of tasks: ablations, cases, coco2017"),
         ("model.checkpoint=no/such/folder", "no checkpoint at no/such/folder"),
     ],
 )

@@ -77,7 +77,7 @@ def test_the_grids_share_their_middle_with_table_1():
 
 @pytest.mark.parametrize("tasks", ["nothing", "[sd,nothing]", ""])
 def test_unknown_tasks_are_refused_with_those_there_are(tasks):
-    with pytest.raises(ReportError, match="is none of ablations, coco2017, detailcaps"):
+    with pytest.raises(ReportError, match="is none of ablations, cases, coco2017, detailcaps"):
         benchmarks_configured(CONFIGS, tasks)
 
 

@@ -1,0 +1,146 @@
+"""Figure 1: γ, the share of the last prompt token's attention that goes to vision, per layer and model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from plphp_core.reporting import drawing, layout, reattention
+from plphp_core.reporting.bootstrap import Estimate
+from plphp_core.reporting.readings import Reading, layer_means
+from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, number
+
+BAND = (0.1, 0.9)  # quantiles of the samples
+LINE = "#0072B2"
+PEAK = "#D55E00"
+Thresholds = Mapping[str, tuple[float, float]]  # model → α, β of its PLPHP
+
+
+def draw(models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str) -> dict[str, bytes]:
+    """The figure as "pdf" and "png": a panel per model."""
+    with drawing.style():
+        figure, panels, place = drawing.panels(len(models), 1.45, extra=0.55)
+        for axes, (model, parts) in zip(panels, models.items(), strict=True):
+            gamma = layer_means(parts)
+            layers = np.arange(1, len(gamma) + 1)
+            low, high = band(parts)
+            axes.fill_between(layers, low, high, color=LINE, alpha=0.2, linewidth=0, label="10–90 % of the samples")
+            axes.plot(layers, [one.value for one in gamma], color=LINE, label="mean γ", zorder=3)
+            if found := reattention.peaks(gamma):
+                at = [peak.layer for peak in found]
+                axes.plot(
+                    layers[at],
+                    [gamma[layer].value for layer in at],
+                    linestyle="none", marker="v", markersize=4.5, color=PEAK, label="re-attention peak", zorder=4,
+                )  # fmt: skip
+            if model in thresholds:
+                for name, level, dashes in zip(("α", "β"), thresholds[model], ("--", ":"), strict=True):
+                    axes.axhline(level, color="#666666", linewidth=0.7, linestyle=dashes, label=name, zorder=1.5)
+            axes.set_title(parts[0].title, fontsize=8)
+            axes.set_ylim(0, 1)
+            axes.set_xticks(ticks(len(gamma)))
+        figure.supxlabel("layer", fontsize=8)
+        figure.supylabel("attention to vision, γ", fontsize=8)
+        drawing.legend(figure, panels, place, f"Figure 1{layout.where(profile)}")
+        return drawing.files(figure)
+
+
+def sheets(models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str, png: str) -> list[Sheet]:
+    """Peaks per model, then γ per layer with intervals."""
+    head = (Column("Model", text=True), Column("Samples"), Column("Peaks (layer)", text=True),
+            Column("Valley (layer)", text=True), Column("γ at peak"), Column("Rise"), Column("interval"),
+            Column("of samples", "Rise in"))  # fmt: skip
+    rows, deepest = [], max(parts[0].vision_attention.shape[1] for parts in models.values())
+    means = {model: layer_means(parts) for model, parts in models.items()}
+    for model, parts in models.items():
+        found = reattention.peaks(means[model])
+        n = str(sum(part.n for part in parts))
+        for peak in found:
+            rows.append(
+                Row(
+                    (
+                        Entry(parts[0].title), Entry(n), Entry(str(peak.layer + 1)), Entry(str(peak.valley + 1)),
+                        Entry(number(means[model][peak.layer].value, 3)), Entry(number(peak.rise.value, 3, True)),
+                        Entry(_interval(peak.rise)), Entry(f"{100 * share_rising(parts, peak):.0f}%"),
+                    ),
+                    rule=peak is found[0],
+                )
+            )  # fmt: skip
+        if not found:
+            rows.append(Row((Entry(parts[0].title), Entry(n), Entry("none"), *[Entry("–")] * 5), rule=True))
+    notes = [
+        f"The figure: {png} and the .pdf beside it; the .csv has γ of every layer and benchmark.",
+        "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 "
+        "beside the model's own SDPA or FlashAttention; nothing is pruned. Layers count from 1, as in the paper.",
+        "Means over benchmarks of means over samples; band: 10–90 % of all samples; intervals: 95 % percentile "
+        "bootstrap of the samples, shared by all layers.",
+        f"{reattention.RULE}. The paper shows such layers and gives no rule.",
+        *conditions(models, profile),
+    ]
+    if thresholds:
+        listed = ", ".join(f"{models[name][0].title} {a:g} and {b:g}" for name, (a, b) in thresholds.items())
+        notes.append(f"Lines: α and β of PLPHP, {listed}.")
+    layers = (Column("Model", text=True), *[Column(str(layer + 1), "γ of layer") for layer in range(deepest)])
+    lines = []
+    for model, parts in models.items():
+        values = [Entry(number(one.value, 3)) for one in means[model]]
+        lines.append(Row((Entry(parts[0].title), *values, *[Entry("–")] * (deepest - len(values)))))
+    title = f"Figure 1{layout.where(profile)}: attention to vision, layer by layer"
+    return [Sheet(title, head, tuple(rows), tuple(notes)), Sheet("γ per layer", layers, tuple(lines))]
+
+
+def table(models: Mapping[str, Sequence[Reading]]) -> pd.DataFrame:
+    """One line per model, benchmark ("all": their mean) and layer, counted from 1."""
+    lines = []
+    for model, parts in models.items():
+        for name, some in [*((part.benchmark, [part]) for part in parts), ("all", parts)]:
+            low, high = band(some)
+            for layer, one in enumerate(layer_means(some)):
+                lines.append(
+                    {
+                        "model": model, "benchmark": name, "layer": layer + 1, "n": sum(part.n for part in some),
+                        "gamma": one.value, "low": one.low, "high": one.high, "q10": low[layer], "q90": high[layer],
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def band(parts: Sequence[Reading]) -> tuple[np.ndarray, np.ndarray]:
+    """The quantiles BAND of γ over all samples, `(layers,)` each."""
+    low, high = np.quantile(np.concatenate([part.vision_attention for part in parts]), BAND, axis=0)
+    return low, high
+
+
+def share_rising(parts: Sequence[Reading], peak: reattention.Peak) -> float:
+    """Share of all samples in which γ at the peak is above γ in the valley."""
+    values = np.concatenate([part.vision_attention for part in parts])
+    return float((values[:, peak.layer] > values[:, peak.valley]).mean())
+
+
+def conditions(models: Mapping[str, Sequence[Reading]], profile: str) -> list[str]:
+    """What was read, of which weights, on what."""
+    found = []
+    if profile != "paper":
+        found.append(f"Profile {profile}: small trained models, drawn data; this shows nothing of the paper's models.")
+    for parts in models.values():
+        names = ", ".join(f"{part.benchmark} {part.n} of {part.population}" for part in parts)
+        failed = sum(part.errors for part in parts)
+        one = parts[0]
+        found.append(
+            f"{one.title}: {one.checkpoint}, revision {one.revision[:19]}, {one.dtype}, on {one.hardware}; seeded "
+            f"random samples: {names}" + (f"; {failed} more could not be read." if failed else ".")
+        )
+    return found
+
+
+def ticks(layers: int) -> list[int]:
+    """Which layers an axis names."""
+    step = max(1, round(layers / 7))
+    return list(range(1, layers + 1, step))
+
+
+def _interval(one: Estimate) -> str:
+    return NA if math.isnan(one.low) else f"[{number(one.low, 3)}, {number(one.high, 3)}]"
