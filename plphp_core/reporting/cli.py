@@ -36,6 +36,7 @@ WHAT = {
     "figure8": "the same chats answered under each method, the rows of Table 4",
     "sweep": "every setting that has finished cells, one line each",
     "engines": "whether generate and fast answer alike, cell by cell, the rows of Table 1",
+    "claims": "every claim of the paper: ours with its interval, and a verdict",
     "all": "every table and figure that has finished cells",
 }
 DRAWN = [".pdf", ".png"]
@@ -44,7 +45,8 @@ FILES = {"table1": ["_relative.csv"], "table3": ["_relative.csv"], "figure1": DR
          "figure8": DRAWN}  # fmt: skip
 ON_TASKS = ("table2", "table4", "table5", "figure3", "figure5", "figure6", "figure7", "figure8", "sweep", "all")
 OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
-WITHOUT_LATEX = (*OF_ATTENTION, "figure8", "sweep", "engines")
+LEDGER = "claims"  # comes last
+WITHOUT_LATEX = (*OF_ATTENTION, "figure8", "sweep", "engines", "claims")
 
 
 def main(argv: Sequence[str], root: Path) -> int:
@@ -62,6 +64,8 @@ def main(argv: Sequence[str], root: Path) -> int:
         return _complain(error)
     asked = Request(cells, filters, _choices(options), options, root)
     for name in names:
+        if name == LEDGER and len(names) > 1 and not codes:
+            continue  # it judges whatever there is, also nothing
         try:
             codes.append(_write(REPORTS[name](asked), options))
         except NothingToShow as error:
@@ -102,7 +106,7 @@ def _parser(root: Path) -> argparse.ArgumentParser:
     tables = parser.add_subparsers(dest="table", required=True, metavar="TABLE")
     for name, what in WHAT.items():
         kinds = [*FILES.get(name, ()), ".md", *([".tex"] if name not in WITHOUT_LATEX else [])]
-        kinds = kinds if name == "figure3" else [".csv", *kinds]
+        kinds = {"figure3": kinds, "claims": [".json", ".md"]}.get(name, [".csv", *kinds])
         files = ": " + ", ".join(name + kind for kind in kinds) if name != "all" else ""
         _add_options(tables.add_parser(name, help=what + files, description=what + files), name, root)
     return parser

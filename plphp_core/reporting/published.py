@@ -28,7 +28,11 @@ def load_claims(folder: Path) -> list[Claim]:
     """The claims in `folder/claims.yaml`, in order. Raises ReportError for a missing or malformed file."""
     path = folder / "claims.yaml"
     try:
-        return [Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]]
+        claims = [Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]]
+        for claim in claims:
+            if claim.value is not None and (isinstance(claim.value, bool) or not isinstance(claim.value, int | float)):
+                raise TypeError(f"{claim.id}: value {claim.value!r} is neither a number nor null")
+        return claims
     except OSError as error:
         raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, TypeError, KeyError) as error:

@@ -205,6 +205,12 @@ def _readings(asked: Request) -> dict[str, list[readings.Reading]]:
     return readings.by_model(found)
 
 
+def _ledger(asked: Request) -> Report:
+    from plphp_core.reporting import claims
+
+    return claims.report(asked)
+
+
 def _costs(name: str, asked: Request) -> tuple[Costs, str]:
     """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
     label = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, name))
@@ -246,4 +252,5 @@ REPORTS: dict[str, Callable[[Request], Report]] = {
     "figure8": _figure8,
     "sweep": _sweep,
     "engines": _engines,
+    "claims": _ledger,
 }

@@ -129,7 +129,7 @@ def test_the_command_writes_it_and_a_file_per_choice_of_benchmarks(tmp_path, cap
     assert set(table.benchmark) == set(factories.ABLATIONS) and len(table) == 9 * (3 * 2 + 3)
     assert set(pd.read_csv(tmp_path / "toy" / "table2.tasks=sd+ie.csv").benchmark) == {"SD", "IE"}
     assert report(tmp_path, "table2", "--quiet", "tasks=nowhere") == 1
-    assert "is none of ablations, coco2017" in capsys.readouterr().err
+    assert "is none of ablations, cases, coco2017" in capsys.readouterr().err
 
 
 def test_of_a_paper_run_the_claim_stands_beside_the_count(tmp_path):

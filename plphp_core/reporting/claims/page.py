@@ -1,0 +1,154 @@
+"""The ledger on paper: a table of all claims, then each claim with its parts, the rule and the reasons."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from plphp_core.reporting import layout
+from plphp_core.reporting.claims.finding import ORDER, SAVED, Finding, plain, span, written
+from plphp_core.reporting.claims.verdict import Outcome, Verdict
+from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet
+
+SCHEMA = 1
+HEAD = (
+    Column("Claim", text=True),
+    Column("What the paper says", text=True),
+    Column("paper"),
+    Column("ours"),
+    Column("95 % interval"),
+    Column("ours − paper"),
+    Column("n"),
+    Column("hardware"),
+    Column("Verdict", text=True),
+)
+PARTS = (Column("Part", text=True), Column("ours"), Column("95 % interval"), Column("By the rule", text=True))
+READING = (
+    "Verdict: reproduced if the 95 % interval lies wholly within what the claim says, tolerance included; contradicted "
+    "if wholly outside; inconclusive otherwise, and whenever a benchmark has fewer than 30 samples, a cell is missing "
+    "or more than 1% of its samples failed. Not comparable: measured on other hardware or another model than the "
+    "paper's, where that matters. Not measured: nothing to judge. The rule and its reasons: docs/claims.md.",
+    "n: documents that every row of the claim answered, all its benchmarks together. Ours − paper is without the "
+    "tolerance. Intervals are not widened for the number of claims: of twenty about one is wrong by chance.",
+)
+
+
+def counts(findings: Sequence[Finding]) -> dict[str, int]:
+    """Verdict → number of claims, in the order of Verdict."""
+    found = Counter(one.verdict for one in findings)
+    return {str(verdict): found[verdict] for verdict in Verdict}
+
+
+def headline(findings: Sequence[Finding]) -> str:
+    """The counts in words."""
+    return ", ".join(f"{count} {name}" for name, count in counts(findings).items())
+
+
+def text(findings: Sequence[Finding], profile: str, made: Mapping[str, object]) -> str:
+    """The content of claims.json; the same findings always give the same bytes."""
+    content = {
+        "schema": SCHEMA,
+        "profile": profile,
+        "toy": profile == "toy",
+        "made": dict(made),
+        "counts": counts(findings),
+        "findings": [one.as_dict() for one in findings],
+    }
+    return json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n"
+
+
+def sheets(findings: Sequence[Finding], profile: str) -> list[Sheet]:
+    """Headline and table, then a sheet per claim."""
+    title = f"Claims of arXiv 2502.14504v1{layout.where(profile)}: {headline(findings)}"
+    notes = list(READING)
+    if profile != "paper":
+        notes.insert(
+            0,
+            f"Measured on the {profile} profile, which says nothing about the paper's models: no claim is reproduced "
+            "or contradicted. In parentheses: what the rule would say of these numbers.",
+        )
+    return [Sheet(title, HEAD, tuple(map(_line, findings)), tuple(notes)), *map(_detail, findings)]
+
+
+def _line(one: Finding) -> Row:
+    return Row(
+        (
+            Entry(one.id, mark=one.label),
+            Entry(one.text),
+            Entry(_published(one)),
+            _ours(one),
+            Entry(span(one.ours, one.unit)),
+            Entry(written(one.difference.value, _signed(one.unit)) if one.published is not None else NA),
+            Entry(f"{one.total:,}" if one.n else NA),
+            Entry(", ".join(one.hardware) or NA),
+            Entry(str(one.verdict), _outcome(one)),
+        )
+    )
+
+
+def _detail(one: Finding) -> Sheet:
+    """A claim with its parts; the notes are the paragraph."""
+    rows = [
+        Row(
+            (
+                Entry(part.name),
+                Entry(written(part.ours.value, part.unit)),
+                Entry(span(part.ours, part.unit)),
+                Entry(str(part.outcome or NA)),
+            )
+        )
+        for part in one.parts
+    ]
+    label = f" ({one.label})" if one.label else ""
+    paper = f" Paper: {_published(one)}." if one.published is not None else ""
+    notes = [f"{one.verdict.capitalize()}{label}. {one.why}", f"Claim: {one.text} ({one.where}).{paper}"]
+    notes += [f"Holds if: {one.statement}. Ours: {one.statistic}."] if one.statement else []
+    if one.published is not None and one.parts:
+        unit = _signed(one.unit)
+        value = written(one.difference.value, unit)
+        interval = span(one.difference, unit)
+        notes.append(f"Ours − paper: {value}; interval {interval}.")
+    notes += list(one.remarks)
+    if one.n:
+        notes.append(f"Samples: {', '.join(f'{name} {count}' for name, count in one.n.items())}.")
+        facts = "; ".join(
+            f"{name.replace('_', ' ')} {', '.join(map(_short, values))}" for name, values in one.conditions.items()
+        )
+        notes.append(f"Hardware: {', '.join(one.hardware) or NA}. Conditions: {facts}.")
+    if one.sources:
+        notes.append(f"Rests on {', '.join(one.sources)}. Measure it: {one.run}")
+    return Sheet(f"{one.id}{label}: {one.verdict}", PARTS, tuple(rows), tuple(notes))
+
+
+def _published(one: Finding) -> str:
+    return "order" if one.unit == ORDER else written(one.published, one.unit)
+
+
+def _ours(one: Finding) -> Entry:
+    """The number, or in how many parts the rule finds what is claimed, in parentheses in how many the contrary."""
+    if one.unit != ORDER:
+        return Entry(written(one.ours.value, one.unit))
+    if not one.parts or one.outcome is None:
+        return Entry()
+    held, failed = (sum(part.outcome is wanted for part in one.parts) for wanted in list(Outcome)[:2])
+    return Entry(f"{held} of {len(one.parts)} parts", f"{failed} not" if failed else "")
+
+
+def _outcome(one: Finding) -> str:
+    """What stands in parentheses behind the verdict."""
+    if one.label:
+        return f"{one.label}: {one.outcome}" if one.outcome else one.label
+    return ""
+
+
+def _short(text: str) -> str:
+    """A hash with its first twelve digits."""
+    kind, colon, digits = text.rpartition(":")
+    return kind + colon + (digits[:12] if re.fullmatch("[0-9a-f]{40,}", digits) else digits)
+
+
+def _signed(unit: str) -> str:
+    """Differences carry a sign, also of what is otherwise printed without one."""
+    return "points" if unit in ("percent", SAVED) else unit

@@ -1,0 +1,188 @@
+"""What each claim is measured by and when it holds. docs/claims.md gives the reasons for the tolerances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from plphp_core.reporting.cells import ReportError
+from plphp_core.reporting.claims import ablations, attention, costs, equal_retention, scores
+from plphp_core.reporting.claims.evidence import Measured
+from plphp_core.reporting.claims.finding import written
+from plphp_core.reporting.claims.sources import Sources
+from plphp_core.reporting.claims.verdict import Statement, at_least, at_most
+from plphp_core.reporting.published import Claim
+from plphp_core.reporting.readings import MODELS
+from plphp_core.reporting.reattention import RISE
+
+ALL = None  # every part is needed
+# of claims without a number: what their quantities are compared with; the border itself decides nothing
+OF_ORDER = {"more than 0": 0.0, "at least 0": 0.0, "at least 5 points": 100 * RISE}
+DEFAULT = ("llava_onevision",)
+OTHERS = ("idefics2", "mantis")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a claim is judged.
+
+    measure: gives its parts; raises ReportError where that is impossible.
+    statistic: what they are, in words.
+    sources: tables and figures it rests on; `make reproduce-<first>` measures it.
+    kind: "at least" or "at most" the published number; one of OF_ORDER for claims without one.
+    tolerance: in the unit of the claim, in the paper's favour.
+    needed: how many parts must hold; ALL for every one.
+    timed: whether it is about time, which depends on the hardware.
+    models: those the claim is about.
+    """
+
+    measure: Callable[[Sources], Measured]
+    statistic: str
+    sources: tuple[str, ...]
+    kind: str = "at least"
+    tolerance: float = 0.0
+    needed: int | None = ALL
+    timed: bool = False
+    models: tuple[str, ...] = DEFAULT
+
+    def statement(self, claim: Claim) -> Statement:
+        """Raises ReportError for a claim without the number that the rule compares with."""
+        if self.kind in OF_ORDER:
+            return at_least(OF_ORDER[self.kind])
+        if claim.value is None:
+            raise ReportError(f"claims.yaml gives no value for {claim.id}, which is compared with one")
+        return (at_least if self.kind == "at least" else at_most)(claim.value, self.tolerance)
+
+    def bound(self, claim: Claim) -> str:
+        """What the rule compares with, tolerance included, as in "at least −1.46%"."""
+        if self.kind in OF_ORDER:
+            return self.kind
+        held = self.statement(claim)
+        return f"{self.kind} {written(held.low if self.kind == 'at least' else held.high, claim.unit)}"
+
+    def words(self, claim: Claim) -> str:
+        """The statement as a reader sees it; empty for a claim without the number that it needs."""
+        if claim.value is None and self.kind not in OF_ORDER:
+            return ""
+        said = self.bound(claim)
+        if self.kind in OF_ORDER:
+            return f"{said} in {'every part' if self.needed is ALL else f'at least {self.needed} of the parts'}"
+        paper = written(claim.value, claim.unit)
+        return f"{said} (the paper's {paper}, tolerance {self.tolerance:g})" if self.tolerance else said
+
+
+AVERAGE = "average over the score columns of the change relative to Uncompressed"
+RULES = {
+    "C1": Rule(scores.against_uncompressed, f"PLPHP at its defaults: {AVERAGE}", ("table1",), tolerance=1.0),
+    "C2": Rule(
+        partial(scores.above, rival="fastv"),
+        "PLPHP at its defaults: average over the score columns of the change relative to a setting of FastV, mean over "
+        "FastV's settings",
+        ("table1",),
+        tolerance=2.3,
+    ),
+    "C3": Rule(
+        partial(scores.above, rival="vtw"),
+        "PLPHP at its defaults: average over the score columns of the change relative to a setting of VTW, mean over "
+        "VTW's settings",
+        ("table1",),
+        tolerance=9.7,
+    ),
+    "C4": Rule(
+        scores.multi_image, f"PLPHP at its defaults on SD, IE, VST and MV: {AVERAGE}", ("table1",), tolerance=0.51
+    ),
+    "C5": Rule(
+        partial(costs.saved, claim="C5"),
+        "share of the median decode time per token that r = 0.4 saves",
+        ("table5",),
+        tolerance=3.0,
+        timed=True,
+    ),
+    "C6": Rule(
+        partial(costs.saved, claim="C6"),
+        "share of the prompt's KV bytes that r = 0.4 saves",
+        ("table5",),
+        tolerance=2.0,
+    ),
+    "C7a": Rule(
+        partial(costs.saved, claim="C7a"),
+        "share of the median decode time per token that the lowest r of Table 5 saves",
+        ("table5",),
+        tolerance=3.5,
+        timed=True,
+    ),
+    "C7b": Rule(
+        partial(costs.saved, claim="C7b"),
+        "share of the prompt's KV bytes that the lowest r of Table 5 saves",
+        ("table5",),
+        tolerance=2.0,
+    ),
+    "C8": Rule(
+        costs.prefill_cost,
+        "median over samples of what PLPHP adds to the prefill, over the sample's uncompressed decode time per token",
+        ("table5",),
+        kind="at most",
+        timed=True,
+    ),
+    "C9a": Rule(
+        scores.better_everywhere,
+        "per benchmark: change relative to Uncompressed, mean over the benchmark's score columns",
+        ("table3",),
+        kind="more than 0",
+        models=("qwen2_vl",),
+    ),
+    "C9b": Rule(
+        scores.qwen_average, f"PLPHP at its defaults: {AVERAGE}", ("table3",), tolerance=1.0, models=("qwen2_vl",)
+    ),
+    "C9c": Rule(
+        scores.qwen_saved,
+        "share of the prompt's KV bytes saved, mean over benchmarks",
+        ("table3",),
+        tolerance=2.0,
+        models=("qwen2_vl",),
+    ),
+    "C10a": Rule(
+        scores.others_saved,
+        "share of the prompt's KV bytes saved, mean over benchmarks, then over the two models",
+        ("table3",),
+        tolerance=2.0,
+        models=OTHERS,
+    ),
+    "C10b": Rule(
+        scores.others_better,
+        "per model and benchmark: change relative to Uncompressed, mean over the benchmark's score columns",
+        ("table3",),
+        kind="more than 0",
+        needed=2,
+        models=OTHERS,
+    ),
+    "C11": Rule(
+        ablations.delta_r,
+        "per benchmark: change from Δr = 0 to Δr > 0 at the same r, mean over all such pairs and the score columns",
+        ("figure6",),
+        kind="more than 0",
+    ),
+    "C12": Rule(
+        ablations.thresholds,
+        "for α and for β, mean over the steps to the next higher value with the other one held: vision tokens pruned "
+        "in addition (points, mean over benchmarks) and average score lost (percent)",
+        ("table2",),
+        kind="more than 0",
+    ),
+    "C13": Rule(
+        equal_retention.as_good,
+        "per rival and benchmark: change from the rival's score, interpolated linearly between its settings at the "
+        "vision kept by PLPHP, to PLPHP's; mean over PLPHP's settings and the score columns",
+        ("figure5", "table1"),
+        kind="at least 0",
+    ),
+    "C14": Rule(
+        attention.rises_again,
+        "per model, γ as mean over benchmarks of means over samples: how much of a fall from an earlier layer it wins "
+        "back in a layer beyond the first third, in points of all attention; the largest such rebound",
+        ("figure1",),
+        kind="at least 5 points",
+        models=MODELS,
+    ),
+}
