@@ -42,7 +42,7 @@ cases = $(if $(CASES),cases=$(CASES)) $(if $(DOCS),docs=$(DOCS))
 one = $(if $(filter $*,$(FLEXIBLE)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test smoke lint lock toy-data toy-model preflight report compare-engines \
+.PHONY: help demo bench setup test smoke lint lock toy-data toy-model preflight report compare-engines \
 	reproduce reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%) \
 	reproduce-figure1 reproduce-figure2 reproduce-figure3
 
@@ -115,6 +115,9 @@ report: setup ## the tables again, from what has been measured
 
 preflight: setup $(if $(filter toy,$(PROFILE)),toy-data) ## would a run work? MODEL=llava_onevision PROFILE=paper|toy TASKS=[sd,mv] ARGS="weights=false"
 	@$(PYTHON) -m scripts.preflight $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)) $(ARGS)
+
+demo: setup ## the methods side by side in a browser, on 127.0.0.1; PROFILE=toy (its default)|paper MODEL=… ARGS="port=7861"
+	@$(PYTHON) -m scripts.demo $(if $(filter-out file,$(origin PROFILE)),profile=$(PROFILE)) $(if $(MODEL),model=$(MODEL)) $(ARGS)
 
 bench: setup ## decoding beside its floor; ARGS="bench=gpu", "bench=memory", "bench=sharing"; see docs/performance.md
 	@$(PYTHON) -m scripts.bench results=$(RESULTS) $(ARGS)

@@ -64,6 +64,12 @@ def method_configured(configs: Path, method: str, profile: str, model: str) -> d
     return OmegaConf.to_container(scope.method, resolve=True)
 
 
+def extra_metrics_configured(configs: Path, profile: str) -> dict[str, str]:
+    """The extra metrics of a profile, by name; none for a profile without a file."""
+    path = configs / "profile" / f"{profile}.yaml"
+    return dict(OmegaConf.load(path).get("extra_metrics") or {}) if path.is_file() else {}
+
+
 def tasks_configured(configs: Path, table: str) -> str:
     """The option of the group `tasks` that a run of a table has: the one it brings along, else the configuration's.
 

@@ -25,6 +25,7 @@ from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Results, 
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
+    extra_metrics_configured,
     method_configured,
     refused_configured,
     rows_configured,
@@ -112,7 +113,9 @@ def _figure3(asked: Request) -> Report:
     from plphp_core.reporting import figure3, sights
 
     options = asked.options
-    benchmark = benchmark_configured(asked.configs, options.tasks) if options.tasks and options.table != "all" else None
+    benchmark = (
+        benchmark_configured(asked.configs, options.tasks) if options.tasks and options.table == "figure3" else None
+    )
     path, others = sights.find(asked.folder / "attention", options.model, benchmark, options.doc)
     sight = sights.load(path)
     layer = figure3.chosen_layer(sight, options.layer)
@@ -160,13 +163,14 @@ def _figure7(asked: Request) -> Report:
 
 def _figure8(asked: Request) -> Report:
     from plphp_core.reporting import cases, figure8
-    from plphp_core.reporting.page.documents import Documents
+    from plphp_core.reporting.documents import Documents
 
     options = asked.options
     results, benchmarks, variant = on_benchmarks("figure8", asked)
     chosen = cases.choose(results, benchmarks, options.cases, options.seed, options.docs)
     documents = Documents(asked.root, asked.profile, asked.folder / "fingerprints.json")
-    found = cases.cases(results, asked.folder, documents, chosen)
+    extra_metrics = extra_metrics_configured(asked.configs, asked.profile)
+    found = cases.cases(results, asked.folder, documents, chosen, extra_metrics)
     picture = f"figure8{variant}.png"
     sheets = figure8.sheets(found, results, asked.profile, picture, options.seed, bool(options.docs))
     pictures = figure8.draw(found, results, asked.profile)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from tests.evaluation.factories import settings
 from tests.evaluation.test_journal import lines
 from tests.evaluation.test_runner import never
 from tests.reference import Reference
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -175,3 +178,44 @@ def test_what_cannot_be_looked_at_is_refused(chosen, loader, display):
     fastv = dataclasses.replace(chosen, methods=(MethodSettings("fastv", {"K": 2, "R": 0.5}),))
     with pytest.raises(UserError, match="withdraws tokens"):
         look(fastv, 0, loader, display)
+
+
+@pytest.fixture
+def attending(monkeypatch, capsys):
+    """Runs `scripts/attend.py` in this process. Returns its exit code and what it said on stderr."""
+    from plphp_core.evaluation.attention import launch
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["attend.py", *arguments])
+        code = launch.main(ROOT)
+        return code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: idefics2, llava_onevision"),
+        (["attention.samples=0"], "attention.samples must be a whole number, at least 1"),
+        (["table=table1"], "table=… is for scripts/run.py"),
+        (["model=typo"], "options of model: idefics2"),
+        (["tasks=[]"], "no tasks chosen"),
+    ],
+)
+def test_what_cannot_be_served_is_a_sentence_and_exit_code_2(attending, arguments, message):
+    code, said = attending("profile=toy", "dry=false", *arguments)
+    assert code == 2 and said.startswith("error: ") and message in said
+
+
+def test_a_dry_run_says_what_would_be_read_of_every_model(attending):
+    code, said = attending("profile=toy", "tasks=[sd]", "dry=true")
+    assert code == 0
+    for model in ("llava_onevision", "qwen2_vl", "idefics2", "mantis"):
+        assert f"attention of {model}: 32 samples of each of SD" in said
+    assert attending("profile=toy", "tasks=[sd]", "dry=true", "model=mantis")[1].count("attention of") == 1
+
+
+def test_several_processes_are_refused(attending, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert attending("profile=toy")[0] == 2

@@ -1,7 +1,7 @@
 """Where vision tokens lie: one marked patch of the image changes just the tokens whose boxes say so.
 
-The image goes through the real image processor and the model's own packing; what is read of the towers lies before their layers, so that
-a token depends on nothing but its own pixels.
+The image goes through the real image processor and the model's own packing; what is read of the towers lies before
+their layers, so that a token depends on nothing but its own pixels.
 """
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from plphp_core.evaluation.announce import say
 from plphp_core.evaluation.composing import compose_and_call, options
 from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.launch import INTERRUPTED, OK, USAGE, resolved
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.evaluation.settings import Settings, settings_from_config
 
 
 def main(root: Path) -> int:
@@ -26,9 +27,12 @@ def main(root: Path) -> int:
     """
     if str(root) not in sys.path:
         sys.path.append(str(root))  # tasks/
-    codes: list[int] = []
+    asked = _Asked(root)
     try:
-        compose_and_call(root, lambda config: codes.append(_attend(config, root)))
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError("attention is read by one process; start scripts/attend.py without torchrun")
+        compose_and_call(root, asked.add)
+        return asked.carry_out()
     except UserError as error:
         say(f"error: {error}")
         return USAGE
@@ -36,36 +40,48 @@ def main(root: Path) -> int:
         return INTERRUPTED
     except SystemExit as stop:  # of Hydra's own options, such as --help
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else OK
-    return max(codes, default=OK)
 
 
-def _attend(config: DictConfig, root: Path) -> int:
-    configs = _of_models(config, root)
-    try:
-        settings = [settings_from_config(one, root) for one in configs]
-    except OmegaConfBaseException as error:
-        raise UserError(str(error)) from error
-    if any(one.table for one in settings):
-        raise UserError("table=… is for scripts/run.py; attention is read without a method, on tasks=…")
-    if config.dry:
-        for one in settings:
-            names = ", ".join(benchmark.label for benchmark in one.benchmarks)
-            say(f"attention of {one.model.name}: {config.attention.samples} samples of each of {names}")
-        return OK
-    from plphp_core.evaluation.attention.look import look
-    from plphp_core.evaluation.attention.run import attend
-    from plphp_core.evaluation.loading import LoadOnce
+class _Asked:
+    """What one command line asks for: one configuration for each model."""
 
-    loader, codes = LoadOnce(), []
-    for one, composed in zip(settings, configs, strict=True):
-        if config.attention.look:
-            look(one, config.attention.doc, loader)
-            continue
-        limited = one if one.limit else replace(one, limit=_samples(config))
-        codes.append(attend(limited, resolved(composed, one), loader))
-        if codes[-1] >= INTERRUPTED:
-            break
-    return max(codes, default=OK)
+    def __init__(self, root: Path):
+        self.root = root
+        self.runs: list[tuple[Settings, DictConfig]] = []
+        self.error: UserError | None = None
+
+    def add(self, config: DictConfig) -> None:
+        """A configuration of Hydra's, to be carried out later; errors are kept, as Hydra would print them itself."""
+        try:
+            for one in _of_models(config, self.root):
+                settings = settings_from_config(one, self.root)
+                if settings.table:
+                    raise UserError("table=… is for scripts/run.py; attention is read without a method, on tasks=…")
+                settings = settings if settings.limit else replace(settings, limit=_samples(one))
+                self.runs.append((settings, one))
+        except (UserError, OmegaConfBaseException) as error:
+            self.error = self.error or UserError(str(error))
+
+    def carry_out(self) -> int:
+        """Returns the exit code. Raises UserError."""
+        if self.error is not None:
+            raise self.error
+        from plphp_core.evaluation.attention.look import look
+        from plphp_core.evaluation.attention.run import attend
+        from plphp_core.evaluation.loading import LoadOnce
+
+        loader, codes = LoadOnce(), [OK]
+        for settings, config in self.runs:
+            if config.dry:
+                names = ", ".join(benchmark.label for benchmark in settings.benchmarks)
+                say(f"attention of {settings.model.name}: {settings.limit or 'all'} samples of each of {names}")
+            elif config.attention.look:
+                look(settings, config.attention.doc, loader)
+            else:
+                codes.append(attend(settings, resolved(config, settings), loader))
+            if codes[-1] >= INTERRUPTED:
+                break
+        return max(codes)
 
 
 def _of_models(config: DictConfig, root: Path) -> list[DictConfig]:

@@ -1,0 +1,91 @@
+"""The journal lines that belong to a finished cell, and to no other."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from plphp_core.evaluation.cells import SCORES
+from plphp_core.evaluation.journal import Journal
+from plphp_core.evaluation.keys import digest, sample_key
+from plphp_core.reporting.cells import Cell
+
+# a paper's run has hundreds of thousands of lines, which need not all be in memory whole
+UNUSED = {"schema", "cell", "time", "hardware", "images_sha256", "image_notes"}
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a cell's samples were answered.
+
+    Attributes:
+        key: what all answers share, `evaluation.keys.cell_identity`'s digest.
+        lines: doc_id → journal line without UNUSED, for the documents that the cell scored.
+        errors: doc_id → what went wrong, for documents without an answer.
+        missing: why `lines` is empty, else "".
+    """
+
+    key: str = ""
+    lines: dict[int, dict] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+    missing: str = ""
+
+    def asked(self, doc_id: int, context: str, generation: dict) -> bool:
+        """Whether this very text, with these generation arguments, was what the document's answer answers."""
+        return self.lines[doc_id]["key"] == sample_key(self.key, doc_id, context, generation)
+
+
+def answers(cell: Cell, folder: Path, extra_metrics: dict, clean: Callable[[str], str] = str) -> Answers:
+    """The answers behind a cell.
+
+    A cell's file holds a digest over the key that all its answers share: the lines are those of the one key that gives
+    this digest. Lines under other keys (other weights, code or data) lie in the same journal and stay out.
+
+    Args:
+        folder: results of the profile.
+        extra_metrics: the profile's, for cell files that do not name their own.
+        clean: takes the machine's paths out of messages.
+    """
+    try:
+        said = json.loads(cell.path.read_text(encoding="utf-8"))
+        journal = Journal.peek(folder / str(said["journal"]))
+    except (OSError, ValueError, KeyError) as error:
+        return Answers(missing=f"the journal cannot be read ({type(error).__name__})")
+    key = next((key for key in journal.counts if _gives(said, key, extra_metrics)), None)
+    if key is None:
+        return Answers(missing="the journal holds no answers under the key of this cell")
+    wanted = {int(doc_id) for doc_id in cell.doc_ids}
+    lines = {
+        line["doc_id"]: {name: value for name, value in line.items() if name not in UNUSED}
+        | {"retention": array("d", line.get("retention") or ())}
+        for line in _of(journal.answers.values(), key)
+        if line["doc_id"] in wanted
+    }
+    failed = {
+        line["doc_id"]: clean(f"{line['error'].get('kind')}: {line['error'].get('message')}")
+        for line in _of(journal.errors.values(), key)
+        if isinstance(line["error"], dict)
+    }
+    return Answers(key, lines, failed)
+
+
+def _of(lines: Iterable[dict], key: str) -> Iterable[dict]:
+    return (line for line in lines if line.get("cell") == key)
+
+
+def _gives(said: dict, key: str, extra_metrics: dict) -> bool:
+    """Whether answers under `key` are this cell file's (`evaluation.cells.Cell.result_key`)."""
+    limit = said.get("limit")
+    numbers = [said["scores"]] if "scores" in said else range(SCORES, 0, -1)  # older files do not say
+    metrics = said.get("extra_metrics", extra_metrics)
+    return any(
+        said.get("key")
+        == digest(
+            [number, key, said["protocol"], limit, said.get("limit_seed") if limit else None, metrics,
+             said["benchmark"]]
+        )
+        for number in numbers
+    )  # fmt: skip

@@ -1,0 +1,91 @@
+"""The sample browser's data as named pieces of JSON: inside the page while it is small, else as scripts beside it.
+
+A page opened by double-click may not fetch files, but it may add a `<script src>`: so a piece beside the page is a
+script that calls one function with the piece's name and value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+FOLDER = "report_files"
+RECEIVER = "receivePiece"
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+def script_safe(value: object) -> str:
+    """JSON in ASCII that neither ends a script element nor starts markup wherever it is put in a page.
+
+    Raises ValueError for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
+
+
+class Pieces:
+    """Pieces collected in a hidden folder beside the page, so that a large run never has to fit into memory.
+
+    Use as a context manager: the hidden folder goes when the block ends.
+
+    Attributes:
+        size: bytes of all pieces so far.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._hidden = Path(tempfile.mkdtemp(dir=folder, prefix=".report."))
+        self._names: list[str] = []
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def __enter__(self) -> Pieces:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        shutil.rmtree(self._hidden, ignore_errors=True)
+
+    def add(self, name: str, value: object) -> None:
+        """Keep a piece; `name` is made of letters, digits and hyphens and used once."""
+        content = f"{_head(name)}{script_safe(value)});\n".encode("ascii")
+        (self._hidden / f"{name}.js").write_bytes(content)
+        self._names.append(name)
+        self._digest.update(content)
+        self.size += len(content)
+
+    def inline(self) -> Iterator[tuple[str, str]]:
+        """Name and JSON of every piece, for the page itself."""
+        for name in self._names:
+            content = (self._hidden / f"{name}.js").read_text(encoding="ascii")
+            yield name, content[len(_head(name)) : -len(");\n")]
+
+    def beside(self) -> tuple[str, list[Path]]:
+        """Put the pieces into a folder that is named after their content: an older page keeps its own.
+
+        Returns:
+            the folder relative to the page, and the files.
+        """
+        place = self._folder / FOLDER / self._digest.hexdigest()[:16]
+        if not place.is_dir():
+            place.parent.mkdir(exist_ok=True)
+            os.chmod(self._hidden, 0o755)
+            os.replace(self._hidden, place)
+        return place.relative_to(self._folder).as_posix(), [place / f"{name}.js" for name in self._names]
+
+
+def remove_others(folder: Path, kept: str | None) -> None:
+    """Remove the pieces of earlier pages in `folder`, all but those in the subfolder `kept`."""
+    for place in sorted((folder / FOLDER).glob("*")):
+        if kept is None or place != folder / kept:
+            shutil.rmtree(place, ignore_errors=True)
+    if kept is None and (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
+        (folder / FOLDER).rmdir()
+
+
+def _head(name: str) -> str:
+    return f"{RECEIVER}({json.dumps(name)},"

@@ -1,0 +1,143 @@
+"""A small world behind a page: cells with their journals, documents with images, reports, all without a model."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+from plphp_core.evaluation.answering import Request as Question
+from plphp_core.evaluation.cells import SCORES
+from plphp_core.evaluation.keys import digest, sample_key
+from plphp_core.reporting.cells import load_cells
+from plphp_core.reporting.comparison import Options, evaluate
+from plphp_core.reporting.documents import NoDocuments
+from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.selection import Filters, rows_found
+from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+from tests.reporting import factories
+
+ROOT = Path(__file__).parents[2]
+METHODS = (("none", {}, ""), ("fastv", {"K": 2, "R": 0.5}, "K=2, R=0.5"), ("plphp", {"r": 0.4}, "r=0.4"))
+GENERATION = {"max_new_tokens": 16}
+HOSTILE = (
+    "</script><img src=x onerror=alert(1)>",
+    "<!-- <script>alert(2)</script>",
+    "line\u2028separator\u2029end",
+    "{{7*7}} {% raw %} ${7*7}",
+    "\u202eright to left\u2066\u2067 \u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+    "' onmouseover='alert(3)' \" & &amp; \\u003c",
+    "half a pair \ud800 and \x00 zero",
+)
+
+
+def context(doc_id: int) -> str:
+    return f"Question number {doc_id}: what is in <image>?"
+
+
+def answer(method: str, doc_id: int) -> str:
+    return f"{method} sees thing {doc_id}"
+
+
+class World:
+    """A results folder with one benchmark (or several, or none yet) answered by METHODS.
+
+    texts: (method, doc_id) → answer; ask: (task, doc_id) → the text and generation arguments that were answered.
+    """
+
+    def __init__(
+        self, folder: Path, samples=30, benchmarks=("SD",), texts=None, failed=(), layers=4, ask=None, **changes
+    ):
+        self.folder, self.samples, self.texts = folder, samples, texts or {}
+        self.ask = ask or (lambda task, doc_id: (context(doc_id), GENERATION))
+        for benchmark in benchmarks:
+            for method, params, setting in METHODS:
+                kept = 1.0 if method == "none" else 0.5
+                lost = failed if method == "plphp" else ()
+                record = factories.cell(benchmark, method, params, setting, 1 - 0.2 * (method != "none"), kept,
+                                        samples=samples, failed=lost, **changes)  # fmt: skip
+                self.write(record, layers, lost)
+
+    def write(self, record: dict, layers: int, failed=()) -> None:
+        key = f"key of {record['cell']}"
+        name = f"{record['cell'].replace(' ', '').replace('/', '')}.jsonl"
+        path = self.folder / record["profile"] / "journal" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [self.line(record, key, doc_id, layers) for doc_id in record["doc_ids"]]
+        for doc_id in failed:
+            line = self.line(record, key, doc_id, layers)
+            del line["text"]
+            lines.append(line | {"error": {"kind": "OutOfMemoryError", "message": "too large", "trace": ""}})
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        record |= {"scores": SCORES, "extra_metrics": {}, "journal": f"journal/{name}"}
+        record["key"] = result_key(record, key)
+        factories.write(self.folder, record)
+
+    def line(self, record: dict, key: str, doc_id: int, layers: int) -> dict:
+        method = record["method"]
+        kept = 1.0 if method == "none" else 0.5
+        question = self.ask(record["task"], doc_id)
+        return {
+            "schema": 1, "key": sample_key(key, doc_id, *question), "cell": key, "doc_id": doc_id,
+            "text": self.texts.get((method, doc_id), answer(method, doc_id)), "retention": [kept] * layers,
+        }  # fmt: skip
+
+    def asked(self, profile="toy", root=ROOT) -> Request:
+        options = Namespace(results=self.folder, profile=profile, model="llava_onevision")
+        cells = load_cells(self.folder / profile / "cells", profile)
+        return Request(cells, Filters(), Options(resamples=20), options, root)
+
+    def reports(self, asked: Request, notes=("A note.",), picture=b"") -> list[Report]:
+        results = evaluate(asked.cells, rows_found(asked.cells), Filters(), asked.choices)
+        pictures = {"png": picture} if picture else {}
+        return [
+            Report("table1", "", [sheet("Table 1, a title", notes)], [results], {}),
+            Report("figure5", "", [sheet("Figure 5, a title", notes)], [results], {}, pictures),
+        ]
+
+
+def result_key(record: dict, key: str) -> str:
+    limit = record["limit"]
+    seed = record["limit_seed"] if limit else None
+    return digest(
+        [record["scores"], key, record["protocol"], limit, seed, record["extra_metrics"], record["benchmark"]]
+    )
+
+
+def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Sheet:
+    columns = (Column("Method", text=True), Column("R-L", "SD"), Column("C", "SD"))
+    rows = (Row((Entry(texts[0]), Entry(texts[1], "detail", "†", "best"), Entry("2", emphasis="second"))),)
+    return Sheet(title, columns, rows, tuple(notes))
+
+
+def drawing(doc_id: int, size=(48, 32)) -> Image.Image:
+    """A plain picture, other for every document."""
+    colour = (doc_id % 256, doc_id // 256 % 256, 90)
+    return Image.new("RGB", size, colour)
+
+
+def photograph(seed: int, size=(640, 480)) -> Image.Image:
+    """Noise that no format makes small."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+class FakeDocuments:
+    """In place of `Documents`: no data set, no lmms-eval. `refuse`: why nothing can be opened."""
+
+    def __init__(self, samples: int, refuse="", ask=context, references=None, image=drawing):
+        self.samples, self.refuse, self.ask, self.image = samples, refuse, ask, image
+        self.references = references or (lambda doc_id: [f"reference {doc_id}", "thing"])
+
+    def open(self, cell):
+        if self.refuse:
+            raise NoDocuments(self.refuse)
+        requests = {
+            doc: Question(self.ask(doc), GENERATION, lambda doc=doc: [self.image(doc)], tag=doc)
+            for doc in range(self.samples)
+        }
+        task = SimpleNamespace(doc_to_target=self.references, eval_docs_no_media=range(self.samples))
+        return SimpleNamespace(requests=requests, task=task, facts=SimpleNamespace(task=cell.task))

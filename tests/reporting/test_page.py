@@ -1,0 +1,292 @@
+"""The HTML report without a browser: what is in it, what is not, and that it is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plphp_core.reporting import page, render
+from plphp_core.reporting.answers import answers
+from plphp_core.reporting.page import document
+from plphp_core.reporting.page.ledger import ledger
+from plphp_core.reporting.page.pieces import script_safe
+from plphp_core.reporting.page.thumbnails import data_uri
+from plphp_core.reporting.request import Report
+from tests.reporting.page_factories import (
+    HOSTILE,
+    ROOT,
+    FakeDocuments,
+    World,
+    answer,
+    context,
+    drawing,
+    result_key,
+    sheet,
+)
+
+FINDING = {
+    "id": "C1", "text": "a claim", "where": "Table 1", "unit": "percent", "published": -0.46,
+    "statement": "at least −1.46%", "ours": {"value": -4.5352, "low": -5.8, "high": -3.3}, "n": {"SD": 48, "MV": 50},
+    "hardware": ["one CPU"], "verdict": "inconclusive", "outcome": "not as claimed", "label": "toy", "why": "few",
+    "parts": [{"name": name, "unit": "percent", "ours": {"value": 1.0}, "outcome": "undecided"}
+              for name in ("first", "second")],
+    "remarks": ["a remark"], "sources": ["table1"],
+}  # fmt: skip
+
+
+class Elements(HTMLParser):
+    """Tags with attributes, and the content of each script."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.scripts, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        self.text += data
+        if self.tags and self.tags[-1][0] == "script" and self.scripts:
+            self.scripts[-1] += data
+
+    def piece(self, name: str):
+        at = [attributes.get("id") for tag, attributes in self.tags if tag == "script"].index(name)
+        return json.loads(self.scripts[at])
+
+
+def written(world: World, asked=None, **options) -> str:
+    asked = asked or world.asked()
+    options.setdefault("documents", FakeDocuments(world.samples))
+    page.write(world.reports(asked), asked, **options)
+    return (world.folder / asked.profile / document.NAME).read_text(encoding="utf-8")
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_data_in_a_script_keeps_its_value_and_cannot_end_the_script(value):
+    text = script_safe(value)
+    assert json.loads(text) == value
+    assert text.isascii()
+    assert not set("<>&") & set(text)
+
+
+def test_every_answer_score_cost_question_reference_and_image_is_in_the_page(tmp_path):
+    world = World(tmp_path, samples=130)
+    page_ = Elements(written(world))
+    (listed,) = page_.piece("meta")["sets"]
+    assert listed["n"] == 130 and listed["notes"] == []
+    assert [row["label"] for row in listed["rows"]] == ["Uncompressed", "FastV K=2, R=0.5", "PLPHP r=0.4"]
+    index = page_.piece("piece-index-0")
+    cells = {cell.method: cell for cell in world.asked().cells}
+    for row, method in enumerate(("none", "fastv", "plphp")):
+        assert index["scores"][0][row] == pytest.approx(cells[method].metrics["rouge_l"].samples, abs=1e-5)
+        for chunk, docs in ((0, range(100)), (1, range(100, 130))):
+            found = page_.piece(f"piece-answers-0-{chunk}")[row]
+            assert [one[0] for one in found] == [answer(method, doc) for doc in docs]
+            assert found[0][7] == ([1.0] * 4 if method == "none" else [0.5] * 4)
+            assert [one[1] for one in found] == [400] * len(docs)
+    documents = page_.piece("piece-task-0-0") + page_.piece("piece-task-0-1")
+    assert [one[0] for one in documents] == [context(doc) for doc in range(130)]
+    assert documents[7][1] == ["reference 7", "thing"]
+    images = page_.piece("piece-images-0")
+    assert images[documents[7][2][0][1]] == data_uri(drawing(7))
+
+
+def test_answers_of_another_key_stay_out(tmp_path):
+    world = World(tmp_path, samples=3)
+    cell = next(cell for cell in world.asked().cells if cell.method == "fastv")
+    path = tmp_path / "toy" / json.loads(cell.path.read_text())["journal"]
+    mine = [json.loads(line) for line in path.read_text().splitlines()]
+    others = [line | {"key": f"other {line['doc_id']}", "cell": "other", "text": "of other weights"} for line in mine]
+    for order in ([*others, *mine], [*mine, *others]):
+        path.write_text("".join(json.dumps(line) + "\n" for line in order))
+        found = answers(cell, tmp_path / "toy", {})
+        assert {doc: line["text"] for doc, line in found.lines.items()} == {
+            doc: answer("fastv", doc) for doc in range(3)
+        }
+    path.write_text("".join(json.dumps(line) + "\n" for line in others))
+    found = answers(cell, tmp_path / "toy", {})
+    assert found.lines == {} and "no answers under the key of this cell" in found.missing
+    assert "of other weights" not in written(world)
+
+
+def test_cell_files_that_do_not_name_their_scoring_are_recognised_with_the_profiles_metrics(tmp_path):
+    world = World(tmp_path, samples=2)
+    cell = world.asked().cells[0]
+    said = json.loads(cell.path.read_text())
+    metrics = {"slot_accuracy": "tasks.toy.slots.slot_accuracy"}
+    said["key"] = result_key(said | {"extra_metrics": metrics}, f"key of {said['cell']}")
+    del said["scores"], said["extra_metrics"]
+    cell.path.write_text(json.dumps(said))
+    assert len(answers(cell, tmp_path / "toy", metrics).lines) == 2
+    assert answers(cell, tmp_path / "toy", {}).missing
+
+
+def test_failed_samples_say_why_and_missing_journals_leave_the_scores(tmp_path):
+    world = World(tmp_path, samples=5, failed=(3,))
+    assert Elements(written(world)).piece("piece-answers-0-0")[2][3] == [None, "OutOfMemoryError: too large"]
+    for path in (tmp_path / "toy" / "journal").iterdir():
+        path.unlink()
+    page_ = Elements(written(world))
+    assert page_.piece("piece-answers-0-0")[0][0][0] is None
+    assert page_.piece("piece-index-0")["scores"][0][0][0] is not None
+    assert len(page_.piece("meta")["sets"][0]["notes"]) == 3
+
+
+@pytest.mark.parametrize(
+    "documents, said",
+    [
+        (
+            FakeDocuments(5, refuse=f"no data at {ROOT}/tasks/x"),
+            "Questions, references and images are not shown: no data",
+        ),
+        (FakeDocuments(5, ask=lambda doc: "Another question?"), "does not ask what Uncompressed answered"),
+        (FakeDocuments(2), "does not ask what Uncompressed answered as document 2"),
+    ],
+)
+def test_data_that_are_not_those_answered_are_not_shown(tmp_path, documents, said):
+    html = written(World(tmp_path, samples=5), documents=documents)
+    (listed,) = Elements(html).piece("meta")["sets"]
+    assert said in listed["notes"][0] and listed["task"] is None
+    assert "Another question" not in html and str(ROOT) not in html
+    assert "piece-answers-0-0" in html
+
+
+def test_the_same_inputs_give_the_same_bytes_and_a_failure_leaves_the_old_page(tmp_path, monkeypatch):
+    world = World(tmp_path, samples=4)
+    first = written(world)
+    assert written(world) == first
+    monkeypatch.setattr(render, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+    world.texts = {("none", 0): "changed"}
+    with pytest.raises(OSError):
+        written(world)
+    assert (tmp_path / "toy" / "report.html").read_text() == first
+    assert not list((tmp_path / "toy").glob(".report*"))
+
+
+def test_a_large_run_lies_beside_the_page_and_earlier_pieces_go(tmp_path):
+    world = World(tmp_path, samples=120)
+    inline = Elements(written(world))
+    assert not (tmp_path / "toy" / "report_files").exists()
+    html = written(world, budget=1000)
+    (folder,) = (tmp_path / "toy" / "report_files").iterdir()
+    assert Elements(html).piece("meta")["folder"] == f"report_files/{folder.name}"
+    assert 'id="piece-' not in html
+    names = {
+        attributes["id"].removeprefix("piece-")
+        for tag, attributes in inline.tags
+        if tag == "script" and "piece" in attributes.get("id", "")
+    }
+    assert {path.stem for path in folder.iterdir()} == names
+    for path in folder.iterdir():
+        call = re.fullmatch(r'receivePiece\("([\w-]+)",(.*)\);\n', path.read_text(encoding="ascii"), re.DOTALL)
+        assert call[1] == path.stem and json.loads(call[2]) == inline.piece(f"piece-{path.stem}")
+    assert written(world, budget=1000) == html
+    assert len(list((tmp_path / "toy" / "report_files").iterdir())) == 1
+    written(world)
+    assert not (tmp_path / "toy" / "report_files").exists()
+
+
+def test_hostile_text_makes_no_elements_wherever_it_comes_from(tmp_path):
+    texts = {("none", at): text for at, text in enumerate(HOSTILE)}
+    world = World(tmp_path, samples=len(HOSTILE), texts=texts)
+    asked = world.asked()
+    tidy = Elements(written(World(tmp_path / "tidy", samples=len(HOSTILE))))
+    write_manifest(tmp_path, command=list(HOSTILE))
+    findings = [
+        FINDING | {"id": f"C{at}", "text": text, "why": text, "remarks": [text]} for at, text in enumerate(HOSTILE)
+    ]
+    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": findings}))
+    reports = world.reports(asked, notes=HOSTILE)
+    reports += [
+        Report(f"table{at + 2}", "", [sheet(text, HOSTILE, (text, text))], [], {}) for at, text in enumerate(HOSTILE)
+    ]
+    documents = FakeDocuments(len(HOSTILE), references=lambda doc: list(HOSTILE))
+    page.write(reports, asked, documents=documents)
+    found = Elements((tmp_path / "toy" / "report.html").read_text(encoding="utf-8"))
+    allowed = {tag for tag, _ in tidy.tags} | {"pre", "details", "span", "ul", "b"}
+    assert {tag for tag, _ in found.tags} <= allowed
+    assert sum(tag == "script" for tag, _ in found.tags) == sum(tag == "script" for tag, _ in tidy.tags)
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert [one[0] for one in found.piece("piece-answers-0-0")[0]] == list(HOSTILE)
+    for text in (HOSTILE[0], HOSTILE[3], HOSTILE[5]):
+        assert text in found.text
+
+
+def test_nothing_in_the_page_comes_from_elsewhere(tmp_path):
+    world = World(tmp_path, samples=3)
+    found = Elements(written(world))
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "action", "poster", "srcset", "data"):
+            target = attributes.get(name)
+            links_out = tag == "a" and (target or "").startswith("https://")
+            assert target is None or links_out or target.startswith(("#", "data:image/")), (tag, target)
+        assert "style" not in attributes
+    policy = next(attributes["content"] for tag, attributes in found.tags if attributes.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy and "http" not in policy
+
+
+def write_manifest(folder: Path, **changes) -> None:
+    manifest = {"status": "finished", "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:05+00:00",
+                "command": ["run.py", "table=table1"], "commit": {"commit": "c" * 40, "dirty": True},
+                "hardware": {"cpu": "a CPU", "cores": 2, "gpus": []}}  # fmt: skip
+    (folder / "toy" / "manifests").mkdir(exist_ok=True)
+    (folder / "toy" / "manifests" / "one.json").write_text(json.dumps(manifest | changes))
+
+
+def test_the_machines_paths_stay_on_the_machine(tmp_path):
+    world = World(tmp_path, samples=3, checkpoint=f"{Path.home()}/models/llava")
+    where = f"{ROOT}/tasks/toy/checkpoints/llava and {Path.home()}/cache and {tmp_path}/toy"
+    write_manifest(tmp_path, settings={"model": {"checkpoint": where}})
+    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING | {"why": where}]}))
+    html = written(world)
+    for path in (ROOT, tmp_path):
+        assert str(path) not in html
+    assert f"{Path.home()}/" not in html
+    assert "tasks/toy/checkpoints/llava and ~/cache and results/toy" in html
+    assert "1 min 5 s" in html and "cccccccccccc + changes" in html
+
+
+def test_the_ledger_is_shown_whole_and_its_absence_is_said(tmp_path):
+    world = World(tmp_path, samples=3)
+    html = written(world)
+    assert "claims.json is missing" in html and "TOY" in html
+    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING, {"id": "C2"}]}))
+    html = written(world)
+    for said in ("−0.46%", "−4.54%", "[−5.80%, −3.30%]", "98", "toy: not as claimed", "at least −1.46%", "a remark",
+                 "first: +1.00%, undecided", "SD 48, MV 50"):  # fmt: skip
+        assert said in html, said
+    assert ledger([], tmp_path / "toy", lambda value: value).counts == [
+        ("reproduced", 0), ("contradicted", 0), ("inconclusive", 1), ("not comparable", 0), ("not measured", 1)
+    ]  # fmt: skip
+    for damaged in ("{", '{"findings": 3}', '{"findings": [3]}', "[]"):
+        (tmp_path / "toy" / "claims.json").write_text(damaged)
+        assert "cannot be read from claims.json" in written(world)
+
+
+def test_only_the_toy_is_labelled_toy(tmp_path):
+    assert 'class="toy"' in written(World(tmp_path / "a", samples=2))
+    paper = World(tmp_path / "b", samples=2, profile="paper")
+    assert 'class="toy"' not in written(paper, paper.asked("paper"))
+
+
+def test_runs_that_cannot_be_read_are_named(tmp_path):
+    world = World(tmp_path, samples=2)
+    assert "There are no manifests" in written(world)
+    write_manifest(tmp_path)
+    (tmp_path / "toy" / "manifests" / "torn.json").write_text("{")
+    html = written(world)
+    assert "torn.json cannot be read" in html and "run.py table=table1" in html

@@ -1,0 +1,331 @@
+"""The HTML report in a real browser, opened from disk as by a double-click."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from plphp_core.reporting import page as report
+from tests.reporting.page_factories import HOSTILE, FakeDocuments, World, photograph, sheet
+from tests.reporting.test_page import FINDING
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make setup)")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the path")
+PAGE = 25
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+class Tab:
+    """A page with everything that went wrong in it."""
+
+    def __init__(self, browser, **options):
+        self.page = browser.new_page(**options)
+        self.page.set_default_timeout(15_000)
+        self.problems, self.requests = [], []
+        self.page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.problems.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self, path, fragment=""):
+        self.page.goto(f"file://{path}{fragment}")
+        self.page.wait_for_selector(".sample")
+        return self.page
+
+    def settled(self, said: str):
+        """Wait until the samples are there and the status line says `said`."""
+        self.page.wait_for_function("said => document.getElementById('status').textContent.includes(said)", arg=said)
+
+    def documents(self) -> list[int]:
+        names = self.page.locator(".sample h3").all_inner_texts()
+        return [int(name.rsplit(" ", 1)[1]) for name in names]
+
+
+@pytest.fixture
+def tab(browser):
+    """A tab that must end without a message of the page, a dialog or a request to anything but files."""
+    found = Tab(browser, viewport={"width": 1300, "height": 900})
+    yield found
+    found.page.close()
+    assert found.problems == []
+    assert [url for url in found.requests if not url.startswith(("file://", "data:"))] == []
+
+
+def written(world: World, documents=None, notes=("A note.",), **options):
+    asked = world.asked()
+    return report.write(
+        world.reports(asked, notes), asked, documents=documents or FakeDocuments(world.samples), **options
+    )[0]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """60 samples on two benchmarks, without anything beside the page."""
+    world = World(tmp_path_factory.mktemp("small"), samples=60, benchmarks=("SD", "MV"), failed=(3,))
+    (world.folder / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING]}))
+    return world, written(world)
+
+
+def scores(world: World, metric: str) -> dict[str, dict[int, float]]:
+    cells = [cell for cell in world.asked().cells if cell.benchmark == "SD"]
+    return {cell.method: dict(zip(cell.doc_ids.tolist(), cell.metrics[metric].samples, strict=True)) for cell in cells}
+
+
+def test_a_page_shows_its_samples_in_the_order_of_the_data_set(tab, small):
+    _, path = small
+    page = tab.open(path)
+    assert tab.documents() == list(range(PAGE))
+    first = page.locator(".sample").first
+    assert first.locator(".answers tbody tr").count() == 3
+    assert "plphp sees thing 0" in first.inner_text() and "reference 0" in first.inner_text()
+    assert first.locator(".images img").evaluate("image => image.complete && image.naturalWidth") == 48
+    assert first.locator("svg.bars").nth(1).get_attribute("aria-label").endswith("0: 50%, 1: 50%, 2: 50%, 3: 50%")
+    assert [url for url in tab.requests if url.startswith("file://")] == [f"file://{path}"]
+    assert "no answer: OutOfMemoryError: too large" in page.locator(".sample").nth(3).inner_text()
+    first.locator("details summary").click()
+    assert "Layer 3" in first.locator(".numbers").inner_text()
+
+
+@pytest.mark.parametrize("direction, sign", [("down", -1), ("up", 1)])
+def test_samples_are_sorted_by_the_difference_between_two_methods(tab, small, direction, sign):
+    world, path = small
+    page = tab.open(path)
+    page.select_option("[name=sort]", "difference")
+    page.select_option("[name=a]", label="PLPHP r=0.4")
+    page.select_option("[name=b]", label="FastV K=2, R=0.5")
+    page.select_option("[name=direction]", direction)
+    tab.settled("PLPHP r=0.4 scores higher on")
+    found = scores(world, "rouge_l")
+    differences = {doc: round(score, 5) - round(found["fastv"][doc], 5) for doc, score in found["plphp"].items()}
+    wanted = sorted(differences, key=lambda doc: (sign * round(differences[doc], 9), doc))
+    assert tab.documents() == wanted[:PAGE]
+    assert page.locator(".answers tr.chosen").count() == 2 * PAGE
+    page.locator(".pager button", has_text="Next").first.click()
+    page.locator(".pager button", has_text="Next").first.click()
+    tab.settled("Samples 51–60 of 60")
+    assert tab.documents() == [*wanted[50:], 3]  # the failed sample last
+    more = sum(value > 1e-12 for value in differences.values())
+    assert f"scores higher on {more}, lower on" in page.inner_text("#status")
+
+
+def test_samples_are_sorted_by_score_and_by_vision_kept(tab, small):
+    world, path = small
+    page = tab.open(path)
+    page.select_option("[name=sort]", "score")
+    page.select_option("[name=metric]", label="Slot accuracy")
+    page.select_option("[name=a]", label="Uncompressed")
+    page.wait_for_function("() => document.querySelector('.sample .key')?.textContent.startsWith('score')")
+    found = scores(world, "slot_accuracy")["none"]
+    wanted = sorted(found, key=lambda doc: (-round(found[doc], 5), doc))
+    assert tab.documents() == wanted[:PAGE]
+    page.select_option("[name=sort]", "kept")
+    page.wait_for_function("() => document.querySelector('.sample .key').textContent === 'vision kept 100.0'")
+
+
+def test_a_search_looks_through_questions_references_and_shown_answers(tab, small):
+    _, path = small
+    page = tab.open(path)
+    for query, wanted in (("NUMBER 41:", [41]), ("Reference 5", [5, *range(50, 60)]), ("fastv sees THING 7", [7])):
+        page.fill("[name=query]", query)
+        tab.settled(f"of {len(wanted)} (60 in all)")
+        assert tab.documents() == wanted
+    page.locator(".methods summary").click()
+    page.locator(".methods label", has_text="FastV").locator("input").uncheck()
+    tab.settled("No sample fits")
+    page.fill("[name=query]", "")
+    tab.settled("of 60")
+    assert page.locator(".sample").first.locator(".answers tbody tr").count() == 2
+    page.fill("[name=query]", "no such words")
+    tab.settled("No sample fits")
+
+
+def test_models_benchmarks_and_addresses_lead_to_samples(tab, small):
+    _, path = small
+    page = tab.open(path, "#sample=llava_onevision.MV/58")
+    tab.settled("Samples 51–60 of 60")
+    assert page.evaluate("document.activeElement.querySelector('h3').textContent") == "MV 58"
+    page.select_option("[name=benchmark]", label="SD (60)")
+    tab.settled("Samples 1–25 of 60")
+    assert page.locator(".sample h3").first.inner_text() == "SD 0"
+    page.evaluate("location.hash = '#sample=llava_onevision.SD/30'")
+    tab.settled("Samples 26–50 of 60")
+    page.evaluate("location.hash = '#sample=nothing.SD/30'")
+    assert page.locator(".sample h3").first.inner_text() == "SD 25"
+
+
+def test_the_keyboard_is_enough(tab, small):
+    _, path = small
+    page = tab.open(path)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    focused = "document.activeElement.querySelector('h3')?.textContent"
+    page.keyboard.press("j")
+    page.keyboard.press("n")
+    assert page.evaluate(focused) == "SD 1"
+    page.keyboard.press("k")
+    assert page.evaluate(focused) == "SD 0"
+    page.locator(".sample").last.focus()
+    page.keyboard.press("j")
+    tab.settled("Samples 26–50")
+    page.wait_for_function(f"() => {focused} === 'SD 25'")
+    page.keyboard.press("p")
+    tab.settled("Samples 1–25")
+    page.wait_for_function(f"() => {focused} === 'SD 24'")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "query"
+    page.keyboard.type("nj/k")
+    assert page.input_value("[name=query]") == "nj/k"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement === document.body")
+    targets = "a[href], button, select, input, summary, .scroll"
+    assert page.evaluate(f"[...document.querySelectorAll('{targets}')].filter(one => one.tabIndex < 0).length") == 0
+
+
+def test_an_image_opens_larger_and_closes(tab, small):
+    _, path = small
+    page = tab.open(path)
+    page.locator(".images button").first.click()
+    shown = page.locator("#larger img")
+    assert shown.evaluate("image => image.getBoundingClientRect().width") > 200
+    page.keyboard.press("Escape")
+    assert not shown.is_visible()
+
+
+def test_hostile_text_is_text(tab, tmp_path):
+    endless = "x" * 1_000_000
+    hostile = [*HOSTILE, endless]
+    texts = {(method, at): text for method in ("none", "plphp") for at, text in enumerate(hostile)}
+    world = World(tmp_path, samples=len(hostile), texts=texts)
+    for path in (tmp_path / "toy" / "cells").iterdir():  # the label of a row, too
+        cell = json.loads(path.read_text())
+        path.write_text(json.dumps(cell | {"setting": HOSTILE[0] if cell["method"] == "fastv" else cell["setting"]}))
+    (tmp_path / "toy" / "claims.json").write_text(
+        json.dumps({"findings": [FINDING | {"text": HOSTILE[0], "why": endless}]})
+    )
+    documents = FakeDocuments(len(hostile), references=lambda doc: hostile)
+    page = tab.open(written(world, documents, notes=[*HOSTILE, endless]))
+    cells = page.locator(".answers tbody tr:first-child td.free").all_text_contents()
+    assert cells[: len(HOSTILE) - 1] == [text.replace("\x00", "\ufffd") for text in HOSTILE[:-1]]
+    assert page.locator("img[src=x], .sample script, .answers script, [onerror], [onmouseover]").count() == 0
+    assert HOSTILE[0] in page.locator(".answers th[scope=row]").nth(1).text_content()
+    for width in (1300, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    last = page.locator(".sample").last.locator(".answers .free").first
+    assert len(last.text_content()) < 3000
+    last.locator("button").click()
+    assert len(last.text_content()) == len(endless)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.fill("[name=query]", "</SCRIPT><img")
+    tab.settled(f"of {len(hostile)}")
+
+
+@pytest.mark.parametrize("width", [320, 390, 820, 1060])
+def test_nothing_is_wider_than_the_screen(tab, small, width):
+    _, path = small
+    tab.page.set_viewport_size({"width": width, "height": 844})
+    page = tab.open(path)
+    page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
+    page.select_option("[name=sort]", "difference")
+    tab.settled("scores higher on")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    wide = (
+        "[...document.querySelectorAll('.sample, #controls')].filter(one => one.scrollWidth > one.clientWidth).length"
+    )
+    assert page.evaluate(wide) == 0
+    contents = page.locator(".contents details")
+    assert contents.evaluate("one => one.open") is (width > 960)
+
+
+def test_dark_mode_follows_the_system_and_the_button(tab, small):
+    _, path = small
+    page = tab.open(path)
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.click("#theme")
+    assert page.evaluate(paper) == light
+    page.click("#theme")
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(paper) == dark
+    assert page.evaluate("getComputedStyle(document.querySelector('th')).color") != "rgb(0, 0, 0)"
+
+
+def test_a_print_has_the_notes_and_no_controls(tab, small):
+    _, path = small
+    page = tab.open(path)
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".remarks li").first.is_visible()
+    for hidden in (".contents", "#controls", ".pager button"):
+        assert not page.locator(hidden).first.is_visible()
+    assert page.locator(".sample").count() == PAGE
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("main details.remarks[open]").count() == 0
+
+
+def test_a_large_run_is_loaded_piece_by_piece(tab, tmp_path):
+    seen = {}
+    image = lambda doc: seen.setdefault(doc % 400, photograph(doc % 400, (260, 200)))  # noqa: E731
+    world = World(tmp_path, samples=5000)
+    path = written(world, FakeDocuments(5000, image=image), budget=2_000_000)
+    (folder,) = (tmp_path / "toy" / "report_files").iterdir()
+    assert path.stat().st_size < 500_000
+    page = tab.open(path)
+    loaded = {url.rsplit("/", 1)[1] for url in tab.requests if "report_files" in url}
+    assert loaded == {"index-0.js", "answers-0-0.js", "task-0-0.js", "images-0.js"}
+    page.select_option("[name=sort]", "score")
+    page.wait_for_function("() => document.querySelector('.sample .key')?.textContent.startsWith('score')")
+    found = scores(world, "rouge_l")["plphp"]
+    assert tab.documents() == sorted(found, key=lambda doc: (-round(found[doc], 5), doc))[:PAGE]
+    page.fill("[name=query]", "thing 4999")
+    tab.settled("Samples 1–1 of 1 (5000 in all)")
+    names = [one.stem for one in folder.iterdir()]
+    got = page.evaluate(
+        """names => new Promise((resolve, reject) => {
+          const got = [];
+          window.receivePiece = (name) => { got.push(name); if (got.length === names.length) resolve(got); };
+          for (const name of names) {
+            const script = document.createElement("script");
+            script.src = `${JSON.parse(document.getElementById("meta").textContent).folder}/${name}.js`;
+            script.onerror = () => reject(name);
+            document.head.append(script);
+          }
+        })""",
+        names,
+    )
+    assert sorted(got) == sorted(names) and len(names) > 100
+
+
+def test_a_piece_that_is_gone_is_said(browser, tmp_path):
+    world = World(tmp_path, samples=150)
+    path = written(world, budget=1000)
+    (folder,) = (tmp_path / "toy" / "report_files").iterdir()
+    (folder / "answers-0-1.js").unlink()
+    tab = Tab(browser)
+    page = tab.open(path)
+    page.fill("[name=query]", "thing")
+    tab.settled("answers-0-1.js cannot be loaded; keep that folder beside the page")
+    page.close()
+
+
+def test_a_report_without_samples_still_works(tab, tmp_path):
+    world = World(tmp_path, samples=2)
+    asked = world.asked()
+    other = report.document.Report("table2", "", [sheet("T", ("n",))], [], {})
+    (path,) = report.write([other], asked, documents=FakeDocuments(2))
+    tab.page.goto(f"file://{path}")
+    assert "No samples" in tab.page.inner_text("#samples")
+    assert tab.page.locator("#theme").is_visible()

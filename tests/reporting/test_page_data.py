@@ -1,0 +1,92 @@
+"""The report over the toy benchmarks as lmms-eval opens them: questions, references, images, and its size."""
+
+import dataclasses
+
+import pytest
+
+from plphp_core.evaluation.identity import Fingerprints
+from plphp_core.evaluation.settings import Benchmark
+from plphp_core.reporting import documents, page
+from plphp_core.reporting.documents import Documents, NoDocuments
+from plphp_core.reporting.page.thumbnails import data_uri
+from tasks.toy.generate import generate
+from tests.reporting import factories
+from tests.reporting.page_factories import ROOT, World
+from tests.reporting.test_page import Elements
+
+LAYERS = 8
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """The toy data drawn anew, in place of the repository's, which may be missing; and the tasks over them."""
+    folder = tmp_path_factory.mktemp("toy")
+    generate(folder, samples=48)
+    composed = documents.settings_from_config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            documents,
+            "settings_from_config",
+            lambda config, root: dataclasses.replace(composed(config, root), data_root=folder),
+        )
+        yield documents._suite(ROOT, "toy", folder / "fingerprints.json")
+
+
+def test_a_profile_without_configuration_gives_a_reason(tmp_path):
+    with pytest.raises(NoDocuments, match=r"the tasks cannot be read: .*nowhere"):
+        documents._suite(ROOT, "nowhere", tmp_path / "memory.json")
+
+
+def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):
+    records, opened = factories.suite(), {}
+    for record in records:
+        facts = toy.facts(Benchmark(record["benchmark"], record["task"]))
+        opened[record["task"]] = toy.open(facts)
+        record["data_revision"] = facts.data
+
+    def ask(task, doc_id):
+        request = opened[task].requests[doc_id]
+        return request.context, request.generation
+
+    world = World(tmp_path, benchmarks=(), ask=ask)
+    for record in records:
+        world.write(record, LAYERS)
+    asked = world.asked()
+    (path,) = page.write(world.reports(asked), asked)
+    assert path.stat().st_size < 8_000_000
+    found = Elements(path.read_text(encoding="utf-8"))
+    listed = found.piece("meta")["sets"]
+    assert [one["notes"] for one in listed] == [[]] * 7
+    assert [one["benchmark"] for one in listed] == list(factories.SCORES)
+    for one in listed:
+        task = opened[f"toy_{one['benchmark'].lower()}"]
+        for doc_id in (0, 47):
+            question, references, places = found.piece(f"piece-task-{one['task']}-0")[doc_id]
+            document = task.task.eval_docs_no_media[doc_id]
+            target = task.task.doc_to_target(document)
+            assert question == task.requests[doc_id].context
+            assert references == (target if isinstance(target, list) else [target])
+            shown = [found.piece(f"piece-images-{piece}")[at] for piece, at in places]
+            assert shown == [data_uri(image) for image in task.requests[doc_id].visuals()]
+            assert shown
+
+
+def test_data_of_another_revision_are_refused(toy, tmp_path):
+    world = World(tmp_path, samples=2)  # revision "d0"
+    opener = Documents(ROOT, "toy", tmp_path / "memory.json")
+    opener._suite = toy
+    with pytest.raises(NoDocuments, match=r"are revision sha256:.*the answers belong to d0"):
+        opener.open(world.asked().cells[0])
+
+
+def test_data_that_are_gone_are_a_reason_not_a_crash(toy, tmp_path):
+    settings = dataclasses.replace(toy.settings, data_root=tmp_path / "nothing")
+    opener = Documents(ROOT, "toy", tmp_path / "memory.json")
+    opener._suite = documents.Suite(settings, Fingerprints(tmp_path / "memory.json"))
+    world = World(tmp_path, samples=2)
+    with pytest.raises(NoDocuments, match=r"the data cannot be opened: .*no data at"):
+        opener.open(world.asked().cells[0])
+    asked = world.asked()
+    (path,) = page.write(world.reports(asked), asked, documents=opener)
+    notes = Elements(path.read_text(encoding="utf-8")).piece("meta")["sets"][0]["notes"]
+    assert len(notes) == 1 and "results/nothing" in notes[0]

@@ -1,0 +1,89 @@
+"""The parts of the HTML report on their own: paths, fidelity choices, tables and figures, thumbnails, failing data."""
+
+import base64
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+from PIL import Image
+
+from plphp_core.reporting.documents import images, references
+from plphp_core.reporting.page.choices import choices
+from plphp_core.reporting.page.paths import cleaner
+from plphp_core.reporting.page.pieces import Pieces
+from plphp_core.reporting.page.sections import sections
+from plphp_core.reporting.page.thumbnails import LONG_SIDE, Thumbnails, data_uri
+from plphp_core.reporting.request import Report
+from plphp_core.reporting.sheet import Sheet
+from tests.reporting.page_factories import ROOT, drawing, photograph, sheet
+
+
+def test_only_whole_folder_names_are_rewritten(tmp_path):
+    clean = cleaner(Path("/srv/work"), Path("/srv/results"))
+    assert clean(["/srv/work/a", "/srv/workshop/a", "/srv/work", "see /srv/work/b"]) == [
+        "a",
+        "/srv/workshop/a",
+        ".",
+        "see b",
+    ]
+    assert clean({"k": ("/srv/results/toy", 1, None)}) == {"k": ["results/toy", 1, None]}
+
+
+def test_fidelity_choices_are_rendered_without_html_of_their_own(tmp_path):
+    path = tmp_path / "fidelity.md"
+    path.write_text(
+        "# Title\n\n## A topic\n\n| a | b |\n|:--|--:|\n| <b>x</b> | [there](#a-topic) |\n\n[file](other.md) ![i](http://x/y.png)\n"
+    )
+    html = choices(path)
+    assert "Title" not in html and '<h3 id="fidelity-a-topic">A topic</h3>' in html
+    assert "&lt;b&gt;x" in html and 'href="#fidelity-a-topic"' in html
+    assert "other.md" not in html and "file" in html and "img" not in html and "style" not in html
+    assert choices(tmp_path / "none.md") is None
+    real = choices(ROOT / "docs" / "fidelity.md")
+    targets = re.findall(r'href="#([^"]+)"', real)
+    assert targets and set(targets) <= set(re.findall(r'id="([^"]+)"', real))
+
+
+def test_groups_and_row_names_of_tables():
+    (section,) = sections([Report("table1", ".limit=4.seed=1", [sheet("T")], [], {})], lambda value: value)
+    assert section.name == "Table 1 (limit=4, seed=1)" and section.anchor == "table1-limit-4-seed-1"
+    (view,) = section.tables
+    assert [(head.label, head.span) for head in view.groups] == [("", 1), ("SD", 2)] and view.stub == 1
+
+
+def test_long_texts_wrap_and_sheets_of_one_kind_share_a_title():
+    cases = [sheet(f"Figure 8: case {name}", texts=("FastV", "words " * 20)) for name in ("SD", "SV")]
+    (section,) = sections([Report("figure8", "", cases, [], {}, {"png": b"x"})], lambda value: value)
+    assert section.title == "Figure 8" and section.pictures[0].alt.startswith("Figure 8. The numbers")
+    assert [view.long for view in section.tables] == [(1,), (1,)]
+    others = [cases[0], Sheet("Figure 8: intervals", cases[0].columns[:1], ())]
+    (section,) = sections([Report("figure8", "", others, [], {})], lambda value: value)
+    assert section.title == "Figure 8: case SD"
+
+
+def test_thumbnails_are_small_exact_where_drawn_and_kept_once(tmp_path):
+    def opened(uri):
+        return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB")
+
+    small = drawing(77)
+    assert opened(data_uri(small)).tobytes() == small.tobytes()
+    large = data_uri(photograph(1))
+    assert opened(large).size == (LONG_SIDE, 168) and large.startswith("data:image/jpeg") and len(large) < 40_000
+    with Pieces(tmp_path) as pieces:
+        thumbnails = Thumbnails(pieces)
+        places = [thumbnails.add(drawing(at)) for at in (1, 2, 1)]
+        assert places == [(0, 0), (0, 1), (0, 0)]
+        assert thumbnails.add(Image.new("F", (4, 4))) is None
+        thumbnails.close()
+        assert [name for name, _ in pieces.inline()] == ["images-0"]
+
+
+def test_a_document_whose_code_fails_loses_its_references_or_images_only():
+    def broken(*_):
+        raise KeyError("answer")
+
+    task = SimpleNamespace(doc_to_target=broken, eval_docs_no_media=[{}])
+    requests = {0: SimpleNamespace(visuals=broken)}
+    opened = SimpleNamespace(task=task, requests=requests, facts=SimpleNamespace(task="a task"))
+    assert references(opened, 0) == [] and list(images(opened, 0)) == []
