@@ -38,6 +38,7 @@ FLEXIBLE := table2 table4 table5 figure5 figure6 figure7 figure8
 # Where models look: read for Figures 1 and 2, which share it, and one sample in full for Figure 3.
 ATTEND = $(PYTHON) -m scripts.attend $(filter-out engine=%,$(chosen)) $(if $(MODEL),model=$(MODEL))
 LOOK = $(ATTEND) attention.look=true $(if $(DOC),attention.doc=$(DOC)) $(if $(MODEL),,model=llava_onevision) tasks=$(or $(TASKS),[detailcaps])
+numerics = $(filter device=% dtype=% attn_implementation=%,$(ARGS))
 cases = $(if $(CASES),cases=$(CASES)) $(if $(DOCS),docs=$(DOCS))
 one = $(if $(filter $*,$(FLEXIBLE)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
 
@@ -87,7 +88,9 @@ reproduce-figure2: ## Figure 2, attention to five groups of an image's tokens; a
 reproduce-figure1 reproduce-figure2: reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
 	@$(ATTEND) tasks=$(or $(TASKS),table1) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
-	$(REPORT) $* profile=$(PROFILE) results=$(RESULTS) $(if $(filter figure2,$*),$(if $(CUT),cut=$(CUT))) && exit $$run
+	$(REPORT) $* profile=$(PROFILE) results=$(RESULTS) protocol=$(PROTOCOL) $(if $(PROMPTS),prompts=$(PROMPTS)) \
+	$(if $(MODEL),models=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)) $(if $(LIMIT),limit=$(LIMIT)) \
+	$(if $(filter figure2,$*),$(if $(CUT),cut=$(CUT))) && exit $$run
 
 reproduce-figure3: setup $(if $(filter toy,$(PROFILE)),toy-data) ## Figure 3, where heads look and what they keep; MODEL=… TASKS=[sd] DOC=7 LAYER=5 IMAGE=2
 	@$(LOOK) $(ARGS) && $(REPORT) figure3 profile=$(PROFILE) results=$(RESULTS) $(if $(MODEL),model=$(MODEL)) \
@@ -96,9 +99,8 @@ reproduce-figure3: setup $(if $(filter toy,$(PROFILE)),toy-data) ## Figure 3, wh
 reproduce: setup $(if $(filter toy,$(PROFILE)),toy-data) ## every table and figure, no cell twice; DRY=1 only shows the plan; as Table 1, and MODEL=…
 	@$(RUN) table=all $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
-	$(ATTEND) tasks=table1 $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true); seen=$$?; \
-	[ $$seen -le 1 ] || exit $$seen; [ $$seen -eq 0 ] || run=$$seen; \
-	$(if $(filter-out 0,$(DRY)),exit $$run;) $(LOOK) || run=1; \
+	$(ATTEND) tasks=table1 $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(numerics) || run=1; \
+	$(if $(filter-out 0,$(DRY)),exit $$run;) $(LOOK) $(numerics) || run=1; \
 	$(REPORT) all $(chosen) $(if $(MODEL),model=$(MODEL)) limit=$(or $(LIMIT),full) && exit $$run
 
 compare-engines: setup $(if $(filter toy,$(PROFILE)),toy-data) ## do generate and fast answer alike? as Table 1, and MODEL=… ARGS=dtype=bfloat16

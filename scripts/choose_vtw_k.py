@@ -80,6 +80,8 @@ def main(overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.exit(print(__doc__.strip()))
     try:
         sys.exit(main(sys.argv[1:]))
     except (UserError, ValueError, OmegaConfBaseException, hydra.errors.HydraException) as error:

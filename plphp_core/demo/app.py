@@ -88,7 +88,7 @@ class _Page:
         gr.HTML(page.section(KEPT))
         with gr.Row():
             last, middle = shape.num_layers - 1, shape.num_layers // 2
-            self.layer = gr.Slider(0, last, value=middle, step=1, label="Layer", scale=3)
+            self.layer = gr.Slider(0, last, value=middle, step=1, label="Layer (from 0)", scale=3)
             self.head = gr.Dropdown(_heads(shape.kv_heads), value=ALL, label="KV head", min_width=140)
             self.image = gr.Dropdown([("all images", ALL)], value=ALL, label="Image", min_width=140)
         with gr.Row(equal_height=False):
@@ -98,6 +98,7 @@ class _Page:
                     column.maps = gr.HTML(NO_ANSWER, elem_id=f"maps-{name}")
 
     def _events(self) -> None:
+        self.blocks.load(None, js=page.NAME_QUESTION, **PRIVATE)
         everywhere = [self.conversation, self.status, self.box, self.stop, self.model, self.fresh, self.image]
         shown = [*(one.thread for one in self._all()), *(one.maps for one in self._all())]
         where = [self.layer, self.head, self.image]
@@ -145,7 +146,7 @@ class _Page:
         idle |= {self.box: gr.update(interactive=True)}
         asked = False
         try:
-            for said, name in self.session.ask(conversation, box["text"], box["files"], methods, int(longest)):
+            for said, name in self.session.ask(conversation, box["text"], box["files"], methods, longest):
                 update = {self.status: page.status(said, "busy")}
                 if not asked:
                     update |= {self.conversation: conversation, self.stop: gr.update(interactive=True)}

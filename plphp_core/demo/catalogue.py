@@ -19,6 +19,15 @@ from plphp_core.reporting.configured import method_configured, rows_configured
 from plphp_core.reporting.selection import LABELS
 
 
+def check_checkpoint(checkpoint: str) -> None:
+    """Raises UserError for what can only be a path, where no folder is; a hub name is the hub's to judge."""
+    if not Path(checkpoint).is_dir() and (checkpoint.startswith(("/", ".", "~")) or checkpoint.count("/") > 1):
+        raise UserError(
+            f"no checkpoint at {checkpoint}: give a folder with config.json and safetensors, or a hub name "
+            "(owner/name). The toy checkpoints are made by `make toy-model`"
+        )
+
+
 class Catalogue:
     """The models of a profile.
 

@@ -106,6 +106,7 @@ def serving(root: Path, options: dict[str, str]):
         OSError: the port was taken meanwhile.
     """
     from plphp_core.demo.catalogue import Catalogue
+    from plphp_core.evaluation.cells import shown
 
     loading = {key: options[key] for key in LOADING if key in options}
     catalogue = Catalogue(root, options["profile"], options["model"], loading, options.get("checkpoint"))
@@ -119,7 +120,7 @@ def serving(root: Path, options: dict[str, str]):
     from plphp_core.demo.session import Session
 
     session = Session(catalogue)
-    print(f"loading {catalogue.settings(catalogue.first).checkpoint} …", flush=True)
+    print(f"loading {shown(catalogue.settings(catalogue.first).checkpoint, root)} …", flush=True)
     session.shape(catalogue.first)
     with tempfile.TemporaryDirectory(prefix="plphp-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder

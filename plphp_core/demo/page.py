@@ -11,6 +11,10 @@ from plphp_core.demo.maps import data_uri, thumbnail
 from plphp_core.reporting import drawing
 
 THUMBNAIL = 44  # pixels high
+# Gradio's own label of the box stands beside the textarea, without belonging to it.
+NAME_QUESTION = "() => document.querySelector('#question textarea').setAttribute('aria-label', 'Question')"
+LOST = "This turn is not part of this column's conversation; ask again."
+LOST_IMAGES = "This turn and its images are not part of this column's conversation; ask again with them."
 
 
 def header(title: str, note: str) -> str:
@@ -51,7 +55,8 @@ def _turn(turn: Turn, method: str, methods: Sequence[str]) -> str:
     )
     asked = f'<div class="asked">{pictures and f"<div>{pictures}</div>"}{escape(turn.question)}</div>'
     if turn.error is not None:
-        turn.html = f'{asked}<div class="refused" role="alert">{escape(turn.error)}</div>'
+        lost = f'<div class="lost">{escape(LOST_IMAGES if turn.images else LOST)}</div>'
+        turn.html = f'{asked}<div class="refused" role="alert">{escape(turn.error)}{lost}</div>'
     elif turn.answer is not None:
         stopped = ' <span class="aside">stopped</span>' if turn.stopped else ""
         said = escape(turn.text) or '<span class="aside">empty answer</span>'

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from plphp_core.evaluation.settings import SYMBOLS
@@ -36,13 +38,40 @@ class Parameter:
         return SYMBOLS.get(self.name, self.name)
 
     def typed(self, value: Any) -> Any:
-        """`value`, as a page sends it, in the parameter's own type."""
-        kinds = {"depth": int, "whole": int, "share": float, "number": float, "flag": bool}
+        """`value`, as a page sends it, in the parameter's own type.
+
+        Raises:
+            ValueError: no number, or not a whole one where that is needed.
+        """
+        if self.kind in ("depth", "whole"):
+            return whole(self.label, value)
+        kinds = {"share": partial(number, self.label), "number": partial(number, self.label), "flag": bool}
         return kinds.get(self.kind, lambda same: same)(value)
 
     def within(self, value: Any, num_layers: int) -> Any:
         """`value` in the parameter's own type; a depth no larger than the model."""
         return min(int(value), num_layers) if self.kind == "depth" else self.typed(value)
+
+
+def number(label: str, value: Any) -> float:
+    """What a page sends of a number's field; the field may be empty. Raises ValueError naming `label`."""
+    if value is None or value == "":
+        raise ValueError(f"{label} is empty; give a number")
+    return float(value)
+
+
+def whole(label: str, value: Any) -> int:
+    """The same for a whole number: nothing is rounded in silence."""
+    if not number(label, value).is_integer():
+        raise ValueError(f"{label} = {value:g}, but must be a whole number")
+    return int(value)
+
+
+def in_symbols(message: str, method: str) -> str:
+    """A method's message with its parameters called what their sliders are called: Δr for `delta_r`."""
+    labels = {one.name: one.label for one in parameters_of(method) if one.label != one.name}
+    names = "|".join(map(re.escape, labels))
+    return re.sub(rf"\b({names})\b", lambda found: labels[found[0]], message) if labels else message
 
 
 def parameters_of(method: str) -> list[Parameter]:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from plphp_core.demo.answers import Answer, encode, stream
-from plphp_core.demo.catalogue import Catalogue
+from plphp_core.demo.catalogue import Catalogue, check_checkpoint
 from plphp_core.demo.conversation import Conversation, Turn, context
-from plphp_core.demo.parameters import Parameter, build, parameters_of
+from plphp_core.demo.parameters import Parameter, build, in_symbols, parameters_of, whole
 from plphp_core.demo.uploads import read_images
 from plphp_core.device import free_memory
 from plphp_core.evaluation.errors import UserError
@@ -95,23 +95,42 @@ class Session:
             raise UserError("ask something: the question is empty")
         if not methods:
             raise UserError("no method is ticked; tick at least one")
+        try:
+            max_new_tokens = whole("longest answer", max_new_tokens)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        # Once, before everything else: what a column says it was asked with is what it was asked with.
+        typed, refused = self._typed(methods)
         images = read_images(files)
         conversation.stopped = False
         with self._device:
             yield "loading the model …", ""
             loaded = self._loaded(conversation.model)
             self._check(loaded, question, images)
-            settings = {name: self.setting(conversation.model, name, values) for name, values in methods.items()}
-            turns = {name: Turn(question, images, setting) for name, setting in settings.items()}
+            turns = {name: Turn(question, images, error=refused.get(name)) for name in methods}
+            for name, values in typed.items():
+                turns[name].setting = self.setting(conversation.model, name, values)
             for number, (name, turn) in enumerate(turns.items(), 1):
                 said = f"{self.catalogue.method_title(name)} is answering ({number} of {len(turns)}) …"
                 history = conversation.history(name)
                 conversation.turns.setdefault(name, []).append(turn)
                 yield said, name
-                for _ in self._answer(loaded, conversation, history, turn, methods[name], max_new_tokens, name):
-                    yield said, name
+                if name in typed:
+                    for _ in self._answer(loaded, conversation, history, turn, typed[name], max_new_tokens, name):
+                        yield said, name
                 if conversation.stopped:
                     break
+
+    def _typed(self, methods: Mapping[str, Mapping]) -> tuple[dict[str, dict], dict[str, str]]:
+        """By method, its values in their own types; and, for those whose values have none, why."""
+        typed, refused = {}, {}
+        for name, values in methods.items():
+            kinds = {one.name: one for one in self.parameters[name]}
+            try:
+                typed[name] = {key: kinds[key].typed(value) for key, value in values.items()}
+            except ValueError as error:
+                refused[name] = str(error)
+        return typed, refused
 
     def _check(self, loaded: LoadedModel, question: str, images: list[Image.Image]) -> None:
         """Raises UserError where the question itself cannot be made a prompt of."""
@@ -132,9 +151,10 @@ class Session:
     ) -> Iterator[None]:
         """Fill the turn; yields whenever it has changed. What one method cannot do costs the others nothing."""
         try:
-            layers = self._shapes[conversation.model].num_layers
-            kinds = {one.name: one for one in self.parameters[name]}
-            turn.method = build(name, {key: kinds[key].typed(value) for key, value in values.items()}, layers)
+            try:
+                turn.method = build(name, values, self._shapes[conversation.model].num_layers)
+            except (ValueError, TypeError) as error:
+                raise ValueError(in_symbols(str(error), name)) from error
             text = context(loaded.family, history, turn.question, turn.images)
             inputs = encode(loaded, text, [image for one in (*history, turn) for image in one.images])
             for part in stream(loaded, turn.method, inputs, max_new_tokens, lambda: conversation.stopped):
@@ -166,6 +186,7 @@ class Session:
 
     def _load_and_warm_up(self, settings) -> LoadedModel:
         """The first answer after loading would pay for kernels and caches."""
+        check_checkpoint(settings.checkpoint)
         loaded = load(settings)
         layers = _shape(loaded).num_layers
         inputs = encode(loaded, WARM_UP, [Image.new("RGB", (96, 96), "grey")])

@@ -22,7 +22,7 @@ def widget(parameter: Parameter, value: Any, num_layers: int) -> gr.components.C
         return gr.Checkbox(value=value, label=label)
     if parameter.kind == "text":
         return gr.Textbox(value=value, label=label)
-    return gr.Number(value=value, precision=0 if parameter.kind == "whole" else None, label=label)
+    return gr.Number(value=value, label=label)  # without `precision`, which rounds in silence
 
 
 def changed(parameter: Parameter, value: Any, num_layers: int) -> dict:

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from plphp_core.evaluation.errors import RunError
@@ -13,9 +14,9 @@ from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
 from plphp_core.reporting import render
 from plphp_core.reporting.cells import Cell, ReportError, load_cells
 from plphp_core.reporting.comparison import NothingToShow, Options
-from plphp_core.reporting.options import EVERYTHING, LEDGER, OF_ATTENTION, parse
+from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
 from plphp_core.reporting.reports import REPORTS
-from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.request import Report, Request, variant_asked, without_subsets
 from plphp_core.reporting.selection import Filters
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
@@ -29,36 +30,43 @@ def main(argv: Sequence[str], root: Path) -> int:
     """
     options = parse(argv, root)
     names = list(REPORTS) if options.table in EVERYTHING else [options.table]
-    codes, refused, made = [], [], []
+    codes, refused, failed, made = [], [], [], []
     try:
         cells, filters = _cells(options, names), _filters(options)
     except (ReportError, OSError) as error:
         return _complain(error)
-    asked = Request(cells, filters, _choices(options), options, root)
+    asked = everything = Request(cells, filters, _choices(options), options, root)
+    if options.table in EVERYTHING:
+        asked, dropped = without_subsets(everything)
+        if dropped:
+            left_out = f"notice: left out {dropped} cells of subsets (limit=n) or of the other engine (engine=fast)"
+            print(f"{left_out}; limit=n or engine=fast reports those", file=sys.stderr)
+    both = replace(asked, filters=replace(asked.filters, engine=everything.filters.engine))
     for name in names:
         if name == LEDGER and len(names) > 1 and not codes:
             continue  # it judges whatever there is, also nothing
         try:
-            made.append(REPORTS[name](asked))
+            made.append(REPORTS[name](both if name == ENGINES else asked))
             codes.append(DONE if options.table == "page" else _write(made[-1], options))
         except NothingToShow as error:
-            refused.append(f"{name}: {error}")
+            refused.append((name, str(error)))
         except (ReportError, OSError) as error:
             codes.append(_complain(error))
+            failed.append((name, str(error)))
     if not codes:
-        return _complain(ReportError("; ".join(refused)))
-    for reason in refused:
-        print(f"notice: {reason}", file=sys.stderr)
+        return _complain(ReportError("; ".join(f"{name}: {reason}" for name, reason in refused)))
+    for name, reason in refused:
+        print(f"notice: {name}: {reason}", file=sys.stderr)
     if options.table in EVERYTHING and made:
-        codes.append(_write_page(made, asked))
+        codes.append(_write_page(made, asked, [one for one in (*refused, *failed) if one[0] != ENGINES]))
     return FAILED if FAILED in codes else max(codes)
 
 
-def _write_page(made: Sequence[Report], asked: Request) -> int:
+def _write_page(made: Sequence[Report], asked: Request, missing: Sequence[tuple[str, str]]) -> int:
     from plphp_core.reporting import page  # a page needs what no table does
 
     try:
-        first, *pieces = page.write(made, asked)
+        first, *pieces = page.write(made, asked, missing=missing, variant=variant_asked(asked))
     except (ReportError, RunError, OSError) as error:
         return _complain(error)
     print(f"written to {first.parent}: {first.name}" + (f" and {len(pieces)} pieces beside it" if pieces else ""))
@@ -66,11 +74,8 @@ def _write_page(made: Sequence[Report], asked: Request) -> int:
 
 
 def _complain(error: Exception) -> int:
-    said = (
-        error
-        if isinstance(error, (ReportError, RunError))
-        else f"{error.filename or 'report'}: {error.strerror or error}"
-    )
+    own = isinstance(error, (ReportError, RunError))  # others are the system's
+    said = error if own else f"{error.filename or 'report'}: {error.strerror or error}"
     print(f"error: {said}", file=sys.stderr)
     return FAILED
 
@@ -124,5 +129,8 @@ def _write(report: Report, options: argparse.Namespace) -> int:
     if missing:
         print(f"notice: {missing} cells of {report.name} are not finished and stay n/a", file=sys.stderr)
     if failed:
-        print(f"notice: {failed} samples of {report.name} failed, marked † in the table", file=sys.stderr)
+        print(
+            f"notice: {failed} sample{'s' * (failed != 1)} of {report.name} failed, marked † in the table",
+            file=sys.stderr,
+        )
     return INCOMPLETE if options.strict and (missing or failed) else DONE

@@ -19,17 +19,19 @@ PEAK = "#D55E00"
 Thresholds = Mapping[str, tuple[float, float]]  # model → α, β of its PLPHP
 
 
-def draw(models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str) -> dict[str, bytes]:
+def draw(
+    models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str, seed: int = 0
+) -> dict[str, bytes]:
     """The figure as "pdf" and "png": a panel per model."""
     with drawing.style():
         figure, panels, place = drawing.panels(len(models), 1.45, extra=0.55)
         for axes, (model, parts) in zip(panels, models.items(), strict=True):
-            gamma = layer_means(parts)
+            gamma = layer_means(parts, seed=seed)
             layers = np.arange(1, len(gamma) + 1)
             low, high = band(parts)
             axes.fill_between(layers, low, high, color=LINE, alpha=0.2, linewidth=0, label="10–90 % of the samples")
             axes.plot(layers, [one.value for one in gamma], color=LINE, label="mean γ", zorder=3)
-            if found := reattention.peaks(gamma):
+            if found := reattention.peaks(gamma, [one.n for one in parts]):
                 at = [peak.layer for peak in found]
                 axes.plot(
                     layers[at],
@@ -38,7 +40,7 @@ def draw(models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profil
                 )  # fmt: skip
             if model in thresholds:
                 for name, level, dashes in zip(("α", "β"), thresholds[model], ("--", ":"), strict=True):
-                    axes.axhline(level, color="#666666", linewidth=0.7, linestyle=dashes, label=name, zorder=1.5)
+                    axes.axhline(level, color="#666666", linewidth=0.7, linestyle=dashes, label=name, zorder=1.9)
             axes.set_title(parts[0].title, fontsize=8)
             axes.set_ylim(0, 1)
             axes.set_xticks(ticks(len(gamma)))
@@ -48,29 +50,33 @@ def draw(models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profil
         return drawing.files(figure)
 
 
-def sheets(models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str, png: str) -> list[Sheet]:
+def sheets(
+    models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str, png: str, seed: int = 0
+) -> list[Sheet]:
     """Peaks per model, then γ per layer with intervals."""
     head = (Column("Model", text=True), Column("Samples"), Column("Peaks (layer)", text=True),
-            Column("Valley (layer)", text=True), Column("γ at peak"), Column("Rise"), Column("interval"),
+            Column("Valley (layer)", text=True), Column("γ at peak"), Column("Rebound"), Column("interval"),
             Column("of samples", "Rise in"))  # fmt: skip
     rows, deepest = [], max(parts[0].vision_attention.shape[1] for parts in models.values())
-    means = {model: layer_means(parts) for model, parts in models.items()}
+    means = {model: layer_means(parts, seed=seed) for model, parts in models.items()}
     for model, parts in models.items():
-        found = reattention.peaks(means[model])
+        found = reattention.peaks(means[model], [part.n for part in parts])
         n = str(sum(part.n for part in parts))
         for peak in found:
             rows.append(
                 Row(
                     (
                         Entry(parts[0].title), Entry(n), Entry(str(peak.layer + 1)), Entry(str(peak.valley + 1)),
-                        Entry(number(means[model][peak.layer].value, 3)), Entry(number(peak.rise.value, 3, True)),
-                        Entry(_interval(peak.rise)), Entry(f"{100 * share_rising(parts, peak):.0f}%"),
+                        Entry(number(means[model][peak.layer].value, 3)), Entry(number(peak.rebound.value, 3, True)),
+                        Entry(_interval(peak.rebound)), Entry(f"{100 * share_rising(parts, peak):.0f}%"),
                     ),
                     rule=peak is found[0],
                 )
             )  # fmt: skip
         if not found:
-            rows.append(Row((Entry(parts[0].title), Entry(n), Entry("none"), *[Entry("–")] * 5), rule=True))
+            few = min(part.n for part in parts) < reattention.FEWEST
+            said = Entry("too few samples" if few else "none")
+            rows.append(Row((Entry(parts[0].title), Entry(n), said, *[Entry("–")] * 5), rule=True))
     notes = [
         f"The figure: {png} and the .pdf beside it; the .csv has γ of every layer and benchmark.",
         "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 "
@@ -92,13 +98,13 @@ def sheets(models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, prof
     return [Sheet(title, head, tuple(rows), tuple(notes)), Sheet("γ per layer", layers, tuple(lines))]
 
 
-def table(models: Mapping[str, Sequence[Reading]]) -> pd.DataFrame:
+def table(models: Mapping[str, Sequence[Reading]], seed: int = 0) -> pd.DataFrame:
     """One line per model, benchmark ("all": their mean) and layer, counted from 1."""
     lines = []
     for model, parts in models.items():
         for name, some in [*((part.benchmark, [part]) for part in parts), ("all", parts)]:
             low, high = band(some)
-            for layer, one in enumerate(layer_means(some)):
+            for layer, one in enumerate(layer_means(some, seed=seed)):
                 lines.append(
                     {
                         "model": model, "benchmark": name, "layer": layer + 1, "n": sum(part.n for part in some),

@@ -18,7 +18,8 @@ from plphp_core.spatial_groups import LABELS
 NONE = "no place"  # newline tokens, and tokens that lie on padding
 DEFINITIONS = {
     "bands": "five horizontal bands of equal height, top to bottom, by the middle of a token's place on the image",
-    "centre": "the middle quarter of the image's area, and the four quadrants of the rest",
+    "centre": "the middle quarter of the image's area, and the four quadrants of the rest (of an odd number of rows or "
+    "columns the middle one goes below, or to the right)",
     "order": "five equal runs of the image's token sequence, as the decoder reads it",
 }
 
@@ -74,8 +75,9 @@ def sheets(
         f"Groups ({cut}): {DEFINITIONS[cut]}. The paper draws five groups and does not say how they are cut; "
         "cut=bands, centre or order draws any.",
         "Shares in percent of the last prompt token's attention to vision (mean over query heads, fp32), summed over "
-        "the images of a sample; a group with its share of the tokens gets its share of attention where nothing else "
-        "matters. Tokens of the whole image and of its tiles count where they lie.",
+        "the images of a sample. A group with its share of the tokens (the marks at the right; equal ones hide each "
+        "other) gets that share of attention where nothing else matters. Tokens of the whole image and of its tiles "
+        "count where they lie.",
         f"{NONE}: tokens that end a row of tiles, and tokens on what was padded; not drawn.",
         "Means over benchmarks of means over samples; bands of the curves: 95 % percentile bootstrap of the samples.",
         *conditions(models, profile),

@@ -19,6 +19,8 @@ from plphp_core.reporting.sights import Sight
 MOST = 8  # KV heads drawn; of more, so many evenly spaced
 PIXELS = 384  # of a picture's long side
 HEAT = "magma"
+TALLEST = 4  # times as high as wide is drawn; beyond that a picture is drawn narrower
+DRAWN = "the first of the seeded random order; doc=… chooses another"
 
 
 def chosen_layer(sight: Sight, layer: int | None) -> int:
@@ -71,7 +73,7 @@ def draw(sight: Sight, layer: int, image: int, profile: str) -> dict[str, bytes]
     blocks = -(-len(heads) // columns)
     with drawing.style():
         side = (drawing.COLUMN * 2) / (columns + 1)
-        height = side * picture.height / picture.width + 0.22
+        height = side * min(picture.height / picture.width, TALLEST) + 0.22
         figure = drawing.blank(2 * blocks * height + 0.75)
         figure.set_size_inches(drawing.COLUMN * 2, 2 * blocks * height + 0.75)
         axes = figure.subplots(2 * blocks, columns + 1, squeeze=False)
@@ -82,7 +84,8 @@ def draw(sight: Sight, layer: int, image: int, profile: str) -> dict[str, bytes]
         for at, head in enumerate(heads):
             above, column = 2 * (at // columns), at % columns + 1
             query = strongest(sight, layer, head)
-            _heat(axes[above][column], picture, boxes, sight.rows[layer, query, own], f"query head {query + 1}")
+            title = _with_gamma(f"query head {query + 1}", sight.rows[layer, query])
+            _heat(axes[above][column], picture, boxes, sight.rows[layer, query, own], title)
             kept = sight.kept[layer, head, own]
             _kept(
                 axes[above + 1][column],
@@ -97,7 +100,7 @@ def draw(sight: Sight, layer: int, image: int, profile: str) -> dict[str, bytes]
         return drawing.files(figure)
 
 
-def draw_heads(sight: Sight, layer: int, image: int) -> bytes:
+def draw_heads(sight: Sight, layer: int, image: int, profile: str) -> bytes:
     """Every query head of the layer, as PNG."""
     picture = fitted(sight.images[image])
     own, boxes = sight.image_of == image, sight.boxes[sight.image_of == image]
@@ -105,14 +108,17 @@ def draw_heads(sight: Sight, layer: int, image: int) -> bytes:
     columns = min(heads, 7)
     lines = -(-heads // columns)
     with drawing.style():
-        height = drawing.COLUMN * 2 / columns * picture.height / picture.width + 0.2
-        figure = drawing.blank(lines * height)
-        figure.set_size_inches(drawing.COLUMN * 2, lines * height)
+        height = drawing.COLUMN * 2 / columns * min(picture.height / picture.width, TALLEST) + 0.2
+        figure = drawing.blank(lines * height + 0.4)
+        figure.set_size_inches(drawing.COLUMN * 2, lines * height + 0.4)
         axes = figure.subplots(lines, columns, squeeze=False)
         for one in axes.flat:
             one.axis("off")
         for head, one in zip(range(heads), axes.flat, strict=False):
-            _heat(one, picture, boxes, sight.rows[layer, head, own], f"head {head + 1}")
+            title = _with_gamma(f"head {head + 1}", sight.rows[layer, head])
+            _heat(one, picture, boxes, sight.rows[layer, head, own], title)
+        where = f"{sight.title}, layer {layer + 1} of {len(sight.gamma)}, every query head"
+        figure.suptitle(f"Figure 3{layout.where(profile)}: {where}", fontsize=8)
         return drawing.files(figure)["png"]
 
 
@@ -149,11 +155,14 @@ def sheets(sight: Sight, layer: int, image: int, profile: str, png: str, others:
         f"Sample {sight.doc_id} of {sight.benchmark}, image {image + 1} of {len(sight.images)}; "
         f"{sight.prompt_tokens} prompt tokens, {sight.rows.shape[2]} of them vision.",
         "Above: attention of the last prompt token to the image's tokens, each spread over its place, of the query "
-        "head with most attention to vision among those that share a KV head; brightest at the map's maximum. Below: "
+        "head with most attention to vision among those that share a KV head. Each map is brightest at its own "
+        "maximum: compare heads by their γ, their attention to all images. Below: "
         f"what {sight.method['name']} ({method}) keeps for that KV head; dropped tokens are dark. Where tokens of the "
         "whole image and of its tiles overlap, attention adds up, and darkness is the dropped share. Grey: no token.",
         "Layer: of the pruned ones, that with the highest γ, unless layer=… names another (from 1). Image: the one "
-        "it attends to most, unless image=… does. Sample: the first of the seeded random order, unless doc=… does.",
+        f"it attends to most, unless image=… does. Sample: {'chosen by its number' if sight.asked_for else DRAWN}.",
+        f"{percent(_nowhere(sight, layer), 1, False)} of the layer's attention to vision goes to tokens without a "
+        "place, such as those that end a row of tiles; no map shows it.",
         "Overlap: of the tokens that the head or another one keeps, the share that both keep; mean over other heads.",
     ]
     if profile != "paper":
@@ -179,6 +188,16 @@ def fitted(image: Image.Image) -> Image.Image:
     scale = PIXELS / max(image.size)
     size = tuple(max(1, round(length * scale)) for length in image.size)
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def _with_gamma(name: str, row: np.ndarray) -> str:
+    return f"{name}, γ {row.sum():.2f}"
+
+
+def _nowhere(sight: Sight, layer: int) -> float:
+    """Share of the layer's attention to vision that goes to tokens without a place."""
+    row = sight.rows[layer].mean(axis=0)
+    return float(row[np.isnan(sight.boxes[:, 0])].sum() / max(row.sum(), 1e-12))
 
 
 def _picture(axes: Axes, picture: Image.Image, title: str) -> None:

@@ -16,6 +16,7 @@ from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number, percen
 WIDTH = 2 * drawing.COLUMN
 LINE = 0.115  # inches of a line of text
 LONGEST = 640  # characters of an answer that are drawn
+MOST_IMAGES = 4  # drawn of one sample
 SMALL = {"fontsize": 6, "va": "top", "parse_math": False}
 
 
@@ -48,7 +49,8 @@ class _Block:
         self.answers = [_wrap(_shorten(reply.text, LONGEST), across) for reply in case.replies]
         self.costs = [_costs(reply) for reply in case.replies]
         shown = case.question or f"(not at hand: {case.missing})"
-        told = [f"{case.benchmark}, sample {case.doc_id}", *_wrap("Q: " + _shorten(shown, 420), 58)]
+        hidden = f", {MOST_IMAGES} of {len(case.images)} images" if len(case.images) > MOST_IMAGES else ""
+        told = [f"{case.benchmark}, sample {case.doc_id}{hidden}", *_wrap("Q: " + _shorten(shown, 420), 58)]
         for reference in case.references[:2]:
             told += _wrap("Reference: " + _shorten(reference, 240), 58)
         self.told = told
@@ -57,7 +59,7 @@ class _Block:
 
     def draw(self, place: SubFigure) -> None:
         top = 1 - (self.top - 0.05) / self.height
-        images = self.case.images[:4]
+        images = self.case.images[:MOST_IMAGES]
         for at, image in enumerate(images):
             width = 0.5 / max(len(images), 2)
             axes = place.add_axes((0.01 + at * width, top, 0.95 * width, (self.top - 0.1) / self.height))
@@ -126,7 +128,8 @@ def table(cases: Sequence[Case], results: Results) -> pd.DataFrame:
 def _costs(reply: Reply) -> str:
     time = (reply.prefill_ms + reply.decode_ms) / 1e3
     kept = f"{percent(reply.retention, 0, False)} of vision kept"
-    return f"{reply.new_tokens} tokens, {time:.2f} s\n{kept}, {reply.kv_bytes / 2**20:.1f} MiB"
+    share = f" (1/{reply.batch_size} of a batch)" if reply.batch_size > 1 else ""
+    return f"{reply.new_tokens} tokens, {time:.2f} s{share}\n{kept}, {reply.kv_bytes / 2**20:.1f} MiB"
 
 
 def _wrap(text: str, width: int) -> list[str]:

@@ -36,9 +36,23 @@ FILES = {"table1": ["_relative.csv"], "table3": ["_relative.csv"], "figure1": DR
          "figure3": ["_heads.png", *DRAWN], "figure5": DRAWN, "figure6": ["_delta_r.csv", *DRAWN], "figure7": DRAWN,
          "figure8": DRAWN}  # fmt: skip
 EVERYTHING = ("page", "all")
-ON_TASKS = ("table2", "table4", "table5", "figure3", "figure5", "figure6", "figure7", "figure8", "sweep", *EVERYTHING)
+ON_TASKS = (
+    "table2",
+    "table4",
+    "table5",
+    "figure1",
+    "figure2",
+    "figure3",
+    "figure5",
+    "figure6",
+    "figure7",
+    "figure8",
+    "sweep",
+    *EVERYTHING,
+)
 OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
 LEDGER = "claims"  # comes last
+ENGINES = "engines"  # wants both
 WITHOUT_LATEX = (*OF_ATTENTION, "figure8", "sweep", "engines", "claims")
 
 
@@ -93,8 +107,9 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
         pick.add_argument("--model", default=MODEL, help=f"of all but Table 3 (default: {MODEL})")
     if table in ON_TASKS:
         pick.add_argument("--tasks", help="such as vst or [sd,ie]; a single one for costs (default: the table's own)")
-    if table in ("table3", *EVERYTHING):
-        pick.add_argument("--models", default="", help="of Table 3, such as mantis,idefics2 (default: the table's own)")
+    if table in ("table3", "figure1", "figure2", *EVERYTHING):
+        several = "such as mantis,idefics2 (default: the table's own, or all that were read)"
+        pick.add_argument("--models", default="", help=f"of Table 3, or of Figures 1 and 2 alone, {several}")
     for name in ("checkpoint", "revision", "dtype", "attn-implementation", "protocol"):
         pick.add_argument(f"--{name}")
     pick.add_argument("--engine", help="what decoded: generate or fast")
@@ -128,6 +143,13 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
         show.add_argument("--layer", type=int, help="of Figure 3, from 1 (default: the pruned one with the highest γ)")
         show.add_argument("--image", type=int, help="of Figure 3, from 1 (default: the one it attends to most)")
     if table in ("figure8", *EVERYTHING):
-        show.add_argument("--cases", type=int, default=1, help="of Figure 8: samples of each benchmark")
+        show.add_argument(
+            "--cases",
+            type=int,
+            choices=range(1, 11),
+            default=1,
+            metavar="1…10",
+            help="of Figure 8: samples of each benchmark",
+        )
         show.add_argument("--docs", help="of Figure 8: which samples, such as sd:12,vst:3")
     show.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")

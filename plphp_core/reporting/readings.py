@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,15 @@ from plphp_core.families import family_names, get_family
 from plphp_core.reporting.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
 from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.comparison import BENCHMARKS
+from plphp_core.reporting.selection import Filters
+from plphp_core.spatial_groups import CUTS
 
 SCHEMA = 1
 MODELS = ("llava_onevision", "qwen2_vl", "idefics2", "mantis")  # as the paper orders them
-TEXT = ("profile", "model", "family", "checkpoint", "revision", "dtype", "prompts", "task", "benchmark", "hardware",
-        "data_revision")  # fmt: skip
+TEXT = ("profile", "model", "family", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts",
+        "task", "benchmark", "hardware", "data_revision")  # fmt: skip
+CHOSEN = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts")  # by options of a report
+FREE = Filters()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +44,16 @@ class Reading:
     checkpoint: str
     revision: str
     dtype: str
+    attn_implementation: str
+    protocol: str
     prompts: str
     task: str
     benchmark: str
     hardware: str
     data_revision: str
     located: bool
+    limit: int | None
+    limit_seed: int
     population: int
     errors: int
     doc_ids: np.ndarray
@@ -65,29 +74,66 @@ class Reading:
 def load_readings(folder: Path) -> list[Reading]:
     """Every result of attention readings in `folder` (`results/<profile>/attention`); none if there is no folder.
 
-    Raises ReportError for the first damaged file.
+    Raises ReportError for the first file that is damaged or of another profile.
     """
     files = sorted(path for path in folder.glob("*.json") if ".doc=" not in path.name and path.name[0] != ".")
-    return [reading for reading in map(_load, files) if reading.n]
+    found = [reading for reading in map(_load, files) if reading.n]
+    for reading in found:
+        if reading.profile != folder.parent.name:
+            raise ReportError(f"{reading.path}: belongs to profile {reading.profile!r}")
+    return found
 
 
-def by_model(readings: Sequence[Reading]) -> dict[str, list[Reading]]:
+def by_model(readings: Sequence[Reading], filters: Filters = FREE) -> dict[str, list[Reading]]:
     """The readings of each model, in the paper's order of models and benchmarks.
 
-    Raises ReportError if those of a model are not of one checkpoint and precision, or not equally deep.
+    What the filters leave open is lmms-eval's protocol, with the prompts that go with it, where that was read; and of
+    several subsets of a benchmark the largest.
+
+    Raises ReportError, naming files, if those of a model are not of one checkpoint and precision, or not equally deep.
     """
-    found: dict[str, list[Reading]] = {}
-    for reading in sorted(readings, key=_order):
-        found.setdefault(reading.model, []).append(reading)
-    for model, parts in found.items():
-        kinds = {(one.checkpoint, one.revision, one.dtype, one.prompts, one.vision_attention.shape[1]) for one in parts}
-        if len(kinds) > 1:
-            names = ", ".join(one.path.name for one in parts)
-            raise ReportError(
-                f"attention of {model} was read from different checkpoints, precisions or prompts: {names}; delete the "
-                "files that do not belong, or read it again with scripts/attend.py"
-            )
+    found: dict[str, dict[str, Reading]] = {}
+    for reading in sorted(_admitted(readings, filters), key=_order):
+        parts = found.setdefault(reading.model, {})
+        rival = parts.get(reading.benchmark)
+        if rival is None or rival.n < reading.n:
+            parts[reading.benchmark] = reading
+        _alike([*parts.values(), *([rival] if rival else [])])
+    return {model: list(parts.values()) for model, parts in found.items()}
+
+
+def _admitted(readings: Sequence[Reading], filters: Filters) -> list[Reading]:
+    def fits(one: Reading) -> bool:
+        wanted = {name: getattr(filters, name) for name in CHOSEN}
+        limit = "full" if one.limit is None else str(one.limit)
+        seed = filters.limit_seed
+        return (
+            all(value in (None, getattr(one, name)) for name, value in wanted.items())
+            and filters.limit in (None, limit)
+            and (seed is None or one.limit is None or one.limit_seed == seed)
+            and not any(fnmatch(one.path.name, pattern) for pattern in filters.exclude)
+        )
+
+    found = list(filter(fits, readings))
+    for name, usual in (("protocol", "lmms_eval"), ("prompts", "lmms_eval")):
+        if getattr(filters, name) is None and any(getattr(one, name) == usual for one in found):
+            found = [one for one in found if getattr(one, name) == usual]
     return found
+
+
+def _alike(parts: Sequence[Reading]) -> None:
+    """See that readings of one model can stand beside each other."""
+    for name in CHOSEN:
+        if len({getattr(one, name) for one in parts}) > 1:
+            files = ", ".join(one.path.name for one in parts)
+            raise ReportError(
+                f"attention of {parts[0].model} was read with different {name}: {files}; choose with "
+                f"--{name.replace('_', '-')}"
+            )
+    if len({one.vision_attention.shape[1] for one in parts}) > 1:
+        raise ReportError(
+            f"readings of {parts[0].model} differ in the number of layers; delete those that do not belong"
+        )
 
 
 def layer_means(parts: Sequence[Reading], values: Sequence[np.ndarray] | None = None, seed: int = 0) -> list[Estimate]:
@@ -122,17 +168,21 @@ def _load(path: Path) -> Reading:
         if raw["schema"] != SCHEMA:
             raise ReportError(f"{path}: schema {raw['schema']!r}, this version reads schema {SCHEMA}")
         doc_ids = np.asarray(raw["doc_ids"], dtype=np.int64)
-        cuts = list(raw["groups"][0]) if len(doc_ids) else []
+        n, layers = len(doc_ids), len(raw["vision_attention"][0]) if len(doc_ids) else 0
+        if len(set(raw["doc_ids"])) < n:
+            raise ValueError("doc_ids repeats a sample")
         return Reading(
             path=path,
             **{name: str(raw[name]) for name in TEXT},
             located=bool(raw["located"]),
+            limit=None if raw["limit"] is None else int(raw["limit"]),
+            limit_seed=int(raw["limit_seed"]),
             population=int(raw["population"]),
             errors=int(raw["errors"]),
             doc_ids=doc_ids,
-            vision_attention=_array(raw.get("vision_attention", []), len(doc_ids)),
-            groups={cut: _array([one[cut] for one in raw["groups"]], len(doc_ids)) for cut in cuts},
-            group_tokens={cut: _array([one[cut] for one in raw["group_tokens"]], len(doc_ids)) for cut in cuts},
+            vision_attention=_array(raw.get("vision_attention", []), n, layers),
+            groups={cut: _array([one[cut] for one in raw.get("groups", [])], n, layers, 6) for cut in CUTS},
+            group_tokens={cut: _array([one[cut] for one in raw.get("group_tokens", [])], n, 6) for cut in CUTS},
         )
     except ReportError:
         raise
@@ -143,8 +193,8 @@ def _load(path: Path) -> Reading:
         ) from error
 
 
-def _array(values: list, n: int) -> np.ndarray:
+def _array(values: list, *shape: int) -> np.ndarray:
     found = np.asarray(values, dtype=float)
-    if len(found) != n or not np.isfinite(found).all():
-        raise ValueError(f"{len(found)} entries for {n} samples, or one that is not a number")
-    return found
+    if shape[0] and (found.shape != shape or not np.isfinite(found).all()):
+        raise ValueError(f"an array has the shape {found.shape}, not {shape}, or holds what is not a number")
+    return found.reshape(shape)

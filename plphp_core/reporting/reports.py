@@ -84,25 +84,26 @@ def _table5(asked: Request) -> Report:
 def _figure1(asked: Request) -> Report:
     from plphp_core.reporting import figure1
 
-    models = _readings(asked)
+    models, variant = _readings(asked)
     thresholds = {}
     for name in models:
         params = method_configured(asked.configs, "plphp", asked.profile, name)
         thresholds[name] = (params["alpha"], params["beta"])
-    pictures = figure1.draw(models, thresholds, asked.profile)
-    sheets = figure1.sheets(models, thresholds, asked.profile, "figure1.png")
-    return Report("figure1", "", sheets, [], {"": figure1.table(models)}, pictures, planned=False, latex=False)
+    pictures = figure1.draw(models, thresholds, asked.profile, asked.choices.seed)
+    sheets = figure1.sheets(models, thresholds, asked.profile, f"figure1{variant}.png", asked.choices.seed)
+    tables = {"": figure1.table(models, asked.choices.seed)}
+    return Report("figure1", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
 def _figure2(asked: Request) -> Report:
     from plphp_core.reporting import figure2
 
-    every, cut = _readings(asked), asked.options.cut
+    (every, variant), cut = _readings(asked), asked.options.cut
     models = figure2.with_places(every, cut)
     if not models:
         raise NothingToShow(f"no model's tokens have places of their own; cut=order draws {', '.join(every)}")
     left_out = [parts[0].title for name, parts in every.items() if name not in models]
-    variant = "" if cut == "bands" else f".cut={cut}"
+    variant += "" if cut == "bands" else f".cut={cut}"
     pictures = figure2.draw(models, cut, asked.profile)
     sheets = figure2.sheets(models, cut, left_out, asked.profile, f"figure2{variant}.png")
     tables = {"": figure2.table(models, cut)}
@@ -125,7 +126,7 @@ def _figure3(asked: Request) -> Report:
     variant += "".join(f".{name}={value}" for name, value in asked_for if value is not None)
     sheets = figure3.sheets(sight, layer, image, asked.profile, f"figure3{variant}.png", others)
     pictures = figure3.draw(sight, layer, image, asked.profile)
-    extra = {f"figure3_heads{variant}.png": figure3.draw_heads(sight, layer, image)}
+    extra = {f"figure3_heads{variant}.png": figure3.draw_heads(sight, layer, image, asked.profile)}
     return Report("figure3", variant, sheets, [], {}, pictures, extra, planned=False, latex=False)
 
 
@@ -168,6 +169,8 @@ def _figure8(asked: Request) -> Report:
     options = asked.options
     results, benchmarks, variant = on_benchmarks("figure8", asked)
     chosen = cases.choose(results, benchmarks, options.cases, options.seed, options.docs)
+    variant += f".cases={options.cases}" if options.cases != 1 and not options.docs else ""
+    variant += f".docs={options.docs.strip('[]').replace(',', '+').replace(':', '-')}" if options.docs else ""
     documents = Documents(asked.root, asked.profile, asked.folder / "fingerprints.json")
     extra_metrics = extra_metrics_configured(asked.configs, asked.profile)
     found = cases.cases(results, asked.folder, documents, chosen, extra_metrics)
@@ -202,11 +205,27 @@ def _engines(asked: Request) -> Report:
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
 
 
-def _readings(asked: Request) -> dict[str, list[readings.Reading]]:
-    found = readings.load_readings(asked.folder / "attention")
-    if not found:
+def _readings(asked: Request) -> tuple[dict[str, list[readings.Reading]], str]:
+    """The readings of each model, and what files' names say of the choice."""
+    found = readings.by_model(readings.load_readings(asked.folder / "attention"), asked.filters)
+    alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
+    names = [name for name in asked.options.models.strip("[]").split(",") if name] if alone else []
+    tasks = asked.options.tasks if alone else None
+    labels = benchmarks_configured(asked.configs, tasks) if tasks else []
+    chosen = {
+        model: own
+        for model, parts in found.items()
+        if (not names or model in names) and (own := [one for one in parts if not labels or one.benchmark in labels])
+    }
+    if not chosen:
         raise NothingToShow(f"nobody has read where models look; make reproduce-figure1 PROFILE={asked.profile}")
-    return readings.by_model(found)
+    variant = (f".models={'+'.join(names)}" if names else "") + (f".tasks={joined(tasks)}" if tasks else "")
+    filters = asked.filters
+    usual = {"protocol": "lmms_eval", "prompts": "lmms_eval"}
+    for name, value in usual.items():
+        kinds = {getattr(one, name) for parts in chosen.values() for one in parts}
+        variant += "".join(f".{name}={kind}" for kind in sorted(kinds) if kind != value)
+    return chosen, variant + (f".limit={filters.limit}" if filters.limit not in (None, "full") else "")
 
 
 def _ledger(asked: Request) -> Report:

@@ -14,7 +14,7 @@ from plphp_core.reporting import render
 from plphp_core.reporting.cells import Cell
 from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.reporting.configured import benchmarks_configured, rows_configured, tasks_configured
-from plphp_core.reporting.selection import Filters
+from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.sheet import Sheet
 
 MODEL = "llava_onevision"  # of all tables but Table 3
@@ -115,3 +115,42 @@ def variant_of(parts: Sequence[Results]) -> str:
     if cell.limit is not None:
         found += [f".limit={cell.limit}"] + [f".seed={cell.limit_seed}"] * bool(cell.limit_seed)
     return "".join(found)
+
+
+def variant_asked(asked: Request) -> str:
+    """As `variant_of`, of everything that is asked for together, also where nothing of it is finished.
+
+    What the command line leaves open is what all cells that it admits agree in, otherwise the usual.
+    """
+    admitted = [cell for cell in asked.cells if asked.filters(cell)]
+    uncaptioned = [cell for cell in admitted if cell.benchmark not in ONE_PROTOCOL]
+
+    def common(name: str, usual: object, cells: Sequence[Cell] = admitted) -> object:
+        given = getattr(asked.filters, name)
+        found = {getattr(cell, name) for cell in cells}
+        return given if given is not None else found.pop() if len(found) == 1 else usual
+
+    used = common("protocol", "lmms_eval", uncaptioned)
+    usual_prompts = PROTOCOL_PROMPTS.get(used)
+    prompts = common("prompts", usual_prompts, uncaptioned)
+    limit, seed, engine = common("limit", None), common("limit_seed", None), common("engine", "generate")
+    found = [f".protocol={used}"] * (used != "lmms_eval")
+    found += [f".prompts={prompts}"] * (prompts != usual_prompts)
+    found += [f".engine={engine}"] * (engine != "generate")
+    if limit not in (None, "full"):
+        found += [f".limit={limit}"] + [f".seed={seed}"] * bool(seed)
+    return model_variant(asked.options) + "".join(found)
+
+
+def without_subsets(asked: Request) -> tuple[Request, int]:
+    """The same of whole benchmarks only, where nobody has chosen and there are any; and how many cells that drops.
+
+    Of two engines, likewise, what `generate` decoded.
+    """
+    filters = asked.filters
+    admitted = [cell for cell in asked.cells if filters(cell)]
+    if filters.limit is None and {cell.limit is None for cell in admitted} == {True, False}:
+        filters = replace(filters, limit="full")
+    if filters.engine is None and {cell.engine for cell in filter(filters, admitted)} > {"generate"}:
+        filters = replace(filters, engine="generate")
+    return replace(asked, filters=filters), len(admitted) - sum(map(filters, admitted))

@@ -29,6 +29,7 @@ class Sight:
         boxes: `(tokens, 4)`, in fractions of the token's image; image_of: `(tokens,)`, number of that image.
         gamma: γ per layer; retention: kept share per layer.
         images: as the processor got them, RGB.
+        asked_for: whether somebody named the sample; otherwise it is the first of the seeded random order.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Sight:
     dtype: str
     hardware: str
     method: Mapping
+    asked_for: bool
     benchmark: str
     doc_id: int
     question: str
@@ -63,19 +65,21 @@ class Sight:
 
 
 def find(folder: Path, model: str, benchmark: str | None = None, doc: int | None = None) -> tuple[Path, int]:
-    """The newest sight of a model, and how many others fit the choice.
+    """A sight of a model, and how many others fit: of those that nobody chose by number, if any, the newest.
 
     Raises NothingToShow if there is none.
     """
-    fitting = []
+    fitting: dict[Path, bool] = {}
     for path in folder.glob(f"{model}.*.doc=*.json"):
         content = _content(path)
         if doc in (None, content["doc_id"]) and benchmark in (None, content["benchmark"]):
-            fitting.append(path)
+            fitting[path] = bool(content.get("asked_for"))
     if not fitting:
         which = "" if doc is None else f", sample {doc}"
-        raise NothingToShow(f"nobody has looked at a sample of {model}{which}: make reproduce-figure3 MODEL={model}")
-    return max(fitting, key=lambda path: (path.stat().st_mtime_ns, path.name)), len(fitting) - 1
+        make = f"make reproduce-figure3 PROFILE={folder.parent.name} MODEL={model}"
+        make += "" if doc is None else f" DOC={doc}"
+        raise NothingToShow(f"nobody has looked at a sample of {model}{which}: {make}")
+    return max(fitting, key=lambda path: (not fitting[path], path.stat().st_mtime_ns, path.name)), len(fitting) - 1
 
 
 def load(path: Path) -> Sight:
@@ -86,9 +90,13 @@ def load(path: Path) -> Sight:
         images = [Image.open(path.with_name(name)).convert("RGB") for name in content["images"]]
         names = ("model", "located", "checkpoint", "revision", "dtype", "hardware", "method", "benchmark", "doc_id",
                  "question", "prompt_tokens")  # fmt: skip
+        method = content["method"]
+        if not isinstance(method["params"], dict) or not isinstance(method["name"], str) or not images:
+            raise ValueError("no method, or no images")
         found = Sight(
             path=path,
             **{name: content[name] for name in names},
+            asked_for=bool(content.get("asked_for")),
             rows=tensors["rows"],
             kept=tensors["kept"].astype(bool),
             boxes=tensors["boxes"],
@@ -97,13 +105,16 @@ def load(path: Path) -> Sight:
             retention=np.asarray(content["retention"], dtype=float),
             images=images,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ReportError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); look at the sample again"
         ) from error
     tokens = {found.rows.shape[2], found.kept.shape[2], len(found.boxes), len(found.image_of)}
-    if len(tokens) > 1 or len({found.rows.shape[0], found.kept.shape[0], len(found.gamma)}) > 1:
-        raise ReportError(f"{path}: its tensors disagree in the number of tokens or layers; look at the sample again")
+    layers = {found.rows.shape[0], found.kept.shape[0], len(found.gamma), len(found.retention)}
+    if len(tokens) > 1 or len(layers) > 1 or int(found.image_of.max()) >= len(images):
+        raise ReportError(
+            f"{path}: its tensors disagree in the number of tokens, layers or images; look at the sample again"
+        )
     return found
 
 

@@ -1,13 +1,16 @@
 """`python scripts/demo.py`: one clear sentence for what cannot be, before anything is loaded."""
 
 import ast
+import re
 import socket
 import sys
 
 import pytest
 
 from plphp_core import demo
+from plphp_core.demo.catalogue import check_checkpoint
 from plphp_core.demo.command import main, parse
+from plphp_core.evaluation.errors import UserError
 from tests.demo.factories import ROOT
 
 
@@ -38,6 +41,23 @@ def test_a_port_in_use(capsys):
         assert main(ROOT, [f"port={port}"]) == 2
     err = capsys.readouterr().err
     assert f"port {port} of 127.0.0.1 cannot be used" in err and f"port={port + 1}" in err
+
+
+def test_a_checkpoint_that_is_no_folder(capsys, tmp_path):
+    assert main(ROOT, ["checkpoint=/nowhere", "port=8992"]) == 2
+    assert capsys.readouterr().err.startswith("error: no checkpoint at /nowhere: give a folder with config.json")
+    for checkpoint in ("./nowhere", "~/nowhere", "no/such/folder"):
+        with pytest.raises(UserError, match=f"no checkpoint at {re.escape(checkpoint)}: "):
+            check_checkpoint(checkpoint)
+    for checkpoint in (str(tmp_path), "owner/name"):  # a folder; a hub name
+        check_checkpoint(checkpoint)
+
+
+def test_the_start_names_the_checkpoint_inside_the_repository(monkeypatch, capsys):
+    monkeypatch.setattr("plphp_core.demo.session.load", lambda settings: 1 / 0)  # said before anything is loaded
+    with pytest.raises(ZeroDivisionError):
+        main(ROOT, ["port=8993"])
+    assert capsys.readouterr().out == "loading tasks/toy/checkpoints/llava_onevision …\n"
 
 
 def imported(path):

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from plphp_core import PLPHP
 from plphp_core.demo import page
 from plphp_core.demo.conversation import Turn
@@ -35,6 +37,12 @@ def test_figures_of_an_answer():
     html = page.thread([turn], "plphp", METHODS)
     for said in ("r=0.4, Δr=0.3", "12 ms", "3.0 ms (2 tokens)", "1 KiB of 4 KiB (−75%)", "62% of 4", "25%, 100%"):
         assert said in html
+
+
+@pytest.mark.parametrize("images, said", [(1, "This turn and its images are not part"), (0, "This turn is not part")])
+def test_a_refusal_says_that_its_turn_is_lost(images, said):
+    html = page.thread([Turn("what?", [halves()] * images, error="no")], "plphp", METHODS)
+    assert f"{said} of this column&#x27;s conversation; ask again" in html.split('class="refused"')[1]
 
 
 def test_a_stopped_and_an_empty_answer_say_so():

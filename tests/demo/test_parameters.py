@@ -7,7 +7,7 @@ import pytest
 
 from plphp_core import method as methods
 from plphp_core.demo.catalogue import Catalogue
-from plphp_core.demo.parameters import build, parameters_of
+from plphp_core.demo.parameters import build, in_symbols, parameters_of
 from plphp_core.evaluation.errors import UserError
 from plphp_core.method import Method, method_names
 from tests.demo.factories import ROOT
@@ -58,8 +58,25 @@ def test_the_methods_own_message():
         build("vtw", {"K": 9}, 8)
 
 
-def test_start_values_are_the_profiles():
-    toy, paper = Catalogue(ROOT), Catalogue(ROOT, "paper", "qwen2_vl")
+def test_messages_call_parameters_what_their_sliders_do():
+    assert in_symbols("PLPHP: delta_r = 0.3 > r; beta ≤ alpha", "plphp") == "PLPHP: Δr = 0.3 > r; β ≤ α"
+    assert in_symbols("a delta_rule, alphabet", "plphp") == "a delta_rule, alphabet"
+    assert in_symbols("beta is unknown", "vtw") == "beta is unknown" and in_symbols("alpha", "none") == "alpha"
+
+
+@pytest.mark.parametrize("value", [2.5, None, "", float("nan")])
+def test_a_whole_number_is_not_made_of_another(value):
+    with pytest.raises(ValueError, match=r"^K (is empty; give a number|= .*, but must be a whole number)$"):
+        parameters_of("vtw")[0].typed(value)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return Catalogue(ROOT)
+
+
+def test_start_values_are_the_profiles(toy):
+    paper = Catalogue(ROOT, "paper", "qwen2_vl")
     assert toy.start("qwen2_vl", "plphp") == {"r": 0.4, "delta_r": 0.3, "alpha": 0.5, "beta": 0.3, "gqa": "mean"}
     assert toy.start("llava_onevision", "vtw") == {"K": 4} and paper.start("qwen2_vl", "vtw") == {"K": 14}
     assert paper.start("qwen2_vl", "plphp")["alpha"] == 0.25
@@ -69,8 +86,8 @@ def test_start_values_are_the_profiles():
             build(name, {one.name: one.within(started[one.name], layers) for one in parameters_of(name)}, layers)
 
 
-def test_models_are_those_of_the_profile_with_plain_prompts():
-    toy, paper = Catalogue(ROOT), Catalogue(ROOT, "paper", "mantis", {"device": "cpu", "dtype": "float32"})
+def test_models_are_those_of_the_profile_with_plain_prompts(toy):
+    paper = Catalogue(ROOT, "paper", "mantis", {"device": "cpu", "dtype": "float32"})
     assert toy.names == ["idefics2", "llava_onevision", "mantis", "qwen2_vl"]
     assert set(paper.names) == {path.stem for path in (ROOT / "configs/model").glob("*.yaml")}
     assert {toy.settings(name).prompts for name in toy.names} == {"plain"}

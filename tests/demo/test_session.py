@@ -86,11 +86,23 @@ def test_one_method_refuses_the_others_answer(session, examples):
     wrong = session.start("llava_onevision", "plphp") | {"r": 0.2}
     chosen = {"plphp": wrong, "vtw": {"K": 99}, "none": {}}
     list(session.ask(conversation, example.question, example.files, chosen, TOKENS))
-    assert conversation.turns["plphp"][0].error == "PLPHP: delta_r = 0.3 > r = 0.2; delta_r ≤ r is needed"
+    assert conversation.turns["plphp"][0].error == "PLPHP: Δr = 0.3 > r = 0.2; Δr ≤ r is needed"
     assert conversation.turns["vtw"][0].error == "VTW: K = 99, but the model has 8 layers"
     assert conversation.turns["none"][0].answer.text
     again = answer_of(session, "And now?", (), "plphp", conversation=conversation)
     assert again.answer.images == []  # a refused turn is no part of the conversation
+
+
+def test_a_setting_is_what_was_used_and_nothing_is_rounded(session, examples):
+    conversation, example = Conversation("llava_onevision"), examples[1]
+    chosen = {"fastv": {"K": 2.5, "R": 0.5}, "vtw": {"K": 3.0}, "plphp": {"r": None}}
+    list(session.ask(conversation, example.question, example.files, chosen, 2))
+    fastv, vtw, plphp = (conversation.turns[name][0] for name in chosen)
+    assert fastv.error == "K = 2.5, but must be a whole number" and fastv.answer is None and not fastv.setting
+    assert plphp.error == "r is empty; give a number" and plphp.answer is None
+    assert vtw.setting == "K=3" and vtw.answer.retention == [1, 1, 1, 0, 0, 0, 0, 0]
+    with pytest.raises(UserError, match=r"longest answer = 2\.5, but must be a whole number"):
+        list(session.ask(conversation, example.question, example.files, {"none": {}}, 2.5))
 
 
 def test_a_failure_inside_is_one_sentence(session, examples, monkeypatch):

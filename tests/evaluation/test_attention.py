@@ -45,7 +45,9 @@ def requests_of(run_settings):
 
 
 def result(run_settings, task="mini_a"):
-    return json.loads((run_settings.results / "attention" / f"tiny.{task}.json").read_text())
+    limit = "" if run_settings.limit is None else f".limit={run_settings.limit}-0"
+    (path,) = (run_settings.results / "attention").glob(f"tiny.{task}{limit}.??????.json")
+    return json.loads(path.read_text())
 
 
 def journal(run_settings):
@@ -93,7 +95,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(chosen, loader, display, mo
 
     monkeypatch.setattr(run_module, "read", until_the_fourth)
     assert attend(chosen, {}, loader, display) == INTERRUPTED
-    assert len(journal(chosen)) == 3 and not (chosen.results / "attention" / "tiny.mini_a.json").exists()
+    assert len(journal(chosen)) == 3 and not list((chosen.results / "attention").glob("*.json"))
     calls = []
     monkeypatch.setattr(run_module, "read", lambda *given: calls.append(1) or read(*given))
     assert attend(chosen, {}, loader, display) == OK
@@ -101,12 +103,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(chosen, loader, display, mo
 
 
 def test_a_subset_lies_in_a_larger_one_and_is_not_read_again(chosen, loader, display, monkeypatch):
-    assert attend(dataclasses.replace(chosen, limit=4), {}, loader, display) == OK
-    few = result(chosen)["doc_ids"]
+    four, six = (dataclasses.replace(chosen, limit=limit) for limit in (4, 6))
+    assert attend(four, {}, loader, display) == OK
+    few = result(four)["doc_ids"]
     calls = []
     monkeypatch.setattr(run_module, "read", lambda *given: calls.append(1) or read(*given))
-    assert attend(dataclasses.replace(chosen, limit=6), {}, loader, display) == OK
-    assert len(calls) == 2 and set(few) < set(result(chosen)["doc_ids"])
+    assert attend(six, {}, loader, display) == OK
+    assert len(calls) == 2 and set(few) < set(result(six)["doc_ids"])
+    assert result(four)["doc_ids"] == few
 
 
 def test_failures_are_counted_and_tried_again(chosen, loader, display, monkeypatch):
@@ -199,6 +203,9 @@ def attending(monkeypatch, capsys):
         (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: idefics2, llava_onevision"),
         (["attention.samples=0"], "attention.samples must be a whole number, at least 1"),
         (["table=table1"], "table=… is for scripts/run.py"),
+        (["attention.models=mantis"], "attention.models must be a list of models"),
+        (["attention.models=[]"], "attention.models must be a list of models"),
+        (["attention.look=maybe"], "attention.look must be true or false"),
         (["model=typo"], "options of model: idefics2"),
         (["tasks=[]"], "no tasks chosen"),
     ],

@@ -8,10 +8,11 @@ import numpy as np
 
 from plphp_core.reporting import claims
 from plphp_core.reporting.cells import load_cells
-from plphp_core.reporting.comparison import Options
+from plphp_core.reporting.comparison import BENCHMARKS, Options
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import Request
 from plphp_core.reporting.selection import Filters
+from plphp_core.spatial_groups import CUTS
 from tests.reporting import factories
 
 ROOT = Path(__file__).parents[2]
@@ -107,20 +108,25 @@ def ledger(folder, records=(), **options) -> dict[str, claims.Finding]:
     return {one.id: one for one in claims.findings(asked(folder, **options))}
 
 
-def readings(folder, profile="paper", models=tuple(CHECKPOINTS), samples=40, rise=0.2, noise=0.03, **changes) -> None:
-    """Attention readings on two benchmarks: γ falls from 0.6 to 0.2 over the first half, then wins back `rise`."""
+def readings(folder, profile="paper", models=tuple(CHECKPOINTS), samples=40, rise=0.2, noise=0.03,
+             benchmarks=BENCHMARKS, **changes) -> None:  # fmt: skip
+    """Attention readings: γ falls from 0.6 to 0.2 over the first half, then wins back `rise`."""
     there = folder / profile / "attention"
     there.mkdir(parents=True, exist_ok=True)
     gamma = np.array([0.5, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2 + rise, 0.2 + rise / 2, 0.2 + rise / 3])
     for model in models:
-        for name in ("SD", "IE"):
-            drawn = gamma + noise * np.random.default_rng([5, len(model)]).normal(size=(samples, len(gamma)))
+        for name in benchmarks:
+            drawn = gamma + noise * np.random.default_rng([5, len(model), *map(ord, name)]).normal(
+                size=(samples, len(gamma))
+            )
             record = {
                 "schema": 1, "profile": profile, "model": model, "family": model, "checkpoint": CHECKPOINTS[model],
-                "revision": "r", "dtype": "bfloat16", "prompts": "lmms_eval", "task": name.lower(), "benchmark": name,
+                "revision": "r", "dtype": "bfloat16", "attn_implementation": "sdpa", "protocol": "lmms_eval",
+                "prompts": "lmms_eval", "limit": None, "limit_seed": 0, "task": name.lower(), "benchmark": name,
                 "hardware": A100, "data_revision": "d", "located": True, "population": 40, "errors": 0,
                 "doc_ids": list(range(samples)), "vision_attention": drawn.tolist(),
-                "groups": [{}] * samples, "group_tokens": [{}] * samples,
+                "groups": [{cut: [[1 / 6] * 6] * len(gamma) for cut in CUTS}] * samples,
+                "group_tokens": [{cut: [1 / 6] * 6 for cut in CUTS}] * samples,
             }  # fmt: skip
             path = there / f"{model}.{name.lower()}.json"
             path.write_text(json.dumps(record | changes), encoding="utf-8")

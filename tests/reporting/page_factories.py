@@ -54,12 +54,22 @@ class World:
     ):
         self.folder, self.samples, self.texts = folder, samples, texts or {}
         self.ask = ask or (lambda task, doc_id: (context(doc_id), GENERATION))
+        self._given = (benchmarks, failed, layers, changes)
+        self._write_all(*self._given)
+
+    def write_again(self) -> None:
+        """Cells and journals anew, for example with other `texts`."""
+        for path in self.folder.glob("*/cells/*"):
+            path.unlink()
+        self._write_all(*self._given)
+
+    def _write_all(self, benchmarks, failed, layers: int, changes: dict) -> None:
         for benchmark in benchmarks:
             for method, params, setting in METHODS:
                 kept = 1.0 if method == "none" else 0.5
                 lost = failed if method == "plphp" else ()
                 record = factories.cell(benchmark, method, params, setting, 1 - 0.2 * (method != "none"), kept,
-                                        samples=samples, failed=lost, **changes)  # fmt: skip
+                                        samples=self.samples, failed=lost, **changes)  # fmt: skip
                 self.write(record, layers, lost)
 
     def write(self, record: dict, layers: int, failed=()) -> None:

@@ -31,7 +31,7 @@ def reading(folder: Path, model="llava_onevision", benchmark="SD", gamma=VALLEY,
         "group_tokens": [{cut: [0.2, 0.2, 0.2, 0.2, 0.15, 0.05] for cut in CUTS}] * n,
     } | changes  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{model}.toy_{benchmark.lower()}.json").write_text(json.dumps(content))
+    (folder / f"{content['model']}.{content['task']}.json").write_text(json.dumps(content))
     return values
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plphp_core.reporting.bootstrap import with_interval
-from plphp_core.reporting.claims.attention import rebound
+from plphp_core.reporting.claims.attention import largest
 from plphp_core.reporting.claims.verdict import Outcome, Verdict
 from plphp_core.reporting.readings import layer_means, load_readings
 from plphp_core.reporting.reattention import peaks
@@ -21,7 +21,7 @@ from tests.reporting.claims_factories import CHECKPOINTS, ledger, paper_cells, r
 @settings(max_examples=60, deadline=None)
 @given(means=st.lists(st.floats(0, 1), min_size=3, max_size=9))
 def test_the_rebound_is_the_largest_fall_won_back_in_a_deep_layer(means):
-    found = rebound([with_interval(one, np.full(20, one)) for one in means])
+    found = largest([with_interval(one, np.full(20, one)) for one in means])
     every = [
         min(means[s] - means[t], means[deep] - means[t])
         for s, t, deep in itertools.combinations(range(len(means)), 3)
@@ -31,18 +31,18 @@ def test_the_rebound_is_the_largest_fall_won_back_in_a_deep_layer(means):
     assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
 
 
-def test_too_few_layers_have_no_rebound():
-    assert math.isnan(rebound([]).value) and math.isnan(rebound([with_interval(0.5, np.full(9, 0.5))] * 2).value)
+def test_too_few_layers_have_no_largest():
+    assert math.isnan(largest([]).value) and math.isnan(largest([with_interval(0.5, np.full(9, 0.5))] * 2).value)
 
 
 def test_the_interval_is_that_of_the_three_layers_paired(tmp_path):
     readings(tmp_path, models=["mantis"])
     gamma = layer_means(load_readings(tmp_path / "paper" / "attention"))
-    found = rebound(gamma)
+    found = largest(gamma)
     drop, rise = (gamma[at].replicates - gamma[5].replicates for at in (1, 6))
     assert found.value == pytest.approx(0.2, abs=0.02)
     assert found.low == pytest.approx(np.quantile(np.minimum(drop, rise), 0.025))
-    assert [peak.layer for peak in peaks(gamma)] == [6]  # what Figure 1 marks
+    assert [peak.layer for peak in peaks(gamma, [40] * 7)] == [6]  # what Figure 1 marks
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,36 @@ def test_a_missing_model_few_samples_and_the_toy_stay_open(tmp_path):
     readings(tmp_path, "toy")
     found = ledger(tmp_path, profile="toy")["C14"]
     assert found.verdict is Verdict.INCONCLUSIVE and found.outcome is Outcome.AS_CLAIMED and found.label == "toy"
+
+
+def test_one_benchmark_of_seven_decides_nothing(tmp_path):
+    factories.write(tmp_path, *paper_cells("table1", ("SD",)))
+    readings(tmp_path, benchmarks=["IE"])
+    found = ledger(tmp_path)["C14"]
+    assert found.verdict is Verdict.INCONCLUSIVE and "LLaVA-OneVision on SD" in found.why
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"protocol": "llava"},
+        {"prompts": "plain"},
+        {"checkpoint": "TIGER-Lab/Mantis-8B-siglip-llama3-GPTQ"},
+        {"checkpoint": "somebody/my-idefics2-8b-base"},
+    ],
+)
+def test_another_protocol_or_model_is_not_the_papers(tmp_path, changes):
+    factories.write(tmp_path, *paper_cells("table1", ("SD",)))
+    readings(tmp_path, **changes)
+    assert ledger(tmp_path)["C14"].verdict is Verdict.NOT_COMPARABLE
+
+
+@pytest.mark.parametrize("folder", ["/data/models/", "hub/models--TIGER-Lab--Mantis-8B-siglip-llama3/snapshots/"])
+def test_a_local_copy_is_the_papers_model(tmp_path, folder):
+    factories.write(tmp_path, *paper_cells("table1", ("SD",)))
+    readings(tmp_path)
+    readings(tmp_path, models=["mantis"], checkpoint=f"{folder}Mantis-8B-siglip-llama3")
+    assert ledger(tmp_path)["C14"].verdict is Verdict.REPRODUCED
 
 
 def test_damaged_readings_leave_only_this_claim_unmeasured(tmp_path):

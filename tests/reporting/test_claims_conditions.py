@@ -106,3 +106,12 @@ def test_commands_carry_the_conditions_of_the_cells(tmp_path):
     assert asking.profile == "paper"
     assert ledger(tmp_path / "b")["C1"].run == "make reproduce-table1 PROMPTS=plain"
     assert ledger(tmp_path / "b", filters=asking.filters)["C9a"].run == "make reproduce-table3 PROMPTS=plain"
+
+
+@pytest.mark.parametrize("changes", [{"protocol": "llava", "prompts": "plain"}, {"prompts": "plain"}])
+def test_scores_under_another_protocol_are_not_compared_with_the_papers(tmp_path, changes):
+    for model in ("qwen2_vl", "idefics2", "mantis"):
+        factories.write(tmp_path, *paper_cells("table3", model=model, **changes))
+    found = ledger(tmp_path)
+    for name in ("C9a", "C9b", "C9c", "C10a", "C10b"):
+        assert found[name].verdict is Verdict.NOT_COMPARABLE and "lmms-eval" in found[name].why

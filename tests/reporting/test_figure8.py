@@ -92,7 +92,7 @@ def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results
     texts = [text for place in figure.subfigs for text in place.texts]
     said = [text.get_text() for text in texts]
     assert said.count("Uncompressed") == said.count("FastV K=2, R=0.5") == said.count("PLPHP r=0.4") == 2
-    assert "$x_1$ <b>&" in said and "15 tokens, 0.30 s\n50% of vision kept, 0.5 MiB" in said
+    assert "$x_1$ <b>&" in said and "15 tokens, 0.30 s (1/4 of a batch)\n50% of vision kept, 0.5 MiB" in said
     renderer = FigureCanvasAgg(figure).get_renderer()
     width, height = figure.get_size_inches() * figure.dpi
     boxes = [text.get_window_extent(renderer) for text in texts]

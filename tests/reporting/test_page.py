@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from plphp_core.reporting import page, render
 from plphp_core.reporting.answers import answers
-from plphp_core.reporting.page import document
 from plphp_core.reporting.page.ledger import ledger
 from plphp_core.reporting.page.pieces import script_safe
 from plphp_core.reporting.page.thumbnails import data_uri
@@ -66,8 +65,7 @@ class Elements(HTMLParser):
 def written(world: World, asked=None, **options) -> str:
     asked = asked or world.asked()
     options.setdefault("documents", FakeDocuments(world.samples))
-    page.write(world.reports(asked), asked, **options)
-    return (world.folder / asked.profile / document.NAME).read_text(encoding="utf-8")
+    return page.write(world.reports(asked), asked, **options)[0].read_text(encoding="utf-8")
 
 
 @given(
@@ -199,6 +197,76 @@ def test_a_large_run_lies_beside_the_page_and_earlier_pieces_go(tmp_path):
     assert not (tmp_path / "toy" / "report_files").exists()
 
 
+def test_a_page_of_some_cells_is_another_file_and_each_page_keeps_its_pieces(tmp_path):
+    def used(name):
+        return Elements((tmp_path / "toy" / name).read_text(encoding="utf-8")).piece("meta")["folder"]
+
+    def there():
+        return {f"report_files/{place.name}" for place in (tmp_path / "toy" / "report_files").iterdir()}
+
+    world, subset = World(tmp_path, samples=6), ".limit=2.seed=1"
+    whole = written(world, budget=1000)
+    assert "This page shows only" not in whole
+    world.texts = {("none", 0): "of the subset"}
+    world.write_again()
+    part = written(world, budget=1000, variant=subset)
+    assert "This page shows only: limit=2, seed=1." in " ".join(Elements(part).text.split())
+    assert (tmp_path / "toy" / "report.html").read_text(encoding="utf-8") == whole
+    assert there() == {used("report.html"), used(f"report{subset}.html")} and len(there()) == 2
+    world.texts = {("none", 0): "answered again"}
+    world.write_again()
+    written(world, budget=1000)
+    assert there() == {used("report.html"), used(f"report{subset}.html")} and len(there()) == 2
+    written(world)
+    assert there() == {used(f"report{subset}.html")}
+    written(world, variant=subset)
+    assert not (tmp_path / "toy" / "report_files").exists()
+
+
+def test_a_page_of_some_cells_does_not_show_the_verdicts_on_all(tmp_path):
+    world = World(tmp_path, samples=2)
+    for name, why in (("claims", "whole"), ("claims.limit=2", "subset")):
+        findings = {"findings": [FINDING | {"why": f"judged on the {why}"}]}
+        (tmp_path / "toy" / f"{name}.json").write_text(json.dumps(findings))
+    assert "judged on the whole" in written(world)
+    html = written(world, variant=".limit=2")
+    assert "judged on the subset" in html and "judged on the whole" not in html
+    assert "claims.limit=3.json is missing" in written(world, variant=".limit=3")
+
+
+def test_tables_and_figures_that_could_not_be_made_are_said_in_their_places(tmp_path):
+    world = World(tmp_path, samples=2)
+    missing = [("figure1", f"no attention at {ROOT}/results/toy"), ("table4", f"two engines {HOSTILE[0]}"),
+               ("figure6", "no cells")]  # fmt: skip
+    found = Elements(written(world, missing=missing))
+    assert [tag for tag, attributes in found.tags if "onerror" in attributes] == []
+    places = [attributes["id"] for tag, attributes in found.tags if tag in ("article", "section")]
+    assert places == ["verdicts", "tables", "table1", "table4", "figures", "figure1", "figure5", "figure6", "samples",
+                      "runs", "fidelity"]  # fmt: skip
+    links = {attributes.get("href") for tag, attributes in found.tags if tag == "a"}
+    assert {"#table4", "#figure1", "#figure6"} <= links
+    for said in ("Not made: no attention at results/toy", f"Not made: two engines {HOSTILE[0]}", "Not made: no cells"):
+        assert said in found.text, said
+    assert str(ROOT) not in found.text
+
+
+def test_verdicts_of_an_earlier_report_are_called_so(tmp_path):
+    world = World(tmp_path, samples=2)
+    missing = [("claims", f"{ROOT}/claims.yaml cannot be read")]
+    html = written(world, missing=missing)
+    assert "There are no verdicts yet: claims.yaml cannot be read." in html
+    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING]}))
+    assert "The verdicts could not be made" not in written(world)
+    html = written(world, missing=missing)
+    assert "The verdicts could not be made (claims.yaml cannot be read); these are claims.json of an earlier" in html
+    assert "a remark" in html
+
+
+@pytest.mark.parametrize("failed, said", [((1,), "1 sample failed"), ((1, 3), "2 samples failed")])
+def test_failed_samples_are_counted(tmp_path, failed, said):
+    assert f", {said}<" in written(World(tmp_path, samples=5, failed=failed))
+
+
 def test_hostile_text_makes_no_elements_wherever_it_comes_from(tmp_path):
     texts = {("none", at): text for at, text in enumerate(HOSTILE)}
     world = World(tmp_path, samples=len(HOSTILE), texts=texts)
@@ -269,7 +337,7 @@ def test_the_ledger_is_shown_whole_and_its_absence_is_said(tmp_path):
     for said in ("−0.46%", "−4.54%", "[−5.80%, −3.30%]", "98", "toy: not as claimed", "at least −1.46%", "a remark",
                  "first: +1.00%, undecided", "SD 48, MV 50"):  # fmt: skip
         assert said in html, said
-    assert ledger([], tmp_path / "toy", lambda value: value).counts == [
+    assert ledger([], tmp_path / "toy" / "claims.json", lambda value: value).counts == [
         ("reproduced", 0), ("contradicted", 0), ("inconclusive", 1), ("not comparable", 0), ("not measured", 1)
     ]  # fmt: skip
     for damaged in ("{", '{"findings": 3}', '{"findings": [3]}', "[]"):

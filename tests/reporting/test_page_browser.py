@@ -9,7 +9,7 @@ import pytest
 
 from plphp_core.reporting import page as report
 from tests.reporting.page_factories import HOSTILE, FakeDocuments, World, photograph, sheet
-from tests.reporting.test_page import FINDING
+from tests.reporting.test_page import FINDING, write_manifest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make setup)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -160,7 +160,21 @@ def test_models_benchmarks_and_addresses_lead_to_samples(tab, small):
     page.evaluate("location.hash = '#sample=llava_onevision.SD/30'")
     tab.settled("Samples 26–50 of 60")
     page.evaluate("location.hash = '#sample=nothing.SD/30'")
+    tab.settled("#sample=nothing.SD/30 leads to no sample")
     assert page.locator(".sample h3").first.inner_text() == "SD 25"
+    for again in range(2):
+        page.evaluate(f"location.hash = '#sample=llava_onevision.SD/9999{again}'")
+        tab.settled(f"#sample=llava_onevision.SD/9999{again} leads to no sample of this page. Samples 1–25 of 60")
+    page.locator(".pager button", has_text="Next").first.click()
+    tab.settled("Samples 26–50 of 60")
+    assert "leads to no sample" not in page.inner_text("#status")
+
+
+@pytest.mark.parametrize("address", ["llava_onevision.MV/99999", "none.MV/1", "nonsense"])
+def test_an_address_that_leads_nowhere_is_said_when_the_page_opens(tab, small, address):
+    _, path = small
+    tab.open(path, f"#sample={address}")
+    tab.settled(f"#sample={address} leads to no sample of this page. Samples 1–25 of 60")
 
 
 def test_the_keyboard_is_enough(tab, small):
@@ -224,7 +238,7 @@ def test_hostile_text_is_text(tab, tmp_path):
     last = page.locator(".sample").last.locator(".answers .free").first
     assert len(last.text_content()) < 3000
     last.locator("button").click()
-    assert len(last.text_content()) == len(endless)
+    assert last.text_content() == f"{endless} (words are not marked: longer than 50,000 characters)"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.fill("[name=query]", "</SCRIPT><img")
     tab.settled(f"of {len(hostile)}")
@@ -274,6 +288,114 @@ def test_a_print_has_the_notes_and_no_controls(tab, small):
     assert page.locator(".sample").count() == PAGE
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("main details.remarks[open]").count() == 0
+
+
+def test_a_print_leaves_the_manifests_closed(tab, tmp_path):
+    world = World(tmp_path, samples=2)
+    write_manifest(tmp_path, command=["run.py", *[f"word{number}" for number in range(3000)]])
+    page = tab.open(written(world))
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    seen = "one => one.checkVisibility()"
+    assert page.locator(".remarks li").first.evaluate(seen)
+    assert page.locator(".run summary").evaluate(seen)
+    assert not page.locator(".run pre").evaluate(seen)
+
+
+def test_without_javascript_there_is_no_dead_form_and_nothing_covers_the_text(browser, small):
+    _, path = small
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(f"file://{path}")
+    for dead in ("#controls", ".pager", "#theme"):
+        assert not page.locator(dead).first.is_visible(), dead
+    assert "needs JavaScript" in page.inner_text("noscript")
+    page.locator("#runs").scroll_into_view_if_needed()
+    assert page.locator(".contents").bounding_box()["y"] < -500
+    context.close()
+
+
+def test_contents_stay_in_reach_on_a_phone_with_javascript(tab, small):
+    _, path = small
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    page = tab.open(path)
+    page.locator("#runs").scroll_into_view_if_needed()
+    box = page.locator(".contents").bounding_box()
+    assert box["y"] == 0 and box["height"] < 60
+
+
+CONTRAST = """one => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const light = (colour) => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((value) => value / 255)
+      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  for (let at = one; at; at = at.parentElement) if (getComputedStyle(at).opacity !== "1") return 0;
+  const tile = one.closest("li");
+  const pair = [getComputedStyle(one).color, getComputedStyle(tile).backgroundColor].map(light);
+  const [dark, bright] = pair.sort((x, y) => x - y);
+  return (bright + 0.05) / (dark + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_counts_of_nothing_can_be_read(tab, small, scheme):
+    _, path = small
+    tab.page.emulate_media(color_scheme=scheme)
+    page = tab.open(path)
+    tiles = page.locator(".counts .none, .counts .none b").all()
+    assert len(tiles) == 8
+    assert min(tile.evaluate(CONTRAST) for tile in tiles) >= 4.5
+
+
+WIDE_FINDING = FINDING | {
+    "ours": {"value": -104.5352, "low": -105.8, "high": -103.3}, "published": -50.46, "verdict": "not comparable",
+    "hardware": ["2-core CPU Intel(R) Xeon(R) Platinum 8481C @ 2.70GHz"], "n": {"SD": 9000, "MV": 9000},
+    "why": "Measured on other hardware than the paper's. " * 4, "text": "a claim in several words " * 4,
+}  # fmt: skip
+
+
+LINES = """one => {  // top and bottom of the dot, and of every line of the words
+  const range = document.createRange(), ends = (box) => [box.top, box.bottom];
+  range.selectNodeContents(one.lastChild);
+  return [ends(one.firstChild.getBoundingClientRect()), [...range.getClientRects()].map(ends)];
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1100, 1280, 1300, 1366, 1440])
+def test_the_verdicts_fit_and_names_of_methods_stay_whole(tab, tmp_path, width):
+    world = World(tmp_path, samples=3)
+    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [WIDE_FINDING]}))
+    path = written(world)
+    tab.page.set_viewport_size({"width": width, "height": 900})
+    page = tab.open(path)
+    assert page.locator(".scroll:has(.claims)").evaluate("one => one.scrollWidth - one.clientWidth") <= 0
+    page.select_option("[name=sort]", "difference")
+    tab.settled("scores higher on")
+    assert page.locator(".answers tr.chosen th", has_text="Uncompressed").count() == 3
+    for name in page.locator(".answers tbody th", has_text="Uncompressed").all():
+        dot, words = name.evaluate(LINES)
+        assert len(words) == 1
+        assert words[0][0] < sum(dot) / 2 < words[0][1]
+    assert page.locator(".sample").first.evaluate("one => one.scrollWidth - one.clientWidth") <= 0
+
+
+def test_all_of_a_long_answer_keeps_its_marks_and_the_readers_place(tab, tmp_path):
+    long = "thing unheard " * 400
+    world = World(tmp_path, samples=3, texts={("none", 1): long})
+    page = tab.open(written(world))
+    answer = page.locator(".sample").nth(1).locator(".answers .free").first
+    before = answer.locator("mark").count()
+    answer.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert answer.text_content() == long
+    assert answer.locator("mark").count() == 400 > before
+    assert page.evaluate("document.activeElement.querySelector('h3')?.textContent") == "SD 1"
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.querySelector('h3')?.textContent") == "SD 2"
 
 
 def test_a_large_run_is_loaded_piece_by_piece(tab, tmp_path):

@@ -7,7 +7,13 @@ import pytest
 
 from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.readings import by_model, layer_means, load_readings
+from plphp_core.reporting.selection import Filters
 from tests.reporting.reading_factories import reading
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    return tmp_path / "toy" / "attention"
 
 
 def test_the_papers_order_whatever_the_files(tmp_path):
@@ -59,7 +65,15 @@ def test_a_damaged_file_is_named(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "change", [{"vision_attention": [[0.1] * 8]}, {"vision_attention": [[float("nan")] * 8] * 40}, {"groups": []}]
+    "change",
+    [
+        {"vision_attention": [[0.1] * 8]},
+        {"vision_attention": [[float("nan")] * 8] * 40},
+        {"vision_attention": [0.1] * 40},
+        {"groups": []},
+        {"groups": [{"bands": [[0.2] * 5] * 8}] * 40},
+        {"doc_ids": [0] * 40},
+    ],
 )
 def test_arrays_that_do_not_fit_the_samples_are_refused(tmp_path, change):
     reading(tmp_path)
@@ -72,5 +86,32 @@ def test_arrays_that_do_not_fit_the_samples_are_refused(tmp_path, change):
 def test_readings_of_two_checkpoints_are_not_averaged(tmp_path):
     reading(tmp_path)
     reading(tmp_path, benchmark="VST", revision="sha256:other")
-    with pytest.raises(ReportError, match=r"toy_sd\.json, llava_onevision\.toy_vst\.json"):
+    with pytest.raises(ReportError, match=r"toy_sd\.json, llava_onevision\.toy_vst\.json.*--revision"):
         by_model(load_readings(tmp_path))
+    (parts,) = by_model(load_readings(tmp_path), Filters(revision="sha256:other")).values()
+    assert [one.benchmark for one in parts] == ["VST"]
+
+
+def test_another_protocol_is_chosen_never_averaged(tmp_path):
+    own = reading(tmp_path, n=3)
+    other = reading(tmp_path, n=40, gamma=[0.9] * 8, protocol="llava", prompts="plain", task="toy_sd_llava")
+    readings = load_readings(tmp_path)
+    assert len(readings) == 2
+    for filters, values in ((Filters(), own), (Filters(protocol="llava", prompts="plain"), other)):
+        ((part,),) = by_model(readings, filters).values()
+        np.testing.assert_allclose(part.vision_attention, values)
+    assert by_model(readings, Filters(protocol="none")) == {}
+
+
+def test_of_several_subsets_the_largest_unless_one_is_chosen(tmp_path):
+    reading(tmp_path, n=5, task="toy_sd.few")
+    reading(tmp_path, n=40, task="toy_sd.many")
+    readings = load_readings(tmp_path)
+    assert [one.n for one in by_model(readings)["llava_onevision"]] == [40]
+    assert [one.n for one in by_model(readings, Filters(limit="5"))["llava_onevision"]] == [5]
+
+
+def test_a_reading_of_another_profile_is_refused(tmp_path):
+    reading(tmp_path, profile="paper")
+    with pytest.raises(ReportError, match="belongs to profile 'paper'"):
+        load_readings(tmp_path)

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from plphp_core.reporting import reattention
 from plphp_core.reporting.bootstrap import with_interval
-from tests.reporting.reading_factories import VALLEY
+from plphp_core.reporting.readings import layer_means, load_readings
+from tests.reporting.reading_factories import VALLEY, reading
+
+SAMPLES = [40, 40]
 
 
 def curve(means, noise=0.01, seed=0):
@@ -17,13 +20,13 @@ def curve(means, noise=0.01, seed=0):
 
 
 def layers(means, **noise):
-    return [peak.layer for peak in reattention.peaks(curve(means, **noise))]
+    return [peak.layer for peak in reattention.peaks(curve(means, **noise), SAMPLES)]
 
 
 def test_a_rise_after_a_fall_is_found_with_its_valley():
-    (peak,) = reattention.peaks(curve(VALLEY))
+    (peak,) = reattention.peaks(curve(VALLEY), SAMPLES)
     assert (peak.layer, peak.valley) == (4, 3)
-    assert peak.fall == pytest.approx(0.45) and peak.rise.value == pytest.approx(0.25)
+    assert peak.rebound.value == pytest.approx(0.25)  # of a fall of 0.45
 
 
 @pytest.mark.parametrize(
@@ -44,18 +47,35 @@ def test_a_rise_within_the_noise_is_no_peak():
     assert layers(VALLEY, noise=0.01) == [4] and layers(VALLEY, noise=0.3) == []
 
 
+def test_no_mark_where_a_benchmark_has_few_samples():
+    assert reattention.peaks(curve(VALLEY), [30, 30]) and not reattention.peaks(curve(VALLEY), [30, 29])
+    assert reattention.peaks(curve(VALLEY), []) == []
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.1])
+def test_flat_attention_is_rarely_marked(deviation, tmp_path):
+    """28 flat layers with noise of samples that layers do not share: one benchmark of 30, as few as are allowed."""
+    marked = 0
+    for seed in range(30):
+        folder = tmp_path / "toy" / "attention"
+        reading(folder, gamma=[0.4] * 28, n=30, noise=deviation, seed=seed)
+        gamma = layer_means(load_readings(folder), seed=seed)
+        marked += bool(reattention.peaks(gamma, [30]))
+    assert marked <= 2
+
+
 def test_several_peaks_and_one_in_the_last_layer():
     assert layers([0.6, 0.2, 0.1, 0.5, 0.2, 0.1, 0.4]) == [3, 6]
 
 
 def test_without_an_interval_there_is_no_peak():
     few = [with_interval(mean, np.empty(0)) for mean in VALLEY]
-    assert reattention.peaks(few) == []
+    assert reattention.peaks(few, SAMPLES) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=30))
 def test_every_peak_is_what_the_rule_says(means):
-    for peak in reattention.peaks(curve(means, noise=1e-3)):
+    for peak in reattention.peaks(curve(means, noise=1e-3), SAMPLES):
         at, valley = peak.layer, peak.valley
         assert at >= len(means) / 3 and 0 < valley < at
         assert max(means[:valley]) >= means[valley] + 0.05 - 1e-9 and means[at] >= means[valley] + 0.05 - 1e-9

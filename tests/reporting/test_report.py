@@ -43,7 +43,7 @@ def test_missing_cells_and_failures_are_a_notice_or_an_exit_code(tmp_path, capsy
     assert report(tmp_path, "--quiet") == 0
     notices = capsys.readouterr().err
     assert "69 cells of table1 are not finished" in notices
-    assert "1 samples of table1 failed" in notices
+    assert "1 sample of table1 failed" in notices
     assert report(tmp_path, "--quiet", "--strict") == 3
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.announce import say
@@ -54,6 +54,8 @@ class _Asked:
         """A configuration of Hydra's, to be carried out later; errors are kept, as Hydra would print them itself."""
         try:
             for one in _of_models(config, self.root):
+                if not isinstance(OmegaConf.select(one, "attention.look"), bool):
+                    raise UserError("attention.look must be true or false")
                 settings = settings_from_config(one, self.root)
                 if settings.table:
                     raise UserError("table=… is for scripts/run.py; attention is read without a method, on tasks=…")
@@ -88,7 +90,9 @@ def _of_models(config: DictConfig, root: Path) -> list[DictConfig]:
     overrides = list(HydraConfig.get().overrides.task)
     if any(override.split("=")[0].lstrip("+") == "model" for override in overrides):
         return [config]
-    known = options(root, "model")
+    known, names = options(root, "model"), OmegaConf.select(config, "attention.models")
+    if not isinstance(names, ListConfig) or not names:
+        raise UserError(f"attention.models must be a list of models such as [mantis], got {names!r}")
     for name in config.attention.models:
         if name not in known:
             raise unknown("model in attention.models", name, known)

@@ -54,17 +54,21 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
     suite = Suite(settings, fingerprints)
     facts = suite.facts(settings.benchmarks[0])
     task = suite.open(facts)
-    doc = task.chosen(1, settings.limit_seed)[0] if doc is None else doc
-    if doc not in task.requests:
+    asked_for = doc is not None
+    doc = doc if asked_for else task.chosen(1, settings.limit_seed)[0]
+    if isinstance(doc, bool) or doc not in task.requests:
         raise UserError(f"attention.doc = {doc}, but {facts.task} has the samples 0 to {max(task.requests)}")
     settings_of_method = settings.methods[0]
     method = check_method(settings_of_method.name, settings_of_method.params)
+    if method is None:
+        raise UserError("method=none keeps everything; name a method whose choice is to be seen, such as method=plphp")
     request, reader = task.requests[doc], JointAnswerer(loader(settings.model), [method])
     try:
         tensors, facts_of_sample = _look(reader, request, method)
     except ValueError as error:
         raise UserError(f"sample {doc} of {facts.task}: {error}") from error
     path = settings.results / FOLDER / f"{settings.model.name}.{facts.task}.doc={doc}.json"
+    path.unlink(missing_ok=True)  # never an older look's words beside newer tensors
     pictures = []
     for number, image in enumerate(request.visuals()):
         buffer = io.BytesIO()
@@ -83,6 +87,7 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
         "dtype": settings.model.dtype,
         "hardware": device_name(settings.model.device),
         "method": asdict(settings_of_method),
+        "asked_for": asked_for,
         "task": facts.task,
         "benchmark": facts.benchmark.label,
         "data_revision": facts.data,

@@ -42,8 +42,17 @@ class _Part:
     key: str
     identity: dict
 
-    def path(self, settings: Settings, suffix: str) -> Path:
-        return settings.results / FOLDER / f"{settings.model.name}.{self.facts.task}.{suffix}"
+    def journal(self, settings: Settings) -> Path:
+        """All samples that were ever read, under their keys."""
+        return settings.results / FOLDER / f"{settings.model.name}.{self.facts.task}.jsonl"
+
+    def result(self, settings: Settings) -> Path:
+        """Its name tells subsets, protocols, prompts and numerics apart, as those of cells do."""
+        model = settings.model
+        limit = "" if settings.limit is None else f".limit={settings.limit}-{settings.limit_seed}"
+        kind = [settings.protocol, model.prompts, model.dtype, model.attn_implementation, *model.options]
+        name = f"{model.name}.{self.facts.task}{limit}.{digest(kind)[:6]}.json"
+        return settings.results / FOLDER / name
 
 
 def attend(settings: Settings, config: dict, loader: LoadOnce, display: Display | None = None) -> int:
@@ -116,13 +125,13 @@ class _Attending:
         if (result := self._finished(part)) is not None:
             return PlannedCell("attention", label, result["n"], result["n"], True)
         keys = self._keys(part, suite.open(part.facts))
-        known = keys.values() & Journal.peek(part.path(self.settings, "jsonl")).answers.keys()
+        known = keys.values() & Journal.peek(part.journal(self.settings)).answers.keys()
         return PlannedCell("attention", label, len(keys), len(known), False)
 
     def _finished(self, part: _Part) -> dict | None:
         """The result file if it is of these very samples and none of them failed."""
         try:
-            found = json.loads(part.path(self.settings, "json").read_text(encoding="utf-8"))
+            found = json.loads(part.result(self.settings).read_text(encoding="utf-8"))
             asked = (part.key, self.settings.limit, self.settings.limit_seed, 0)
             return found if (found["key"], found["limit"], found["limit_seed"], found["errors"]) == asked else None
         except (OSError, ValueError, KeyError, TypeError):
@@ -148,7 +157,7 @@ class _Attending:
         """Read what is missing of a benchmark and write its result. Returns how many samples failed."""
         keys = self._keys(part, task)
         label = f"attention · {part.facts.benchmark.label}"
-        with Journal(part.path(self.settings, "jsonl")) as journal:
+        with Journal(part.journal(self.settings)) as journal:
             journal.identify(part.key, part.identity)
             todo = [doc for doc, key in keys.items() if key not in journal.answers]
             with self.display.cell(label, len(keys), len(keys) - len(todo)) as progress:
@@ -219,4 +228,4 @@ class _Attending:
             **{name: [reading[name] for reading in readings] for name in names},
         }
         entries = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in result.items())
-        write_atomically(part.path(settings, "json"), "{\n" + ",\n".join(entries) + "\n}\n")
+        write_atomically(part.result(settings), "{\n" + ",\n".join(entries) + "\n}\n")

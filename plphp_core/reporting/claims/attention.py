@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from plphp_core.families import get_family
-from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled, with_interval
+from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
 from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.claims.evidence import FACTS, FAILED, Evidence, Measured, Quantity, distinct
 from plphp_core.reporting.claims.finding import POINTS
 from plphp_core.reporting.claims.sources import Sources
+from plphp_core.reporting.comparison import BENCHMARKS
 from plphp_core.reporting.readings import MODELS, Reading, layer_means
-from plphp_core.reporting.reattention import DEEP, peaks
+from plphp_core.reporting.reattention import DEEP, peaks, rebound
 
 
 def rises_again(sources: Sources) -> Measured:
@@ -25,33 +25,19 @@ def rises_again(sources: Sources) -> Measured:
     for model in MODELS:
         own, title = readings.get(model, []), get_family(model).title
         gamma = layer_means(own, seed=sources.asked.choices.seed) if own else []
-        parts.append(Quantity(title, scaled(rebound(gamma), 100), POINTS))
+        parts.append(Quantity(title, scaled(largest(gamma), 100), POINTS))
         evidence += of_readings(own) if own else Evidence(missing=(title,))
         if own:
-            layers = ", ".join(str(peak.layer + 1) for peak in peaks(gamma))
+            layers = ", ".join(str(peak.layer + 1) for peak in peaks(gamma, [one.n for one in own]))
             marked.append(f"{title} {layers or 'none'}")
     return Measured(tuple(parts), evidence, (f"Layers that Figure 1 marks, counted from 1: {'; '.join(marked)}.",))
 
 
-def rebound(gamma: Sequence[Estimate]) -> Estimate:
-    """How much of a fall γ wins back in a deep layer, a fraction of all attention; MISSING below three layers.
-
-    The largest min(γ_s − γ_t, γ_l − γ_t) over layers s < t < l, l beyond the first third (`reattention.DEEP`); the
-    three layers are chosen on the means and kept in all resamples.
-    """
-    means = [one.value for one in gamma]
-    found = [
-        (min(max(means[:valley]) - means[valley], means[deep] - means[valley]), valley, deep)
-        for deep in range(2, len(means))
-        if deep >= DEEP * len(means)
-        for valley in range(1, deep)
-    ]
-    if not found:
-        return MISSING
-    value, valley, deep = max(found)
-    before = int(np.argmax(means[:valley]))
-    low, sides = gamma[valley].replicates, (gamma[before].replicates, gamma[deep].replicates)
-    return with_interval(value, np.minimum(*(side - low for side in sides)))
+def largest(gamma: Sequence[Estimate]) -> Estimate:
+    """The largest rebound of any layer beyond the first third; MISSING below three layers."""
+    deep = range(max(2, math.ceil(DEEP * len(gamma))), len(gamma))
+    found = [rebound(gamma, layer).rebound for layer in deep]
+    return max(found, key=lambda one: one.value, default=MISSING)
 
 
 def of_readings(parts: Sequence[Reading]) -> Evidence:
@@ -59,7 +45,9 @@ def of_readings(parts: Sequence[Reading]) -> Evidence:
     facts = {name: distinct(str(getattr(one, name)) for one in parts) for name in FACTS if hasattr(parts[0], name)}
     facts["limit"] = distinct(_limit(one) for one in parts)
     failed = [one for one in parts if one.errors > FAILED * (one.n + one.errors)]
+    absent = [name for name in BENCHMARKS if name not in {one.benchmark for one in parts}]
     return Evidence(
+        missing=tuple(f"{parts[0].title} on {name}" for name in absent),
         n={f"{one.title} {one.benchmark}": one.n for one in parts},
         failed=tuple(f"{one.title} on {one.benchmark}: {one.errors} of {one.n + one.errors}" for one in failed),
         hardware=distinct(name for one in parts for name in one.hardware.split("; ")),

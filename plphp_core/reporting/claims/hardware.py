@@ -36,20 +36,38 @@ def is_the_papers(name: str) -> bool:
 def other_models(evidence: Evidence, checkpoints: Mapping[str, str], families: Sequence[str]) -> str:
     """Why the models are not the paper's; empty if they are.
 
-    A checkpoint counts as the configured one if its text contains that one's name: a local copy may lie anywhere.
+    A checkpoint counts as the configured one if some part of its path is that one's name, or the hub cache's name for
+    it: a local copy may lie anywhere, but a name with a suffix (-GPTQ, -base) is another model.
 
     Args:
         checkpoints: model → the checkpoint that the configuration names.
         families: the models that the claim is about.
     """
     models = evidence.facts.get("model", ())
-    wanted = [checkpoints[name].rsplit("/", 1)[-1] for name in families if name in checkpoints]
+    wanted = [checkpoints[name] for name in families if name in checkpoints]
     strange = [name for name in models if name not in families]
     strange += [
-        text
-        for text in evidence.facts.get("checkpoint", ())
-        if not any(name.lower() in text.lower() for name in wanted)
+        text for text in evidence.facts.get("checkpoint", ()) if not any(_is_copy(text, name) for name in wanted)
     ]
     if not strange:
         return ""
-    return f"measured on {', '.join(dict.fromkeys(strange))}; the claim is about {', '.join(wanted)}"
+    names = ", ".join(name.rsplit("/", 1)[-1] for name in wanted)
+    return f"measured on {', '.join(dict.fromkeys(strange))}; the claim is about {names}"
+
+
+def _is_copy(checkpoint: str, configured: str) -> bool:
+    parts = checkpoint.lower().split("/")
+    return bool(
+        {configured.lower().rsplit("/", 1)[-1], f"models--{configured.lower().replace('/', '--')}"} & set(parts)
+    )
+
+
+def other_protocol(evidence: Evidence) -> str:
+    """Why scores are not those of the paper's protocol, lmms-eval's; empty if they are."""
+    strange = [
+        f"{name} {value}"
+        for name in ("protocol", "prompts")
+        for value in evidence.facts.get(name, ())
+        if value != "lmms_eval"
+    ]
+    return f"measured with {', '.join(strange)}; the paper used lmms-eval" if strange else ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from plphp_core.reporting.claims.command import Command
 from plphp_core.reporting.claims.evidence import FEWEST, Evidence, Measured, distinct
 from plphp_core.reporting.claims.finding import Finding, Part, Range, span, written
-from plphp_core.reporting.claims.hardware import comparable, other_models
+from plphp_core.reporting.claims.hardware import comparable, other_models, other_protocol
 from plphp_core.reporting.claims.rules import ALL, Rule
 from plphp_core.reporting.claims.verdict import Outcome, Verdict, outcomes, overall
 from plphp_core.reporting.published import Claim
@@ -46,7 +46,7 @@ def judge(
         gaps = "; ".join(shortfalls) or measured.gap
         return found(Verdict.NOT_MEASURED, None, f"No number: {gaps}. {todo}")
     apart = [comparable(evidence)] if rule.timed else []
-    apart += [] if label else [other_models(evidence, checkpoints, rule.models)]
+    apart += [] if label else [other_models(evidence, checkpoints, rule.models), other_protocol(evidence)]
     if any(apart):
         reasons = "; ".join(filter(None, apart))
         return found(
@@ -75,7 +75,8 @@ def unmeasured(claim: Claim, rule: Rule | None, profile: str, reason: str, comma
     """A claim without anything to judge, and why."""
     run = command.text(rule.sources[0], {}, subset=True) if rule else ""
     label = "" if profile == "paper" else profile
-    why = f"{reason} Run: {run}" if run else reason
+    ambiguous = "choose with" in reason  # more runs would not help
+    why = f"{reason} Run: {run}" if run and not ambiguous else reason
     return _finding(claim, rule, Measured((), Evidence()), label, Verdict.NOT_MEASURED, None, why, run)
 
 

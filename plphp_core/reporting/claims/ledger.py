@@ -10,7 +10,7 @@ from plphp_core.reporting.claims.finding import Finding
 from plphp_core.reporting.claims.judgement import judge, unmeasured
 from plphp_core.reporting.claims.rules import RULES
 from plphp_core.reporting.claims.sources import Sources
-from plphp_core.reporting.request import Report, Request, model_variant, variant_of
+from plphp_core.reporting.request import Report, Request, variant_asked
 
 PAPER = "arXiv 2502.14504v1"
 
@@ -20,29 +20,7 @@ def findings(asked: Request) -> list[Finding]:
 
     Raises ReportError if the claims themselves cannot be read.
     """
-    return _findings(Sources(asked))
-
-
-def report(asked: Request) -> Report:
-    """The ledger as files: claims.md, and claims.json as an extra. Raises ReportError as `findings` does."""
     sources = Sources(asked)
-    found = _findings(sources)
-    options = asked.choices
-    made = {
-        "paper": PAPER,
-        "confidence": options.confidence,
-        "resamples": options.resamples,
-        "seed": options.seed,
-        "average": options.average,
-    }
-    variant = model_variant(asked.options) + _variant(sources)
-    extra = {f"claims{variant}.json": page.text(found, asked.profile, made)}
-    sheets = page.sheets(found, asked.profile)
-    return Report("claims", variant, sheets, (), {}, planned=False, latex=False, extra=extra)
-
-
-def _findings(sources: Sources) -> list[Finding]:
-    asked = sources.asked
     checkpoints, command = sources.checkpoints(), Command.of(asked)
     found = []
     for claim in published.load_claims(asked.options.published):
@@ -52,18 +30,23 @@ def _findings(sources: Sources) -> list[Finding]:
                 raise ReportError("there is no rule for this claim")
             found.append(judge(claim, rule, rule.measure(sources), asked.profile, checkpoints, command))
         except ReportError as error:
-            found.append(unmeasured(claim, rule, asked.profile, f"Nothing to judge: {error}.", command))
+            first = str(error).splitlines()[0].rstrip(":;. ")  # the files that it lists are no sentence
+            found.append(unmeasured(claim, rule, asked.profile, f"Nothing to judge: {first}.", command))
     return found
 
 
-def _variant(sources: Sources) -> str:
-    """What the tables behind the ledger say in their files' names, if they agree; of one model each."""
-    found = set()
-    for name in ("table1", "table2", "table3", "table5", "figure6"):
-        try:
-            source = getattr(sources, name)
-        except ReportError:
-            continue
-        parts = source if isinstance(source, list) else [getattr(source, "results", source)]
-        found.add(variant_of(parts))
-    return found.pop() if len(found) == 1 else ""
+def report(asked: Request) -> Report:
+    """The ledger as files: claims.md, and claims.json as an extra. Raises ReportError as `findings` does."""
+    found = findings(asked)
+    options = asked.choices
+    made = {
+        "paper": PAPER,
+        "confidence": options.confidence,
+        "resamples": options.resamples,
+        "seed": options.seed,
+        "average": options.average,
+    }
+    variant = variant_asked(asked)
+    extra = {f"claims{variant}.json": page.text(found, asked.profile, made)}
+    sheets = page.sheets(found, asked.profile)
+    return Report("claims", variant, sheets, (), {}, planned=False, latex=False, extra=extra)

@@ -81,7 +81,7 @@ class Sources:
     @once
     def attention(self) -> dict[str, list[Reading]]:
         """Model → its attention readings."""
-        return by_model(load_readings(self.folder / self.asked.profile / "attention"))
+        return by_model(load_readings(self.folder / self.asked.profile / "attention"), self.asked.filters)
 
     @property
     def folder(self) -> Path:

@@ -12,28 +12,36 @@ from markupsafe import Markup
 
 from plphp_core.reporting import render
 from plphp_core.reporting.documents import Documents
+from plphp_core.reporting.options import LEDGER
 from plphp_core.reporting.page.choices import choices
 from plphp_core.reporting.page.ledger import ledger
 from plphp_core.reporting.page.paths import cleaner
-from plphp_core.reporting.page.pieces import Pieces, remove_others, script_safe
+from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
 from plphp_core.reporting.page.runs import measured, runs
 from plphp_core.reporting.page.samples import collect
-from plphp_core.reporting.page.sections import sections
+from plphp_core.reporting.page.sections import in_words, sections
 from plphp_core.reporting.request import Report, Request
 
-NAME = "report.html"
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write(
-    reports: Sequence[Report], asked: Request, *, budget: int = BUDGET, documents: Documents | None = None
+    reports: Sequence[Report],
+    asked: Request,
+    *,
+    missing: Sequence[tuple[str, str]] = (),
+    variant: str = "",
+    budget: int = BUDGET,
+    documents: Documents | None = None,
 ) -> list[Path]:
     """Write `results/<profile>/report.html` about `reports`, and `report_files/` beside it where that is large.
 
     The old page stays whole until the new one is; the same inputs give the same bytes.
 
     Args:
+        missing: name and reason of each report that could not be made; the page says so in its place.
+        variant: what the page's name says of its choice of cells, such as ".limit=100": a page of its own.
         budget: bytes above which samples and images are put beside the page.
         documents: opens the benchmarks' data; default: as a run of the profile does.
     Returns:
@@ -43,8 +51,9 @@ def write(
     """
     folder = asked.options.results / asked.profile
     clean = cleaner(asked.root, asked.options.results)
-    verdicts = ledger(reports, folder, clean)
-    listed = [report for report in reports if report.name != "claims" or verdicts.missing]
+    name, failed = f"report{variant}.html", dict(missing)
+    verdicts = ledger(reports, folder / f"claims{variant}.json", clean, failed.pop(LEDGER, ""))
+    listed = sections([report for report in reports if report.name != LEDGER or verdicts.missing], clean, failed)
     found, damaged = runs(folder, clean)
     with Pieces(folder) as pieces:
         browser = collect(reports, asked, pieces, clean, documents)
@@ -53,13 +62,14 @@ def write(
             "toy": asked.profile == "toy",
             "measured": clean(measured(reports, found)),
             "ledger": verdicts,
-            "tables": sections([report for report in listed if not report.name.startswith("figure")], clean),
-            "figures": sections([report for report in listed if report.name.startswith("figure")], clean),
+            "only": ", ".join(in_words(variant)),
+            "tables": [section for section in listed if not section.figure],
+            "figures": [section for section in listed if section.figure],
             "runs": found,
             "damaged": damaged,
             "fidelity": choices(asked.root / "docs" / "fidelity.md"),
         }
-        files, beside = [folder / NAME], None
+        files = [folder / name]
         html = _page(content, browser, ())
         if len(html) + pieces.size > budget:
             beside, others = pieces.beside()
@@ -67,8 +77,8 @@ def write(
             html = _page(content, browser | {"folder": beside}, ())
         else:
             html = _page(content, browser, pieces.inline())
-        render.write_atomically(folder / NAME, html)
-    remove_others(folder, beside)
+        render.write_atomically(folder / name, html)
+    remove_unused(folder)
     return files
 
 

@@ -50,10 +50,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The findings; `missing` says why there are none."""
+    """The findings; `missing` says why there are none, `old` why they are those of an earlier report."""
 
     findings: tuple[Finding, ...] = ()
     missing: str = ""
+    old: str = ""
 
     @property
     def counts(self) -> list[tuple[str, int]]:
@@ -62,17 +63,22 @@ class Ledger:
         return [(name, found[name]) for name in dict.fromkeys([*VERDICTS, *sorted(found)])]
 
 
-def ledger(reports: Sequence[Report], folder: Path, clean: Callable) -> Ledger:
-    """The ledger among `reports`, else the one in `folder`; every field is optional."""
+def ledger(reports: Sequence[Report], path: Path, clean: Callable, failed: str = "") -> Ledger:
+    """The ledger among `reports`, else the one at `path`; every field is optional.
+
+    failed: why there is none among `reports`, if that is known.
+    """
     extra = {name: text for report in reports for name, text in report.extra.items() if report.name == "claims"}
     text = next((text for name, text in extra.items() if name.endswith(".json")), None)
     try:
-        said = json.loads(text if text is not None else (folder / "claims.json").read_text(encoding="utf-8"))
-        return Ledger(tuple(_finding(clean(entry)) for entry in said["findings"]))
+        said = json.loads(text if text is not None else path.read_text(encoding="utf-8"))
+        old = f"The verdicts could not be made ({clean(failed)}); these are {path.name} of an earlier report."
+        return Ledger(tuple(_finding(clean(entry)) for entry in said["findings"]), old=old if failed else "")
     except FileNotFoundError:
-        return Ledger(missing="There are no verdicts yet: claims.json is missing beside this page.")
+        why = clean(failed) or f"{path.name} is missing beside this page"
+        return Ledger(missing=f"There are no verdicts yet: {why.rstrip('.')}.")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Ledger(missing=f"The verdicts cannot be read from claims.json ({type(error).__name__}: {error}).")
+        return Ledger(missing=f"The verdicts cannot be read from {path.name} ({type(error).__name__}: {error}).")
 
 
 def _finding(entry: dict) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 FOLDER = "report_files"
 RECEIVER = "receivePiece"
+_NAMED = re.compile(rb"%s/([0-9a-f]{16})" % FOLDER.encode())
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
@@ -78,12 +80,16 @@ class Pieces:
         return place.relative_to(self._folder).as_posix(), [place / f"{name}.js" for name in self._names]
 
 
-def remove_others(folder: Path, kept: str | None) -> None:
-    """Remove the pieces of earlier pages in `folder`, all but those in the subfolder `kept`."""
-    for place in sorted((folder / FOLDER).glob("*")):
-        if kept is None or place != folder / kept:
+def remove_unused(folder: Path) -> None:
+    """Remove the pieces of earlier pages in `folder`: the subfolders that no report*.html of today names."""
+    places = sorted((folder / FOLDER).glob("*"))
+    if not places:
+        return
+    used = {name for page in folder.glob("report*.html") for name in _NAMED.findall(page.read_bytes())}
+    for place in places:
+        if place.name.encode() not in used:
             shutil.rmtree(place, ignore_errors=True)
-    if kept is None and (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
+    if not any((folder / FOLDER).iterdir()):
         (folder / FOLDER).rmdir()
 
 

@@ -81,7 +81,7 @@ def measured(reports: Sequence[Report], found: Sequence[Run]) -> list[tuple[str,
     )
     lines = {
         "Models": {_checkpoint(cell) for cell in cells},
-        "Measured": {answered + (f", {failed:,} samples failed" if failed else "")},
+        "Measured": {answered + (f", {failed:,} sample{'s' * (failed > 1)} failed" if failed else "")},
         "Hardware": {cell.hardware for cell in cells},
         "Software": {_versions(cell) for cell in cells},
         "Runs": {when},

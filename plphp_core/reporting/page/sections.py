@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from plphp_core.reporting.options import WHAT
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.sheet import Sheet
 
@@ -46,28 +47,45 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A table or figure of the page. `anchor` is its name in links, `name` in headings."""
+    """A table or figure of the page. `anchor` is its name in links, `name` in headings.
+
+    missing: why there is none; then it has neither pictures nor tables.
+    """
 
     anchor: str
     name: str
     title: str
     pictures: tuple[Picture, ...]
     tables: tuple[TableView, ...]
+    figure: bool
+    missing: str = ""
 
 
-def sections(reports: Sequence[Report], clean: Callable) -> list[Section]:
-    """One section per report, in order."""
-    return [_section(report, clean) for report in reports]
+def sections(reports: Sequence[Report], clean: Callable, missing: Mapping[str, str] | None = None) -> list[Section]:
+    """One section per report, in the order of the command line's; `missing`: name → why there is no such report."""
+    found = [(report.name, _section(report, clean)) for report in reports]
+    found += [(name, _absent(name, clean(reason))) for name, reason in (missing or {}).items()]
+    places = {name: at for at, name in enumerate(WHAT)}
+    return [section for _, section in sorted(found, key=lambda one: places.get(one[0], len(places)))]
+
+
+def in_words(variant: str) -> list[str]:
+    """The parts of what a file's name says of a variant: ".limit=4.seed=1" is "limit=4" and "seed=1"."""
+    return [part for part in re.split(r"\.(?=[a-z]+=)", variant) if part]
+
+
+def _absent(name: str, reason: str) -> Section:
+    return Section(_anchor(name), _name(name), "", (), (), _is_figure(name), reason)
 
 
 def _section(report: Report, clean: Callable) -> Section:
-    name = _name(report)
+    name = _name(report.name, report.variant)
     title = clean(_title(report.sheets)) or name
     pictures = {f"{report.name}.{kind}": content for kind, content in report.pictures.items()}
     pictures |= {key: content for key, content in report.extra.items() if isinstance(content, bytes)}
     shown = {key: content for key, content in pictures.items() if key.endswith(".png")}
     return Section(
-        anchor=re.sub(r"[^a-z0-9]+", "-", f"{report.name}{report.variant}".lower()).strip("-"),
+        anchor=_anchor(report.name + report.variant),
         name=name,
         title=title,
         pictures=tuple(
@@ -79,6 +97,7 @@ def _section(report: Report, clean: Callable) -> Section:
             for number, content in enumerate(shown.values(), start=1)
         ),
         tables=tuple(_view(sheet, clean) for sheet in report.sheets),
+        figure=_is_figure(report.name),
     )
 
 
@@ -95,12 +114,19 @@ def _part(number: int, count: int) -> str:
     return f", part {number} of {count}" if count > 1 else ""
 
 
-def _name(report: Report) -> str:
+def _anchor(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _is_figure(name: str) -> bool:
+    return name.startswith("figure")
+
+
+def _name(name: str, variant: str = "") -> str:
     """Table 1 for table1, with what a file's name says of a variant."""
-    found = re.fullmatch(r"(table|figure)(\d+)", report.name)
-    name = f"{found[1].capitalize()} {found[2]}" if found else report.name.capitalize()
-    variant = ", ".join(part for part in re.split(r"\.(?=[a-z]+=)", report.variant) if part)
-    return f"{name} ({variant})" if variant else name
+    found = re.fullmatch(r"(table|figure)(\d+)", name)
+    shown = f"{found[1].capitalize()} {found[2]}" if found else name.capitalize()
+    return f"{shown} ({', '.join(in_words(variant))})" if variant else shown
 
 
 def _view(sheet: Sheet, clean: Callable) -> TableView:

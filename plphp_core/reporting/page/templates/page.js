@@ -2,7 +2,7 @@
 // The sample browser and what the page does beyond reading. Everything that comes from data enters the document as text
 // (textContent), never as mark-up.
 (() => {
-  const PAGE = 25, LONG = 2000;
+  const PAGE = 25, LONG = 2000, MARKED = 50_000; // samples; characters shown at first, and at most marked
   const byId = (id) => document.getElementById(id);
   const meta = JSON.parse(byId("meta").textContent);
   const phone = matchMedia("(max-width: 60rem)");
@@ -120,7 +120,8 @@
   ]);
 
   /** Search and sort again, then show the first page or the one that holds sample `target` (a document's number). */
-  async function update(target = null) {
+  function update(target = null) { return (state.shown = refresh(target)); }
+  async function refresh(target) {
     const turn = ++state.turn, set = current(), sort = field.sort.value, query = field.query.value.trim().toLowerCase();
     for (const [name, uses] of [["metric", ["score", "difference"]], ["a", ["score", "difference", "kept"]], ["b", ["difference"]]]) field[name].parentElement.hidden = !uses.includes(sort);
     field.direction.parentElement.hidden = sort === "order";
@@ -146,7 +147,9 @@
       const at = target === null ? -1 : order.findIndex((place) => index.documents[place] === target);
       state.page = at < 0 ? 0 : Math.floor(at / PAGE);
       await show(turn, index, said);
-      if (at >= 0 && turn === state.turn) go(list.children[at % PAGE]);
+      if (turn !== state.turn || target === null) return;
+      if (at >= 0) go(list.children[at % PAGE]);
+      else lost();
     } catch (error) {
       status.textContent = `Samples cannot be shown: ${error.message}`;
     }
@@ -165,6 +168,7 @@
     const last = Math.max(0, Math.ceil(state.order.length / PAGE) - 1);
     status.textContent = (state.order.length ? `Samples ${from + 1}–${from + places.length} of ${state.order.length}` : "No sample fits") + (state.order.length < set.n ? ` (${set.n} in all)` : "") + said;
     status.dataset.said = said;
+    status.dataset.line = status.textContent;
     for (const pager of document.querySelectorAll(".pager")) {
       pager.hidden = last === 0;
       pager.querySelector(".page").textContent = `Page ${state.page + 1} of ${last + 1}`;
@@ -185,7 +189,7 @@
   }
 
   // -- one sample -----------------------------------------------------------------------------------------------------
-  /** Text of any length: the rest of a long one comes on demand. `absent`: words to leave unmarked. */
+  /** Text of any length: the rest of a long one comes on demand. `present`: words to leave unmarked; null marks none. */
   function free(tag, text, present = null, options = {}) {
     const element = make(tag, { class: "free", dir: "auto", ...options });
     const put = (part) => {
@@ -195,7 +199,12 @@
     put(text.slice(0, LONG));
     if (text.length > LONG) {
       const all = make("button", { type: "button", class: "all", textContent: `Show all ${text.length.toLocaleString("en")} characters` });
-      all.addEventListener("click", () => { present = null; put(text); });
+      all.addEventListener("click", () => {
+        const article = element.closest(".sample"), marked = present && text.length <= MARKED;
+        if (!marked) element.replaceChildren(text, ...(present ? [make("span", { class: "meta", textContent: ` (words are not marked: longer than ${MARKED.toLocaleString("en")} characters)` })] : []));
+        else put(text);
+        article.focus({ preventScroll: true }); // the button that had it is gone
+      });
       element.append("… ", all);
     }
     return element;
@@ -267,10 +276,18 @@
   }
 
   // -- what the reader does -------------------------------------------------------------------------------------------
+  /** Say that the address names no sample of this page. */
+  function lost() {
+    status.textContent = `${location.hash} leads to no sample of this page. ${status.dataset.line ?? ""}`;
+    status.scrollIntoView({ block: "center" });
+  }
   /** Show the sample that the address names with #sample=<set>/<document>, if it does. */
   function follow() {
     const [, name, doc] = /^#sample=([^/]+)\/(\d+)$/.exec(location.hash) ?? [], number = meta.sets.findIndex((one) => one.id === name);
-    if (number < 0) return;
+    if (number < 0) {
+      if (location.hash.startsWith("#sample=")) state.shown.then(lost);
+      return;
+    }
     field.query.value = "";
     field.sort.value = "order";
     if (number !== state.set) choose(number);
@@ -306,6 +323,7 @@
 
   // -- the rest of the page -------------------------------------------------------------------------------------------
   function plain() {
+    document.documentElement.classList.add("scripted");
     const themes = ["", "light", "dark"], button = byId("theme");
     let theme = "";
     try { theme = localStorage.getItem("plphp-theme") ?? ""; } catch { /* a browser that keeps nothing */ }
