@@ -105,7 +105,9 @@ def draw_heads(sight: Sight, layer: int, image: int, profile: str) -> bytes:
     picture = fitted(sight.images[image])
     own, boxes = sight.image_of == image, sight.boxes[sight.image_of == image]
     heads = sight.rows.shape[1]
-    columns = min(heads, 7)
+    columns = max(
+        range(min(heads, 4), min(heads, 8) + 1), key=lambda number: (-(-heads % number), number)
+    )  # fewest gaps
     lines = -(-heads // columns)
     with drawing.style():
         height = drawing.COLUMN * 2 / columns * min(picture.height / picture.width, TALLEST) + 0.2

@@ -109,7 +109,7 @@ def _admitted(readings: Sequence[Reading], filters: Filters) -> list[Reading]:
         seed = filters.limit_seed
         return (
             all(value in (None, getattr(one, name)) for name, value in wanted.items())
-            and filters.limit in (None, limit)
+            and filters.limit in (None, "full", limit)  # a full run reads a subset too
             and (seed is None or one.limit is None or one.limit_seed == seed)
             and not any(fnmatch(one.path.name, pattern) for pattern in filters.exclude)
         )

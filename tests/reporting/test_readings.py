@@ -108,7 +108,9 @@ def test_of_several_subsets_the_largest_unless_one_is_chosen(tmp_path):
     reading(tmp_path, n=40, task="toy_sd.many")
     readings = load_readings(tmp_path)
     assert [one.n for one in by_model(readings)["llava_onevision"]] == [40]
+    assert [one.n for one in by_model(readings, Filters(limit="full"))["llava_onevision"]] == [40]
     assert [one.n for one in by_model(readings, Filters(limit="5"))["llava_onevision"]] == [5]
+    assert by_model(readings, Filters(limit="7")) == {}
 
 
 def test_a_reading_of_another_profile_is_refused(tmp_path):
