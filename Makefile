@@ -57,7 +57,7 @@ $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 	@rm -f $(VENV)/.setup-stamp* && touch $@
 
 test: setup toy-data ## the whole test suite
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff
 	$(PYTHON) -m ruff check .
