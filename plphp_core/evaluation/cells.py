@@ -14,7 +14,7 @@ from pathlib import Path
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
 from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
 from plphp_core.evaluation.journal import Journal, write_atomically
-from plphp_core.evaluation.keys import ANSWERS, cell_identity, digest, library_versions, sample_key
+from plphp_core.evaluation.keys import ANSWERS, cell_identity, digest, library_versions, sample_keys
 from plphp_core.evaluation.settings import MethodSettings, Settings
 
 SCHEMA = 1
@@ -116,10 +116,7 @@ class Cell:
 
     def keys(self, task: OpenTask) -> dict[int, str]:
         """doc_id → sample key, for the samples this cell's limit chooses."""
-        chosen = task.chosen(self.settings.limit, self.settings.limit_seed)
-        return {
-            row: sample_key(self.key, row, task.requests[row].context, task.requests[row].generation) for row in chosen
-        }
+        return sample_keys(self.key, task.requests, task.chosen(self.settings.limit, self.settings.limit_seed))
 
 
 def journal_record(cell: Cell, key: str, request: Request, result: Answer | Failure, hardware: str) -> dict:

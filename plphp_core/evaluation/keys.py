@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from plphp_core.evaluation.settings import MethodSettings, ModelSettings
 
@@ -65,6 +67,11 @@ def cell_identity(
 def sample_key(cell: str, doc_id: int, context: str, generation: dict) -> str:
     """One sample of the cell with key `cell`."""
     return digest([cell, doc_id, context, generation])
+
+
+def sample_keys(cell: str, requests: Mapping[int, Any], chosen: Iterable[int]) -> dict[int, str]:
+    """doc_id → key, for the chosen ones of a task's requests (`answering.Request`)."""
+    return {row: sample_key(cell, row, requests[row].context, requests[row].generation) for row in chosen}
 
 
 def library_versions() -> dict[str, str]:

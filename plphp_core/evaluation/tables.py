@@ -28,11 +28,11 @@ def configurations(
     table = config.get("table")
     if not table or table.name != ALL:
         return _of_models(config, overrides, choices["model"], options(root, "model"))
-    found, others = [], [override for override in overrides if _key(override) != "table"]
+    found, others = [], [override for override in overrides if key(override) != "table"]
     for name in tables(root):
         own = [*others, f"table={name}"]
         one = hydra.compose(config_name="config", overrides=own)
-        if "model" in map(_key, overrides) and choices["model"] not in one.table.get("models", [choices["model"]]):
+        if "model" in map(key, overrides) and choices["model"] not in one.table.get("models", [choices["model"]]):
             continue  # not a table about that model
         found += _of_models(one, own, choices["model"], options(root, "model"))
     return found
@@ -50,7 +50,7 @@ def _of_models(config: DictConfig, overrides: Sequence[str], chosen: str, known:
     models = list(table.models or ())
     if not models:
         raise UserError(f"table.models of {table.name} is empty; name some of {', '.join(known)}")
-    keys = list(map(_key, overrides))
+    keys = list(map(key, overrides))
     if "model" in keys:
         if chosen not in models:
             raise UserError(
@@ -58,15 +58,21 @@ def _of_models(config: DictConfig, overrides: Sequence[str], chosen: str, known:
                 f"with table.models=[{chosen}]"
             )
         return [config]
-    if shared := [key for key in keys if key.startswith("model.")]:
+    if shared := [one for one in keys if one.startswith("model.")]:
         raise UserError(
             f"{shared[0]}=… would be the same for all of {', '.join(models)}; say which one is meant with model=…"
         )
+    return of_each(models, overrides, known, f"table.models of {table.name}")
+
+
+def of_each(models: Sequence[str], overrides: Sequence[str], known: Sequence[str], where: str) -> list[DictConfig]:
+    """One configuration for each model, as if chosen on the command line. Raises UserError for an unknown one."""
     for name in models:
         if name not in known:
-            raise unknown(f"model in table.models of {table.name}", name, known)
+            raise unknown(f"model in {where}", name, known)
     return [hydra.compose(config_name="config", overrides=[*overrides, f"model={name}"]) for name in models]
 
 
-def _key(override: str) -> str:
+def key(override: str) -> str:
+    """What an override of the command line sets."""
     return override.split("=")[0].lstrip("+~")

@@ -109,11 +109,15 @@ def variant_of(parts: Sequence[Results]) -> str:
     """
     cell = next(cell for part in parts for cell in part.cells.values())
     used = next(name for name in map(protocol, parts) if name)
+    return _suffix(used, cell.prompts, cell.engine, cell.limit, cell.limit_seed)
+
+
+def _suffix(used: object, prompts: object, engine: object, limit: object, seed: object) -> str:
     found = [f".protocol={used}"] * (used != "lmms_eval")
-    found += [f".prompts={cell.prompts}"] * (cell.prompts != PROTOCOL_PROMPTS.get(used, cell.prompts))
-    found += [f".engine={cell.engine}"] * (cell.engine != "generate")
-    if cell.limit is not None:
-        found += [f".limit={cell.limit}"] + [f".seed={cell.limit_seed}"] * bool(cell.limit_seed)
+    found += [f".prompts={prompts}"] * (prompts != PROTOCOL_PROMPTS.get(used, prompts))
+    found += [f".engine={engine}"] * (engine != "generate")
+    if limit not in (None, "full"):
+        found += [f".limit={limit}"] + [f".seed={seed}"] * bool(seed)
     return "".join(found)
 
 
@@ -131,15 +135,9 @@ def variant_asked(asked: Request) -> str:
         return given if given is not None else found.pop() if len(found) == 1 else usual
 
     used = common("protocol", "lmms_eval", uncaptioned)
-    usual_prompts = PROTOCOL_PROMPTS.get(used)
-    prompts = common("prompts", usual_prompts, uncaptioned)
-    limit, seed, engine = common("limit", None), common("limit_seed", None), common("engine", "generate")
-    found = [f".protocol={used}"] * (used != "lmms_eval")
-    found += [f".prompts={prompts}"] * (prompts != usual_prompts)
-    found += [f".engine={engine}"] * (engine != "generate")
-    if limit not in (None, "full"):
-        found += [f".limit={limit}"] + [f".seed={seed}"] * bool(seed)
-    return model_variant(asked.options) + "".join(found)
+    prompts = common("prompts", PROTOCOL_PROMPTS.get(used), uncaptioned)
+    engine, limit, seed = common("engine", "generate"), common("limit", None), common("limit_seed", None)
+    return model_variant(asked.options) + _suffix(used, prompts, engine, limit, seed)
 
 
 def without_subsets(asked: Request) -> tuple[Request, int]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import shutil
 import socket
 import time
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ from plphp_core.demo import answers
 from plphp_core.demo.command import parse, serving
 from plphp_core.demo.examples import draw_examples
 from plphp_core.families.llava_onevision import LlavaOnevision
+from tests.chromium import CHROMIUM, launched
 from tests.demo.factories import HOSTILE, ROOT, answer_of, halves
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["Chromium (chromium, chromium-browser or google-chrome on the PATH)"]
 pytestmark = [
@@ -36,12 +35,8 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
+    with launched() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

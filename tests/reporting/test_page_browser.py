@@ -1,79 +1,17 @@
-"""The HTML report in a real browser, opened from disk as by a double-click."""
+"""The HTML report in a real browser: samples, search, sorting, keyboard, hostile text, large runs."""
 
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
 from plphp_core.reporting import page as report
 from tests.reporting.page_factories import HOSTILE, FakeDocuments, World, photograph, sheet
-from tests.reporting.test_page import FINDING, write_manifest
+from tests.reporting.page_tab import PAGE, Tab, needs_browser, written
+from tests.reporting.test_page import FINDING
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make setup)")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the path")
-PAGE = 25
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-class Tab:
-    """A page with everything that went wrong in it."""
-
-    def __init__(self, browser, **options):
-        self.page = browser.new_page(**options)
-        self.page.set_default_timeout(15_000)
-        self.problems, self.requests = [], []
-        self.page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.problems.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-
-    def open(self, path, fragment=""):
-        self.page.goto(f"file://{path}{fragment}")
-        self.page.wait_for_selector(".sample")
-        return self.page
-
-    def settled(self, said: str):
-        """Wait until the samples are there and the status line says `said`."""
-        self.page.wait_for_function("said => document.getElementById('status').textContent.includes(said)", arg=said)
-
-    def documents(self) -> list[int]:
-        names = self.page.locator(".sample h3").all_inner_texts()
-        return [int(name.rsplit(" ", 1)[1]) for name in names]
-
-
-@pytest.fixture
-def tab(browser):
-    """A tab that must end without a message of the page, a dialog or a request to anything but files."""
-    found = Tab(browser, viewport={"width": 1300, "height": 900})
-    yield found
-    found.page.close()
-    assert found.problems == []
-    assert [url for url in found.requests if not url.startswith(("file://", "data:"))] == []
-
-
-def written(world: World, documents=None, notes=("A note.",), **options):
-    asked = world.asked()
-    return report.write(
-        world.reports(asked, notes), asked, documents=documents or FakeDocuments(world.samples), **options
-    )[0]
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """60 samples on two benchmarks, without anything beside the page."""
-    world = World(tmp_path_factory.mktemp("small"), samples=60, benchmarks=("SD", "MV"), failed=(3,))
-    (world.folder / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING]}))
-    return world, written(world)
+pytestmark = needs_browser
 
 
 def scores(world: World, metric: str) -> dict[str, dict[int, float]]:
@@ -242,145 +180,6 @@ def test_hostile_text_is_text(tab, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.fill("[name=query]", "</SCRIPT><img")
     tab.settled(f"of {len(hostile)}")
-
-
-@pytest.mark.parametrize("width", [320, 390, 820, 1060])
-def test_nothing_is_wider_than_the_screen(tab, small, width):
-    _, path = small
-    tab.page.set_viewport_size({"width": width, "height": 844})
-    page = tab.open(path)
-    page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
-    page.select_option("[name=sort]", "difference")
-    tab.settled("scores higher on")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    wide = (
-        "[...document.querySelectorAll('.sample, #controls')].filter(one => one.scrollWidth > one.clientWidth).length"
-    )
-    assert page.evaluate(wide) == 0
-    contents = page.locator(".contents details")
-    assert contents.evaluate("one => one.open") is (width > 960)
-
-
-def test_dark_mode_follows_the_system_and_the_button(tab, small):
-    _, path = small
-    page = tab.open(path)
-    paper = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(paper)
-    page.emulate_media(color_scheme="dark")
-    dark = page.evaluate(paper)
-    assert dark != light
-    page.click("#theme")
-    assert page.evaluate(paper) == light
-    page.click("#theme")
-    page.emulate_media(color_scheme="light")
-    assert page.evaluate(paper) == dark
-    assert page.evaluate("getComputedStyle(document.querySelector('th')).color") != "rgb(0, 0, 0)"
-
-
-def test_a_print_has_the_notes_and_no_controls(tab, small):
-    _, path = small
-    page = tab.open(path)
-    page.emulate_media(media="print")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator(".remarks li").first.is_visible()
-    for hidden in (".contents", "#controls", ".pager button"):
-        assert not page.locator(hidden).first.is_visible()
-    assert page.locator(".sample").count() == PAGE
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("main details.remarks[open]").count() == 0
-
-
-def test_a_print_leaves_the_manifests_closed(tab, tmp_path):
-    world = World(tmp_path, samples=2)
-    write_manifest(tmp_path, command=["run.py", *[f"word{number}" for number in range(3000)]])
-    page = tab.open(written(world))
-    page.emulate_media(media="print")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    seen = "one => one.checkVisibility()"
-    assert page.locator(".remarks li").first.evaluate(seen)
-    assert page.locator(".run summary").evaluate(seen)
-    assert not page.locator(".run pre").evaluate(seen)
-
-
-def test_without_javascript_there_is_no_dead_form_and_nothing_covers_the_text(browser, small):
-    _, path = small
-    context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.goto(f"file://{path}")
-    for dead in ("#controls", ".pager", "#theme"):
-        assert not page.locator(dead).first.is_visible(), dead
-    assert "needs JavaScript" in page.inner_text("noscript")
-    page.locator("#runs").scroll_into_view_if_needed()
-    assert page.locator(".contents").bounding_box()["y"] < -500
-    context.close()
-
-
-def test_contents_stay_in_reach_on_a_phone_with_javascript(tab, small):
-    _, path = small
-    tab.page.set_viewport_size({"width": 390, "height": 844})
-    page = tab.open(path)
-    page.locator("#runs").scroll_into_view_if_needed()
-    box = page.locator(".contents").bounding_box()
-    assert box["y"] == 0 and box["height"] < 60
-
-
-CONTRAST = """one => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const light = (colour) => {
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((value) => value / 255)
-      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  for (let at = one; at; at = at.parentElement) if (getComputedStyle(at).opacity !== "1") return 0;
-  const tile = one.closest("li");
-  const pair = [getComputedStyle(one).color, getComputedStyle(tile).backgroundColor].map(light);
-  const [dark, bright] = pair.sort((x, y) => x - y);
-  return (bright + 0.05) / (dark + 0.05);
-}"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_counts_of_nothing_can_be_read(tab, small, scheme):
-    _, path = small
-    tab.page.emulate_media(color_scheme=scheme)
-    page = tab.open(path)
-    tiles = page.locator(".counts .none, .counts .none b").all()
-    assert len(tiles) == 8
-    assert min(tile.evaluate(CONTRAST) for tile in tiles) >= 4.5
-
-
-WIDE_FINDING = FINDING | {
-    "ours": {"value": -104.5352, "low": -105.8, "high": -103.3}, "published": -50.46, "verdict": "not comparable",
-    "hardware": ["2-core CPU Intel(R) Xeon(R) Platinum 8481C @ 2.70GHz"], "n": {"SD": 9000, "MV": 9000},
-    "why": "Measured on other hardware than the paper's. " * 4, "text": "a claim in several words " * 4,
-}  # fmt: skip
-
-
-LINES = """one => {  // top and bottom of the dot, and of every line of the words
-  const range = document.createRange(), ends = (box) => [box.top, box.bottom];
-  range.selectNodeContents(one.lastChild);
-  return [ends(one.firstChild.getBoundingClientRect()), [...range.getClientRects()].map(ends)];
-}"""
-
-
-@pytest.mark.parametrize("width", [390, 1024, 1100, 1280, 1300, 1366, 1440])
-def test_the_verdicts_fit_and_names_of_methods_stay_whole(tab, tmp_path, width):
-    world = World(tmp_path, samples=3)
-    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [WIDE_FINDING]}))
-    path = written(world)
-    tab.page.set_viewport_size({"width": width, "height": 900})
-    page = tab.open(path)
-    assert page.locator(".scroll:has(.claims)").evaluate("one => one.scrollWidth - one.clientWidth") <= 0
-    page.select_option("[name=sort]", "difference")
-    tab.settled("scores higher on")
-    assert page.locator(".answers tr.chosen th", has_text="Uncompressed").count() == 3
-    for name in page.locator(".answers tbody th", has_text="Uncompressed").all():
-        dot, words = name.evaluate(LINES)
-        assert len(words) == 1
-        assert words[0][0] < sum(dot) / 2 < words[0][1]
-    assert page.locator(".sample").first.evaluate("one => one.scrollWidth - one.clientWidth") <= 0
 
 
 def test_all_of_a_long_answer_keeps_its_marks_and_the_readers_place(tab, tmp_path):

@@ -7,16 +7,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.announce import say
 from plphp_core.evaluation.composing import compose_and_call, options
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.launch import INTERRUPTED, OK, USAGE, resolved
 from plphp_core.evaluation.settings import Settings, settings_from_config
+from plphp_core.evaluation.tables import key, of_each
 
 
 def main(root: Path) -> int:
@@ -88,17 +88,12 @@ class _Asked:
 
 def _of_models(config: DictConfig, root: Path) -> list[DictConfig]:
     overrides = list(HydraConfig.get().overrides.task)
-    if any(override.split("=")[0].lstrip("+") == "model" for override in overrides):
+    if "model" in map(key, overrides):
         return [config]
-    known, names = options(root, "model"), OmegaConf.select(config, "attention.models")
+    names = OmegaConf.select(config, "attention.models")
     if not isinstance(names, ListConfig) or not names:
         raise UserError(f"attention.models must be a list of models such as [mantis], got {names!r}")
-    for name in config.attention.models:
-        if name not in known:
-            raise unknown("model in attention.models", name, known)
-    return [
-        hydra.compose(config_name="config", overrides=[*overrides, f"model={name}"]) for name in config.attention.models
-    ]
+    return of_each(names, overrides, options(root, "model"), "attention.models")
 
 
 def _samples(config: DictConfig) -> int | None:

@@ -18,7 +18,7 @@ from plphp_core.evaluation.benchmarks import Suite
 from plphp_core.evaluation.cells import shown
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
-from plphp_core.evaluation.journal import sync_folder, write_atomically
+from plphp_core.evaluation.journal import write_atomically
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.manifest import device_name
@@ -74,8 +74,8 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
         buffer = io.BytesIO()
         as_rgb(image)[0].save(buffer, format="PNG")
         pictures.append(f"{path.stem}.image{number}.png")
-        _write_bytes(path.with_name(pictures[-1]), buffer.getvalue())
-    _write_bytes(path.with_suffix(".safetensors"), save(tensors))
+        write_atomically(path.with_name(pictures[-1]), buffer.getvalue())
+    write_atomically(path.with_suffix(".safetensors"), save(tensors))
     content = {
         "schema": SCHEMA,
         "profile": settings.profile,
@@ -133,11 +133,3 @@ def _look(reader: JointAnswerer, request, method) -> tuple[dict[str, Tensor], di
 def _membership(positions: Tensor, heads: Tensor) -> Tensor:
     """`(kv_heads, vision tokens)` bool: which positions are among each head's."""
     return torch.stack([torch.isin(positions, of_head) for of_head in heads])
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-    sync_folder(path.parent)

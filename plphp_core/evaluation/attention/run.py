@@ -17,7 +17,7 @@ from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
 from plphp_core.evaluation.journal import Journal, write_atomically
-from plphp_core.evaluation.keys import cell_identity, digest, sample_key
+from plphp_core.evaluation.keys import cell_identity, digest, sample_keys
 from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.lock import run_lock
 from plphp_core.evaluation.logs import logging_to
@@ -148,10 +148,7 @@ class _Attending:
         return _Part(facts, digest(identity), identity)
 
     def _keys(self, part: _Part, task: OpenTask) -> dict[int, str]:
-        chosen = task.chosen(self.settings.limit, self.settings.limit_seed)
-        return {
-            doc: sample_key(part.key, doc, task.requests[doc].context, task.requests[doc].generation) for doc in chosen
-        }
+        return sample_keys(part.key, task.requests, task.chosen(self.settings.limit, self.settings.limit_seed))
 
     def _piece(self, part: _Part, task: OpenTask) -> int:
         """Read what is missing of a benchmark and write its result. Returns how many samples failed."""
