@@ -3,18 +3,12 @@
 The model's own output keeps coming from SDPA or FlashAttention; these rows are computed beside it from the same keys.
 """
 
-import sys
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from plphp_core.hf import rotary_function
+
 CHUNK_ROWS = 128  # rows of `mean_row` held at once: (batch, query_heads, CHUNK_ROWS, tokens) fp32
-
-
-def rotary_function(attention: nn.Module) -> Callable:
-    """The `apply_rotary_pos_emb` of the modelling file that defines this attention module."""
-    return sys.modules[type(attention).__module__].apply_rotary_pos_emb
 
 
 def rotate(attention: nn.Module, query: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+
+from plphp_core.hf import DynamicLayer
 
 
 class PrunedLayer(DynamicLayer):
@@ -19,6 +20,9 @@ class PrunedLayer(DynamicLayer):
         seen: tokens seen.
         filled: whether any slot is filler.
         window: the model's sliding window, within which all tokens must stay; None without one.
+
+    Raises:
+        ValueError: on `update`, if nobody has made this layer's mask, see `slot_mask`: outside of a `prune` block.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, kept: Tensor, seen: int, filled: bool, window: int | None = None):
@@ -27,12 +31,19 @@ class PrunedLayer(DynamicLayer):
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         self.kept, self.seen, self.filled, self.window = kept.int(), seen, filled, window
+        self.expected = False  # whether the coming `update` is one that `slot_mask` was asked for
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:  # after `reset`: an ordinary, empty layer
             self.lazy_initialization(key_states, value_states)
             batch, heads = key_states.shape[:2]
             self.kept = torch.empty(batch, heads, 0, dtype=torch.int, device=self.device)
+        elif not self.expected:
+            raise ValueError(
+                "this cache was pruned and its slots are not the prompt's tokens any more: go on with it inside "
+                "`with prune(model, method)`, of whatever method (None too), on a model that is not compiled"
+            )
+        self.expected = False
         self.seen += key_states.shape[-2]
         self.keys = torch.cat([self.keys, key_states], dim=-2)
         self.values = torch.cat([self.values, value_states], dim=-2)
@@ -68,6 +79,7 @@ class PrunedLayer(DynamicLayer):
                 f"sliding_window={self.window}: generation has reached it after {self.seen} tokens, where a pruned "
                 "cache would have to forget; set config.sliding_window=None or generate fewer tokens"
             )
+        self.expected = True
         if mask is None and not self.filled:
             return None
         tokens = self.tokens(query_length)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache
 
 from plphp_core.device import synchronise
 from plphp_core.families import family_of
+from plphp_core.hf import Cache, cache_among
 from plphp_core.method import Method, require
 from plphp_core.prune import prune
 from plphp_core.slots import slot_cache
@@ -167,7 +167,7 @@ def prefill(model: nn.Module, inputs: dict) -> tuple[Tensor, Cache, Tensor]:
     last = positions.amax(-1, keepdim=True) + 1
     if last.ndim == 3:
         last = last[-3:].amax(0, keepdim=True).expand(3, -1, -1)
-    return out.logits[:, -1], out.past_key_values, last
+    return out.logits[:, -1], cache_among(out.values()), last
 
 
 def _longest(new: Tensor, ends: Tensor) -> int:

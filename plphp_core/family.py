@@ -64,7 +64,7 @@ class Family:
         """Vision tokens of every image of the batch, in order.
 
         Args:
-            inputs: what the model's forward was called with; under `generate()` see `encoded_images`.
+            inputs: what the model's forward was called with; under `generate()` see `hf.encoded_images`.
         """
         raise NotImplementedError(f"family {self.name!r} does not say how many tokens an image has")
 
@@ -167,15 +167,6 @@ class Family:
     def end_tokens(self, processor) -> list[int] | None:
         """Ids that end an answer, where the checkpoint's own generation configuration does not say; else None."""
         return None
-
-
-def encoded_images(inputs: dict) -> list[Tensor] | None:
-    """Features of the images that `generate()` has encoded before it calls the forward, which then gets no pixels.
-
-    One tensor per image (per sample in Idefics2), a row per vision token; None where the forward encodes by itself.
-    """
-    encoded = (inputs.get("mm_encoder_outputs") or {}).get("image")
-    return None if encoded is None else list(encoded.pooler_output)
 
 
 def place_marks(context: str, num_images: int) -> str:

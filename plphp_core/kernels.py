@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
-from transformers import AttentionInterface
 
+from plphp_core.hf import register_attention
 from plphp_core.slots import SlotLayer
 
 ATTENTION = "plphp_slots"  # what transformers is asked for while slots are attended to
@@ -212,5 +212,4 @@ KERNELS: dict[str, Callable[[torch.dtype, int], Attend]] = {
     "sdpa_slices": _sdpa_slices,
 }
 
-# Without a mask function of the same name transformers builds no mask at all, which is what slots need.
-AttentionInterface.register(ATTENTION, slot_attention)
+register_attention(ATTENTION, slot_attention)

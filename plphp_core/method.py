@@ -28,16 +28,21 @@ class LayerView:
         num_layers: decoder layers of the model.
         kv_heads: KV heads; query head h belongs to KV head h // (query_heads / kv_heads).
         image_of: `(batch, tokens)` long, index of the token's image in its sample; −1 for text and padding.
+        valid: `(batch, tokens)` bool, False for padding and for filler where samples differ in length.
         image_sizes: S_j, tokens of each image, per sample, before any pruning.
         vision_counts: vision tokens still in the stream, per sample.
         row: computes `last_row`; a method that does not look at it does not pay for it.
         mean_row: call for the mean over all query rows, `(batch, query_heads, tokens)` fp32; needs `query_rows = None`.
+
+    Whatever `query_rows` is, `last_row` and `vision_attention` are there; `mean_row` raises ValueError unless all rows
+    were asked for. Hidden states, keys and values are not offered.
     """
 
     layer: int
     num_layers: int
     kv_heads: int
     image_of: Tensor
+    valid: Tensor
     image_sizes: list[list[int]]
     vision_counts: tuple[int, ...]
     row: Callable[[], Tensor]
@@ -68,10 +73,16 @@ class Method:
     """A pruning method: a frozen dataclass whose fields are its hyper-parameters.
 
     Subclasses override one verb or both, and `check`. They hold no state: everything they need is in the view.
+
+    Attributes:
+        query_rows: rows of the query, counted from the end, that are kept for the view: 1, the last one, serves
+            `last_row` and `vision_attention`; None, all of them, serves `mean_row` too and holds the whole projection.
+        evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
     """
 
     name: ClassVar[str]
-    query_rows: int | None = 1  # rows of the query, counted from the end, that the method reads; None: all
+    query_rows: int | None = 1
+    evicts_text: ClassVar[bool] = False
 
     def check(self, num_layers: int) -> None:
         """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from plphp_core.attention import last_row, mean_row, rotate
 from plphp_core.cache import PrunedLayer
-from plphp_core.method import LayerView, Method
+from plphp_core.hf import Cache, DynamicLayer, LayerInputs
+from plphp_core.method import LayerView, Method, require
 from plphp_core.prompt import Prompt
-from plphp_core.selection import Selection, gather_index
+from plphp_core.selection import Selection, SelectionCheck, gather_index
 from plphp_core.trace import LayerRecord, Trace
 
 
@@ -24,7 +24,7 @@ class Stream:
         image_of, valid: as in `Prompt`, for these tokens; filler is, like padding, not valid.
         counts: valid tokens per sample.
         filled: whether any is filler.
-        inputs: decoder-layer arguments that replace those of the full prompt; empty while nothing is withdrawn.
+        inputs: decoder-layer arguments that replace those of the full prompt; None while nothing is withdrawn.
     """
 
     tokens: Tensor
@@ -32,7 +32,7 @@ class Stream:
     valid: Tensor
     counts: tuple[int, ...]
     filled: bool
-    inputs: dict
+    inputs: LayerInputs | None
 
     def on(self, device: torch.device) -> "Stream":
         """The same on the device of the layer being run."""
@@ -61,8 +61,9 @@ class Prefill:
             valid=prompt.valid,
             counts=tuple(length - padding for padding in prompt.padding),
             filled=False,
-            inputs={},
+            inputs=None,
         )
+        self.check = SelectionCheck(method)
         trace.start(prompt)
 
     @property
@@ -78,11 +79,11 @@ class Prefill:
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
             hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
         if self.withdrawn is not None:
-            hidden = self._shorten(hidden, {**kwargs, **self.stream.inputs}, flash)
+            hidden = self._shorten(hidden, self.stream.inputs or LayerInputs.of(kwargs), flash)
             self.withdrawn = None
-        return hidden, {**kwargs, **self.stream.inputs}
+        return hidden, kwargs if self.stream.inputs is None else self.stream.inputs.over(kwargs)
 
-    def _shorten(self, hidden: Tensor, kwargs: dict, flash: bool) -> Tensor:
+    def _shorten(self, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
         selection, old = self.withdrawn, self.stream
         index, filler = gather_index(selection.mask, selection.counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
@@ -98,22 +99,21 @@ class Prefill:
             source[dim - 1] = len(index)
             return tensor.expand(source).gather(dim, index.view(shape).expand(target))
 
+        # FlashAttention takes positions with gaps for several packed sequences (transformers' _is_packed_sequence);
+        # nothing but that check reads them behind the rotary tables.
+        ids = None if flash or inputs.position_ids is None else take(inputs.position_ids, inputs.position_ids.ndim - 1)
         self.stream = Stream(
             tokens=take(old.tokens, 1).masked_fill(empty, -1),
             image_of=take(old.image_of, 1).masked_fill(empty, -1),
             valid=take(old.valid, 1) & ~empty,
             counts=selection.counts,
             filled=filler is not None,
-            inputs={
-                "position_embeddings": tuple(take(table, table.ndim - 2) for table in kwargs["position_embeddings"]),
-                "attention_mask": _shorten_mask(kwargs.get("attention_mask"), index, filler, flash),
-            },
+            inputs=LayerInputs(
+                position_embeddings=tuple(take(table, table.ndim - 2) for table in inputs.position_embeddings),
+                attention_mask=_shorten_mask(inputs.attention_mask, index, filler, flash),
+                position_ids=ids,
+            ),
         )
-        if kwargs.get("position_ids") is not None:
-            # FlashAttention takes positions with gaps for several packed sequences (transformers'
-            # _is_packed_sequence); nothing but that check reads them behind the rotary tables.
-            position_ids = None if flash else take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
-            self.stream.inputs["position_ids"] = position_ids
         return take(hidden, 1)
 
     # --- after a layer's attention ---------------------------------------------------------------------------------
@@ -139,9 +139,10 @@ class Prefill:
         selection = None
         if view is not None:
             if self.method is not None:
-                selection = self._valid_only(self.method.compress(layer, view))
+                selection = self._valid_only(self.check(self.method.compress(layer, view), view, layer))
                 if layer + 1 < self.num_layers:
-                    self.withdrawn = self._valid_only(self.method.withdraw(layer + 1, view))
+                    found = self.check(self.method.withdraw(layer + 1, view), view, layer + 1, withdraws=True)
+                    self.withdrawn = self._valid_only(found)
             gamma = view.vision_attention if self.record_attention or view.scored else gamma + float("nan")
         if selection is not None:
             index, filler = gather_index(selection.mask, selection.counts)
@@ -189,17 +190,22 @@ class Prefill:
         def query() -> Tensor:  # not rotated for methods that do not look
             return rotate(attention, projected, cos, sin)
 
+        def mean() -> Tensor:
+            require(projected.shape[1] == keys.shape[2], "mean_row reads all query rows: set query_rows = None")
+            return mean_row(query(), keys, valid, scaling)
+
         return LayerView(
             layer=layer,
             num_layers=self.num_layers,
             kv_heads=keys.shape[1],
             image_of=self.stream.image_of,
+            valid=valid,
             image_sizes=self.prompt.image_sizes,
             vision_counts=tuple(
                 count - text for count, text in zip(self.stream.counts, self.prompt.text_counts, strict=True)
             ),
             row=lambda: last_row(query()[:, :, -1:], keys, visible, scaling),
-            mean_row=lambda: mean_row(query(), keys, valid, scaling),
+            mean_row=mean,
         )
 
 
@@ -234,21 +240,3 @@ def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, fla
         return short
     hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
     return short.masked_fill(filler[:, None, None], hidden)
-
-
-def refuse_cache(cache: Cache | None, layer: int, length: int) -> None:
-    """Raise ValueError unless layer `layer` of the cache can be pruned after a prefill of `length` tokens."""
-    if cache is None:
-        raise ValueError("use_cache=False: nothing can be pruned without a KV cache; call with use_cache=True")
-    stored = cache.layers[layer]
-    if type(stored) is DynamicSlidingWindowLayer:
-        if length >= stored.sliding_window:
-            raise ValueError(
-                f"sliding_window={stored.sliding_window}: too short for the prompt of {length} tokens, so that layer "
-                f"{layer} has already dropped some of it; set config.sliding_window=None or shorten the prompt"
-            )
-    elif type(stored) is not DynamicLayer:
-        found = type(stored).__name__
-        raise ValueError(f"cache_implementation: a {found} cannot shrink; use the default dynamic cache")
-    if getattr(cache, "offloading", False):
-        raise ValueError("cache_implementation: an offloaded cache cannot shrink; use the default dynamic cache")

@@ -1,35 +1,42 @@
 """`prune(model, method)`: hooks in, hooks out."""
 
 import inspect
+import logging
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 import torch
 from torch import nn
 
+from plphp_core import hf
 from plphp_core.cache import PrunedLayer
 from plphp_core.families import family_of
-from plphp_core.generate_guard import guard_generate, unguard_generate
-from plphp_core.method import Method
-from plphp_core.prefill import Prefill, refuse_cache
+from plphp_core.generate_guard import guard_model, unguard_model
+from plphp_core.method import Method, require
+from plphp_core.prefill import Prefill
 from plphp_core.prompt import read_prompt
 from plphp_core.trace import Trace
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
 def prune(model: nn.Module, method: Method | None, record_attention: bool = True) -> Iterator[Trace]:
     """Within the block, every prefill of `model` prunes its cache by `method`; `generate()` works as always.
 
-    Blocks may be nested (the innermost one acts) and entered again. Each thread that opens a block of its own is on its
-    own; a thread without one, such as a streaming worker, follows the block opened last. Continue a pruned cache, as in
-    a second turn, inside a block too, of whatever method: masks must be told which slots are left.
+    Blocks may be nested (the innermost one acts) and entered again. Each thread or asyncio task that opens a block of
+    its own is on its own; one without, such as a streaming worker, follows the block opened last. Continue a pruned
+    cache, as in a second turn, inside a block too, of whatever method: masks must be told which slots are left. What
+    `torch.compile` made of the whole model runs uncompiled inside the block.
 
     Args:
         model: a Hugging Face model of a known family.
-        method: None changes nothing, refuses nothing, and still fills the trace where it can.
+        method: None changes nothing, refuses nothing, and still fills the trace where it can; where it cannot,
+            `trace.missing` says why.
         record_attention: put γ of every layer into the trace; False leaves out (NaN) what the method does not ask for,
             so that a timing shows the method's own cost.
 
@@ -38,7 +45,8 @@ def prune(model: nn.Module, method: Method | None, record_attention: bool = True
 
     Raises:
         TypeError: unknown model class; the message lists the known ones.
-        ValueError: parameters that do not fit the model; inside the block, calls that cannot be pruned.
+        ValueError: parameters that do not fit the model, or a model that does not work as this release knows it; inside
+            the block, calls that cannot be pruned, and selections that break the rules of `Method`.
     """
     session = _Session(model, method, record_attention)
     try:
@@ -50,6 +58,7 @@ def prune(model: nn.Module, method: Method | None, record_attention: bool = True
 
 _SESSIONS: "weakref.WeakKeyDictionary[nn.Module, list[_Session]]" = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
+_OWN: "ContextVar[tuple[_Session, ...]]" = ContextVar("plphp_sessions", default=())  # of this thread or asyncio task
 
 
 def _open(session: "_Session") -> None:
@@ -57,26 +66,46 @@ def _open(session: "_Session") -> None:
         sessions = _SESSIONS.setdefault(session.model, [])
         sessions.append(session)
         if len(sessions) == 1:
-            resume = partial(session.family.resume, session.model)
-            guard_generate(session.model, lambda: _acting(session.model).method is not None, resume)
+            guard_model(session.model, partial(_generating, session.model))
         session.install()
+    _OWN.set((*_OWN.get(), session))
 
 
 def _close(session: "_Session") -> None:
+    _OWN.set(tuple(one for one in _OWN.get() if one is not session))
     with _LOCK:
         session.remove()
         sessions = _SESSIONS[session.model]
         sessions.remove(session)
         if not sessions:
-            unguard_generate(session.model)
+            unguard_model(session.model)
             del _SESSIONS[session.model]
 
 
 def _acting(model: nn.Module) -> "_Session | None":
-    """The session that acts in this thread: its own latest one, or, if it has none, the latest of all."""
+    """The session that acts in this thread or task: its own latest one, or, if it has none, the latest of all."""
     sessions = list(_SESSIONS.get(model, ()))
-    own = [session for session in sessions if session.thread == threading.get_ident()]
+    own = [session for session in _OWN.get() if session in sessions]  # a task may outlive the block it was made in
     return (own or sessions or [None])[-1]
+
+
+@contextmanager
+def _generating(model: nn.Module, args: tuple, kwargs: dict) -> Iterator[None]:
+    """Around a call of `generate`: refuses what cannot be pruned, and takes up the conversation of a cache."""
+    session = _acting(model)
+    if session is None:
+        yield
+        return
+    if session.method is not None:
+        hf.refuse_options(model, args, kwargs)
+    cache = hf.cache_among(kwargs.values())
+    if cache is not None:  # positions are made before the first forward
+        session.family.resume(model, cache)
+    outer, session.state.traced = getattr(session.state, "traced", None), False
+    try:
+        yield
+    finally:
+        session.state.traced = outer
 
 
 class _Session:
@@ -85,17 +114,25 @@ class _Session:
     def __init__(self, model: nn.Module, method: Method | None, record_attention: bool):
         if method is not None and not isinstance(method, Method):
             raise TypeError(f"method = {method!r}, but a pruning method such as PLPHP() or None is needed")
+        rows = 1 if method is None else method.query_rows
+        require(
+            rows is None or (type(rows) is int and rows >= 1),
+            f"{method!r}: query_rows = {rows!r}, but must be None (all rows) or a number of rows from 1 on",
+        )
         self.model, self.method, self.record_attention = model, method, record_attention
         self.family = family_of(model)
         self.decoder = self.family.decoder(model)
+        problems = hf.contract(model, self.decoder)
+        require(not problems, f"{type(model).__name__} does not work as plphp knows it: {'; '.join(problems)}")
         self.num_layers = len(self.decoder.layers)
         if method is not None:
             method.check(self.num_layers)
         self.trace = Trace()
-        self.thread = threading.get_ident()
         self.signature = inspect.signature(model.forward)
         self.handles = []
-        self.state = threading.local()  # .acts: a forward of ours is running; .prefill: if it is a prefill
+        # Of the thread that runs a forward: .acts: it is one of ours; .prefill: if it is a prefill; .traced: whether
+        # the call of generate() around it has had its prefill, None outside of one.
+        self.state = threading.local()
 
     def install(self) -> None:
         def on(module, register, hook):
@@ -109,6 +146,7 @@ class _Session:
             self.handles.append(getattr(module, register)(whole, with_kwargs=True))
 
         on(self.model, "register_forward_pre_hook", self._before_model)
+        self.handles.append(self.model.register_forward_hook(self._after_prefill))
         on(self.decoder, "register_forward_pre_hook", self._before_decoder)
         for layer, block in enumerate(self.decoder.layers):
             attention = block.self_attn
@@ -136,7 +174,7 @@ class _Session:
 
     @property
     def flash(self) -> bool:
-        return "flash" in (self.decoder.config._attn_implementation or "")
+        return hf.takes_padding_masks(self.decoder.config)
 
     # --- hooks -----------------------------------------------------------------------------------------------------
 
@@ -145,51 +183,80 @@ class _Session:
         self.state.acts = _acting(model) is self
         if not self.state.acts:
             return
-        inputs = self.signature.bind_partial(*args, **kwargs).arguments
-        inputs |= inputs.pop("kwargs", {})
-        ids, cache = inputs.get("input_ids"), inputs.get("past_key_values")
-        seen = cache.get_seq_length() if cache is not None else 0
+        call = hf.ModelCall.of(self.signature, args, kwargs)
+        inputs, seen, ids = call.inputs, call.seen, call.inputs.get("input_ids")
         if ids is None:
             embeds = inputs.get("inputs_embeds")
             if embeds is not None and embeds.shape[1] > 1 and self.method is not None:
                 raise ValueError("inputs_embeds without input_ids: image tokens cannot be told apart; pass input_ids")
             return
         if inputs.get("position_ids") is None:  # else they are made already, in generate() after the guard's resume
-            self.family.resume(model, cache if seen else None)
+            self.family.resume(model, call.cache if seen else None)
         if seen == 0:
             with self._excused():
-                self.state.prefill = self._prefill(ids, inputs)
+                self.state.prefill = self._prefill(ids, call)
         elif self.method is None:
             return
         elif ids.shape[1] > 1 and bool((ids == self.family.image_token_id(model)).any()):
             raise ValueError(
                 "new images on top of a filled cache cannot be pruned (the same happens with a chunked prefill); "
-                "prefill the whole conversation at once, without past_key_values"
+                "prefill the whole conversation at once, without a cache"
             )
 
-    def _prefill(self, ids, inputs: dict) -> Prefill:
-        mask = inputs.get("attention_mask")
-        if isinstance(mask, dict):
-            mask = mask.get("full_attention")
+    def _prefill(self, ids, call: hf.ModelCall) -> Prefill:
+        inputs, trace = call.inputs, self.trace
+        if getattr(self.state, "traced", None) is not None:
+            # A second prompt in one generate(), such as the unconditional one of classifier-free guidance, is pruned as
+            # well, but the trace stays that of the call's own prompt.
+            trace = Trace() if self.state.traced else trace
+            self.state.traced = True
+        self._refuse_compiled()
+        if self.method is not None:
+            self._refuse(call, ids.shape[1])
         sizes = self.family.image_sizes(self.model, inputs)
-        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, mask)
+        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask())
         if self.method is not None and self.method.withdraws:
             if prompt.ends_in_image:
                 raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")
             if inputs.get("labels") is not None:
                 raise ValueError(f"labels: {self.method.name} withdraws tokens, so there are fewer logits than labels")
-        return Prefill(prompt, self.method, self.trace, self.num_layers, self.record_attention)
+        return Prefill(prompt, self.method, trace, self.num_layers, self.record_attention)
+
+    def _refuse(self, call: hf.ModelCall, length: int) -> None:
+        """Raise ValueError if this prefill cannot be pruned, before anything is computed."""
+        for layer, stored in enumerate(call.cache.layers if call.cache is not None else ()):
+            hf.refuse_layer(stored, layer, length)
+        require(
+            hf.implementation(self.decoder.config) != "flex_attention",
+            "attn_implementation='flex_attention': its block masks cannot follow the slots that are kept; use 'sdpa' "
+            "or 'flash_attention_2', as in model.set_attn_implementation('sdpa')",
+        )
+
+    def _refuse_compiled(self) -> None:
+        """Raise ValueError if a module in which a hook of ours should run was compiled by itself."""
+        modules = [("the decoder", self.decoder)]
+        for layer, block in enumerate(self.decoder.layers):
+            modules += [(f"layer {layer}", block), (f"the attention of layer {layer}", block.self_attn)]
+            modules.append((f"q_proj of layer {layer}", block.self_attn.q_proj))
+        found = hf.compiled(modules)
+        require(
+            found is None,
+            f"{found} was compiled by itself: hooks do not run in it, so that nothing can be pruned or traced; compile "
+            "the whole model instead (inside a prune block it runs uncompiled)",
+        )
 
     @contextmanager
     def _excused(self):
-        """Without a method nothing can go wrong: what cannot be traced leaves the trace empty instead of raising."""
+        """Without a method nothing may go wrong: what cannot be traced leaves the trace empty and says why."""
         try:
             yield
-        except ValueError:
+        except Exception as error:
+            trace = self.prefill.trace if self.prefill is not None else self.trace
             self.state.prefill = None
-            self.trace.start(None)
+            trace.start(None, missing=str(error) or type(error).__name__)
             if self.method is not None:
                 raise
+            log.info("not traced: %s", trace.missing)
 
     def _before_decoder(self, decoder, args, kwargs):
         if _acting(self.model) is self and not self.acts and self.method is not None:
@@ -205,22 +272,21 @@ class _Session:
         prefill = self.prefill
         if prefill is None or (prefill.withdrawn is None and not prefill.stream.inputs and not prefill.added):
             return None
-        hidden = args[0] if args else kwargs.pop("hidden_states")
+        hidden, args, kwargs = hf.take_hidden(args, kwargs)
         hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
-        return (hidden, *args[1:]), kwargs
+        return (hidden, *args), kwargs
 
     def _mask_hook(self, layer: int):
         def before_attention(attention, args, kwargs):
-            cache = kwargs.get("past_key_values")
-            if not self.acts or cache is None or self.prefill is not None:
+            if not self.acts or self.prefill is not None:
                 return None
-            stored = cache.layers[layer] if layer < len(cache.layers) else None
+            call = hf.AttentionCall.of(args, kwargs)
+            layers = call.cache.layers if call.cache is not None else ()
+            stored = layers[layer] if layer < len(layers) else None
             if not isinstance(stored, PrunedLayer) or not stored.is_initialized:
                 return None
-            hidden = args[0] if args else kwargs["hidden_states"]
-            query_heads = attention.q_proj.out_features // attention.head_dim
-            mask = stored.slot_mask(kwargs.get("attention_mask"), hidden.shape[1], query_heads, self.flash)
-            return args, {**kwargs, "attention_mask": mask}
+            mask = stored.slot_mask(call.mask, call.hidden.shape[1], hf.query_heads(attention), self.flash)
+            return args, call.masked(kwargs, mask)
 
         return before_attention
 
@@ -232,19 +298,28 @@ class _Session:
 
     def _after_attention_hook(self, layer: int):
         def after_attention(attention, args, kwargs, output):
-            cache = kwargs.get("past_key_values")
-            if layer == 0 and self.acts and cache is not None and (self.prefill or output[0].shape[1] > 1):
-                self.family.remember(self.model, cache)
+            call = hf.AttentionCall.of(args, kwargs)
+            if layer == 0 and self.acts and call.cache is not None and (self.prefill or output[0].shape[1] > 1):
+                self.family.remember(self.model, call.cache)
             if self.prefill is None:
                 return
-            with self._excused():
-                refuse_cache(cache, layer, self.prefill.prompt.image_of.shape[1])
-            if self.prefill is None:
-                return
-            with torch.no_grad():
-                self.prefill.leave_attention(layer, attention, cache, kwargs["position_embeddings"])
+            with self._excused(), torch.no_grad():
+                hf.refuse_cache(call.cache, layer, self.prefill.prompt.image_of.shape[1])
+                self.prefill.leave_attention(layer, attention, call.cache, call.position_embeddings)
 
         return after_attention
+
+    def _after_prefill(self, model, args, output):
+        if self.prefill is None:
+            return
+        with self._excused():
+            layers = len(self.prefill.trace.layers)
+            require(
+                layers == self.num_layers,
+                f"hooks ran in {layers} of {self.num_layers} layers: the model's forward, or part of it, was compiled "
+                "or replaced by itself, and its other layers hold everything; use the model as it was loaded",
+            )
+            self.prefill.check.settle()
 
     def _after_model(self, model, args, output):
         self.state.prefill, self.state.acts = None, False

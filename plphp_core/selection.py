@@ -1,9 +1,15 @@
 """Which tokens stay: masks, their counts, and the gather that turns them into smaller tensors."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from plphp_core.method import LayerView, Method
 
 
 @dataclass(frozen=True)
@@ -78,3 +84,72 @@ def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor 
         return index, None
     missing = torch.tensor([width - count for count in counts]).to(mask.device, non_blocking=True)
     return index, torch.arange(width, device=mask.device) < missing[:, None]
+
+
+class SelectionCheck:
+    """Refuses selections that would be carried out wrongly: another shape, counts that lie, text left out.
+
+    What a tensor holds is looked at on the spot on a CPU; on other devices it is summed up there and read once, in
+    `settle`, after the last layer, since a look waits for the device.
+
+    Args:
+        method: whose selections they are; named in errors.
+    """
+
+    def __init__(self, method: Method | None):
+        self.method = method
+        self._open: list[tuple[str, tuple[int, ...], Tensor, Tensor]] = []
+
+    def __call__(
+        self, selection: Selection | None, view: LayerView, layer: int, withdraws: bool = False
+    ) -> Selection | None:
+        """The selection itself.
+
+        Raises:
+            TypeError, ValueError: it cannot be carried out; the message names method, layer, sample and numbers.
+        """
+        if selection is None:
+            return None
+        where = f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
+        if not isinstance(selection, Selection) or not isinstance(selection.mask, Tensor):
+            raise TypeError(f"{where}: got {type(selection).__name__}, but a Selection or None is needed")
+        batch, tokens = view.image_of.shape
+        shape = (batch, tokens) if withdraws else (batch, view.kv_heads, tokens)
+        mask, counts = selection.mask, selection.counts
+        if tuple(mask.shape) != shape or mask.dtype != torch.bool or mask.device != view.image_of.device:
+            right = f"{shape} bool on {view.image_of.device}"
+            raise ValueError(f"{where}: mask is {tuple(mask.shape)} {mask.dtype} on {mask.device}, but must be {right}")
+        if len(counts) != batch or not all(type(count) is int and 0 <= count <= tokens for count in counts):
+            raise ValueError(f"{where}: counts = {counts!r}, but must be {batch} plain integers from 0 to {tokens}")
+        found = mask.sum(-1).view(batch, -1)
+        needed = view.valid & (view.image_of < 0) if not self.method.evicts_text else torch.zeros_like(view.valid)
+        needed = needed | ~view.valid  # padding and filler go by themselves, and counts include them
+        if withdraws:
+            needed[:, -1] = True  # the token that answers
+        lost = (needed.view(batch, -1, tokens) & ~mask.view(batch, -1, tokens)).sum(-1)
+        self._open.append((where, counts, found, lost))
+        if mask.device.type == "cpu":
+            self.settle()
+        return selection
+
+    def settle(self) -> None:
+        """Raise ValueError if a selection since the last call was not what its method says of it."""
+        pending, self._open = self._open, []
+        if not pending:
+            return
+        device = pending[0][2].device
+        numbers = torch.cat([part.flatten().to(device) for _, _, *parts in pending for part in parts]).tolist()
+        for where, counts, found, _ in pending:
+            batch, heads = found.shape
+            size = batch * heads
+            kept, lost, numbers = numbers[:size], numbers[size : 2 * size], numbers[2 * size :]
+            for at in range(size):
+                sample, head = divmod(at, heads)
+                place = f"{where}, sample {sample}, head {head}" if heads > 1 else f"{where}, sample {sample}"
+                if kept[at] != counts[sample]:
+                    raise ValueError(f"{place}: the mask keeps {kept[at]} tokens, but counts say {counts[sample]}")
+                if lost[at]:
+                    raise ValueError(
+                        f"{place}: the mask leaves out {lost[at]} tokens that must stay: text (unless the method sets "
+                        "evicts_text), padding, which goes by itself, and in withdraw the last token"
+                    )

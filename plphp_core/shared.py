@@ -13,12 +13,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, DynamicCache
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from plphp_core.decode import Prefilled, prefill
 from plphp_core.device import synchronise
 from plphp_core.families import family_of
+from plphp_core.hf import Cache, DynamicCache, cache_among, first_output
 from plphp_core.method import LayerView, Method, require
 from plphp_core.prefill import Prefill
 from plphp_core.prune import prune
@@ -122,10 +121,10 @@ class SharedPrefill:
             @functools.wraps(self.model.forward)  # generate() reads its signature
             def replay(*args, **kwargs):
                 restore()
-                cache = kwargs["past_key_values"]
+                cache = cache_among(kwargs.values())
                 _, resumed.unseen_ms = self._settle(method, cache, trace)
                 self.family.remember(self.model, cache)
-                return CausalLMOutputWithPast(logits=self.logits[:, None], past_key_values=cache)
+                return first_output(self.logits[:, None], cache)
 
             self.model.forward = replay
             try:

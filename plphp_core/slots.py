@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+
+from plphp_core.hf import Cache, CacheLayerMixin
 
 
 class SlotLayer(CacheLayerMixin):

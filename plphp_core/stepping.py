@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plphp_core.families import family_of
+from plphp_core.hf import attending_by, cache_argument
 from plphp_core.kernels import ATTENTION, choose
 from plphp_core.slots import SlotCache
 
@@ -38,6 +39,7 @@ class Stepper:
         self.model, self.cache = model, cache
         self.position, self.first = position.clone(), position
         self.config = family_of(model).decoder(model).config
+        self.arguments = {**cache_argument(model, cache), "use_cache": True}
         layer = cache.layers[0]
         kv_heads, dim = layer.keys.shape[2:]
         # Chosen now: trying a kernel allocates and reads results, which the recording of a graph must not.
@@ -46,11 +48,8 @@ class Stepper:
     @contextmanager
     def on(self) -> Iterator[None]:
         """Within the block, the model attends to slots."""
-        before, self.config._attn_implementation = self.config._attn_implementation, ATTENTION
-        try:
+        with attending_by(self.config, ATTENTION):
             yield
-        finally:
-            self.config._attn_implementation = before
 
     def __call__(self, tokens: Tensor) -> Tensor:
         logits = self._forward(tokens[:, None])
@@ -63,7 +62,7 @@ class Stepper:
         self.position.copy_(self.first)
 
     def _forward(self, ids: Tensor) -> Tensor:
-        out = self.model(input_ids=ids, position_ids=self.position, past_key_values=self.cache, use_cache=True)
+        out = self.model(input_ids=ids, position_ids=self.position, **self.arguments)
         return out.logits[:, -1]
 
     def _advance(self) -> None:

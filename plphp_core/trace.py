@@ -34,15 +34,38 @@ class Trace:
     """The latest prefill under `prune`: what was kept and what it takes. Empty before the first one.
 
     Samples are rows of the model's batch: with beam search or several return sequences, each prompt has several.
+    `print` shows it as a table.
+
+    Attributes:
+        missing: why there is nothing to see of the latest prefill; None where there is.
     """
 
     prompt: Prompt | None = None
     layers: list[LayerRecord] = field(default_factory=list)
+    missing: str | None = "no prefill yet"
     _kept: list[list[Tensor]] | None = None
 
-    def start(self, prompt: Prompt | None) -> None:
-        """Forget the prefill before and begin a new one; None: leave the trace empty."""
-        self.prompt, self.layers, self._kept = prompt, [], None
+    def start(self, prompt: Prompt | None, missing: str | None = None) -> None:
+        """Forget the prefill before and begin a new one; None: leave the trace empty, for the reason `missing`."""
+        self.prompt, self.layers, self._kept, self.missing = prompt, [], None, missing
+
+    def __str__(self) -> str:
+        if not self.layers:
+            return f"nothing traced: {self.missing}"
+        batch, slots = len(self.images), [sum(layer.counts) / len(layer.counts) for layer in self.layers]
+        lengths, vision = self.prompt.lengths, self.prompt.vision_counts
+        lines = [
+            f"{'prompt' if batch == 1 else f'{batch} prompts, means'}: {sum(lengths) / batch:g} tokens, "
+            f"{sum(vision) / batch:g} of them vision, {sum(map(len, self.images)) / batch:g} images",
+            "layer  γ      vision kept  slots",
+        ]
+        for layer, (gamma, kept) in enumerate(zip(self.vision_attention.mean(0), self.retention.mean(0), strict=True)):
+            lines.append(f"{layer:<5}  {gamma:.3f}  {kept:>11.1%}  {slots[layer]:g}")
+        held, full = sum(self.kv_bytes), sum(self.kv_bytes_full)
+        lines.append(
+            f"KV cache: {held:,} of {full:,} bytes ({held / full:.1%}), all layers{' and prompts' * (batch > 1)}"
+        )
+        return "\n".join(lines)
 
     @property
     def images(self) -> list[list[Tensor]]:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from plphp_core.family import Family, encoded_images, json_turns, place_marks
+from plphp_core.family import Family, json_turns, place_marks
+from plphp_core.hf import encoded_images
 from plphp_core.method import require
 from plphp_core.places import nowhere, raster
 

@@ -6,7 +6,8 @@ models/mllava/processing_llava.py), which does not run on transformers 5.
 
 from torch import Tensor, nn
 
-from plphp_core.family import IMAGE_MARK, Family, encoded_images, json_turns
+from plphp_core.family import IMAGE_MARK, Family, json_turns
+from plphp_core.hf import encoded_images
 from plphp_core.method import require
 from plphp_core.places import grid
 

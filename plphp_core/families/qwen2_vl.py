@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from plphp_core.family import IMAGE_MARK, Family, json_turns
+from plphp_core.hf import encoded_images
 from plphp_core.method import require
 from plphp_core.places import grid
 
@@ -36,11 +37,10 @@ class Qwen2VL(Family):
     plain_system_prompt: ClassVar[str | None] = SYSTEM_PROMPT
 
     def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
-        encoded = inputs.get("mm_encoder_outputs") or {}
-        video = inputs.get("pixel_values_videos") is not None or encoded.get("video") is not None
+        video = inputs.get("pixel_values_videos") is not None or encoded_images(inputs, "video") is not None
         require(not video, "video inputs cannot be pruned; pass frames as images")
-        if encoded.get("image") is not None:  # generate() encodes images first and passes one tensor per image
-            return [len(features) for features in encoded["image"].pooler_output]
+        if (encoded := encoded_images(inputs)) is not None:
+            return [len(features) for features in encoded]
         grids = inputs.get("image_grid_thw")
         if inputs.get("pixel_values") is None or grids is None:
             return []

@@ -9,6 +9,7 @@ import torch
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.cache import PrunedLayer
+from plphp_core.hf import cache_among
 from tests.factories import prompt_batch, tiny_llava_onevision
 
 LAYERS = 8
@@ -112,7 +113,7 @@ def test_pruned_storage_is_small_and_the_full_one_is_gone():
     full = []
 
     def watch(module, args, kwargs, output):
-        full.append(weakref.ref(kwargs["past_key_values"].layers[module.layer_idx].keys))
+        full.append(weakref.ref(cache_among(kwargs.values()).layers[module.layer_idx].keys))
 
     handles = [b.self_attn.register_forward_hook(watch, with_kwargs=True) for b in model.model.language_model.layers]
     with torch.no_grad(), prune(model, PLPHP(alpha=1.0, beta=0.0)) as trace:  # balanced: 0.4 everywhere

@@ -1,0 +1,334 @@
+"""The one door to transformers: every name and behaviour of it that pruning and decoding rely on, and since when.
+
+What a family's model is called with and holds beside that (pixels, grids, M-RoPE's deltas) is in its family's module.
+Heavy parts of transformers are imported where they are used: `import plphp_core` should not take longer than it must.
+`contract` compares a model with this page; `prune` does so at its door, `tests/core/test_hf.py` for every family.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+__all__ = [
+    "AttentionCall",
+    "Cache",
+    "CacheLayerMixin",
+    "DynamicCache",
+    "DynamicLayer",
+    "DynamicSlidingWindowLayer",
+    "LayerInputs",
+    "ModelCall",
+    "cache_among",
+    "cache_argument",
+    "contract",
+]
+
+# First release of each that the tests pass on, and the first that nobody has tried: as in pyproject.toml.
+TESTED = {"transformers": ("5.19", "5.25"), "torch": ("2.11", "2.16")}
+
+
+def warn_untested(versions: dict[str, str]) -> None:
+    """One warning if a version lies outside of TESTED; `versions` by the names there."""
+    outside = [
+        f"{name} {version} (tested: {TESTED[name][0]} up to, not including, {TESTED[name][1]})"
+        for name, version in versions.items()
+        if not _number(TESTED[name][0]) <= _number(version) < _number(TESTED[name][1])
+    ]
+    if outside:
+        warnings.warn(f"not tested with plphp: {', '.join(outside)}", stacklevel=2)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+warn_untested({"transformers": transformers.__version__, "torch": torch.__version__})
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+CACHE_NAMES = ("cache", "past_key_values")  # of the argument and the output; newest first: `cache` since 5.24
+
+
+def cache_among(values: Iterable) -> Cache | None:
+    """The KV cache among a call's arguments or a model's outputs, whatever it is called there."""
+    return next((value for value in values if isinstance(value, Cache)), None)
+
+
+def cache_argument(model: nn.Module, cache: Cache) -> dict[str, Cache]:
+    """`cache` as a keyword argument under the name that the model's forward knows. 0.1 ms: ask once, not per step."""
+    return {_cache_name(model.forward): cache}
+
+
+def _cache_name(function: Callable) -> str:
+    known = inspect.signature(function).parameters  # of the decorated function, through __wrapped__
+    return next((name for name in CACHE_NAMES if name in known), CACHE_NAMES[0])
+
+
+def first_output(logits: Tensor, cache: Cache):
+    """What `generate()` reads of a forward's output: `(batch, positions, vocabulary)` logits and the cache."""
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    return CausalLMOutputWithPast(logits=logits, **{_cache_name(CausalLMOutputWithPast): cache})
+
+
+def refuse_layer(stored: CacheLayerMixin, layer: int, length: int) -> None:
+    """Raise ValueError unless a cache layer can be pruned after a prefill of `length` tokens.
+
+    By exact class, since a subclass may hold its tensors in another way (quantised, offloaded).
+    """
+    if type(stored) is DynamicSlidingWindowLayer:
+        if length >= stored.sliding_window:
+            raise ValueError(
+                f"sliding_window={stored.sliding_window}: too short for the prompt of {length} tokens, so that layer "
+                f"{layer} has already dropped some of it; set config.sliding_window=None or shorten the prompt"
+            )
+    elif type(stored) is not DynamicLayer:
+        found = type(stored).__name__
+        raise ValueError(f"cache_implementation: a {found} cannot shrink; use the default dynamic cache")
+
+
+def refuse_cache(cache: Cache | None, layer: int, length: int) -> None:
+    """`refuse_layer` for layer `layer` of the cache that an attention module was given; None: it was given none."""
+    if cache is None:
+        raise ValueError(
+            "nothing can be pruned without a KV cache, and this forward has none: it was called with use_cache=False, "
+            "config.use_cache is False, or gradient checkpointing has switched it off (model.eval() switches it on)"
+        )
+    refuse_layer(cache.layers[layer], layer, length)
+    if getattr(cache, "offloading", False):
+        raise ValueError("cache_implementation: an offloaded cache cannot shrink; use the default dynamic cache")
+
+
+# --- calls, as hooks see them -----------------------------------------------------------------------------------------
+# Hooks run before a forward's decorators, and see the names that the caller wrote.
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """A call of the whole model: its arguments by name, positional ones too, and the cache among them."""
+
+    inputs: dict
+    cache: Cache | None
+
+    @classmethod
+    def of(cls, signature: inspect.Signature, args: tuple, kwargs: dict) -> ModelCall:
+        inputs = signature.bind_partial(*args, **kwargs).arguments
+        inputs |= inputs.pop("kwargs", {})
+        return cls(inputs, cache_among(inputs.values()))
+
+    @property
+    def seen(self) -> int:
+        """Tokens that were read before."""
+        return 0 if self.cache is None else self.cache.get_seq_length()
+
+    def prompt_mask(self) -> Tensor | None:
+        """The attention mask over the prompt, `(batch, length)` or `(batch, 1, length, length or more)`, or None.
+
+        `generate()` may hand over masks that are made already, by type of layer, for compiled static caches.
+        """
+        mask = self.inputs.get("attention_mask")
+        return mask.get("full_attention") if isinstance(mask, dict) else mask
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What a decoder layer is given beside hidden states, as far as tokens have a share in it; unchanged 5.17 … 5.24.
+
+    Attributes:
+        position_embeddings: cos and sin, `(…, batch, tokens, head_dim)`.
+        attention_mask: as the attention implementation takes it, or None.
+        position_ids: `(…, batch, tokens)`, or None.
+    """
+
+    position_embeddings: tuple[Tensor, Tensor]
+    attention_mask: Tensor | None
+    position_ids: Tensor | None
+
+    @classmethod
+    def of(cls, kwargs: dict) -> LayerInputs:
+        return cls(kwargs["position_embeddings"], kwargs.get("attention_mask"), kwargs.get("position_ids"))
+
+    def over(self, kwargs: dict) -> dict:
+        """The keyword arguments with these in place of the layer's own."""
+        ids = {"position_ids": self.position_ids} if "position_ids" in kwargs else {}
+        tables, mask = self.position_embeddings, self.attention_mask
+        return {**kwargs, "position_embeddings": tables, "attention_mask": mask, **ids}
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """A call of an attention module: `(batch, tokens, hidden)` states, mask, rotary tables and cache."""
+
+    hidden: Tensor
+    mask: Tensor | None
+    position_embeddings: tuple[Tensor, Tensor] | None
+    cache: Cache | None
+
+    @classmethod
+    def of(cls, args: tuple, kwargs: dict) -> AttentionCall:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        tables = kwargs.get("position_embeddings")
+        return cls(hidden, kwargs.get("attention_mask"), tables, cache_among((*args, *kwargs.values())))
+
+    @staticmethod
+    def masked(kwargs: dict, mask: Tensor | None) -> dict:
+        """The keyword arguments with another mask."""
+        return {**kwargs, "attention_mask": mask}
+
+
+def take_hidden(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
+    """A decoder layer's hidden states, which come first, and the arguments without them."""
+    if args:
+        return args[0], args[1:], kwargs
+    kwargs = dict(kwargs)
+    return kwargs.pop("hidden_states"), (), kwargs
+
+
+def encoded_images(inputs: dict, kind: str = "image") -> list[Tensor] | None:
+    """Features of the images (or of another `kind`) that `generate()` has encoded before it calls the forward.
+
+    From 5.18 it passes the encoders' outputs on, and no pixels. One tensor per image (per sample in Idefics2 from 5.21;
+    before, one tensor for all), a row per vision token; None where the forward encodes by itself.
+    """
+    encoded = (inputs.get("mm_encoder_outputs") or {}).get(kind)
+    return None if encoded is None else list(encoded.pooler_output)
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+
+def query_heads(attention: nn.Module) -> int:
+    return attention.q_proj.out_features // attention.head_dim
+
+
+def rotary_function(attention: nn.Module) -> Callable:
+    """The `apply_rotary_pos_emb(q, k, cos, sin)` of the modelling file that defines this attention module."""
+    return sys.modules[type(attention).__module__].apply_rotary_pos_emb
+
+
+def implementation(config) -> str:
+    """The name of the attention implementation in use, also where `set_attn_implementation` never was called."""
+    return config._attn_implementation or ""
+
+
+def takes_padding_masks(config) -> bool:
+    """Whether attention masks are `(batch, tokens)`, as FlashAttention takes them, and not four-dimensional."""
+    return "flash" in implementation(config)
+
+
+@contextmanager
+def attending_by(config, name: str) -> Iterator[None]:
+    """Within the block, the decoder of this configuration attends by the registered implementation `name`.
+
+    The attribute itself: `set_attn_implementation` walks all submodules and checks for packages, too slow per call.
+    """
+    before, config._attn_implementation = config._attn_implementation, name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def register_attention(name: str, function: Callable) -> None:
+    """Without a mask function of the same name, which is not registered here, transformers builds no mask at all."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(name, function)
+
+
+def compiled(modules: Iterable[tuple[str, nn.Module]]) -> str | None:
+    """The first of these named modules that `module.compile()` has compiled: hooks that come later do not run in it."""
+    return next((name for name, module in modules if module._compiled_call_impl is not None), None)
+
+
+def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
+    """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
+    problems = [] if hasattr(decoder, "layers") else [f"{type(decoder).__name__} has no layers"]
+    problems += _unknown_cache(type(model))
+    blocks = {type(block): block for block in getattr(decoder, "layers", ())}
+    for kind, block in blocks.items():
+        if hasattr(block, "self_attn"):
+            problems += _layer_contract(kind, type(block.self_attn))
+        else:
+            problems.append(f"{kind.__name__} has no self_attn")
+    for number, block in enumerate(getattr(decoder, "layers", ())):
+        missing = [name for name in ("q_proj", "head_dim", "scaling") if not hasattr(block.self_attn, name)]
+        problems += [f"layers.{number}.self_attn has no {name}" for name in missing]
+    return problems
+
+
+@functools.cache
+def _layer_contract(block: type[nn.Module], attention: type[nn.Module]) -> list[str]:
+    problems = _unknown_cache(block) + _unknown_cache(attention)
+    if not hasattr(sys.modules[attention.__module__], "apply_rotary_pos_emb"):
+        problems.append(f"{attention.__module__} has no apply_rotary_pos_emb")
+    for kind, names in ((block, ("attention_mask", "position_embeddings")), (attention, ("attention_mask",))):
+        known = inspect.signature(kind.forward).parameters
+        problems += [f"{kind.__name__}.forward takes no {name}" for name in names if name not in known]
+    return problems
+
+
+@functools.cache
+def _unknown_cache(kind: type[nn.Module]) -> list[str]:
+    known = inspect.signature(kind.forward).parameters
+    if any(name in known for name in CACHE_NAMES):
+        return []
+    return [f"{kind.__name__}.forward takes no KV cache under a known name ({', '.join(CACHE_NAMES)})"]
+
+
+# --- generate() -------------------------------------------------------------------------------------------------------
+
+_DRAFTS = "it feeds drafted tokens together with the prompt, so the last row is not the prompt's"
+_UNPRUNABLE = {
+    "assistant_model": _DRAFTS,
+    "prompt_lookup_num_tokens": _DRAFTS,
+    "assistant_early_exit": _DRAFTS,
+    "use_mtp": _DRAFTS,
+    "prefill_chunk_size": "a chunked prefill has no single last row that sees the whole prompt",
+}
+
+
+def refuse_options(model: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Raise ValueError if a call of `model.generate` asks for what a pruned cache cannot do."""
+    positional = args[1] if len(args) > 1 else None  # generate(inputs, generation_config, …)
+    config = kwargs.get("generation_config") or positional or model.generation_config
+
+    def option(name):
+        value = kwargs.get(name)
+        return getattr(config, name, None) if value is None else value
+
+    for name, reason in _UNPRUNABLE.items():
+        if option(name):
+            raise ValueError(f"{name}: cannot be used while pruning: {reason}; leave {name} unset")
+    if option("cache_implementation") not in (None, "dynamic", "dynamic_full"):
+        value = option("cache_implementation")
+        raise ValueError(f"cache_implementation={value!r}: only the dynamic cache can shrink; leave it unset")
+    if option("use_cache") is False:
+        raise ValueError("use_cache=False: nothing can be pruned without a KV cache; leave use_cache unset")
+
+
+def repetition_penalty(penalty: float, mask: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """The processor as `generate()` of the installed release makes it.
+
+    From 5.23 it passes over the tokens in front of the first True of `mask`, `(batch, prompt length)`; before, the
+    processor takes no tensor, and padding is penalised like any other token.
+    """
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    ignored = None if mask is None else (mask != 0).int().argmax(dim=1)
+    try:
+        return RepetitionPenaltyLogitsProcessor(float(penalty), prompt_ignore_length=ignored)
+    except ValueError:
+        return RepetitionPenaltyLogitsProcessor(float(penalty))
