@@ -67,7 +67,7 @@ def fast_generate(
     method: Method | None = None,
     *,
     max_new_tokens: int = 64,
-    do_sample: bool = False,
+    do_sample: bool | None = None,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -82,8 +82,9 @@ def fast_generate(
 
     Args:
         inputs: what the processor returns, on the model's device; prompts padded on the left.
-        temperature, top_k, top_p, repetition_penalty, eos_token_id, pad_token_id: by default, as in `generate()`, the
-            model's generation configuration decides; `eos_token_id=[]` never ends.
+        do_sample, temperature, top_k, top_p, repetition_penalty, eos_token_id, pad_token_id: by default, as in
+            `generate()`, the model's generation configuration decides; `eos_token_id=[]` never ends. What else that
+            configuration asks for (`token_choice.unsupported_options`) is refused.
         record_attention: as in `prune`.
         prefilled: of these `inputs`; then there is no other prefill, `method` and `record_attention` are not looked at,
             and `Generated.prefill_ms` is its time and that of choosing the first token.
@@ -92,9 +93,16 @@ def fast_generate(
         TypeError, ValueError: as `prune`; or options that cannot be.
         RuntimeError: no attention kernel works on the device.
     """
-    require(max_new_tokens >= 1, f"max_new_tokens = {max_new_tokens}, but must be at least 1")
+    whole = isinstance(max_new_tokens, int) or (isinstance(max_new_tokens, float) and max_new_tokens.is_integer())
+    require(whole and max_new_tokens >= 1, f"max_new_tokens = {max_new_tokens!r}, but must be a whole number from 1 on")
+    max_new_tokens = int(max_new_tokens)
+    require(
+        not torch.is_autocast_enabled(model.device.type),
+        "fast_generate under torch.autocast: a slot keeps one dtype, which autocast changes on the way; load the model "
+        "in the dtype you want, as in family.load(dtype='bfloat16'), or use model.generate()",
+    )
     asked = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
-    choose = TokenChoice(model, do_sample, **asked)
+    choose = TokenChoice(model, _padding(inputs), do_sample, **asked)
     ends, pad = ends_and_pad(model, eos_token_id, pad_token_id)
     if prefilled is None:
         prefilled = _prefilled(model, inputs, method, record_attention)
@@ -144,13 +152,16 @@ def prefill(model: nn.Module, inputs: dict) -> tuple[Tensor, Cache, Tensor]:
     Args:
         inputs: what the processor returns, on the model's device.
 
+    Raises:
+        ValueError: the attention mask does more than hide padding on the left.
+
     Returns:
         Logits `(batch, vocabulary)` after the prompt, the cache, and the next token's `position_ids`, `(batch, 1)`, or
         `(3, batch, 1)` for M-RoPE.
     """
     decoder = family_of(model).decoder(model)
     arguments = dict(inputs)
-    mask = inputs.get("attention_mask")
+    mask = _padding(inputs)
     rotary = getattr(decoder.config, "rope_parameters", None) or {}
     if mask is not None and "mrope_section" not in rotary:  # M-RoPE models count positions themselves
         arguments["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
@@ -175,3 +186,19 @@ def _longest(new: Tensor, ends: Tensor) -> int:
     is_end = torch.isin(new, ends)
     first_end = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, new.shape[1])
     return int(first_end.max())
+
+
+def _padding(inputs: dict) -> Tensor | None:
+    """The attention mask, `(batch, prompt length)`, if it hides nothing but padding on the left; None without one."""
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        return None
+    shape = tuple(inputs["input_ids"].shape)
+    require(tuple(mask.shape) == shape, f"attention_mask is {tuple(mask.shape)}, but must be {shape}, as input_ids")
+    shown = mask != 0
+    require(
+        bool((shown[:, 1:] >= shown[:, :-1]).all()),
+        "attention_mask hides tokens behind others that it shows: the fast path takes padding on the left only; use "
+        "model.generate()",
+    )
+    return mask

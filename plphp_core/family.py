@@ -156,12 +156,20 @@ class Family:
         """Chat strings and images (PIL, per sample, possibly none) → the model's inputs, padded on the left."""
         raise NotImplementedError(f"family {self.name!r} does not encode")
 
-    def decode(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
-        """Generated token ids `(n,)` → answer.
+    def decode(self, processor, ids: Tensor, gen_kwargs: dict | None = None) -> str | list[str]:
+        """Generated token ids `(n,)` → answer; a batch `(batch, n)` → a list of answers.
 
         Args:
             gen_kwargs: the task's generation arguments; `until` may cut the answer.
         """
+        ids, gen_kwargs = torch.as_tensor(ids), gen_kwargs or {}
+        require(ids.ndim in (1, 2), f"ids are {tuple(ids.shape)}, but must be (n,) or (batch, n)")
+        if ids.ndim == 2:
+            return [self.decode_answer(processor, row, gen_kwargs) for row in ids]
+        return self.decode_answer(processor, ids, gen_kwargs)
+
+    def decode_answer(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
+        """One answer `(n,)`, see `decode`, which families override here."""
         return processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def end_tokens(self, processor) -> list[int] | None:

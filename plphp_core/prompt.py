@@ -60,7 +60,8 @@ def read_prompt(
     Args:
         input_ids: `(batch, prompt_length)`, each image token already repeated once per vision token.
         image_sizes: tokens of every image of the batch, in order.
-        attention_mask: `(batch, prompt_length)`, or `(batch, 1, prompt_length, prompt_length)`, or None for no padding.
+        attention_mask: `(batch, prompt_length)`, or `(batch, 1, prompt_length, prompt_length or more)`, as for a static
+            cache, or None for no padding.
 
     Raises:
         ValueError: sizes and image tokens disagree, or the prompts are not padded on the left.
@@ -99,7 +100,7 @@ def _valid(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     if attention_mask is None:
         return torch.ones_like(input_ids, dtype=torch.bool)
     if attention_mask.ndim == 4:  # already a causal mask: what the last row may see
-        row = attention_mask[:, 0, -1]
+        row = attention_mask[:, 0, -1, : input_ids.shape[1]]
         row = row if row.dtype == torch.bool else row >= 0
         return row.expand(input_ids.shape).to(input_ids.device)
     return attention_mask.bool().to(input_ids.device)

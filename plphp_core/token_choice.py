@@ -5,31 +5,47 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from transformers import (
+    GenerationConfig,
     LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
+from plphp_core.hf import repetition_penalty
 from plphp_core.method import require
 
-# What generation configurations can ask for beside greedy choice and sampling; `generate()` does these.
-REFUSED = {
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "no_repeat_ngram_size": 0,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "guidance_scale": 1,
-    "suppress_tokens": [],
-    "bad_words_ids": [],
-    "forced_eos_token_id": None,
-    "typical_p": 1,
-    "min_p": 0,
-}
 # Of `generate()`, where neither the call nor the checkpoint says otherwise; used for sampling, but for the penalty.
 DEFAULTS = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
+# What a generation configuration may say to the fast path: what it obeys, and what changes no token of one sequence
+# chosen greedily or sampled. Anything else that is set is refused, also what releases to come may add.
+OBEYED = {*DEFAULTS, "do_sample", "max_new_tokens", "eos_token_id", "pad_token_id"}
+WITHOUT_EFFECT = {
+    *("bos_token_id", "decoder_start_token_id", "transformers_version", "_from_model_config", "max_length"),
+    *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "compile_config", "disable_compile"),
+    *("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states"),
+    *("early_stopping", "length_penalty", "low_memory", "continuous_batching_config"),
+    *("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "is_assistant"),
+    *("assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight", "max_matching_ngram_size"),
+}
+# Values that ask for nothing, beside None, False and empty ones.
+NEUTRAL = {
+    **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),
+    **dict.fromkeys(("guidance_scale", "typical_p", "encoder_repetition_penalty"), 1),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), 0),
+    **dict.fromkeys(("min_p", "epsilon_cutoff", "eta_cutoff", "diversity_penalty", "penalty_alpha"), 0),
+}
+
+
+def unsupported_options(generation_config: GenerationConfig) -> dict[str, object]:
+    """What a generation configuration asks for and the fast path does not do, by name."""
+    return {
+        name: value
+        for name, value in generation_config.to_dict().items()
+        if name not in OBEYED | WITHOUT_EFFECT
+        and value not in (None, False, [], {})
+        and not (name in NEUTRAL and value == NEUTRAL[name])
+    }
 
 
 class TokenChoice:
@@ -37,18 +53,21 @@ class TokenChoice:
 
     Args:
         model: its generation configuration decides what is not given.
-        temperature, top_k, top_p, repetition_penalty: None: not given.
+        mask: `(batch, prompt length)`, of the prompts; None: no padding. The penalty passes over padding if
+            `generate()` of the installed release does.
+        do_sample, temperature, top_k, top_p, repetition_penalty: None: not given.
 
     Raises:
         ValueError: the configuration asks for something that this does not do.
     """
 
-    def __init__(self, model: nn.Module, do_sample: bool, **given: float | None):
-        _refuse(model.generation_config)
+    def __init__(self, model: nn.Module, mask: Tensor | None, do_sample: bool | None, **given: float | None):
+        asked = ", ".join(f"{name} = {value!r}" for name, value in unsupported_options(model.generation_config).items())
+        require(not asked, f"generation_config: {asked}: not done by the fast path; use model.generate()")
         chosen = {name: _default(model, name, given[name]) for name in DEFAULTS}
-        self.do_sample = do_sample
+        self.do_sample = bool(model.generation_config.do_sample) if do_sample is None else do_sample
         penalty = chosen["repetition_penalty"]
-        self.penalty = None if penalty == 1 else RepetitionPenaltyLogitsProcessor(penalty)
+        self.penalty = None if penalty == 1 else repetition_penalty(penalty, mask)
         self.warpers = LogitsProcessorList()
         if chosen["temperature"] != 1:
             self.warpers.append(TemperatureLogitsWarper(chosen["temperature"]))
@@ -85,12 +104,3 @@ def _default(model: nn.Module, name: str, value: float | None) -> float:
     """What `generate()` would use for an option that was not given."""
     configured = getattr(model.generation_config, name, None)
     return next(one for one in (value, configured, DEFAULTS[name]) if one is not None)
-
-
-def _refuse(config) -> None:
-    for name, nothing in REFUSED.items():
-        value = getattr(config, name, None)
-        require(
-            value is None or value == nothing,
-            f"generation_config.{name} = {value!r}: the fast path chooses greedily or samples; use model.generate()",
-        )

@@ -43,11 +43,19 @@ def family_of(model: nn.Module) -> Family:
     """The family that a model belongs to, by its class.
 
     Raises:
-        TypeError: no family knows the class; the message lists the known ones.
+        TypeError: no family knows the class; the message lists the known ones, and names a known model inside.
     """
-    classes = {cls.__name__ for cls in type(model).__mro__}
-    for family in _families().values():
-        if classes & set(family.model_classes):
-            return family()
+    if (family := _family_by_class(model)) is not None:
+        return family()
+    parts = model.named_modules() if isinstance(model, nn.Module) else ()
+    inner = next((name for name, part in parts if _family_by_class(part) is not None), None)
+    if inner is not None:  # PeftModel, torch.compile, DataParallel, …
+        path, kind = f"model.{inner}", type(model.get_submodule(inner)).__name__
+        raise TypeError(f"cannot prune a {type(model).__name__}; prune the {kind} inside it: prune({path}, method)")
     known = sorted(cls for family in _families().values() for cls in family.model_classes)
     raise TypeError(f"cannot prune a {type(model).__name__}; known model classes: {', '.join(known)}")
+
+
+def _family_by_class(model: nn.Module) -> type[Family] | None:
+    classes = {cls.__name__ for cls in type(model).__mro__}
+    return next((family for family in _families().values() if classes & set(family.model_classes)), None)

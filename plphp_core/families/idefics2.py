@@ -117,7 +117,7 @@ class Idefics2(Family):
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    def decode(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
+    def decode_answer(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
         """lmms_eval: neither cut nor stripped. plain: stripped."""
         text = processor.tokenizer.decode(ids, skip_special_tokens=True)
         return text if self.as_upstream else text.strip()

@@ -126,7 +126,7 @@ class Mantis(Family):
         tokenizer = processor.tokenizer
         return list(dict.fromkeys([tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END)]))
 
-    def decode(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
+    def decode_answer(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
         """lmms_eval: neither cut nor stripped. plain: stripped."""
         text = processor.tokenizer.decode(ids, skip_special_tokens=True)
         return text if self.as_upstream else text.strip()

@@ -115,7 +115,7 @@ class Qwen2VL(Family):
         """Upstream stops at the tokenizer's end token alone, not at <|endoftext|>."""
         return [processor.tokenizer.eos_token_id] if self.as_upstream else None
 
-    def decode(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
+    def decode_answer(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
         """lmms_eval: cut at the first of `until`. plain: uncut."""
         tokenizer = processor.tokenizer
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

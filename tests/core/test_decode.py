@@ -104,7 +104,7 @@ def test_a_repetition_penalty_of_the_checkpoint_is_obeyed():
 def test_options_of_the_checkpoint_that_cannot_be_obeyed_are_refused():
     model, batch = ragged()
     model.generation_config.num_beams = 4
-    with pytest.raises(ValueError, match=r"generation_config.num_beams = 4.*use model.generate"):
+    with pytest.raises(ValueError, match=r"num_beams = 4.*use model.generate"):
         fast_generate(model, batch, None)
     model.generation_config.num_beams = 1
     with pytest.raises(ValueError, match="max_new_tokens = 0"):
