@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
+from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.decode import Prefilled, fast_generate, prefill
 from plphp_core.slots import SlotCache, SlotLayer, slot_cache
+from plphp_core.token_choice import OBEYED, WITHOUT_EFFECT, unsupported_options
 from tests.core.test_oracle import ADJACENT, FOUR, TILED
 from tests.factories import EOS_TOKEN, PAD_TOKEN, prompt_batch, tiny_llava_onevision
 from tests.families.test_oracle import FAMILIES
@@ -195,3 +199,80 @@ def test_end_tokens_default_to_the_checkpoints():
     assert model.generation_config.eos_token_id == EOS_TOKEN
     expected, _ = usual(model, batch, None, max_new_tokens=40, do_sample=False)
     assert torch.equal(fast_generate(model, batch, None, max_new_tokens=40).sequences, expected)
+
+
+@pytest.mark.parametrize("method", ["none", "plphp", "fastv"])
+def test_the_repetition_penalty_treats_padding_as_generate_of_this_release_does(method, monkeypatch):
+    """The padding is a token that the model would choose next, so that it matters whether it is penalised."""
+    model, batch = ragged()
+    batch["input_ids"] = batch["input_ids"].clone()
+    first = fast_generate(model, batch, METHODS[method], max_new_tokens=1, eos_token_id=[]).sequences[:, -1]
+    for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True)):
+        ids[mask == 0] = first[row]
+    options = {"max_new_tokens": NEW, "repetition_penalty": 1.8}
+    expected, _ = usual(model, batch, METHODS[method], do_sample=False, eos_token_id=None, **options)
+    found = fast_generate(model, batch, METHODS[method], eos_token_id=[], **options).sequences
+    assert torch.equal(found, expected)
+    monkeypatch.setattr(
+        "plphp_core.token_choice.repetition_penalty",
+        lambda penalty, mask: RepetitionPenaltyLogitsProcessor(penalty),
+    )
+    penalised = fast_generate(model, batch, METHODS[method], eos_token_id=[], **options).sequences
+    passes_over = Version(transformers.__version__) >= Version("5.23")
+    assert torch.equal(penalised, expected) != passes_over
+
+
+@pytest.mark.parametrize("name", sorted(vars(GenerationConfig())))
+def test_every_option_of_a_configuration_is_obeyed_without_effect_or_refused(name):
+    """Whatever releases to come add is refused until somebody has looked at it."""
+    model, batch = ragged(layers=4)
+    values = {"begin_suppress_tokens": [5], "sequence_bias": [[[5], 2.0]], "stop_strings": ["x"], "guidance_scale": 1.5}
+    setattr(model.generation_config, name, values.get(name, 3))
+    known = name in OBEYED | WITHOUT_EFFECT
+    assert unsupported_options(model.generation_config) == ({} if known else {name: values.get(name, 3)})
+    if not known:
+        with pytest.raises(ValueError, match=rf"{name} = .*use model.generate"):
+            fast_generate(model, batch, max_new_tokens=2)
+
+
+def test_options_that_ask_for_nothing_are_no_reason_to_refuse():
+    model, batch = ragged(layers=4)
+    expected = fast_generate(model, batch, max_new_tokens=3).sequences
+    model.generation_config.update(num_beams=1, guidance_scale=1.0, min_length=0, suppress_tokens=[], use_mtp=False)
+    model.generation_config.update(return_dict_in_generate=True, output_scores=True, cache_implementation="static")
+    assert torch.equal(fast_generate(model, batch, max_new_tokens=3.0).sequences, expected)
+
+
+def test_sampling_in_the_checkpoint_is_obeyed_unless_the_call_says_otherwise():
+    model, batch = ragged(layers=4)
+    model.generation_config.update(do_sample=True, temperature=5.0, top_k=0)
+    torch.manual_seed(3)
+    expected = model.generate(**batch, max_new_tokens=NEW, eos_token_id=None)
+    torch.manual_seed(3)
+    assert torch.equal(fast_generate(model, batch, max_new_tokens=NEW, eos_token_id=[]).sequences, expected)
+    greedy = fast_generate(model, batch, max_new_tokens=NEW, eos_token_id=[], do_sample=False).sequences
+    assert not torch.equal(greedy, expected)
+
+
+@pytest.mark.parametrize("value", [0, 2.5, "3", None, float("nan")])
+def test_numbers_of_new_tokens_that_are_none_are_refused(value):
+    model, batch = ragged(layers=4)
+    with pytest.raises(ValueError, match=r"max_new_tokens = .*whole number from 1 on"):
+        fast_generate(model, batch, max_new_tokens=value)
+
+
+def test_masks_that_hide_more_than_padding_on_the_left_are_refused():
+    model, batch = ragged(layers=4)
+    holes = {**batch, "attention_mask": batch["attention_mask"].clone()}
+    holes["attention_mask"][0, -3] = 0
+    with pytest.raises(ValueError, match="hides tokens behind others that it shows"):
+        fast_generate(model, holes, max_new_tokens=2)
+    square = {**batch, "attention_mask": torch.ones(4, 1, 5, 5)}
+    with pytest.raises(ValueError, match=r"attention_mask is \(4, 1, 5, 5\), but must be"):
+        fast_generate(model, square, max_new_tokens=2)
+
+
+def test_autocast_is_refused_by_name():
+    model, batch = ragged(layers=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ValueError, match=r"under torch\.autocast"):
+        fast_generate(model, batch, max_new_tokens=2)

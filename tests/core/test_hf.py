@@ -37,7 +37,7 @@ def test_a_renamed_cache_argument_is_refused_at_the_door_in_one_sentence():
     Renamed.__module__ = type(model.model.language_model.layers[0].self_attn).__module__
     model.model.language_model.layers[1].self_attn.__class__ = Renamed
     with (
-        pytest.raises(ValueError, match=r"Renamed\.forward takes no KV cache under a known name"),
+        pytest.raises(ValueError, match=r"Renamed\.forward takes no KV cache under"),
         prune(model, PLPHP()),
     ):
         pass

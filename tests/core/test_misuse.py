@@ -222,7 +222,7 @@ def test_without_a_method_a_padded_batch_with_a_static_cache_and_a_training_step
             else:
                 loss = trained(**inputs, labels=labels).loss
                 loss.backward()
-            losses.append((float(loss), trained.model.language_model.layers[1].self_attn.q_proj.weight.grad))
+            losses.append((loss.item(), trained.model.language_model.layers[1].self_attn.q_proj.weight.grad))
         assert losses[0][0] == losses[1][0] and torch.equal(losses[0][1], losses[1][1])
 
 
