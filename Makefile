@@ -43,7 +43,7 @@ cases = $(if $(CASES),cases=$(CASES)) $(if $(DOCS),docs=$(DOCS))
 one = $(if $(filter $*,$(FLEXIBLE)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench setup test smoke lint lock toy-data toy-model preflight report compare-engines \
+.PHONY: help demo bench setup test test-newest test-oldest smoke lint lock toy-data toy-model preflight report compare-engines \
 	reproduce reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%) \
 	reproduce-figure1 reproduce-figure2 reproduce-figure3
 
@@ -58,6 +58,14 @@ $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 
 test: setup toy-data ## the whole test suite
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-newest: setup ## core, families, decoding, methods and tasks on the newest torch, torchvision, transformers that are allowed
+test-oldest: setup ## the same on the oldest
+test-newest test-oldest: test-%:
+	@bash scripts/setup_releases.sh $* $(VENV)-$*
+	$(VENV)-$*/bin/python -m tasks.toy.generate
+	OMP_NUM_THREADS=1 $(VENV)-$*/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		tests/core tests/families tests/baselines tests/bench tests/tasks $(ARGS)
 
 lint: setup ## ruff
 	$(PYTHON) -m ruff check .
