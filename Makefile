@@ -138,6 +138,6 @@ toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are 
 toy-model: setup ## train a toy model again; FAMILY=llava_onevision (an hour on 2 cores)|qwen2_vl|idefics2|mantis; resumes
 	$(PYTHON) -m scripts.train_toy --family $(FAMILY) $(ARGS)
 
-lock: ## resolve requirements.lock anew
-	uv pip compile -q pyproject.toml --extra eval --extra dev --universal --python-version 3.11 -P torch==2.13.0 -P torchvision==0.28.0 \
+lock: ## resolve requirements.lock anew, with the newest torch, torchvision and transformers that are allowed
+	uv pip compile -q pyproject.toml --extra eval --extra dev --universal --python-version 3.11 -P torch -P torchvision -P transformers \
 		--no-emit-index-url --no-annotate --no-header -o requirements.lock

@@ -55,7 +55,7 @@ class Family:
 
     def decoder(self, model: nn.Module) -> nn.Module:
         """The text decoder: has `.layers`, each with `.self_attn`, and `.config`."""
-        return model.model.language_model
+        return model.get_decoder()
 
     def image_token_id(self, model: nn.Module) -> int:
         return model.config.image_token_id

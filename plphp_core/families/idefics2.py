@@ -33,9 +33,6 @@ class Idefics2(Family):
     options = ("image_splitting",)
     image_splitting = False
 
-    def decoder(self, model: nn.Module) -> nn.Module:
-        return model.model.text_model
-
     def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
         """As in `Family`.
 
