@@ -43,7 +43,7 @@ cases = $(if $(CASES),cases=$(CASES)) $(if $(DOCS),docs=$(DOCS))
 one = $(if $(filter $*,$(FLEXIBLE)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench setup test test-newest test-oldest smoke lint lock toy-data toy-model preflight report compare-engines \
+.PHONY: help demo bench gpu-check setup test test-newest test-oldest smoke lint lock toy-data toy-model preflight report compare-engines \
 	reproduce reproduce-table1 reproduce-table3 $(FLEXIBLE:%=reproduce-%) \
 	reproduce-figure1 reproduce-figure2 reproduce-figure3
 
@@ -131,6 +131,9 @@ demo: setup ## the methods side by side in a browser, on 127.0.0.1; PROFILE=toy 
 
 bench: setup ## decoding beside its floor; ARGS="bench=gpu", "bench=memory", "bench=sharing"; see docs/performance.md
 	@$(PYTHON) -m scripts.bench results=$(RESULTS) $(ARGS)
+
+gpu-check: setup ## what only a GPU can show, in 8 minutes, nothing downloaded; ARGS="--minutes 5 --parts kernels"; docs/performance.md
+	@$(PYTHON) scripts/gpu_check.py --out $(RESULTS)/gpu $(ARGS)
 
 toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are there)
 	$(PYTHON) -m tasks.toy.generate

@@ -1,15 +1,17 @@
 """Attention of one new token per sample over its own slots: which kernels there are, and the choice among them.
 
-A kernel is taken because it was tried here and gave the right numbers, not because of a version or a device's name.
+A kernel is taken because it was tried here and gave the right numbers, from a CUDA graph too where steps are recorded,
+not because of a version or a device's name. Its name says which backend attends: `torch.nn.attention.varlen_attn` is
+not used, since from torch 2.15 on it chooses by itself, cuDNN before FlashAttention on H100-class cards, and then the
+same name stands for other rounding. The operators called here are the two that it calls.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +23,7 @@ from plphp_core.slots import SlotLayer
 
 ATTENTION = "plphp_slots"  # what transformers is asked for while slots are attended to
 LENGTHS = (1, 40, 300, 129)  # of the samples that kernels are tried on
+GRAPH_WARM_UP = 3  # calls before a recording: libraries set themselves up at the first ones
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +77,10 @@ def choose(
 
 
 def _preferred(device: torch.device) -> tuple[str, ...]:
+    """cuDNN is not among them until `scripts/gpu_check.py`, which tries all kernels, has shown what it is worth."""
     if device.type == "cpu":
         return ("sdpa_slices",)
-    return ("varlen_attn", "flash_attention_forward", "sdpa_masked")
+    return ("flash_attention_forward", "sdpa_masked")
 
 
 @torch.no_grad()
@@ -85,33 +89,79 @@ def try_kernel(
 ) -> str | None:
     """What is wrong with a kernel on random slots of LENGTHS, against fp32 attention over exact slices; None: nothing.
 
-    Behind each sample's slots lie large numbers, so that reading one too many shows.
+    Behind each sample's slots lie large numbers, so that reading one too many shows. Where steps are recorded in a CUDA
+    graph, so is the kernel, and the graph is replayed with other numbers and lengths at the same addresses.
     """
     random = torch.Generator().manual_seed(0)
     batch, most = len(LENGTHS), max(LENGTHS)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(device, dtype)
-
-    keys, values = (normal(batch, kv_heads, most, head_dim) for _ in range(2))
-    query = normal(batch, query_heads, head_dim)
+    empty = torch.zeros(batch, kv_heads, most, head_dim, device=device, dtype=dtype)
+    layer = SlotLayer(empty, empty, LENGTHS, room=8, seen=most)
+    query = torch.empty(batch, query_heads, head_dim, device=device, dtype=dtype)
     scaling = 2 * head_dim**-0.5  # not the default, and sharp enough that every token's share matters
-    layer = SlotLayer(keys, values, [length - 1 for length in LENGTHS], room=8, seen=most)
-    behind = torch.arange(layer.capacity, device=device) >= layer.place[:, None]
-    layer.keys[behind], layer.values[behind] = 3, 100
-    layer.update(normal(batch, kv_heads, 1, head_dim), normal(batch, kv_heads, 1, head_dim))
+    allowed = max(4 * torch.finfo(dtype).eps, 1e-4)  # rounded weights, rounded output
+
+    def fill(lengths: Sequence[int]) -> None:
+        for tensor in (query, layer.keys, layer.values):
+            tensor.copy_(torch.randn(tensor.shape, generator=random))
+        layer.used.copy_(torch.tensor(lengths))
+        layer.prefilled = [length - 1 for length in lengths]
+        behind = torch.arange(layer.capacity, device=device) >= layer.used[:, None]
+        layer.keys[behind], layer.values[behind] = 3, 100
+
+    def attend() -> Tensor:
+        return kernel.attend(query, layer, scaling)
+
+    def differs(found: Tensor) -> str | None:
+        worst = error_against_fp32(found, query, layer, scaling)
+        return None if worst <= allowed else f"differs from fp32 attention by {worst:.2g}, allowed {allowed:.2g}"
+
     try:
-        found = kernel.attend(query, layer, scaling)
-        worst = 0.0
-        for b, length in enumerate(LENGTHS):
-            own = (tensor[b : b + 1, :length].float().transpose(1, 2) for tensor in (layer.keys, layer.values))
-            expected = sdpa(query[b : b + 1, :, None].float(), *own, scale=scaling, enable_gqa=True)[:, :, 0]
-            error = (found[b : b + 1].float() - expected).abs() / expected.abs().clamp(min=1)
-            worst = max(worst, float(error.nan_to_num(float("inf")).max()))
+        fill(LENGTHS)
+        problem = differs(attend())
+        if problem is None and _steps_are_recorded(device):
+            graph, found = record(attend, device)
+            fill(LENGTHS[::-1])
+            graph.replay()
+            problem = differs(found)
+            problem = problem and f"from a CUDA graph {problem}"
+        return problem
     except Exception as error:  # whatever an untried kernel may raise: then another one is taken
         return textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
-    allowed = max(4 * torch.finfo(dtype).eps, 1e-4)  # rounded weights, rounded output
-    return None if worst <= allowed else f"differs from fp32 attention by {worst:.2g}, allowed {allowed:.2g}"
+
+
+def error_against_fp32(found: Tensor, query: Tensor, layer: SlotLayer, scaling: float | None) -> float:
+    """The largest difference of `found` from fp32 attention over each sample's own slots; relative where above 1.
+
+    Args:
+        found, query: `(batch, query_heads, head_dim)`.
+    """
+    worst = 0.0
+    for b, used in enumerate(layer.used.tolist()):
+        own = (tensor[b : b + 1, :used].float().transpose(1, 2) for tensor in (layer.keys, layer.values))
+        expected = sdpa(query[b : b + 1, :, None].float(), *own, scale=scaling, enable_gqa=True)[:, :, 0]
+        error = (found[b : b + 1].float() - expected).abs() / expected.abs().clamp(min=1)
+        worst = max(worst, float(error.nan_to_num(float("inf")).max()))
+    return worst
+
+
+def _steps_are_recorded(device: torch.device) -> bool:
+    """Whether `plphp_core.stepping` records its steps in a graph on this device."""
+    return device.type == "cuda"
+
+
+def record(call: Callable[[], Tensor], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """`call` in a CUDA graph, and what it returned: the tensor that every replay writes anew."""
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(GRAPH_WARM_UP):
+                call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = call()
+    return graph, out
 
 
 def slot_attention(module, query: Tensor, key: SlotLayer, value: SlotLayer, attention_mask, scaling=None, **_):
@@ -126,46 +176,46 @@ def slot_attention(module, query: Tensor, key: SlotLayer, value: SlotLayer, atte
 # on the device only, as a CUDA graph must; `sdpa_slices` reads them on the host and is for CPUs.
 
 
-def _varlen_attn(dtype: torch.dtype, head_dim: int) -> Attend:
-    from torch.nn.attention import varlen  # torch ≥ 2.10
-
-    _flash_only(dtype, head_dim)
-    kernel = varlen.varlen_attn
-    accepted = inspect.signature(kernel).parameters
-    if "seqused_k" not in accepted:
-        raise NotImplementedError(f"torch {torch.__version__} has it without seqused_k")
-    more = {"enable_gqa": True} if "enable_gqa" in accepted else {}
-
-    def attend(query: Tensor, layer: SlotLayer, scaling: float | None) -> Tensor:
-        keys, values = layer.keys.flatten(0, 1), layer.values.flatten(0, 1)
-        starts = (layer.query_starts, layer.key_starts)
-        return kernel(query, keys, values, *starts, 1, layer.capacity, scale=scaling, seqused_k=layer.used, **more)
-
-    return attend
-
-
 def _flash_attention_forward(dtype: torch.dtype, head_dim: int) -> Attend:
-    """What `varlen_attn` calls; it took `seqused_k` releases before."""
-    _flash_only(dtype, head_dim)
-    kernel = torch.ops.aten._flash_attention_forward
-    if "seqused_k" not in {argument.name for argument in kernel.default._schema.arguments}:
-        raise NotImplementedError(f"torch {torch.__version__} has it without seqused_k")
+    """FlashAttention as torch ships it. Its operator takes `seqused_k` from torch 2.11 on, if not before."""
+    operator = _over_lengths("_flash_attention_forward", dtype, head_dim)
 
     def attend(query: Tensor, layer: SlotLayer, scaling: float | None) -> Tensor:
-        keys, values = layer.keys.flatten(0, 1), layer.values.flatten(0, 1)
-        starts = (layer.query_starts, layer.key_starts)
         dropout, causal, debug = 0.0, False, False
-        options = {"scale": scaling, "seqused_k": layer.used}
-        return kernel(query, keys, values, *starts, 1, layer.capacity, dropout, causal, debug, **options)[0]
+        return operator(*_packed(query, layer), dropout, causal, debug, scale=scaling, seqused_k=layer.used)[0]
 
     return attend
 
 
-def _flash_only(dtype: torch.dtype, head_dim: int) -> None:
+def _cudnn_attention_forward(dtype: torch.dtype, head_dim: int) -> Attend:
+    """cuDNN's attention. Its operator takes `seqused_k` from torch 2.15 on."""
+    operator = _over_lengths("_cudnn_attention_forward", dtype, head_dim)
+
+    def attend(query: Tensor, layer: SlotLayer, scaling: float | None) -> Tensor:
+        query, keys, values, *lengths = _packed(query, layer)
+        logsumexp, dropout, causal, debug = True, 0.0, False, False
+        flags = (*lengths, logsumexp, dropout, causal, debug)
+        return operator(query, keys, values, None, *flags, scale=scaling, seqused_k=layer.used)[0]
+
+    return attend
+
+
+def _over_lengths(name: str, dtype: torch.dtype, head_dim: int) -> Callable:
+    """The ATen operator, if there is one that reads a length per sample, for this dtype and head_dim."""
     if dtype not in (torch.float16, torch.bfloat16):
         raise NotImplementedError(f"is for float16 and bfloat16, not {dtype}")
     if head_dim > 256 or head_dim % 8:
         raise NotImplementedError(f"is for head_dim up to 256 and divisible by 8, not {head_dim}")
+    operator = getattr(torch.ops.aten, name).default
+    if "seqused_k" not in {argument.name for argument in operator._schema.arguments}:
+        raise NotImplementedError(f"torch {torch.__version__} has it without seqused_k")
+    return operator
+
+
+def _packed(query: Tensor, layer: SlotLayer) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int, int]:
+    """Query, keys and values as one long sequence each, where each sample begins in them, and their longest lengths."""
+    keys, values = layer.keys.flatten(0, 1), layer.values.flatten(0, 1)
+    return query, keys, values, layer.query_starts, layer.key_starts, 1, layer.capacity
 
 
 def _sdpa_masked(dtype: torch.dtype, head_dim: int) -> Attend:
@@ -206,8 +256,8 @@ def _grouped(query: Tensor, layer: SlotLayer) -> Tensor:
 
 
 KERNELS: dict[str, Callable[[torch.dtype, int], Attend]] = {
-    "varlen_attn": _varlen_attn,
     "flash_attention_forward": _flash_attention_forward,
+    "cudnn_attention_forward": _cudnn_attention_forward,
     "sdpa_masked": _sdpa_masked,
     "sdpa_slices": _sdpa_slices,
 }

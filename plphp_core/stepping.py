@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plphp_core.families import family_of
 from plphp_core.hf import attending_by, cache_argument
-from plphp_core.kernels import ATTENTION, choose
+from plphp_core.kernels import ATTENTION, choose, record
 from plphp_core.slots import SlotCache
 
 
@@ -73,27 +73,14 @@ class Stepper:
 class _Graph(Stepper):
     """The forward recorded at the first call; input ids, position, slots, places and lengths are static buffers."""
 
-    WARM_UP = 3
-
     graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, tokens: Tensor) -> Tensor:
         if self.graph is None:
-            self._record(tokens)
+            # Nothing advances here: every forward writes the same slots, and the first replay writes them for good.
+            self.ids = tokens[:, None].clone()
+            self.graph, self.logits = record(lambda: self._forward(self.ids), tokens.device)
         self.ids.copy_(tokens[:, None])
         self.graph.replay()
         self._advance()
         return self.logits
-
-    def _record(self, tokens: Tensor) -> None:
-        """Nothing advances here: every forward writes the same slots, and the first replay writes them for good."""
-        self.ids = tokens[:, None].clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(self.WARM_UP):
-                self._forward(self.ids)
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.logits = self._forward(self.ids)

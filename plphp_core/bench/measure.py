@@ -57,24 +57,35 @@ def _measure_model(
     needed, free = origin.model_bytes, available(bench)
     if needed > free:
         say(f"{origin.name}: oom: its weights need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
-        return [(_row(case) | {"status": "oom"}, None) for case in cases]
+        return [(empty_row(case) | {"status": "oom"}, None) for case in cases]
     say(f"{origin.name}: loading")
     origin.load()
     _check(origin, cases)
-    rows = {case: _row(case) for case in cases}
-    decoded: dict[Case, Decoded | None] = {}
+    found: dict[Case, tuple[dict, Decoded | None]] = {}
     for vision in dict.fromkeys(case.vision_tokens for case in cases):
         of_length = [case for case in cases if case.vision_tokens == vision]
-        columns = _prefill_columns(origin, of_length, bench, say)
+        columns = prefill_columns(origin, of_length, bench, say)
         for batch in dict.fromkeys(case.batch for case in of_length):
             group = [case for case in of_length if case.batch == batch]
-            say(f"{origin.name}, {vision} vision tokens, batch {batch}: decoding {len(group)} cases in turn")
-            decoded |= decode_in_turn(origin, group, bench)
-            for case in group:
-                _fill(rows[case], decoded[case], origin, machine)
-                rows[case] |= columns.get((case.method, case.params), {}) if decoded[case] is not None else {}
-                say(_line(rows[case]))
-    return [(rows[case], decoded[case]) for case in cases]
+            for case, (row, decoded) in zip(group, decoding_rows(origin, group, bench, machine, say), strict=True):
+                row |= columns.get((case.method, case.params), {}) if decoded is not None else {}
+                found[case] = row, decoded
+    return [found[case] for case in cases]
+
+
+def decoding_rows(
+    origin: Source, cases: list[Case], bench: Bench, machine: Machine, say: Say
+) -> list[tuple[dict, Decoded | None]]:
+    """Rows of cases of one length and batch, decoded in turn by the loaded model, without the columns of `relate`."""
+    say(f"{origin.name}, {cases[0].vision_tokens} vision tokens, batch {cases[0].batch}: {len(cases)} cases in turn")
+    decoded = decode_in_turn(origin, cases, bench)
+    found = []
+    for case in cases:
+        row = empty_row(case)
+        _fill(row, decoded[case], origin, machine)
+        say(_line(row))
+        found.append((row, decoded[case]))
+    return found
 
 
 def _check(origin: Source, cases: list[Case]) -> None:
@@ -90,7 +101,8 @@ def _check(origin: Source, cases: list[Case]) -> None:
             origin.lengths(method, 1, vision)
 
 
-def _row(case: Case) -> dict:
+def empty_row(case: Case) -> dict:
+    """A row (keys: COLUMNS) of which only the case is known."""
     params = ", ".join(f"{name}={value}" for name, value in case.params)
     return dict.fromkeys(COLUMNS) | {
         "model": case.model,
@@ -134,7 +146,7 @@ def _fill(row: dict, one: Decoded | None, origin: Source, machine: Machine) -> N
             row[f"rho_{speed}"] = row[f"floor_ms_{speed}"] / times.median
 
 
-def _prefill_columns(origin: Source, cases: list[Case], bench: Bench, say: Say) -> dict[tuple, dict]:
+def prefill_columns(origin: Source, cases: list[Case], bench: Bench, say: Say) -> dict[tuple, dict]:
     """Columns of prefills of one length, by method and parameters: the same for all regimes and batches."""
     vision = cases[0].vision_tokens
     if bench.prefill_vision_tokens is not None and vision not in bench.prefill_vision_tokens:

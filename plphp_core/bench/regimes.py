@@ -12,13 +12,20 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from plphp_core.bench.shapes import Shape
 from plphp_core.cache import PrunedLayer
 from plphp_core.decode import CHECK_EVERY
 from plphp_core.families import family_of
+from plphp_core.hf import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    attending_by,
+    cache_argument,
+    implementation,
+    register_attention,
+)
 from plphp_core.method import Method
 from plphp_core.prune import prune
 from plphp_core.slots import SlotCache, slot_cache
@@ -103,7 +110,8 @@ class _Growing(Decoding):
         self.model, self.seen, self.method, self.legacy = model, seen, method, legacy
         self.position, self.first = position, position
         self.config = family_of(model).decoder(model).config
-        self.kernel = "cat, repeat_kv, sdpa" if legacy else f"cat, {self.config._attn_implementation}"
+        self.arguments = {**cache_argument(model, cache), "use_cache": True}
+        self.kernel = "cat, repeat_kv, sdpa" if legacy else f"cat, {implementation(self.config)}"
         batch, device = len(tokens), tokens.device
         self.ids = torch.zeros(batch, seen, dtype=torch.long, device=device)
         self.mask = torch.ones(batch, seen, dtype=torch.long, device=device)
@@ -112,15 +120,11 @@ class _Growing(Decoding):
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        before = self.config._attn_implementation
-        if self.legacy:
-            self.config._attn_implementation = LEGACY
-        try:
-            # Hooks are needed where slots are missing; without a method nothing is.
-            with torch.inference_mode(), prune(self.model, self.method) if self.method is not None else nullcontext():
-                yield
-        finally:
-            self.config._attn_implementation = before
+        # Hooks are needed where slots are missing; without a method nothing is.
+        hooks = prune(self.model, self.method) if self.method is not None else nullcontext()
+        attention = LEGACY if self.legacy else implementation(self.config)
+        with attending_by(self.config, attention), torch.inference_mode(), hooks:
+            yield
 
     def step(self) -> Tensor:
         mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=-1)
@@ -128,8 +132,7 @@ class _Growing(Decoding):
             input_ids=self.tokens[:, None],
             attention_mask=mask,
             position_ids=self.position,
-            past_key_values=self.cache,
-            use_cache=True,
+            **self.arguments,
             logits_to_keep=1,
         )
         scores = out.logits[:, -1].to(copy=True, dtype=torch.float32)
@@ -235,4 +238,4 @@ def _repeat(states: Tensor, groups: int) -> Tensor:
 
 
 # Without a mask function of this name transformers builds no mask; only filler needs one, and PrunedLayer makes it.
-AttentionInterface.register(LEGACY, legacy_attention)
+register_attention(LEGACY, legacy_attention)

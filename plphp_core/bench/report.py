@@ -41,7 +41,7 @@ def speed_markdown(rows: Sequence[dict], machine: Machine, command: str, seconds
         of_length = [row for row in rows if (row["model"], row["vision_tokens"]) == (model, vision)]
         prompt = next((row["prompt_tokens"] for row in of_length if row["prompt_tokens"]), None)
         parts.append(f"## {model}, {vision} vision tokens of {prompt or 'n/a'}\n")
-        parts.append(_table(of_length, DECODE))
+        parts.append(table(of_length, DECODE))
     prefills = _prefills(rows)
     if prefills:
         parts.append(
@@ -49,7 +49,7 @@ def speed_markdown(rows: Sequence[dict], machine: Machine, command: str, seconds
             "the prefill (reading the prompt, scores, choice, gather). In tokens: of `none` in the fast regime at the "
             "same batch.\n"
         )
-        parts.append(_table(prefills, PREFILL))
+        parts.append(table(prefills, PREFILL))
     return "\n".join(parts)
 
 
@@ -69,7 +69,7 @@ def disturbance(rows: Sequence[dict]) -> str | None:
 
 def capacity_markdown(rows: Sequence[dict], note: str, command: str) -> str:
     """Largest batches."""
-    return "\n".join([f"# The largest batch that fits\n\n{note}\n\nCommand: `{command}`\n", _table(rows, CAPACITY)])
+    return "\n".join([f"# The largest batch that fits\n\n{note}\n\nCommand: `{command}`\n", table(rows, CAPACITY)])
 
 
 def _head(title: str, machine: Machine, command: str, seconds: float) -> str:
@@ -170,7 +170,8 @@ CAPACITY = {
 }
 
 
-def _table(rows: Sequence[dict], columns: dict) -> str:
+def table(rows: Sequence[dict], columns: dict) -> str:
+    """Rows as Markdown; `columns`: heading → name in the row and how its value is written; None is n/a."""
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     for row in rows:
         cells = [MISSING if row[name] is None else write(row[name]) for name, write in columns.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -12,7 +12,9 @@ from safetensors import SafetensorError
 
 from plphp_core.device import free_memory
 from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from plphp_core.evaluation.settings import ModelSettings  # needs OmegaConf, which a loaded model does not
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,12 @@ import uuid
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plphp_core.evaluation.journal import write_atomically
-from plphp_core.evaluation.settings import Settings
+
+if TYPE_CHECKING:
+    from plphp_core.evaluation.settings import Settings  # needs OmegaConf, which versions and hardware do not
 
 PACKAGES = (
     "plphp",

@@ -1,14 +1,14 @@
 """Kernels over ragged slots agree with attention over each sample's own tokens, and wrong ones are not taken.
 
-Flash kernels exist on CUDA only. Here the operator behind them gets a CPU implementation that does what its schema
-says, so that both ways of calling it are run as they are, with the arguments they would pass on a device.
+FlashAttention's and cuDNN's operators exist on CUDA only. Here they get a CPU implementation that does what their
+schemas say, so that the calls are run as they are, with the arguments they would pass on a device. CUDA graphs have a
+stand-in too: `tests.graphs`.
 """
 
 import logging
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from plphp_core import PLPHP, kernels, prune
 from plphp_core.decode import fast_generate, prefill
@@ -16,11 +16,18 @@ from plphp_core.kernels import KERNELS, choose, slot_attention
 from plphp_core.slots import SlotLayer, slot_cache
 from plphp_core.stepping import stepper
 from tests.factories import prompt_batch, tiny_llava_onevision
+from tests.graphs import RecordedGraph, record
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-FLASH = ("varlen_attn", "flash_attention_forward")
-CHAIN = (*FLASH, "sdpa_masked")
+FLASH = "flash_attention_forward"
+CUDNN = "cudnn_attention_forward"
+CHAIN = (FLASH, "sdpa_masked")
 SLOTS = 11
+needs_lengths = pytest.mark.skipif(
+    "seqused_k" not in str(torch.ops.aten._cudnn_attention_forward.default._schema),
+    reason="cuDNN's operator takes no lengths before torch 2.15",
+)
+OVER_LENGTHS = [FLASH, pytest.param(CUDNN, marks=needs_lengths)]
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +39,26 @@ def untried():
 
 @pytest.fixture
 def flash():
-    """Give `aten::_flash_attention_forward` a CPU implementation; returns the calls it gets."""
+    """Give FlashAttention's and cuDNN's operator a CPU implementation; returns the calls they get."""
     calls = []
 
     def give(implementation):
-        def operator(query, keys, values, starts_q, starts_k, max_q, max_k, dropout, causal, debug, **options):
+        def called(query, keys, values, starts_q, starts_k, max_q, max_k, *flags, **options):
             options = {name: value for name, value in options.items() if value is not None}
-            calls.append((query, keys, starts_q, starts_k, max_q, max_k, (dropout, causal, debug), options))
-            out = implementation(query, keys, values, starts_q, starts_k, options)
-            return out, *(torch.empty(0) for _ in range(4))
+            calls.append((query, keys, starts_q, starts_k, max_q, max_k, flags, options))
+            return implementation(query, keys, values, starts_q, starts_k, options)
 
-        library.impl("_flash_attention_forward", operator, "CPU")
+        def of_flash(*args, **options):
+            return called(*args, **options), *(torch.empty(0) for _ in range(4))
+
+        def of_cudnn(query, keys, values, bias, starts_q, starts_k, max_q, max_k, logsumexp, *flags, **options):
+            assert bias is None
+            out = called(query, keys, values, starts_q, starts_k, max_q, max_k, *flags, **options)
+            nothing = torch.empty(0)
+            return out, nothing, nothing, nothing, max_q, max_k, nothing, nothing, nothing
+
+        library.impl("_flash_attention_forward", of_flash, "CPU")
+        library.impl("_cudnn_attention_forward", of_cudnn, "CPU")
         return calls
 
     with torch.library._scoped_library("aten", "IMPL") as library:
@@ -84,19 +100,18 @@ def slots_and_reference(lengths, query_heads, kv_heads, dim, dtype, scaling):
 
 @pytest.mark.parametrize("lengths", [(11, 11, 11), (11, 4, 7), (1, 1, 1), (5, 0, 2)])
 @pytest.mark.parametrize("query_heads, kv_heads", [(4, 2), (6, 1), (3, 3)])
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", [*OVER_LENGTHS, "sdpa_masked", "sdpa_slices"])
 def test_attention_over_slots_is_attention_over_each_samples_own_tokens(flash, name, query_heads, kv_heads, lengths):
-    dtype, close = (
-        (BF16, {"atol": 0.03, "rtol": 0.02}) if name in FLASH else (torch.float32, {"atol": 1e-5, "rtol": 1e-4})
-    )
+    half = name in (FLASH, CUDNN)
+    dtype, close = (BF16, {"atol": 0.03, "rtol": 0.02}) if half else (torch.float32, {"atol": 1e-5, "rtol": 1e-4})
     flash(variable_length)
     layer, query, expected = slots_and_reference(lengths, query_heads, kv_heads, 16, dtype, 0.3)
     found = KERNELS[name](dtype, 16)(query[:, :, 0], layer, 0.3)
     torch.testing.assert_close(found.float(), expected[:, 0], **close)
 
 
-@pytest.mark.parametrize("name", FLASH)
-def test_what_a_flash_kernel_is_told(flash, name):
+@pytest.mark.parametrize("name", OVER_LENGTHS)
+def test_what_a_kernel_over_lengths_is_told(flash, name):
     calls = flash(variable_length)
     layer, query, _ = slots_and_reference((11, 4, 7), 4, 2, 16, BF16, 0.3)
     KERNELS[name](BF16, 16)(query[:, :, 0], layer, 0.3)
@@ -113,9 +128,9 @@ def test_what_a_flash_kernel_is_told(flash, name):
 def test_the_first_kernel_that_is_right_is_taken_and_named(flash, caplog):
     flash(variable_length)
     caplog.set_level(logging.INFO, "plphp_core.kernels")
-    assert choose(CPU, BF16, 64, 8, 2, CHAIN).name == "varlen_attn"
+    assert choose(CPU, BF16, 64, 8, 2, CHAIN).name == FLASH
     assert choose(CPU, torch.float32, 64, 8, 2, CHAIN).name == "sdpa_masked"
-    assert "varlen_attn: is for float16 and bfloat16" in caplog.text
+    assert f"{FLASH}: is for float16 and bfloat16" in caplog.text
     assert choose(CPU, BF16, 20, 8, 2, CHAIN).name == "sdpa_masked"
     assert choose(CPU, BF16, 264, 8, 2, CHAIN).name == "sdpa_masked"
 
@@ -154,22 +169,65 @@ def test_a_kernel_that_is_wrong_or_raises_is_not_taken(flash, caplog, wrong):
     assert choose(CPU, BF16, 64, 8, 2, CHAIN).name == "sdpa_masked"
     said = "RuntimeError: CUDA error: no kernel image" if wrong is not_here else "differs from fp32 attention by"
     refused = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(refused) == 2 and all(said in message for message in refused)
+    assert len(refused) == 1 and FLASH in refused[0] and said in refused[0]
 
 
-def test_a_varlen_attn_without_lengths_is_passed_over(flash, monkeypatch):
+def test_the_choice_on_cuda_names_one_backend():
+    """What `varlen_attn` takes depends on torch, card and cuDNN: one name would stand for several roundings."""
+    assert kernels._preferred(torch.device("cuda")) == (FLASH, "sdpa_masked")
+
+
+def test_an_operator_without_lengths_is_passed_over(flash, monkeypatch, caplog):
     flash(variable_length)
-    older = lambda query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False: query  # noqa: E731
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", older)
-    assert choose(CPU, BF16, 64, 8, 2, CHAIN).name == "flash_attention_forward"
+    caplog.set_level(logging.INFO, "plphp_core.kernels")
+
+    class Older:
+        _schema = torch.ops.aten.add.Tensor._schema
+
+    monkeypatch.setattr(torch.ops.aten._flash_attention_forward, "default", Older)
+    assert choose(CPU, BF16, 64, 8, 2, CHAIN).name == "sdpa_masked"
+    assert f"{FLASH}: torch {torch.__version__} has it without seqused_k" in caplog.text
 
 
 def test_where_no_kernel_is_right_the_error_says_why(flash):
     flash(not_here)
-    with pytest.raises(
-        RuntimeError, match=r"varlen_attn: RuntimeError.*flash_att.*model.generate\(\), engine=generate"
-    ):
-        choose(CPU, BF16, 64, 8, 2, FLASH)
+    said = rf"{FLASH}: RuntimeError.*sdpa_nothing: none.*model.generate\(\), engine=generate"
+    with pytest.raises(RuntimeError, match=said), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KERNELS, "sdpa_nothing", no_kernel)
+        choose(CPU, BF16, 64, 8, 2, (FLASH, "sdpa_nothing"))
+
+
+def no_kernel(dtype, head_dim):
+    raise NotImplementedError("none")
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """A device whose steps are recorded."""
+    monkeypatch.setattr(kernels, "_steps_are_recorded", lambda device: True)
+    monkeypatch.setattr(kernels, "record", record)
+
+
+def test_kernels_that_a_graph_records_are_taken(flash, graphs):
+    flash(variable_length)
+    for name in (FLASH, "sdpa_masked"):
+        assert choose(CPU, BF16, 64, 8, 2, (name,)).name == name
+
+
+def test_a_kernel_that_a_graph_does_not_record_is_not_taken(flash, graphs, caplog):
+    """Right numbers are not enough: `sdpa_slices` reads lengths on the host, so a replay has those of the recording."""
+    assert choose(CPU, BF16, 64, 8, 2, ("sdpa_slices", "sdpa_masked")).name == "sdpa_masked"
+    assert "sdpa_slices: from a CUDA graph differs from fp32 attention by" in caplog.text
+
+
+def test_a_kernel_that_looks_at_the_device_while_it_is_recorded_is_not_taken(graphs, monkeypatch, caplog):
+    def looking(dtype, head_dim):
+        masked = KERNELS["sdpa_masked"](dtype, head_dim)
+        return lambda query, layer, scaling: masked(query, layer, scaling) * bool(layer.used.max() > 0)
+
+    monkeypatch.setitem(KERNELS, "looking", looking)
+    assert choose(CPU, BF16, 64, 8, 2, ("looking", "sdpa_masked")).name == "sdpa_masked"
+    assert "looking: RuntimeError: CUDA error: operation not permitted when stream is capturing" in caplog.text
 
 
 def test_trying_kernels_draws_no_random_numbers(flash):
@@ -181,22 +239,14 @@ def test_trying_kernels_draws_no_random_numbers(flash):
     assert torch.equal(torch.rand(3), expected)
 
 
-class NoHostReads(TorchDispatchMode):
-    """Fails where a value travels from the device to the host: a graph cannot record that."""
-
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        assert operator not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
-        return operator(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", CHAIN)
 def test_kernels_read_no_lengths_on_the_host(flash, name):
     flash(variable_length)
     layer, query, _ = slots_and_reference((11, 4, 7), 4, 2, 16, BF16, 0.3)
     attend = KERNELS[name](BF16, 16)
-    with NoHostReads():
+    with RecordedGraph():
         attend(query[:, :, 0], layer, 0.3)
-    with pytest.raises(AssertionError), NoHostReads():
+    with pytest.raises(RuntimeError, match="capturing"), RecordedGraph():
         layer.used.max().item()
 
 
@@ -209,7 +259,7 @@ def test_a_whole_step_reads_nothing_on_the_host(monkeypatch):
         logits, cache, position = prefill(model, batch)
     cache = slot_cache(cache, [layer.counts for layer in trace.layers], 2, batch["input_ids"].shape[1])
     step = stepper(model, cache, position)
-    with step.on(), NoHostReads():
+    with step.on(), RecordedGraph():
         step(logits.argmax(-1))
 
 

@@ -1,16 +1,15 @@
 """Steps through a recorded forward are the steps of the forward itself; recording leaves no trace."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from plphp_core import PLPHP, prune
 from plphp_core.decode import prefill
+from plphp_core.kernels import choose
 from plphp_core.slots import slot_cache
 from plphp_core.stepping import Stepper, _Graph
 from tests.factories import prompt_batch, tiny_llava_onevision
+from tests.graphs import record
 
 STEPS = 5
 
@@ -34,32 +33,19 @@ def decoded(step, tokens, count=STEPS):
 
 
 @pytest.fixture
-def no_cuda(monkeypatch):
-    """Streams that do nothing, and graphs that run the forward again, into the same buffer, at every replay."""
-    steppers = []
-
-    class Graph:
-        def replay(self):
-            (step,) = steppers
-            step.logits.copy_(step._forward(step.ids))
-
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    for name, value in {
-        "Stream": lambda: stream,
-        "current_stream": lambda: stream,
-        "stream": lambda stream: nullcontext(),
-        "CUDAGraph": Graph,
-        "graph": lambda graph: nullcontext(),
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    return steppers
+def recorded(monkeypatch):
+    """The stand-in for graphs on a CPU, and the kernel that reads lengths on the device, as graphs must."""
+    monkeypatch.setattr("plphp_core.stepping.record", record)
+    monkeypatch.setattr("plphp_core.kernels._preferred", lambda device: ("sdpa_masked",))
+    choose.cache_clear()
+    yield
+    choose.cache_clear()
 
 
-def test_replayed_steps_equal_plain_ones(no_cuda):
+def test_replayed_steps_equal_plain_ones(recorded):
     model = tiny_llava_onevision()
     expected = decoded(*prepared(model, Stepper))
     step, first = prepared(model, _Graph)
-    no_cuda.append(step)
     buffers = [tensor.data_ptr() for layer in step.cache.layers for tensor in (layer.keys, layer.place, layer.used)]
     assert torch.equal(decoded(step, first), expected)
     after = [tensor.data_ptr() for layer in step.cache.layers for tensor in (layer.keys, layer.place, layer.used)]
@@ -68,10 +54,9 @@ def test_replayed_steps_equal_plain_ones(no_cuda):
 
 
 @pytest.mark.parametrize("kind", [Stepper, _Graph])
-def test_rewound_steps_happen_again(no_cuda, kind):
+def test_rewound_steps_happen_again(recorded, kind):
     model = tiny_llava_onevision()
     step, first = prepared(model, kind)
-    no_cuda.append(step)
     once = decoded(step, first)
     step.rewind()
     assert torch.equal(decoded(step, first), once)

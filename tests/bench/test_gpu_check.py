@@ -1,0 +1,246 @@
+"""`scripts/gpu_check.py` at reduced size on a CPU: every part runs, is written at once, and can fail."""
+
+import gc
+import json
+import runpy
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from plphp_core import PLPHP, kernels
+from plphp_core.bench.device import Machine
+from plphp_core.bench.gpu_check import check, costs, exactness, toys
+from plphp_core.bench.gpu_check.check import PARTS, main
+from plphp_core.bench.gpu_check.evidence import Check
+from plphp_core.bench.gpu_check.setting import REDUCED, Setting, label
+from plphp_core.bench.gpu_check.toys import agreement
+from plphp_core.decode import prefill
+from plphp_core.evaluation.answering import JointAnswerer
+from plphp_core.evaluation.failure import Failure
+from plphp_core.kernels import choose
+from plphp_core.stepping import _Graph
+from tests.bench.factories import ROOT
+from tests.graphs import record
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, dict, str]:
+    """Exit code, content and page."""
+    code = main(ROOT, ["--device", "cpu", "--out", str(folder), *arguments], time.monotonic())
+    (as_json,), (as_page,) = folder.glob("*.json"), folder.glob("*.md")
+    assert as_json.stem == as_page.stem
+    return code, json.loads(as_json.read_text()), as_page.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def test_every_part_runs_at_reduced_size(whole):
+    code, content, page = whole
+    status = {part["name"]: part["status"] for part in content["parts"]}
+    assert code == 0 and content["reduced"] and list(status) == [part.name for part in PARTS]
+    assert status.pop("graph") == "skipped"
+    assert status.pop("decoding") == status.pop("prefill") == "measured" and set(status.values()) == {"passed"}
+    assert {"torch", "transformers", "numpy", "python", "dtype"} <= set(content["notes"])
+    assert "nothing about a GPU" in page and all(f"## {part.title}: " in page for part in PARTS)
+
+
+def test_what_the_parts_found(whole):
+    rows = {part["name"]: part["rows"] for part in whole[1]["parts"]}
+    (taken,) = (row for row in rows["kernels"] if row.get("taken"))
+    assert taken["kernel"] == "sdpa_slices" and taken["error"] < 0.02 and taken["ms"] > 0
+    chosen = [row for row in rows["kernels"] if row["found"].startswith("SDPA takes ")]
+    assert [row["kernel"] for row in chosen] == ["sdpa, a prompt", "sdpa, a token of generate()", "sdpa_masked"]
+    identical = {(row["attention"], row["prompts"]) for row in rows["identity"] if row["found"] == "identical"}
+    assert identical == {("sdpa", "one"), ("sdpa", "padded"), ("sdpa, FlashAttention", "one")}
+    absent = {row["attention"]: row["found"] for row in rows["identity"] if "method" not in row}
+    assert absent == dict.fromkeys(
+        ("flash_attention_2", "flash_attention_3"), "not available: its package is not installed"
+    )
+    none, *pruned = rows["memory"]
+    assert none["held"] == none["full"] and all(row["reported"] == row["held"] < row["full"] for row in pruned)
+    assert {row["dtype"] for row in rows["ragged"]} == {"float32", "bfloat16"}
+    assert all(row["same"] + row["ties"] == row["samples"] and row["padding"] > 0 for row in rows["ragged"])
+    measured = {(row["regime"], row["method"], row["batch"], row["vision_tokens"]) for row in rows["decoding"]}
+    assert len(measured) == 3 * 2 * len(REDUCED.batch) * len(REDUCED.vision) == len(rows["decoding"])
+    assert all(row["status"] == "ok" and row["rho_measured"] > 0 for row in rows["decoding"])
+    assert all(row["prefill_ms"] > 0 and row["added_decode_tokens"] is not None for row in rows["prefill"])
+    assert {row["method"] for row in rows["prefill"]} == {"none", "plphp", "fastv", "vtw"}
+    (out_of_memory,) = rows["out_of_memory"]
+    assert out_of_memory["answered"] == REDUCED.crowd and out_of_memory["batch_size"] == 1
+
+
+def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
+    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "scipy", "matplotlib", "lmms_eval",
+              "datasets", "accelerate", "jinja2")  # fmt: skip
+    script = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent}))\n"
+        f"sys.argv = ['gpu_check.py', '--device', 'cpu', '--out', {str(tmp_path)!r}, '--parts', 'memory', 'ragged']\n"
+        f"runpy.run_path({str(ROOT / 'scripts/gpu_check.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.json")
+    memory, ragged = json.loads(path.read_text())["parts"]
+    assert memory["status"] == "passed" and len(ragged["rows"]) == 4
+    assert ragged["reason"] == "not shown: toy checkpoints read images with PIL and torchvision, not installed here"
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(check, "carry_out", None)  # would fail
+    (tmp_path / "file").write_text("")
+    assert main(ROOT, ["--device", "cpu", "--out", str(tmp_path / "file")], time.monotonic()) == 1
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none(tmp_path, capsys):
+    assert main(ROOT, ["--device", "cuda", "--out", str(tmp_path)], time.monotonic()) == 2
+    assert "torch finds no CUDA device here" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+# --- checks that fail -------------------------------------------------------------------------------------------------
+
+
+def not_holding(content: dict) -> list[str]:
+    return [check["what"] for part in content["parts"] for check in part["checks"] if not check["holds"]]
+
+
+def test_a_method_that_prunes_is_not_identity(tmp_path, monkeypatch):
+    monkeypatch.setattr(exactness, "PLPHP", lambda **_: PLPHP(r=0.2, delta_r=0.0))
+    code, content, _ = run(tmp_path, "--parts", "identity")
+    assert code == 1 and content["parts"][0]["status"] == "failed"
+    wrong = not_holding(content)
+    assert len(wrong) == 3 and all("identity of PLPHP(r=0.2" in what for what in wrong)
+
+
+def test_a_run_that_does_not_try_again_is_found_out(tmp_path, monkeypatch):
+    def gives_up(self, batch, ready, number, whole_first):
+        return {one.index: Failure("OutOfMemoryError", "CUDA out of memory") for one in ready}
+
+    monkeypatch.setattr(JointAnswerer, "_one_by_one", gives_up)
+    code, content, _ = run(tmp_path, "--parts", "out_of_memory")
+    assert code == 1
+    assert not_holding(content) == [
+        "every sample was answered all the same", "answers are those of samples asked alone"
+    ]  # fmt: skip
+
+
+def test_a_fast_path_that_decodes_other_tokens_is_found_out(tmp_path, monkeypatch):
+    def other(model, inputs, method, **arguments):
+        found = original(model, inputs, method, **arguments)
+        found.sequences[0, -1] = 7 - found.sequences[0, -1]
+        return found
+
+    monkeypatch.setattr(check, "REDUCED", replace(REDUCED, toys=()))
+    original = toys.fast_generate
+    monkeypatch.setattr(toys, "fast_generate", other)
+    code, content, _ = run(tmp_path, "--parts", "ragged")
+    assert code == 1 and len(not_holding(content)) == len(content["parts"][0]["rows"])
+
+
+def test_tokens_may_differ_only_from_a_tie_on():
+    def decided(gap):
+        return torch.tensor([[0.0, 4.0, 4.0 + gap]] * 3, dtype=torch.bfloat16)
+
+    tie, clear = decided(0.0625), decided(0.5)  # 8 roundings of 4 are 0.125
+    expected = torch.tensor([[2, 2, 2], [2, 2, 2], [2, 2, 2]])
+    found = torch.tensor([[2, 2, 2], [2, 1, 0], [1, 0, 2]])
+    assert agreement(found, expected, (tie, tie, tie)) == (1, 2, 0)
+    assert agreement(found, expected, (clear, tie, clear)) == (1, 1, 1)
+    assert agreement(found[:1, :2], expected[:1], (clear,) * 3) == (1, 0, 0)  # all have ended: padding follows
+
+
+# --- with a stand-in for CUDA graphs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    monkeypatch.setattr(Setting, "cuda", True)
+    monkeypatch.setattr(exactness, "stepper", _Graph)
+    monkeypatch.setattr("plphp_core.stepping.record", record)
+    choose.cache_clear()
+    yield
+    choose.cache_clear()
+
+
+@pytest.mark.parametrize("kernel, holds", [("sdpa_masked", True), ("sdpa_slices", False)])
+def test_a_graph_that_decodes_other_tokens_is_found_out(monkeypatch, graphs, kernel, holds):
+    """`sdpa_slices` reads lengths on the host: replayed, it attends to those of the recording."""
+    monkeypatch.setattr(kernels, "_preferred", lambda device: (kernel,))
+    setting = Setting("cpu", REDUCED, Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
+    found = list(exactness.graph(setting))
+    rows, checks = found[0::2], found[1::2]
+    assert {row["kernel"] for row in rows} == {kernel} and len(checks) == 4
+    assert all(row["largest"] == 0 for row in rows) is holds
+    assert all(check.holds for check in checks) is holds
+
+
+def in_use() -> int:
+    """Bytes of all tensors that Python still knows of: an allocator's stand-in."""
+    tensors = [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
+    return sum(
+        {storage.data_ptr(): storage.nbytes() for storage in map(torch.Tensor.untyped_storage, tensors)}.values()
+    )
+
+
+@pytest.fixture
+def allocator(monkeypatch):
+    monkeypatch.setattr(Setting, "cuda", True)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", in_use)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    return Setting("cpu", REDUCED, Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
+
+
+def test_the_allocator_counts_what_the_trace_reports_and_gets_it_back(allocator):
+    found = list(costs.memory(allocator))
+    rows, checks = [one for one in found if isinstance(one, dict)], [one for one in found if isinstance(one, Check)]
+    assert len(rows) == 4 and len(checks) == 16 and not [check for check in checks if not check.holds]
+    assert all(row["left"] < 512 and row["reported"] <= row["allocated"] for row in rows)
+
+
+def test_a_cache_that_somebody_keeps_is_found_out(allocator, monkeypatch):
+    kept = []
+
+    def keeps(model, inputs):
+        kept.append(prefill(model, inputs))
+        return kept[-1]
+
+    monkeypatch.setattr(costs, "prefill", keeps)
+    wrong = {one.what for one in costs.memory(allocator) if isinstance(one, Check) and not one.holds}
+    assert wrong == {f"nothing is left behind, {label(method)}" for method in allocator.methods()}
+
+
+def test_a_device_with_little_memory_is_given_less_until_the_batch_fails(monkeypatch):
+    """The limit lies between what one sample and the batch need, and is taken back."""
+    limits, needs = [], iter([100, 130, 100, 300])
+    monkeypatch.setattr(Setting, "cuda", True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: next(needs) * 2**20)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 1000 * 2**20))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
+    setting = Setting("cpu", replace(REDUCED, crowd=1), Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
+    row, ran_out, answered, _ = toys.out_of_memory(setting)
+    assert limits == [0.2, 1.0] and row["batch"] == row["answered"] == 4
+    assert answered.holds and not ran_out.holds  # nothing refuses memory here
+
+
+def test_the_document_has_every_part():
+    page = (ROOT / "docs/performance.md").read_text()
+    order = [page.index(f"| `{part.name}` |") for part in PARTS]
+    assert order == sorted(order)
+
+
+def test_the_door_says_what_it_can_do(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--help"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(ROOT / "scripts/gpu_check.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert done.value.code == 0 and "--minutes" in said and all(part.name in said for part in PARTS)
