@@ -108,6 +108,7 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
             num_layers=layers,
             kv_heads=kv_heads,
             image_of=image_of,
+            valid=torch.ones_like(image_of, dtype=torch.bool),
             image_sizes=[sizes],
             vision_counts=(count,),
             row=lambda row=row: row,
