@@ -83,7 +83,7 @@ def write(
 
 
 def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]]) -> bytes:
-    """The page in UTF-8. Characters that UTF-8 does not have (halves of surrogate pairs) become question marks."""
+    """The page in UTF-8."""
     environment = Environment(
         loader=PackageLoader("plphp_core.reporting.page"),
         autoescape=True,
@@ -103,7 +103,7 @@ def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]]) -> by
         meta=Markup(script_safe(browser)),
         pieces=((name, Markup(text)) for name, text in inline),
     )
-    return html.encode("utf-8", "replace")
+    return render.visible(html).encode("utf-8")
 
 
 def _policy(style: str, script: str, paged: bool) -> str:
