@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from plphp_core.reporting.visible import visible_in
 
 SCHEMA = 1
 KINDS = ("mean", "group_mean", "corpus")
@@ -117,6 +119,12 @@ class Cell:
     image_notes: dict[str, int]
 
 
+def evaluated_alone(cells: Iterable[Cell]) -> list[str]:
+    """The benchmarks on which a metric of some cell has no value, since too few documents were scored for it."""
+    few = (cell for cell in cells if any(0 < cell.n < FEWEST_DOCUMENTS.get(name, 1) for name in cell.metrics))
+    return list(dict.fromkeys(cell.benchmark for cell in few))
+
+
 def load_cells(folder: Path, profile: str) -> list[Cell]:
     """Every `*.json` in `folder`, by file name. Raises ReportError for a missing folder or the first damaged file."""
     cells, damaged = read_cells(folder, profile)
@@ -152,7 +160,7 @@ def load_cell(path: Path) -> Cell:
     try:
         if path.is_dir():
             raise ValueError("is a folder")
-        return _parse(path, json.loads(path.read_text(encoding="utf-8")))
+        return _parse(path, visible_in(json.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:  # torn, not UTF-8, nested without end

@@ -81,6 +81,11 @@ def reference(axes: Axes, level: Estimate, label: str) -> None:
         axes.axhspan(level.low, level.high, **BAND, zorder=0)
 
 
+def nothing(axes: Axes) -> None:
+    """Say that a panel has nothing to show, rather than leave it blank."""
+    axes.text(0.5, 0.5, "n/a", transform=axes.transAxes, ha="center", va="center", color="#555555")
+
+
 def panels(count: int, height: float, extra: float = 0.0) -> tuple[Figure, list[Axes], Axes | None]:
     """A figure of two columns of panels, `height` inches each, and the place left over for a legend, if there is one.
 

@@ -18,6 +18,7 @@ from plphp_core.evaluation.settings import ENGINES
 from plphp_core.reporting.cells import EFFICIENCY, Cell, ReportError
 from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
 from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run
+from plphp_core.reporting.visible import visible
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
 
@@ -125,7 +126,7 @@ def answers(cell: Cell) -> dict[int, dict]:
         return {}
     for group in groups.values():
         if all(doc in group for doc in docs) and _made_from(cell, [group[doc] for doc in docs]):
-            return {doc: group[doc] for doc in docs}
+            return {doc: group[doc] | {"text": visible(group[doc]["text"])} for doc in docs}
     raise ReportError(
         f"{path} does not hold the answers {cell.path.name} was made from; run it again with rescore=true"
     )

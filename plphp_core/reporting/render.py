@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import textwrap
 from collections.abc import Sequence
@@ -17,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from plphp_core.reporting.sheet import Entry, Row, Sheet
+from plphp_core.reporting.visible import visible
 
 _MARKDOWN = str.maketrans({"&": "&amp;"} | {c: "\\" + c for c in "\\`*_{}[<>|#~$"})
 _NOTE_WIDTH = 120
-_UNREADABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$",
@@ -30,13 +29,6 @@ _LATEX = str.maketrans(
         "→": r"$\to$", "·": r"$\cdot$", "≤": r"$\le$", "≥": r"$\ge$", "“": "``", "”": "''",
     }
 )  # fmt: skip
-
-
-def visible(text: str) -> str:
-    """Text without what no reader of a file survives: control characters other than tab and line ends, and halves of
-    surrogate pairs, which UTF-8 does not have, become their code point, U+…
-    """
-    return _UNREADABLE.sub(lambda found: f"U+{ord(found[0]):04X}", text)
 
 
 def markdown_escape(text: str) -> str:

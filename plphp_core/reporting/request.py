@@ -23,6 +23,7 @@ from plphp_core.reporting.configured import (
 from plphp_core.reporting.readings import Reading, by_model, load_readings, settled
 from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.sheet import Sheet
+from plphp_core.reporting.visible import visible
 
 MODEL = "llava_onevision"  # of all tables but Table 3
 
@@ -51,7 +52,7 @@ class Report:
         csv = {"index": False, "na_rep": "n/a", "float_format": "%.8g"}
         return {
             **{
-                f"{self.name}{kind}{self.variant}.csv": render.visible(table.to_csv(**csv))
+                f"{self.name}{kind}{self.variant}.csv": visible(table.to_csv(**csv))
                 for kind, table in self.tables.items()
             },
             f"{self.name}{self.variant}.md": render.markdown(self.sheets),
