@@ -82,7 +82,8 @@ def reference(axes: Axes, level: Estimate, label: str) -> None:
 
 
 def nothing(axes: Axes) -> None:
-    """Say that a panel has nothing to show, rather than leave it blank."""
+    """Say that a panel has nothing to show, rather than leave it blank with a scale that means nothing."""
+    axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, "n/a", transform=axes.transAxes, ha="center", va="center", color="#555555")
 
 
