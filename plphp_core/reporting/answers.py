@@ -12,6 +12,7 @@ from plphp_core.evaluation.cells import SCORES
 from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.keys import digest, sample_key
 from plphp_core.reporting.cells import Cell
+from plphp_core.reporting.visible import visible, visible_in
 
 # a paper's run has hundreds of thousands of lines, which need not all be in memory whole
 UNUSED = {"schema", "cell", "time", "hardware", "images_sha256", "image_notes"}
@@ -60,12 +61,12 @@ def answers(cell: Cell, folder: Path, extra_metrics: dict, clean: Callable[[str]
     wanted = {int(doc_id) for doc_id in cell.doc_ids}
     lines = {
         line["doc_id"]: {name: value for name, value in line.items() if name not in UNUSED}
-        | {"retention": array("d", line.get("retention") or ())}
+        | {"text": visible_in(line.get("text")), "retention": array("d", line.get("retention") or ())}
         for line in _of(journal.answers.values(), key)
         if line["doc_id"] in wanted
     }
     failed = {
-        line["doc_id"]: clean(f"{line['error'].get('kind')}: {line['error'].get('message')}")
+        line["doc_id"]: clean(visible(f"{line['error'].get('kind')}: {line['error'].get('message')}"))
         for line in _of(journal.errors.values(), key)
         if isinstance(line["error"], dict)
     }

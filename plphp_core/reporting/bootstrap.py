@@ -11,7 +11,7 @@ import functools
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def estimate(metric: Metric, doc_ids: np.ndarray, resamples: Resamples, confiden
 
     A corpus metric keeps its corpus value and takes its spread from the per-sample scores: the resampled means are
     moved by (corpus value − mean of the samples). For CIDEr that move is zero (document frequencies stay those of the
-    whole set); for METEOR it is not. With fewer than two samples there is no interval.
+    whole set); for METEOR it is not. With fewer than two samples, or if all score alike, there is no interval.
     """
     if metric.kind == "group_mean":
         replicates = resamples.group_means(doc_ids, metric.samples, metric.groups)
@@ -112,7 +112,14 @@ def estimate(metric: Metric, doc_ids: np.ndarray, resamples: Resamples, confiden
         replicates = replicates + (metric.value - metric.plain())
     if len(doc_ids) < 2:
         replicates = np.full_like(replicates, math.nan)
-    return with_interval(metric.value, replicates, confidence)
+    return _with_width(with_interval(metric.value, replicates, confidence))
+
+
+def _with_width(one: Estimate) -> Estimate:
+    """Without its interval if all resamples are alike: three right answers of three do not show that all are right."""
+    known = len(one.replicates) > 0 and not math.isnan(one.low)
+    same = known and float(np.ptp(one.replicates)) < 1e-12
+    return replace(one, low=math.nan, high=math.nan) if same else one
 
 
 def scaled(one: Estimate, factor: float) -> Estimate:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from plphp_core.evaluation.errors import RunError
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
 from plphp_core.reporting import render
-from plphp_core.reporting.cells import Cell, ReportError, load_cells
+from plphp_core.reporting.cells import Cell, ReportError, read_cells
 from plphp_core.reporting.comparison import NothingToShow, Options
 from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
 from plphp_core.reporting.reports import REPORTS
-from plphp_core.reporting.request import Report, Request, variant_asked, without_subsets
+from plphp_core.reporting.request import Report, Request, variant_asked
 from plphp_core.reporting.selection import Filters
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
@@ -29,31 +31,34 @@ def main(argv: Sequence[str], root: Path) -> int:
     `scripts/run.py`.
     """
     options = parse(argv, root)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without a character shows its number
     names = list(REPORTS) if options.table in EVERYTHING else [options.table]
     codes, refused, failed, made = [], [], [], []
     try:
-        cells, filters = _cells(options, names), _filters(options)
+        cells, damaged = _cells(options, names)
+        asked = Request(cells, _filters(options), _choices(options), options, root)
     except (ReportError, OSError) as error:
         return _complain(error)
-    asked = everything = Request(cells, filters, _choices(options), options, root)
-    if options.table in EVERYTHING:
-        asked, dropped = without_subsets(everything)
-        if dropped:
-            left_out = f"notice: left out {dropped} cells of subsets (limit=n) or of the other engine (engine=fast)"
-            print(f"{left_out}; limit=n or engine=fast reports those", file=sys.stderr)
-    both = replace(asked, filters=replace(asked.filters, engine=everything.filters.engine))
+    for sentence in damaged.values():
+        codes.append(_complain(ReportError(sentence)))
     for name in names:
-        if name == LEDGER and len(names) > 1 and not codes:
+        if name == LEDGER and len(names) > 1 and not made and not failed:
             continue  # it judges whatever there is, also nothing
         try:
-            made.append(REPORTS[name](both if name == ENGINES else asked))
-            codes.append(DONE if options.table == "page" else _write(made[-1], options))
+            report = _naming(REPORTS[name](asked), damaged)
+            made.append(report)
+            codes.append(DONE if options.table == "page" else _write(report, options))
         except NothingToShow as error:
             refused.append((name, str(error)))
-        except (ReportError, OSError) as error:
-            codes.append(_complain(error))
-            failed.append((name, str(error)))
-    if not codes:
+        except (
+            Exception
+        ) as error:  # one table or figure must not take the others with it; it is named, and the code says so
+            codes.append(_complain(error, f"{name}: " * (len(names) > 1 or not _known(error))))
+            failed.append((name, _said(error)))
+    for line in asked.said:
+        print(f"notice: {line}", file=sys.stderr)
+    if not made and not failed:
         return _complain(ReportError("; ".join(f"{name}: {reason}" for name, reason in refused)))
     for name, reason in refused:
         print(f"notice: {name}: {reason}", file=sys.stderr)
@@ -67,27 +72,52 @@ def _write_page(made: Sequence[Report], asked: Request, missing: Sequence[tuple[
 
     try:
         first, *pieces = page.write(made, asked, missing=missing, variant=variant_asked(asked))
-    except (ReportError, RunError, OSError) as error:
-        return _complain(error)
+    except Exception as error:  # what was written before stays; the page is named, and the code says so
+        return _complain(error, "page: " * (not _known(error)))
     print(f"written to {first.parent}: {first.name}" + (f" and {len(pieces)} pieces beside it" if pieces else ""))
     return DONE
 
 
-def _complain(error: Exception) -> int:
-    own = isinstance(error, (ReportError, RunError))  # others are the system's
-    said = error if own else f"{error.filename or 'report'}: {error.strerror or error}"
-    print(f"error: {said}", file=sys.stderr)
+def _naming(report: Report, damaged: Mapping[Path, str]) -> Report:
+    """The report with a note on the files that could not be read; without them it may lack some of its numbers."""
+    if not damaged or not report.sheets:
+        return report
+    first, *others = report.sheets
+    names = ", ".join(path.name for path in list(damaged)[:4]) + (f" and {len(damaged) - 4} more" * (len(damaged) > 4))
+    note = f"Left out, since their files are damaged: {names}. Their places are n/a, although they have been run."
+    return replace(report, sheets=[replace(first, notes=(*first.notes, note)), *others])
+
+
+def _known(error: Exception) -> bool:
+    """Whether the message was written for the user; others are the system's, or faults of this program."""
+    return isinstance(error, (ReportError, RunError, OSError))
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, in a line; of a fault of this program also where, as nobody sees its traceback."""
+    if isinstance(error, (ReportError, RunError)):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'report'}: {error.strerror or error}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    message = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {message} ({Path(last.filename).name}, line {last.lineno})"
+
+
+def _complain(error: Exception, front: str = "") -> int:
+    print(f"error: {front}{_said(error)}", file=sys.stderr)
     return FAILED
 
 
-def _cells(options: argparse.Namespace, names: Sequence[str]) -> list[Cell]:
-    """The finished cells; none where only attention is asked for, or only that was read."""
+def _cells(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[Cell], dict[Path, str]]:
+    """The finished cells and what is wrong with files that hold none; nothing where only attention is asked for, or
+    only that was read."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", options.profile):
         raise ReportError(f"profile {options.profile!r} is not a name")
     folder = options.results / options.profile
-    if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").is_dir() and (folder / "attention").is_dir()):
-        return []
-    return load_cells(folder / "cells", options.profile)
+    if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").exists() and (folder / "attention").is_dir()):
+        return [], {}
+    return read_cells(folder / "cells", options.profile)
 
 
 def _filters(options: argparse.Namespace) -> Filters:

@@ -114,8 +114,9 @@ class Results:
         return 0 if None in cells else len(np.intersect1d(*(cell.doc_ids for cell in cells)))
 
     def columns(self) -> list[tuple[str, str]]:
-        """The (benchmark, metric) score columns that at least one row has: what averages are taken over."""
-        return [(b, m) for b, m, _ in SCORES if any((index, b, m) in self.scores for index in range(len(self.rows)))]
+        """The (benchmark, metric) score columns that at least one row has a number in: what averages are taken over."""
+        rows = range(len(self.rows))
+        return [(b, m) for b, m, _ in SCORES if any(not math.isnan(self.score(index, b, m).value) for index in rows)]
 
     def benchmarks(self) -> list[str]:
         """The benchmarks with at least one finished cell."""

@@ -70,6 +70,15 @@ def extra_metrics_configured(configs: Path, profile: str) -> dict[str, str]:
     return dict(OmegaConf.load(path).get("extra_metrics") or {}) if path.is_file() else {}
 
 
+def dtype_configured(configs: Path, profile: str, model: str) -> str | None:
+    """What a run of `model` under `profile` computes in unless it is told otherwise; None if that is not known."""
+    try:
+        files = {"profile": configs / "profile" / f"{profile}.yaml", "model": configs / "model" / f"{model}.yaml"}
+        return str(OmegaConf.create({name: OmegaConf.load(path) for name, path in files.items()}).profile.dtype)
+    except (OSError, OmegaConfBaseException):
+        return None
+
+
 def tasks_configured(configs: Path, table: str) -> str:
     """The option of the group `tasks` that a run of a table has: the one it brings along, else the configuration's.
 

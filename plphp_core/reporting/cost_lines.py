@@ -130,9 +130,11 @@ def times(costs: Costs) -> list[str]:
 
 
 def unfinished(costs: Costs) -> list[str]:
-    """Failed samples and missing cells."""
+    """Failed samples, missing cells, and whether there is no Uncompressed to compare with."""
     parts = [costs.results]
     found = notes.failures(parts)
     if found:
         found.append("Failed samples are left out of every mean, median and sum of costs too.")
+    if without := notes.unreferenced(parts).strip():
+        found.append(without)
     return found + notes.gaps(parts)

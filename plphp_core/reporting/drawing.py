@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.selection import RowSpec
@@ -37,7 +41,9 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.1,
     "pdf.fonttype": 42,  # text stays text
+    "text.parse_math": False,  # a dollar sign in an answer is no formula
 }
+NO_GLYPH = "\ufffd"  # what stands for a character that cannot be drawn
 
 
 def colour(method: str, methods: Sequence[str] = ()) -> str:
@@ -73,6 +79,12 @@ def reference(axes: Axes, level: Estimate, label: str) -> None:
     axes.axhline(level.value, color=COLOURS["none"], linewidth=0.9, label=label, zorder=1.8)  # above the grid
     if not math.isnan(level.low):
         axes.axhspan(level.low, level.high, **BAND, zorder=0)
+
+
+def nothing(axes: Axes) -> None:
+    """Say that a panel has nothing to show, rather than leave it blank with a scale that means nothing."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, "n/a", transform=axes.transAxes, ha="center", va="center", color="#555555")
 
 
 def panels(count: int, height: float, extra: float = 0.0) -> tuple[Figure, list[Axes], Axes | None]:
@@ -124,8 +136,48 @@ def style():
     return matplotlib.rc_context(STYLE)
 
 
+def drawable(text: str, glyphs: Collection[int]) -> str:
+    """`text` with nothing in it that a font cannot draw: models answer with any character there is.
+
+    A character without a glyph, a control character and half of a surrogate pair become NO_GLYPH, one for one;
+    white space of any kind becomes a space; format characters, which are invisible by nature, go.
+
+    Args:
+        glyphs: code points that the font has.
+    """
+    found = []
+    for character in text:
+        kind = unicodedata.category(character)
+        if character == "\n":
+            found.append(character)
+        elif character.isspace():
+            found.append(" ")
+        elif kind != "Cf":
+            known = kind not in ("Cc", "Cs") and ord(character) in glyphs
+            found.append(character if known else NO_GLYPH if ord(NO_GLYPH) in glyphs else "?")
+    return "".join(found)
+
+
+@functools.lru_cache(maxsize=8)
+def _glyphs(font: FontProperties) -> frozenset[int]:
+    """The code points of a font, those of the families it falls back on included."""
+    found: set[int] = set()
+    for family in font.get_family():
+        one = font.copy()
+        one.set_family(family)
+        found.update(get_font(findfont(one)).get_charmap())
+    return frozenset(found)
+
+
+def cannot_draw(text: str) -> bool:
+    """Whether a figure shows NO_GLYPH somewhere instead."""
+    return drawable(text, _glyphs(FontProperties())).count(NO_GLYPH) > text.count(NO_GLYPH)
+
+
 def files(figure: Figure) -> dict[str, bytes]:
-    """The figure as "pdf" and "png" (300 dots per inch), without the date."""
+    """The figure as "pdf" and "png" (300 dots per inch), without the date, every text made `drawable`."""
+    for text in figure.findobj(Text):
+        text.set_text(drawable(text.get_text(), _glyphs(text.get_fontproperties())))
     found = {}
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
         buffer = io.BytesIO()

@@ -137,8 +137,12 @@ def _largest_change(found: Comparison) -> str:
     changes = []
     for pair in found.pairs:
         for metric, head in [(metric, head) for name, metric, head in SCORES if name == pair.benchmark]:
-            values = [cell.metrics[metric].value for cell in pair.cells]
+            values = [cell.metrics[metric].value for cell in pair.cells if metric in cell.metrics]
+            if len(values) < 2 or any(map(math.isnan, values)):
+                continue
             changes.append((abs(values[1] - values[0]), f"{head} of {found.name(pair.row, pair.benchmark)}"))
+    if not changes:
+        return "No score is there to be compared between the engines."
     change, where = max(changes)
     return f"Largest change of a score (×100) between the engines: {number(100 * change)}, {where}."
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.ranks import parts
@@ -21,6 +18,7 @@ from plphp_core.evaluation.settings import ENGINES
 from plphp_core.reporting.cells import EFFICIENCY, Cell, ReportError
 from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
 from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run
+from plphp_core.reporting.visible import visible
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
 
@@ -74,6 +72,14 @@ class Comparison:
         return f"{self.parts[0].label(row)} on {benchmark}"
 
 
+def under_both(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of those kinds (limit, dtype and so on) that either engine has finished; all where no kind is."""
+    fields = [name for name in SHARED if name != "engine"]
+    kinds = {id(cell): tuple(getattr(cell, name) for name in fields) for cell in cells}
+    common = set.intersection(*({kinds[id(cell)] for cell in cells if cell.engine == name} for name in ENGINES))
+    return [cell for cell in cells if kinds[id(cell)] in common] or list(cells)
+
+
 def compare(cells: Sequence[Cell], rows: Sequence[RowSpec], filters: Filters, options: Options) -> Comparison:
     """Pair the cells of one model; `filters` names no engine.
 
@@ -120,7 +126,7 @@ def answers(cell: Cell) -> dict[int, dict]:
         return {}
     for group in groups.values():
         if all(doc in group for doc in docs) and _made_from(cell, [group[doc] for doc in docs]):
-            return {doc: group[doc] for doc in docs}
+            return {doc: group[doc] | {"text": visible(group[doc]["text"])} for doc in docs}
     raise ReportError(
         f"{path} does not hold the answers {cell.path.name} was made from; run it again with rescore=true"
     )
@@ -134,12 +140,3 @@ def _made_from(cell: Cell, lines: list[dict]) -> bool:
     except (KeyError, TypeError):  # lines of an older version, without some of the costs
         return False
     return all(np.array_equal(np.array(costs[name], float), cell.costs[name], equal_nan=True) for name in EFFICIENCY)
-
-
-def dtype_configured(configs: Path, profile: str, model: str) -> str | None:
-    """What a run of `model` under `profile` computes in unless it is told otherwise; None if that is not known."""
-    try:
-        files = {"profile": configs / "profile" / f"{profile}.yaml", "model": configs / "model" / f"{model}.yaml"}
-        return str(OmegaConf.create({name: OmegaConf.load(path) for name, path in files.items()}).profile.dtype)
-    except (OSError, OmegaConfBaseException):
-        return None

@@ -96,7 +96,7 @@ def draw(sight: Sight, layer: int, image: int, profile: str) -> dict[str, bytes]
             )
         question = textwrap.shorten(" ".join(sight.question.split()), 110, placeholder=" …")
         where = f"{sight.title}, layer {layer + 1} of {len(sight.gamma)}, γ = {sight.gamma[layer]:.2f}"
-        figure.suptitle(f"Figure 3{layout.where(profile)}: {where}\n“{question}”", fontsize=8, parse_math=False)
+        figure.suptitle(f"Figure 3{layout.where(profile)}: {where}\n“{question}”", fontsize=8)
         return drawing.files(figure)
 
 

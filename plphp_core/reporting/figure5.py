@@ -41,6 +41,8 @@ def draw(saved: Savings, profile: str, captions: str) -> dict[str, bytes]:
                 drawing.reference(panel, scaled(level, 100), "Uncompressed")
             for method in methods:
                 _polyline(panel, saved, name, metric, method, methods)
+            if not panel.has_data():
+                drawing.nothing(panel)
         figure.supxlabel("vision tokens kept (%)", fontsize=8)
         figure.supylabel("score × 100", fontsize=8)
         drawing.legend(figure, axes, place, f"{results.title}{layout.where(profile)}")

@@ -61,6 +61,8 @@ def draw(saved: Savings, profile: str, benchmarks: Sequence[str], captions: str)
                 shape = MARKERS[at % len(MARKERS)]
                 panel.plot(x, y, color=looks[at], marker=shape, markersize=3, label=f"PLPHP r={r:g}", zorder=3)
             panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            if not any(len(line.get_xdata()) for line in panel.get_lines()):
+                drawing.nothing(panel)
         figure.supxlabel("Δr", fontsize=8)
         figure.supylabel("score × 100", fontsize=8)
         drawing.legend(figure, axes, place, f"{results.title}{layout.where(profile)}")

@@ -17,7 +17,7 @@ WIDTH = 2 * drawing.COLUMN
 LINE = 0.115  # inches of a line of text
 LONGEST = 640  # characters of an answer that are drawn
 MOST_IMAGES = 4  # drawn of one sample
-SMALL = {"fontsize": 6, "va": "top", "parse_math": False}
+SMALL = {"fontsize": 6, "va": "top"}
 
 
 def draw(cases: Sequence[Case], results: Results, profile: str) -> dict[str, bytes]:
@@ -107,6 +107,9 @@ def sheets(cases: Sequence[Case], results: Results, profile: str, png: str, seed
         f"Times are a sample's share of its batch (of at most {batch}); a single time says little, see Table 4.",
         *([] if profile == "paper" else [f"Profile {profile}: a small trained model, drawn data."]),
     )
+    texts = [text for case in cases for text in (case.question, *case.references, *(one.text for one in case.replies))]
+    if any(map(drawing.cannot_draw, texts)):
+        shared += (f"{drawing.NO_GLYPH} in the figure: a character that it cannot draw.",)
     found[-1] = Sheet(last.title, last.columns, last.rows, (*last.notes, *shared))
     return found
 

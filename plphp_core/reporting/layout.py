@@ -91,7 +91,7 @@ def interval_line(results: Results, index: int, benchmarks: Sequence[str] = BENC
         score = results.score(index, benchmark, metric)
         entries.append(Entry(bounds(score.low, score.high)) if benchmark in results.asked() else NOT_ASKED)
     whole = results.average_change(index)
-    reference = index == results.reference and results.cells
+    reference = index == results.reference and any(at == index for at, _ in results.cells)
     return [*entries, Entry("reference" if reference else bounds(whole.low, whole.high, signed=True))]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from plphp_core.reporting.cells import Cell
+from plphp_core.reporting.cells import Cell, evaluated_alone
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES, Results, protocol
 
 PROTOCOLS = {
@@ -138,7 +138,19 @@ def scores(parts: Sequence[Results]) -> str:
     over = "unweighted mean over their data sets" if by_set else "mean over samples"
     return (
         f"Scores ×100: ROUGE-L (R-L) for SD, IE and VST, {over}; Overall, the unweighted mean of the categories, for "
-        "MV; CIDEr (C) and METEOR (M) for captions."
+        f"MV; CIDEr (C) and METEOR (M) for captions.{undefined(parts)}"
+    )
+
+
+def undefined(parts: Sequence[Results]) -> str:
+    """On which benchmarks CIDEr has no value, and why; empty if it has one everywhere. Begins with a space."""
+    names = evaluated_alone(_cells(parts))
+    if not names:
+        return ""
+    return (
+        f" CIDEr is n/a on {', '.join(names)}: it weighs an n-gram by log(N / number of documents with it), which is 0 "
+        "for all of them if a single document is scored (N = 1), so that any answer would get 0. From two documents on "
+        "it has a value, in which n-grams that all documents share count nothing: few documents, little meaning."
     )
 
 
@@ -156,14 +168,34 @@ def average(parts: Sequence[Results]) -> str:
     else:
         over = f"the {counts[0]} of {len(SCORES)} score columns that have results"
     alike = "" if by_columns else " (C and M of a benchmark averaged first)"
-    return f"Average change: unweighted mean over {over}{alike} of (score − Uncompressed) / Uncompressed."
+    change = f"unweighted mean over {over}{alike} of (score − Uncompressed) / Uncompressed"
+    return f"Average change: {change}.{unreferenced(parts)}"
+
+
+def unreferenced(parts: Sequence[Results]) -> str:
+    """Where there is no Uncompressed to compare with, so that changes are n/a; else empty. Begins with a space."""
+    places = {
+        part.title: [name for name in part.benchmarks() if (part.reference, name) not in part.cells]
+        for part in parts
+        if part.cells
+    }
+    said = [f"{f'{title}, ' * (len(parts) > 1)}{', '.join(names)}" for title, names in places.items() if names]
+    if not said:
+        return ""
+    return (
+        f" Changes are n/a on {'; '.join(said)}, where no cell of Uncompressed is finished: the same run with "
+        "method=none brings it."
+    )
 
 
 def ranking(parts: Sequence[Results]) -> str:
     """What bold and underlined mean."""
     compressed = parts[0].options.rank == "compressed"
     among = "the compressed rows (the uncompressed row is not ranked)" if compressed else "all rows"
-    return f"Bold: best of a column among {among}; underlined: second. Values that print alike share their mark."
+    return (
+        f"Bold: best of a column among {among}; underlined: second. Values that print alike share their mark; where "
+        "all do there is none."
+    )
 
 
 def failures(parts: Sequence[Results]) -> list[str]:
@@ -220,8 +252,8 @@ def intervals(parts: Sequence[Results], file: str) -> list[str]:
         ),
         *["MV: category means are computed anew in each resample; one that was not drawn is left out there."] * groups,
         (
-            "n/a: fewer than two samples, or a resample in which the score of Uncompressed is 0. Intervals of single "
-            f"changes: {file}."
+            "n/a: fewer than two samples, samples that all score alike, from which no spread can be drawn, or a "
+            f"resample in which the score of Uncompressed is 0. Intervals of single changes: {file}."
         ),
     ]
     differing = [

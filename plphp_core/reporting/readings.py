@@ -13,6 +13,7 @@ import numpy as np
 from plphp_core.families import family_names, get_family
 from plphp_core.reporting.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
 from plphp_core.reporting.cells import ReportError
+from plphp_core.reporting.choice import Choice, DtypeOf, settle
 from plphp_core.reporting.comparison import BENCHMARKS
 from plphp_core.reporting.selection import Filters
 from plphp_core.spatial_groups import CUTS
@@ -85,15 +86,13 @@ def load_readings(folder: Path) -> list[Reading]:
 
 
 def by_model(readings: Sequence[Reading], filters: Filters = FREE) -> dict[str, list[Reading]]:
-    """The readings of each model, in the paper's order of models and benchmarks.
-
-    What the filters leave open is lmms-eval's protocol, with the prompts that go with it, where that was read; and of
-    several subsets of a benchmark the largest.
+    """The readings of each model, in the paper's order of models and benchmarks; of several subsets of a benchmark the
+    largest. What else is open has been settled before (`settled`).
 
     Raises ReportError, naming files, if those of a model are not of one checkpoint and precision, or not equally deep.
     """
     found: dict[str, dict[str, Reading]] = {}
-    for reading in sorted(_admitted(readings, filters), key=_order):
+    for reading in sorted((one for one in readings if _fits(one, filters)), key=_order):
         parts = found.setdefault(reading.model, {})
         rival = parts.get(reading.benchmark)
         if rival is None or rival.n < reading.n:
@@ -102,23 +101,24 @@ def by_model(readings: Sequence[Reading], filters: Filters = FREE) -> dict[str, 
     return {model: list(parts.values()) for model, parts in found.items()}
 
 
-def _admitted(readings: Sequence[Reading], filters: Filters) -> list[Reading]:
-    def fits(one: Reading) -> bool:
-        wanted = {name: getattr(filters, name) for name in CHOSEN}
-        limit = "full" if one.limit is None else str(one.limit)
-        seed = filters.limit_seed
-        return (
-            all(value in (None, getattr(one, name)) for name, value in wanted.items())
-            and filters.limit in (None, "full", limit)  # a full run reads a subset too
-            and (seed is None or one.limit is None or one.limit_seed == seed)
-            and not any(fnmatch(one.path.name, pattern) for pattern in filters.exclude)
-        )
+def settled(readings: Sequence[Reading], filters: Filters, dtype_of: DtypeOf) -> Choice:
+    """The readings of the usual protocol, prompts and dtype where nobody chose, by the rule of all reports.
 
-    found = list(filter(fits, readings))
-    for name, usual in (("protocol", "lmms_eval"), ("prompts", "lmms_eval")):
-        if getattr(filters, name) is None and any(getattr(one, name) == usual for one in found):
-            found = [one for one in found if getattr(one, name) == usual]
-    return found
+    Of several subsets `by_model` takes the largest, benchmark by benchmark: to look at more samples changes no score.
+    """
+    leave = ("engine", "limit", "limit_seed")
+    return settle(readings, filters, dtype_of, admits=lambda one: _fits(one, filters), leave=leave, alike=())
+
+
+def _fits(one: Reading, filters: Filters) -> bool:
+    limit = "full" if one.limit is None else str(one.limit)
+    seed = filters.limit_seed
+    return (
+        all(getattr(filters, name) in (None, getattr(one, name)) for name in CHOSEN)
+        and filters.limit in (None, "full", limit)  # a full run reads a subset too
+        and (seed is None or one.limit is None or one.limit_seed == seed)
+        and not any(fnmatch(one.path.name, pattern) for pattern in filters.exclude)
+    )
 
 
 def _alike(parts: Sequence[Reading]) -> None:

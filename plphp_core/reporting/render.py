@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plphp_core.reporting.sheet import Entry, Row, Sheet
+from plphp_core.reporting.visible import visible
 
 _MARKDOWN = str.maketrans({"&": "&amp;"} | {c: "\\" + c for c in "\\`*_{}[<>|#~$"})
 _NOTE_WIDTH = 120
@@ -26,19 +27,18 @@ _LATEX = str.maketrans(
         "–": "--", "×": r"$\times$", "±": r"$\pm$", "Δ": r"$\Delta$", "α": r"$\alpha$", "β": r"$\beta$",
         "γ": r"$\gamma$", "†": r"\dag{}", "‡": r"\ddag{}", "…": r"\dots{}",
         "→": r"$\to$", "·": r"$\cdot$", "≤": r"$\le$", "≥": r"$\ge$", "“": "``", "”": "''",
-        "\n": " ",
     }
 )  # fmt: skip
 
 
 def markdown_escape(text: str) -> str:
     """Text that Markdown shows as it is, also inside a table."""
-    return " ".join(text.translate(_MARKDOWN).split())
+    return visible(" ".join(text.translate(_MARKDOWN).split()))
 
 
 def latex_escape(text: str) -> str:
     """Text that LaTeX shows as it is. Characters unknown to pdfLaTeX's default encoding become their code point, U+…"""
-    escaped = text.translate(_LATEX)
+    escaped = visible(" ".join(text.split())).translate(_LATEX)
     return "".join(c if c.isascii() else f"U+{ord(c):04X}" for c in escaped)
 
 
@@ -125,7 +125,7 @@ def print_sheets(sheets: Sequence[Sheet], console: Console | None = None) -> Non
         if plain and any(entry.emphasis for row in sheet.rows for entry in row.entries):
             console.print(f"  {sheet.marks}")
         for note in sheet.notes:
-            lines = textwrap.wrap(note, max(20, min(_NOTE_WIDTH, console.width) - 4), break_long_words=False)
+            lines = textwrap.wrap(visible(note), max(20, min(_NOTE_WIDTH, console.width) - 4), break_long_words=False)
             marked = [("    " if at else "  - ") + line for at, line in enumerate(lines)]
             console.print(Text("\n".join(marked), style="dim"))
         console.print()
@@ -154,7 +154,8 @@ def _pick(sheet: Sheet, columns: Sequence[int]) -> Sheet:
 
 
 def _rich_table(sheet: Sheet, plain: bool) -> Table:
-    table = Table(title=sheet.title or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    title = Text(visible(sheet.title)) if sheet.title else None
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for column in sheet.columns:
         label = f"{column.group}\n{column.label}".strip()
         table.add_column(Text(label), justify="left" if column.text else "right", no_wrap=True)
@@ -167,11 +168,11 @@ def _rich_table(sheet: Sheet, plain: bool) -> Table:
 
 def _rich_entry(entry: Entry, plain: bool) -> Text:
     text = Text()  # the emphasis is the number's alone, a style of the whole text would underline its padding too
-    text.append(entry.text, style={"best": "bold", "second": "underline"}.get(entry.emphasis, ""))
+    text.append(visible(entry.text), style={"best": "bold", "second": "underline"}.get(entry.emphasis, ""))
     if plain:
         text.append({"best": "¹", "second": "²"}.get(entry.emphasis, ""))
     text.append(f" {entry.mark}" if entry.mark else "", style="yellow")
-    text.append(f"\n({entry.detail})" if entry.detail else "", style="dim")
+    text.append(f"\n({visible(entry.detail)})" if entry.detail else "", style="dim")
     return text
 
 
@@ -181,7 +182,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            # half of a surrogate pair, which UTF-8 does not have, is written as JSON and Python spell it
+            file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pandas as pd
 
@@ -12,7 +11,6 @@ from plphp_core.reporting import (
     engine_table,
     engines,
     published,
-    readings,
     sweep,
     table1,
     table2,
@@ -27,12 +25,14 @@ from plphp_core.reporting.configured import (
     benchmarks_configured,
     extra_metrics_configured,
     method_configured,
+    models_configured,
     refused_configured,
     rows_configured,
     tasks_configured,
 )
 from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
 from plphp_core.reporting.long_tables import long_table, relative_table
+from plphp_core.reporting.readings import Reading
 from plphp_core.reporting.request import Report, Request, joined, model_variant, on_benchmarks, variant_of
 from plphp_core.reporting.savings import savings
 from plphp_core.reporting.selection import rows_found
@@ -41,11 +41,13 @@ from plphp_core.reporting.selection import rows_found
 def _table1(asked: Request) -> Report:
     options = asked.options
     rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
-    results = evaluate(asked.cells, rows, asked.of_model, asked.choices)
+    results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices)
     reference = published.load_reference(options.published, "table1")
     rule = vtw_rule.load_rule(vtw_rule.path(options.results, asked.profile, options.model))
     sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
-    return Report("table1", model_variant(options) + variant_of([results]), sheets, [results], _scores([results]))
+    return Report(
+        "table1", model_variant(options) + variant_of(asked, [results]), sheets, [results], _scores([results])
+    )
 
 
 def _table2(asked: Request) -> Report:
@@ -60,11 +62,12 @@ def _table2(asked: Request) -> Report:
 def _table3(asked: Request) -> Report:
     options = asked.options
     models = [name for name in options.models.strip("[]").split(",") if name]
-    parts = table3.compare(asked.cells, asked.configs, asked.profile, models, asked.filters, asked.choices)
+    cells = asked.settled(models or models_configured(asked.configs, "table3")[0])
+    parts = table3.compare(cells, asked.configs, asked.profile, models, asked.filters, asked.choices)
     references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
     sheets = table3.sheets(parts, asked.profile, references, _claims(options))
     chosen = f".models={'+'.join(models)}" if models else ""
-    return Report("table3", chosen + variant_of(parts), sheets, parts, _scores(parts))
+    return Report("table3", chosen + variant_of(asked, parts), sheets, parts, _scores(parts))
 
 
 def _table4(asked: Request) -> Report:
@@ -183,10 +186,10 @@ def _figure8(asked: Request) -> Report:
 def _sweep(asked: Request) -> Report:
     tasks = asked.options.tasks
     labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
-    cells = [cell for cell in asked.cells if cell.benchmark in labels]
+    cells = [cell for cell in asked.own_cells if cell.benchmark in labels]
     found = [cell.benchmark for cell in filter(asked.of_model, cells)]
     results = evaluate(cells, None, asked.of_model, asked.choices, [one for one in BENCHMARKS if one not in found])
-    variant = model_variant(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + variant_of([results])
+    variant = model_variant(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + variant_of(asked, [results])
     sheets = sweep.sheets(results, asked.profile)
     return Report("sweep", variant, sheets, [results], {"": sweep.table(results)}, planned=False, latex=False)
 
@@ -195,19 +198,18 @@ def _engines(asked: Request) -> Report:
     """Of the rows of Table 1."""
     if asked.filters.engine is not None:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
-    usual = engines.dtype_configured(asked.configs, asked.profile, asked.options.model)
-    filters = replace(asked.of_model, dtype=asked.filters.dtype or usual)
+    cells = engines.under_both([cell for cell in asked.cells if asked.of_model(cell)])
+    cells = asked.settled(cells=cells, leave=["engine"])
     rows = rows_configured(asked.configs, "table1", asked.profile, asked.options.model)
-    found = engines.compare(asked.cells, rows or rows_found(filter(filters, asked.cells)), filters, asked.choices)
-    dtype = found.pairs[0].cells[0].dtype
-    variant = model_variant(asked.options) + ("" if dtype == usual else f".dtype={dtype}") + variant_of(found.parts)
+    found = engines.compare(cells, rows or rows_found(cells), asked.of_model, asked.choices)
+    variant = model_variant(asked.options) + variant_of(asked, found.parts)
     sheets = engine_table.sheets(found, asked.profile)
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
 
 
-def _readings(asked: Request) -> tuple[dict[str, list[readings.Reading]], str]:
+def _readings(asked: Request) -> tuple[dict[str, list[Reading]], str]:
     """The readings of each model, and what files' names say of the choice."""
-    found = readings.by_model(readings.load_readings(asked.folder / "attention"), asked.filters)
+    found = asked.readings()
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
     names = [name for name in asked.options.models.strip("[]").split(",") if name] if alone else []
     tasks = asked.options.tasks if alone else None
@@ -221,10 +223,9 @@ def _readings(asked: Request) -> tuple[dict[str, list[readings.Reading]], str]:
         raise NothingToShow(f"nobody has read where models look; make reproduce-figure1 PROFILE={asked.profile}")
     variant = (f".models={'+'.join(names)}" if names else "") + (f".tasks={joined(tasks)}" if tasks else "")
     filters = asked.filters
-    usual = {"protocol": "lmms_eval", "prompts": "lmms_eval"}
-    for name, value in usual.items():
+    for name in ("protocol", "prompts"):
         kinds = {getattr(one, name) for parts in chosen.values() for one in parts}
-        variant += "".join(f".{name}={kind}" for kind in sorted(kinds) if kind != value)
+        variant += "".join(f".{name}={kind}" for kind in sorted(kinds) if kind != "lmms_eval")
     return chosen, variant + (f".limit={filters.limit}" if filters.limit not in (None, "full") else "")
 
 

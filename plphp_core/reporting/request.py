@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,10 +12,18 @@ import pandas as pd
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
 from plphp_core.reporting import render
 from plphp_core.reporting.cells import Cell
+from plphp_core.reporting.choice import Choice, settle
 from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
-from plphp_core.reporting.configured import benchmarks_configured, rows_configured, tasks_configured
+from plphp_core.reporting.configured import (
+    benchmarks_configured,
+    dtype_configured,
+    rows_configured,
+    tasks_configured,
+)
+from plphp_core.reporting.readings import Reading, by_model, load_readings, settled
 from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.sheet import Sheet
+from plphp_core.reporting.visible import visible
 
 MODEL = "llava_onevision"  # of all tables but Table 3
 
@@ -43,7 +51,10 @@ class Report:
         """File name → content."""
         csv = {"index": False, "na_rep": "n/a", "float_format": "%.8g"}
         return {
-            **{f"{self.name}{kind}{self.variant}.csv": table.to_csv(**csv) for kind, table in self.tables.items()},
+            **{
+                f"{self.name}{kind}{self.variant}.csv": visible(table.to_csv(**csv))
+                for kind, table in self.tables.items()
+            },
             f"{self.name}{self.variant}.md": render.markdown(self.sheets),
             **({f"{self.name}{self.variant}.tex": render.latex(self.sheets)} if self.latex else {}),
             **{f"{self.name}{self.variant}.{kind}": content for kind, content in self.pictures.items()},
@@ -60,6 +71,45 @@ class Request:
     choices: Options
     options: argparse.Namespace
     root: Path
+    said: dict[str, None] = field(default_factory=dict)  # what was taken of several kinds, line by line, each once
+
+    def settled(
+        self, models: Collection[str] = (), cells: Sequence[Cell] | None = None, leave: Collection[str] = ()
+    ) -> list[Cell]:
+        """The cells as `choice.settle` leaves those of `models`, or all if none are named; what it took is noted.
+
+        Args:
+            cells: among which to choose, instead of all.
+            leave: fields that stay as they are.
+        """
+
+        def admits(cell: Cell) -> bool:
+            return self.filters(cell) and (not models or cell.model in models)
+
+        every = self.cells if cells is None else cells
+        found = settle(every, self.filters, self.usual_dtype, admits=admits, leave=leave)
+        self.note(found)
+        return found.results
+
+    def note(self, found: Choice) -> None:
+        """Keep what a choice says, for the command to print."""
+        if found.said:
+            self.said[found.said] = None
+
+    @property
+    def own_cells(self) -> list[Cell]:
+        """Of the model that all tables but Table 3 are about."""
+        return self.settled([self.options.model])
+
+    def readings(self) -> dict[str, list[Reading]]:
+        """Model → its attention readings. Raises ReportError as `readings` does."""
+        found = settled(load_readings(self.folder / "attention"), self.filters, self.usual_dtype)
+        self.note(found)
+        return by_model(found.results, self.filters)
+
+    def usual_dtype(self, model: str) -> str | None:
+        """What a run of `model` computes in unless it is told otherwise; None if that is not known."""
+        return dtype_configured(self.configs, self.profile, model)
 
     @property
     def configs(self) -> Path:
@@ -86,11 +136,11 @@ def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
     tasks = (asked.options.tasks or own).strip("[]")
     labels = benchmarks_configured(asked.configs, tasks)
     rows = rows_configured(asked.configs, name, asked.profile, asked.options.model)
-    here = [cell for cell in asked.cells if cell.benchmark in labels]
+    here = [cell for cell in asked.own_cells if cell.benchmark in labels]
     others = [label for label in BENCHMARKS if label not in labels]
     results = evaluate(here, rows, asked.of_model, asked.choices, others)
     chosen = "" if tasks == own else f".tasks={joined(tasks)}"
-    return results, labels, model_variant(asked.options) + chosen + variant_of([results])
+    return results, labels, model_variant(asked.options) + chosen + variant_of(asked, [results])
 
 
 def joined(tasks: str) -> str:
@@ -102,14 +152,15 @@ def model_variant(options: argparse.Namespace) -> str:
     return "" if options.model == MODEL else f".model={options.model}"
 
 
-def variant_of(parts: Sequence[Results]) -> str:
+def variant_of(asked: Request, parts: Sequence[Results]) -> str:
     """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
 
-    A subset, another protocol, prompts that are not the protocol's own.
+    A subset, another protocol, prompts that are not the protocol's own, a dtype that was asked for and is not usual.
     """
     cell = next(cell for part in parts for cell in part.cells.values())
     used = next(name for name in map(protocol, parts) if name)
-    return _suffix(used, cell.prompts, cell.engine, cell.limit, cell.limit_seed)
+    dtype = _other_dtype(asked, [part.model for part in parts])
+    return _suffix(used, cell.prompts, cell.engine, cell.limit, cell.limit_seed) + dtype
 
 
 def _suffix(used: object, prompts: object, engine: object, limit: object, seed: object) -> str:
@@ -121,12 +172,18 @@ def _suffix(used: object, prompts: object, engine: object, limit: object, seed: 
     return "".join(found)
 
 
+def _other_dtype(asked: Request, models: Sequence[str]) -> str:
+    dtype = asked.filters.dtype
+    return "" if dtype in (None, *map(asked.usual_dtype, models)) else f".dtype={dtype}"
+
+
 def variant_asked(asked: Request) -> str:
     """As `variant_of`, of everything that is asked for together, also where nothing of it is finished.
 
-    What the command line leaves open is what all cells that it admits agree in, otherwise the usual.
+    What the command line leaves open is what all cells agree in that are left after `choice.settle`, otherwise the
+    usual.
     """
-    admitted = [cell for cell in asked.cells if asked.filters(cell)]
+    admitted = [cell for cell in settle(asked.cells, asked.filters, asked.usual_dtype).results if asked.filters(cell)]
     uncaptioned = [cell for cell in admitted if cell.benchmark not in ONE_PROTOCOL]
 
     def common(name: str, usual: object, cells: Sequence[Cell] = admitted) -> object:
@@ -137,18 +194,5 @@ def variant_asked(asked: Request) -> str:
     used = common("protocol", "lmms_eval", uncaptioned)
     prompts = common("prompts", PROTOCOL_PROMPTS.get(used), uncaptioned)
     engine, limit, seed = common("engine", "generate"), common("limit", None), common("limit_seed", None)
-    return model_variant(asked.options) + _suffix(used, prompts, engine, limit, seed)
-
-
-def without_subsets(asked: Request) -> tuple[Request, int]:
-    """The same of whole benchmarks only, where nobody has chosen and there are any; and how many cells that drops.
-
-    Of two engines, likewise, what `generate` decoded.
-    """
-    filters = asked.filters
-    admitted = [cell for cell in asked.cells if filters(cell)]
-    if filters.limit is None and {cell.limit is None for cell in admitted} == {True, False}:
-        filters = replace(filters, limit="full")
-    if filters.engine is None and {cell.engine for cell in filter(filters, admitted)} > {"generate"}:
-        filters = replace(filters, engine="generate")
-    return replace(asked, filters=filters), len(admitted) - sum(map(filters, admitted))
+    dtype = _other_dtype(asked, [asked.options.model])
+    return model_variant(asked.options) + _suffix(used, prompts, engine, limit, seed) + dtype

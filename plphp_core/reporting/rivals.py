@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from plphp_core.reporting import notes
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.comparison import BENCHMARKS, Results
 from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, bounds, percent
@@ -103,6 +104,7 @@ def _notes(results: Results, top: int | None, own: dict[str, int | None]) -> lis
             "Average change: unweighted mean over the score columns of the change relative to the row named above, "
             f"with its {options.confidence:.0%} interval: both rows are drawn on the same samples in each of "
             f"{options.resamples:,} resamples. n: samples that the row and Uncompressed both answered, all benchmarks."
+            f"{notes.unreferenced([results])}"
         ),
         (
             "Above, below: score columns in which the interval of the change lies wholly above or below 0. The "

@@ -1,8 +1,8 @@
 """Which finished cell belongs in which place of a table.
 
 A table compares like with like: one model, checkpoint, revision, precision, protocol and sample limit throughout, and
-on every benchmark the same documents in every row. Where finished cells disagree, the report refuses and names the
-files; it never picks.
+on every benchmark the same documents in every row. Which of several kinds is meant where nobody says is `choice`'s
+business; where the cells that come here disagree, the report refuses and names the files.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _refuse_mixture(cells: Sequence[Cell], name: str, value: Callable[[Cell], ob
     for cell in cells:
         files.setdefault(value(cell), []).append(cell.path)
     if len(files) > 1:
-        lines = [f"  {_shown(name, key)}: {_listed(paths)}" for key, paths in files.items()]
+        lines = [f"  {shown(name, key)}: {_listed(paths)}" for key, paths in files.items()]
         advice = "leave files out with --exclude PATTERN" if option == "--exclude" else f"choose with {option}"
         raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
 
@@ -184,7 +184,8 @@ def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[Cell]) -> str:
     return "\n".join([f"{len(rivals)} finished cells compete for {place_name} on {benchmark}; {advice}:", *lines])
 
 
-def _shown(name: str, value: object) -> str:
+def shown(name: str, value: object) -> str:
+    """A field's value as options spell it."""
     return "full" if name == "limit" and value is None else str(value)
 
 

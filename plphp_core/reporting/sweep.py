@@ -89,11 +89,11 @@ def _parameters(results: Results) -> dict[str, bool]:
 
     Numbers are; a choice between words only if the sweep has several.
     """
-    values: dict[str, set] = {}
+    values: dict[str, dict[str, object]] = {}
     for row in results.rows:
         for name, value in row.params.items():
-            values.setdefault(name, set()).add(value)
-    return {name: len(some) > 1 or not isinstance(min(some), str) for name, some in values.items()}
+            values.setdefault(name, {})[repr(value)] = value  # a parameter may be a list
+    return {name: len(some) > 1 or not isinstance(next(iter(some.values())), str) for name, some in values.items()}
 
 
 def _values(params: dict, names: list[str]) -> list:
@@ -141,6 +141,7 @@ def _notes(results: Results, profile: str) -> list[str]:
         f"Uncompressed or to the best baseline, with its {options.confidence:.0%} interval: percentile bootstrap, both "
         "rows drawn on the same samples. Best baseline: the rival of PLPHP in this sweep with the highest average "
         "change over the row's benchmarks, chosen on these very samples, which favours it; the .csv names it."
+        f"{notes.unreferenced(parts)}"
     )
     found.append(
         "Vision kept, KV saved, decode ms/token (median per benchmark): means over benchmarks. Times depend on "
@@ -149,6 +150,6 @@ def _notes(results: Results, profile: str) -> list[str]:
     if any(len(own(results, index)) < len(results.benchmarks()) for index in range(len(results.rows))):
         found.append(
             f"{FEWER} over fewer benchmarks than others of this sweep, so not comparable with them; tasks=… makes a "
-            "summary of the benchmarks that all rows have. n/a: not run, or without Uncompressed to compare with."
+            "summary of the benchmarks that all rows have. n/a: not run, or nothing to compare with."
         )
     return found + notes.failures(parts)

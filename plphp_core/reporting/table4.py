@@ -82,7 +82,7 @@ def _notes(costs: Costs, profile: str, published: bool) -> tuple[str, ...]:
     if profile == "toy":
         found[0] += " Layer numbers K of FastV and VTW are scaled to the toy's depth."
     captions = costs.benchmark in ONE_PROTOCOL
-    found.append("Scores ×100: CIDEr (C) and METEOR (M)." if captions else notes.scores(parts))
+    found.append(f"Scores ×100: CIDEr (C) and METEOR (M).{notes.undefined(parts)}" if captions else notes.scores(parts))
     among = "the compressed rows" if costs.results.options.rank == "compressed" else "all rows"
     found.append(f"Bold and underlined: best and second score among {among}. Costs are not ranked.")
     found += cost_lines.measures(costs, RETENTION, KV, DECODE, EVALUATION)
@@ -121,7 +121,8 @@ def _intervals(costs: Costs, title: str, scored: list[tuple[str, str]]) -> Sheet
         f"Scores and KV cache: percentile bootstrap over samples, {options.resamples:,} resamples, seed "
         f"{options.seed}, shared by all rows.",
         cost_lines.times(costs)[0],
-        f"n/a: fewer than two samples (for times {FEWEST}, or {FEWEST} batches), or nothing to compare with.",
+        f"n/a: fewer than two samples (for times {FEWEST}, or {FEWEST} batches), scores that are all alike, or "
+        "nothing to compare with.",
     )
     heading = f"{title}: {options.confidence:.0%} confidence intervals"
     return Sheet(heading, columns, tuple(layout.rows(costs.results, line)), said)

@@ -179,13 +179,13 @@ def test_nothing_but_table3_judges_table3s_claims_and_the_ledger_is_whole(tmp_pa
 
 
 def test_ambiguous_cells_leave_their_claims_unmeasured_until_the_user_chooses(tmp_path):
-    records = of_table1() + of_table1(limit=40, samples=40, population=60)
+    records = of_table1() + of_table1(revision="other")
     found = ledger(tmp_path, records + paper_cells("table3", model="qwen2_vl"))
     assert {found[claim].verdict for claim in TABLE1} == {NOT_MEASURED}
-    assert "choose with --limit" in found["C1"].why
+    assert "choose with --revision" in found["C1"].why
     assert found["C9b"].verdict is REPRODUCED
-    found = ledger(tmp_path, filters=Filters(limit="full"))
-    assert found["C1"].verdict is REPRODUCED and found["C1"].n["SD"] == 60
+    found = ledger(tmp_path, filters=Filters(revision="other"))
+    assert found["C1"].verdict is REPRODUCED and found["C1"].conditions["revision"] == ("other",)
 
 
 def test_no_seed_changes_a_value_and_a_claim_without_a_rule_is_not_measured(tmp_path, right):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plphp_core.reporting.cells import ReportError
-from plphp_core.reporting.readings import by_model, layer_means, load_readings
+from plphp_core.reporting.readings import by_model, layer_means, load_readings, settled
 from plphp_core.reporting.selection import Filters
 from tests.reporting.reading_factories import reading
 
@@ -98,7 +98,7 @@ def test_another_protocol_is_chosen_never_averaged(tmp_path):
     readings = load_readings(tmp_path)
     assert len(readings) == 2
     for filters, values in ((Filters(), own), (Filters(protocol="llava", prompts="plain"), other)):
-        ((part,),) = by_model(readings, filters).values()
+        ((part,),) = by_model(settled(readings, filters, lambda model: None).results, filters).values()
         np.testing.assert_allclose(part.vision_attention, values)
     assert by_model(readings, Filters(protocol="none")) == {}
 

@@ -22,7 +22,13 @@ def test_values_that_print_alike_share_their_mark():
 def test_marks_need_values():
     assert rank([], []) == []
     assert rank([NAN, NAN], [True, True]) == ["", ""]
-    assert rank([NAN, 2.0], [True, True]) == ["", "best"]
+    assert rank([NAN, 2.0, 1.0], [True, True, True]) == ["", "best", "second"]
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0, 0.0], [NAN, 0.0], [100.0, 100.001], [2.0, NAN, 2.0]])
+def test_the_best_of_one_or_of_equals_is_not_marked(values):
+    assert rank(values, [True] * len(values)) == [""] * len(values)
+    assert rank([*values, 200.0], [*[True] * len(values), False]) == [""] * (len(values) + 1)
 
 
 @given(st.lists(st.tuples(st.one_of(st.floats(-200, 200), st.just(NAN)), st.booleans()), max_size=12))
@@ -31,7 +37,7 @@ def test_the_best_is_the_maximum_as_printed(pairs):
     marks = rank(values, eligible)
     competing = [value for value, ok in pairs if ok and not math.isnan(value)]
     best = [value for value, mark in zip(values, marks, strict=True) if mark == "best"]
-    assert bool(best) == bool(competing)
+    assert bool(best) == (len({number(value) for value in competing}) > 1)
     assert all(number(value) == number(max(competing)) for value in best)
     second = [value for value, mark in zip(values, marks, strict=True) if mark == "second"]
     rest = [value for value in competing if round(value, 2) < round(max(competing), 2)]

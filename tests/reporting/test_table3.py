@@ -273,9 +273,9 @@ def test_all_tables_and_those_without_cells_are_a_notice(tmp_path, capsys, drawn
 
 
 def test_one_table_that_is_refused_does_not_cost_the_other(tmp_path, capsys):
-    factories.write(tmp_path, *factories.table3(), factories.cell("SD"), factories.cell("IE", dtype="bfloat16"))
+    factories.write(tmp_path, *factories.table3(), factories.cell("SD"), factories.cell("IE", revision="other"))
     assert report(tmp_path, "all", "--quiet") == 1
-    assert "differ in dtype" in capsys.readouterr().err
+    assert "error: table1: finished cells differ in revision" in capsys.readouterr().err
     assert "table3.md" in written(tmp_path) and "table1.md" not in written(tmp_path)
 
 

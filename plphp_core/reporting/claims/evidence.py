@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 
 from plphp_core.reporting.bootstrap import MISSING, Estimate
-from plphp_core.reporting.cells import Cell
+from plphp_core.reporting.cells import Cell, evaluated_alone
 from plphp_core.reporting.comparison import Results
 
 FEWEST = 30  # documents of a benchmark, below which a bootstrap interval is too narrow to decide anything
@@ -22,7 +22,8 @@ class Evidence:
     """n: benchmark (with its model, where there are several) → documents that every row needed answered.
 
     failed: cells with more than FAILED of their samples failed; missing: places without a finished cell; facts: FACTS →
-    every value there is, in order; untrained: whether a model's weights are random.
+    every value there is, in order; untrained: whether a model's weights are random; undefined: benchmarks without
+    CIDEr, as a single document was scored.
     """
 
     n: Mapping[str, int] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Evidence:
     hardware: tuple[str, ...] = ()
     facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     untrained: bool = False
+    undefined: tuple[str, ...] = ()
 
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence(
@@ -44,12 +46,16 @@ class Evidence:
                 if (values := distinct((*self.facts.get(name, ()), *other.facts.get(name, ()))))
             },
             self.untrained or other.untrained,
+            distinct((*self.undefined, *other.undefined)),
         )
 
     def shortfalls(self) -> list[str]:
         """Why nothing can be decided, whatever the interval; empty if there is enough."""
         few = [f"{name} {count}" for name, count in self.n.items() if count < FEWEST]
         found = [f"fewer than {FEWEST} samples: {listed(few)}"] if few else []
+        found += (
+            [f"no CIDEr, which a single document does not have: {listed(self.undefined)}"] if self.undefined else []
+        )
         found += [f"not finished: {listed(self.missing)}"] if self.missing else []
         found += [f"more than {FAILED:.0%} of the samples failed: {listed(self.failed)}"] if self.failed else []
         return found
@@ -99,7 +105,8 @@ def of_cells(results: Results, rows: Sequence[int], benchmarks: Iterable[str], s
             cells += present
     facts = {name: distinct(_fact(cell, name) for cell in cells) for name in FACTS}
     hardware = distinct(name for cell in cells for name in cell.hardware.split("; "))
-    return Evidence(n, tuple(failed), tuple(missing), hardware, facts, results.untrained)
+    alone = tuple(f"{front}{name}" for name in evaluated_alone(cells))
+    return Evidence(n, tuple(failed), tuple(missing), hardware, facts, results.untrained, alone)
 
 
 def _fact(cell: Cell, name: str) -> str:

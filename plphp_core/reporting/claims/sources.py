@@ -15,10 +15,11 @@ from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
     method_configured,
+    models_configured,
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.readings import Reading, by_model, load_readings
+from plphp_core.reporting.readings import Reading
 from plphp_core.reporting.request import Request
 from plphp_core.reporting.savings import Savings, savings
 
@@ -65,7 +66,8 @@ class Sources:
     def table3(self) -> list[Results]:
         """The table's own models; one without finished cells has none."""
         asked = self.asked
-        return table3.compare(asked.cells, asked.configs, asked.profile, [], asked.filters, asked.choices)
+        cells = asked.settled(models_configured(asked.configs, "table3")[0])
+        return table3.compare(cells, asked.configs, asked.profile, [], asked.filters, asked.choices)
 
     @once
     def table5(self) -> costs.Costs:
@@ -81,7 +83,7 @@ class Sources:
     @once
     def attention(self) -> dict[str, list[Reading]]:
         """Model → its attention readings."""
-        return by_model(load_readings(self.folder / self.asked.profile / "attention"), self.asked.filters)
+        return self.asked.readings()
 
     @property
     def folder(self) -> Path:
@@ -113,6 +115,6 @@ class Sources:
         rows = rows_configured(asked.configs, table, asked.profile, model)
         if rows is None:
             raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
-        here = [cell for cell in asked.cells if cell.benchmark in benchmarks]
+        here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
         others = [name for name in BENCHMARKS if name not in benchmarks]
         return evaluate(here, rows, replace(asked.filters, model=model), asked.choices, others)

@@ -21,6 +21,7 @@ from plphp_core.reporting.page.runs import measured, runs
 from plphp_core.reporting.page.samples import collect
 from plphp_core.reporting.page.sections import in_words, sections
 from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.visible import visible
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it
 TEMPLATES = Path(__file__).parent / "templates"
@@ -83,7 +84,7 @@ def write(
 
 
 def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]]) -> bytes:
-    """The page in UTF-8. Characters that UTF-8 does not have (halves of surrogate pairs) become question marks."""
+    """The page in UTF-8."""
     environment = Environment(
         loader=PackageLoader("plphp_core.reporting.page"),
         autoescape=True,
@@ -103,7 +104,7 @@ def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]]) -> by
         meta=Markup(script_safe(browser)),
         pieces=((name, Markup(text)) for name, text in inline),
     )
-    return html.encode("utf-8", "replace")
+    return visible(html).encode("utf-8")
 
 
 def _policy(style: str, script: str, paged: bool) -> str:

@@ -1,0 +1,159 @@
+"""Models answer with any character there is: no figure, table or page falls over one, and none takes others with it."""
+
+import json
+import unicodedata
+import warnings
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from plphp_core.reporting import drawing, figure5, render, reports
+from plphp_core.reporting.cases import Case, Reply
+from plphp_core.reporting.cells import load_cells
+from plphp_core.reporting.comparison import Options, evaluate
+from plphp_core.reporting.figure8 import draw, sheets, table
+from plphp_core.reporting.selection import Filters
+from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+from plphp_core.reporting.visible import visible, visible_in
+from tests.reporting import factories
+from tests.reporting.test_table4 import report, written
+
+ODD = {
+    "byte order mark": "a\ufeffb",
+    "half a pair": "a\ud800b",
+    "nul": "a\x00b",
+    "escape": "a\x1b[31mb",
+    "tab and lines": "a\tb\r\nc\u2028d\x0be",
+    "format": "\u202ea\u200bb\u00ad\U000e0041",
+    "no glyph": "你好 👍",
+    "unassigned": "\U000effff\u0378",
+    "formula": "$\\frac$ a$b$c",
+    "combining": "\u0301a\u0301\u0301\u0301",
+    "shaped": "ffi لا مرحبا",
+}
+GLYPHS = drawing._glyphs(FontProperties())
+
+
+def test_what_a_figure_draws_instead():
+    assert drawing.drawable("a\ufeffb\u200b\u202ec", GLYPHS) == "abc"
+    assert drawing.drawable("a\ud800\x00\x1b你c", GLYPHS) == "a\ufffd\ufffd\ufffd\ufffdc"
+    assert drawing.drawable("a\tb\u2028c\nd\u00a0e", GLYPHS) == "a b c\nd e"
+    assert drawing.drawable("Größe Δr=0.3 \ufffd", GLYPHS) == "Größe Δr=0.3 \ufffd"
+    assert drawing.drawable("a你", frozenset(map(ord, "a?"))) == "a?"
+    assert drawing.cannot_draw("你") and not drawing.cannot_draw("a\ufeff \ufffd")
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_every_odd_text_becomes_a_pdf_and_a_png(text):
+    with drawing.style(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # a glyph that is missing is a warning
+        figure = Figure(figsize=(2, 1))
+        axes = figure.subplots()
+        axes.set_title(text)
+        axes.plot([0, 1], label=text)
+        figure.legend(title=text)
+        figure.text(0.1, 0.5, text, fontweight="bold")
+        found = drawing.files(figure)
+    assert found["pdf"].startswith(b"%PDF") and found["png"].startswith(b"\x89PNG")
+
+
+def test_every_character_that_counts_as_drawable_is_drawn():
+    """In blocks, as single figures would take an hour: the first that fails names its characters."""
+    known = [chr(code) for code in sorted(GLYPHS)]
+    with drawing.style():
+        for start in range(0, len(known), 800):
+            figure = Figure(figsize=(2, 1))
+            figure.text(0, 0.5, "".join(known[start : start + 800]))
+            assert drawing.files(figure).keys() == {"pdf", "png"}
+
+
+def case_of(text):
+    reply = Reply(0, text, 3, 0.5, 10, 20, 1.0, 2.0, 1)
+    return Case("SD", 7, text, [text], [], [reply])
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_figure_8_draws_it_and_its_tables_hold_it(tmp_path, text):
+    (path,) = factories.write(tmp_path, factories.cell("SD", samples=8))
+    results = evaluate(load_cells(path.parent, "toy"), None, Filters(), Options(resamples=10))
+    case = case_of(text)
+    assert draw([case], results, "toy").keys() == {"pdf", "png"}
+    page = sheets([case], results, "toy", "x.png", 0, False)
+    for content in (render.markdown(page), render.latex(page)):
+        assert not [character for character in content if unicodedata.category(character) == "Cs" or character == "\0"]
+        content.encode("utf-8")
+    render.print_sheets(page)
+    assert len(table([case_of(visible(text))], results)) == 1
+    said = any("that it cannot draw" in note for note in page[0].notes)
+    assert said == drawing.cannot_draw(text)
+
+
+def test_what_a_file_says_instead():
+    assert visible("a\x00b\ud800c\x1bd\te\nf你\ufeff") == "aU+0000bU+D800cU+001Bd\te\nf你\ufeff"
+    assert visible_in({"a\0": ["\ud800", 3, None, {"b": "\x07"}]}) == {"aU+0000": ["U+D800", 3, None, {"b": "U+0007"}]}
+    assert render.latex_escape("a\x00\x7f\tb\nc_") == r"aU+0000U+007F b c\_"
+    sheet = Sheet("t\x00", (Column("c"),), (Row((Entry("e\ud800", "d\x1b", "†"),)),), ("n\x00",))
+    assert "tU+0000" in render.markdown([sheet]) and "eU+D800" in render.markdown([sheet])
+
+
+def test_a_file_is_written_whatever_is_in_it(tmp_path):
+    render.write_atomically(tmp_path / "x.json", json.dumps({"a": "\ud800"}, ensure_ascii=False))
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"a": "\ud800"}
+
+
+def test_odd_text_in_a_cell_file_reaches_every_format_and_the_terminal(tmp_path, capsys, drawn):
+    odd = "".join(ODD.values())
+    record = factories.cell("SD", samples=8, failed=(1,), hardware=odd, error_examples=[odd])
+    factories.write(tmp_path, record, factories.cell("SD", "plphp", factories.PLPHP, odd, samples=8, cell="x"))
+    for name in ("table1", "sweep", "figure5", "claims"):
+        assert report(tmp_path, name) == 0, name
+    assert report(tmp_path, "page", "--quiet") == 0
+    out = capsys.readouterr().out
+    assert "\x1b[31m" not in out and "U+D800" in out
+    for path in (tmp_path / "toy").glob("*.*"):
+        text = path.read_bytes().decode("utf-8")
+        assert "\0" not in text and "\x1b" not in text, path.name
+    assert len(pd.read_csv(tmp_path / "toy" / "sweep.csv")) == 2
+
+
+def test_a_figure_that_fails_is_named_and_the_rest_is_written(tmp_path, capsys, monkeypatch, drawn):
+    def fail(*arguments):
+        raise IndexError("string index\nout of range")
+
+    monkeypatch.setattr(figure5, "draw", fail)
+    factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
+    assert report(tmp_path, "all", "--quiet") == 1
+    said = capsys.readouterr().err
+    complaint = "figure5: IndexError: string index out of range (test_odd_text.py, line "
+    assert f"error: {complaint}" in said and "Traceback" not in said
+    assert {"table1.md", "sweep.csv", "claims.json", "report.html"} <= written(tmp_path)
+    assert not any(name.startswith("figure5") for name in written(tmp_path))
+    page = (tmp_path / "toy" / "report.html").read_text(encoding="utf-8")
+    assert "IndexError: string index out of range" in page
+    assert report(tmp_path, "figure5") == 1
+    assert capsys.readouterr().err.startswith("error: figure5: IndexError")
+
+
+def test_a_page_that_fails_leaves_what_was_written_and_says_so(tmp_path, capsys, monkeypatch, drawn):
+    from plphp_core.reporting import page
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr(page, "write", fail)
+    factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
+    assert report(tmp_path, "all", "--quiet") == 1
+    assert "error: page: RuntimeError: no page" in capsys.readouterr().err
+    assert "table1.md" in written(tmp_path)
+
+
+def test_a_table_whose_code_fails_takes_no_other_with_it(tmp_path, capsys, monkeypatch):
+    def fail(asked):
+        raise KeyError("rouge_l")
+
+    monkeypatch.setitem(reports.REPORTS, "table1", fail)
+    factories.write(tmp_path, factories.cell("SD"))
+    assert report(tmp_path, "table1", "--quiet") == 1
+    assert "error: table1: KeyError: 'rouge_l' (test_odd_text.py, line " in capsys.readouterr().err
