@@ -94,3 +94,12 @@ def _refuse(config) -> None:
             value is None or value == nothing,
             f"generation_config.{name} = {value!r}: the fast path chooses greedily or samples; use model.generate()",
         )
+
+
+def unsupported_options(generation_config) -> dict:
+    """Option → value, of a generation configuration that the fast path does not do."""
+    done = {"temperature", "top_k", "top_p", "repetition_penalty", "do_sample", "max_new_tokens", "use_cache"}
+    done |= {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version"}
+    found = {name: value for name, value in generation_config.to_dict().items() if not name.startswith("_")}
+    nothing = lambda name, value: value in (None, False, [], {}, REFUSED.get(name, 0))  # noqa: E731
+    return {name: value for name, value in found.items() if name not in done and not nothing(name, value)}
