@@ -110,7 +110,7 @@ class _Run:
     def __init__(self, runs, settings: Settings, loader, display, manifest, outcome, ranks: Ranks, stop: Stop, profile):
         self.runs, self.settings, self.loader, self.display = runs, settings, loader, display
         self.manifest, self.outcome, self.ranks, self.stop = manifest, outcome, ranks, stop
-        self.profile = profile
+        self.profile, self.traced = profile, set()
         self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
 
     def carry_out(self) -> None:
@@ -206,7 +206,7 @@ class _Run:
             answering = [cell for cell in cells if cell.method in self._methods]
             if answering:
                 numbers = [self._methods.index(cell.method) for cell in answering]
-                work = Work(self.settings, task, answering, self._answerer, numbers, self.ranks)
+                work = Work(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
                 work.carry_out(self.display, self.stop)
             self._leave(cells)
             self._fold(cells)

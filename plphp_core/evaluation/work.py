@@ -29,6 +29,7 @@ class Work:
         settings: of the run; `share` decides whether methods share what does not depend on them.
         cells: of one task.
         numbers: of each cell's method in `answerer`.
+        traced: errors whose traceback this run has shown.
     """
 
     def __init__(
@@ -39,13 +40,14 @@ class Work:
         answerer: JointAnswerer,
         numbers: Sequence[int],
         ranks: Ranks,
+        traced: set[str],
     ):
         self.settings, self.task, self.cells, self.ranks = settings, task, cells, ranks
         self.answerer, self.numbers = answerer, numbers
         self.keys = [cell.keys(task) for cell in cells]
         self.hardware = device_name(ranks.device(settings.model.device))
         self._failures: Counter[int] = Counter()  # per cell, while it has no answer at all
-        self._traced = ""  # the error whose traceback was shown last
+        self._traced = traced
 
     def carry_out(self, display: Display, stop: Stop) -> None:
         """Returns when every sample of this share has an answer or an error in a journal.
@@ -124,8 +126,8 @@ class Work:
 
     def _show_trace(self, cell: Cell, failure: Failure) -> None:
         """Nothing has worked from the first batch on: whoever wrote the method wants to see where, whole and once."""
-        if str(failure) != self._traced:
-            self._traced = str(failure)
+        if str(failure) not in self._traced:
+            self._traced.add(str(failure))
             log.warning("%s: every sample has failed so far, the first like this:\n%s", cell.label, failure.trace)
 
     def _label(self) -> str:
