@@ -61,6 +61,7 @@ SET_BY_RUN = {
     "num_assistant_tokens",
     "num_assistant_tokens_schedule",
     "assistant_confidence_threshold",
+    "assistant_ensemble_weight",
     "assistant_lookbehind",
     "target_lookbehind",
     "max_matching_ngram_size",
