@@ -1,43 +1,26 @@
-"""From requests to answers: batches of one kind of generation, several methods at once, errors kept per sample."""
+"""From requests to answers: several methods at once, errors kept per sample."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import ImageFile
 
-from plphp_core import prune
 from plphp_core.device import free_memory
 from plphp_core.evaluation.engines import Decoded, generation_arguments
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel
+from plphp_core.evaluation.requests import Request, batches
 from plphp_core.evaluation.sharing import decode_each
 from plphp_core.images import as_rgb
-from plphp_core.method import Method
+from plphp_core.method import Method, require
+from plphp_core.prune import prune
 
 log = logging.getLogger("plphp.answering")
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One sample to answer.
-
-    Attributes:
-        context: the task's text, before the family's chat template.
-        generation: the task's generation arguments; never changed here.
-        visuals: returns the sample's images (PIL), decoding them only now.
-        tag: the caller's name for the sample.
-    """
-
-    context: str
-    generation: dict
-    visuals: Callable[[], list]
-    tag: Hashable = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,21 +59,6 @@ class Prepared:
     notes: list[str]
 
 
-def batches(requests: Iterable[Request], batch_size: int) -> list[list[Request]]:
-    """Batches that never mix generation arguments, longest prompts first (memory trouble shows early, little padding).
-
-    The result depends on nothing but `requests` and `batch_size`, so an interrupted run meets the same batches again.
-    """
-    groups: dict[str, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(json.dumps(request.generation, sort_keys=True, default=str), []).append(request)
-    found = []
-    for group in groups.values():
-        group.sort(key=lambda request: (-request.context.count("<image>"), -len(request.context)))
-        found += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
-    return found
-
-
 class JointAnswerer:
     """Answers batches with several methods on one loaded model, sharing what does not depend on the method."""
 
@@ -115,7 +83,7 @@ class JointAnswerer:
         broken: dict[int, Answer | Failure] = {}
         ready: list[Prepared] = []
         for index, request in enumerate(batch):
-            with _caught(broken, index):
+            with _caught(broken, index, request):
                 ready.append(self._prepare(index, request))
 
         def in_order(results: dict[int, Answer | Failure]) -> list[Result]:
@@ -130,7 +98,8 @@ class JointAnswerer:
         for number, failure in failed:
             alone_is_other = len(chosen) > 1 or len(ready) > 1 or failure.kind == "OutOfMemoryError"
             again = "; again alone" if alone_is_other else ""
-            log.warning("batch of %d: %s%s", len(ready), failure, again)
+            which = f"batch of {len(ready)} with {batch[ready[0].index]}"
+            log.warning("%s under %s: %s%s", which, _named(self.methods[number]), failure, again)
             if alone_is_other:
                 yield number, in_order(self._one_by_one(batch, ready, number, whole_first=len(chosen) > 1))
             else:
@@ -155,7 +124,7 @@ class JointAnswerer:
         for place, found in decode_each(self.loaded, [self.methods[number] for number in chosen], inputs, arguments):
             if not isinstance(found, Failure):
                 try:
-                    found = self._read(found, ready, inputs, generation)
+                    found = self._read(found, ready, inputs, generation, arguments.get("eos_token_id"))
                 except Exception as error:
                     found = Failure.of(error)
             yield chosen[place], found
@@ -174,7 +143,8 @@ class JointAnswerer:
             free_memory()
             ((_, results),) = self._together(batch, [one], [number])
             if isinstance(results, Failure):
-                log.warning("sample failed: %s", results)
+                which, method = batch[one.index], _named(self.methods[number])
+                log.warning("%s under %s failed: %s", which, method, results)
                 results = {one.index: results}
             found |= results
         return found
@@ -202,21 +172,34 @@ class JointAnswerer:
             for name, value in inputs.items()
         }
 
-    def _read(self, found: Decoded, ready: list[Prepared], inputs: dict, generation: dict) -> dict[int, Answer]:
-        """Answers from token ids and trace."""
+    def _read(
+        self, found: Decoded, ready: list[Prepared], inputs: dict, generation: dict, ends: int | list[int] | None
+    ) -> dict[int, Answer]:
+        """Answers from token ids and trace.
+
+        Args:
+            ends: what ends an answer; None: as the checkpoint says.
+
+        Raises:
+            ValueError: there are more or fewer sequences than prompts, so that nobody knows whose they are.
+        """
+        require(
+            len(found.sequences) == len(ready), f"{len(found.sequences)} sequences came back for {len(ready)} prompts"
+        )
         family, processor, trace = self.loaded.family, self.loaded.processor, found.trace
         length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         retention = trace.retention.float().cpu().tolist()
-        ends = set(family.end_tokens(processor) or ()) or _end_tokens(self.loaded.model)
+        ends = _as_set(self.loaded.model.generation_config.eos_token_id if ends is None else ends)
         answers = {}
         beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
         for row, one in enumerate(ready):
-            new, first = found.sequences[row, length:].cpu(), row * beams
+            first, new = row * beams, found.sequences[row, length:].cpu()
+            new = new[: _count_new(new.tolist(), ends)]
             answers[one.index] = Answer(
                 text=family.decode(processor, new, generation),
                 prompt_tokens=prompt_tokens[row],
-                new_tokens=_count_new(new.tolist(), ends),
+                new_tokens=len(new),
                 images_sha256=one.sha256,
                 image_notes=one.notes,
                 retention=[round(value, 6) for value in retention[first]],
@@ -262,17 +245,20 @@ def whole_images_only() -> Iterator[None]:
 
 
 @contextmanager
-def _caught(results: dict[int, Answer | Failure], index: int) -> Iterator[None]:
+def _caught(results: dict[int, Answer | Failure], index: int, request: Request) -> Iterator[None]:
     """Turn an exception into the failure of sample `index`."""
     try:
         yield
     except Exception as error:
-        log.warning("sample failed: %s", Failure.of(error))
         results[index] = Failure.of(error)
+        log.warning("%s failed: %s", request, results[index])
 
 
-def _end_tokens(model) -> set[int]:
-    ends = model.generation_config.eos_token_id
+def _named(method: Method | None) -> str:
+    return "none" if method is None else repr(method)
+
+
+def _as_set(ends: int | list[int] | None) -> set[int]:
     return set(ends) if isinstance(ends, (list, tuple)) else {ends}
 
 

@@ -18,17 +18,25 @@ from plphp_core.evaluation.answering import Request
 from plphp_core.evaluation.errors import RunError, UserError, unknown
 from plphp_core.evaluation.identity import DATA_FILES, Fingerprints, hub_commit, loaded_data_commit
 from plphp_core.evaluation.settings import Benchmark, Settings
+from plphp_core.evaluation.task_code import metrics_code, task_code
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What can be known of a task without opening its data."""
+    """What can be known of a task without opening its data.
+
+    Attributes:
+        code: file → hash, of what chooses documents and makes prompts and images; and the task file's own words on it.
+        scoring: the same of what scores, extra metrics included.
+    """
 
     benchmark: Benchmark
     task: str  # lmms-eval's name, with the protocol's suffix where there is such a variant
     version: Any
     generation: dict
     data: str  # revision of the data
+    code: dict[str, str] = field(default_factory=dict, repr=False)
+    scoring: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(eq=False)
@@ -130,8 +138,8 @@ class Suite:
 
         self.settings = settings
         self.fingerprints = fingerprints
-        folder = folder or settings.root / "tasks"
-        self.manager = TaskManager(include_path=[str(folder)], include_defaults=False)
+        self.folder = folder or settings.root / "tasks"
+        self.manager = TaskManager(include_path=[str(self.folder)], include_defaults=False)
         self._open: dict[str, OpenTask] = {}
 
     def facts(self, benchmark: Benchmark) -> TaskFacts:
@@ -152,6 +160,8 @@ class Suite:
             version=_version(config.get("metadata")),
             generation=dict(config.get("generation_kwargs") or {}),
             data=self._data_revision(config),
+            code=task_code(config, self.folder, scoring=False),
+            scoring=task_code(config, self.folder, scoring=True) | metrics_code(self.settings.extra_metrics.values()),
         )
 
     def is_open(self, facts: TaskFacts) -> bool:
@@ -190,7 +200,8 @@ class Suite:
         for instance in task.instances:
             context, generation, doc_to_visual, doc_id, *_ = instance.args
             visuals = partial(_visuals, doc_to_visual, documents, doc_id)
-            requests[doc_id] = Request(context, generation, visuals, tag=doc_id)
+            name = f"{facts.benchmark.label} document {doc_id}"
+            requests[doc_id] = Request(context, generation, visuals, doc_id, name)
         return OpenTask(facts, task, len(requests), requests)
 
     def _config(self, name: str) -> dict:

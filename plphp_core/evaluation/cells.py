@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
 from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
 from plphp_core.evaluation.journal import Journal, write_atomically
-from plphp_core.evaluation.keys import ANSWERS, cell_identity, digest, library_versions, sample_keys
+from plphp_core.evaluation.keys import CODE, cell_identity, digest, installed, library_versions, sample_keys
 from plphp_core.evaluation.settings import MethodSettings, Settings
 
 SCHEMA = 1
@@ -40,8 +39,9 @@ class Cell:
 
     @classmethod
     def of(cls, settings: Settings, method: MethodSettings, facts: TaskFacts, weights: str, template: str) -> Cell:
+        generation = facts.generation | ({"seed": settings.seed} if facts.generation.get("do_sample") else {})
         identity = cell_identity(
-            settings.model, weights, template, method, facts.task, facts.version, facts.data, facts.generation
+            settings.model, weights, template, method, facts.task, facts.version, facts.data, generation, facts.code
         )
         return cls(settings, method, facts, weights, digest(identity), identity)
 
@@ -93,13 +93,16 @@ class Cell:
                 s.limit_seed if s.limit else None,
                 s.extra_metrics,
                 self.facts.benchmark.label,
+                self.facts.scoring,
+                installed("lmms-eval"),
             ]
         )
 
     def finished(self) -> dict | None:
         """The result file if it is there, belongs to this very cell and has no failed samples to try again."""
         found = self.result()
-        return found if found.get("key") == self.result_key and found.get("errors") == 0 else None
+        mine = found.get("key") == self.result_key and found.get("errors") == 0
+        return found if mine and whole(found) else None
 
     def remove_stale_result(self) -> None:
         """A result of the same name under another key (other weights, data or code) must not reach a table any more."""
@@ -123,7 +126,7 @@ def journal_record(cell: Cell, key: str, request: Request, result: Answer | Fail
     """One journal line."""
     common = {"key": key, "cell": cell.key, "doc_id": request.tag, "time": _now(), "hardware": hardware}
     if isinstance(result, Failure):
-        return common | {"error": {"kind": result.kind, "message": result.message, "trace": result.trace}}
+        return common | {"error": result.record}
     return common | vars(result)
 
 
@@ -144,7 +147,7 @@ def write_result(
     """
     keys = cell.keys(task)
     lines = {row: journal.answers[key] for row, key in keys.items() if key in journal.answers}
-    failed = [journal.errors[key]["error"] for row, key in keys.items() if row not in lines and key in journal.errors]
+    failed = {row: journal.errors[key] for row, key in keys.items() if row not in lines and key in journal.errors}
     metrics = task.score({row: line["text"] for row, line in lines.items()}, extra_metrics)
     settings, model = cell.settings, cell.settings.model
     result = {
@@ -159,8 +162,8 @@ def write_result(
         "attn_implementation": model.attn_implementation,
         "prompts": model.prompts,
         "engine": model.engine,
-        "versions": {**library_versions(), "lmms-eval": version("lmms-eval")},
-        "answers": ANSWERS,
+        "versions": {**library_versions(), "lmms-eval": installed("lmms-eval")},
+        "code": {part: cell.identity[part] for part in CODE} | {"scoring code": cell.facts.scoring},
         "scores": SCORES,
         "extra_metrics": settings.extra_metrics,
         "method": cell.method.name,
@@ -175,7 +178,7 @@ def write_result(
         "population": task.population,
         "n": len(lines),
         "errors": len(keys) - len(lines),
-        "error_examples": list(dict.fromkeys(f"{e['kind']}: {e['message'].splitlines()[0]}" for e in failed))[:3],
+        "error_examples": _examples(failed),
         "image_notes": _image_notes(lines.values()),
         "doc_ids": list(lines),
         "metrics": metrics,
@@ -187,12 +190,32 @@ def write_result(
         "manifest": manifest,
         "finished": _now(),
     }
+    result = _finite(result)
+    result["content"] = content_hash(result)
     lines = [
-        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-        for key, value in _finite(result).items()
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in result.items()
     ]
     write_atomically(cell.result_path, "{\n" + ",\n".join(lines) + "\n}\n")
     return result
+
+
+def content_hash(result: Mapping) -> str:
+    """Of all that a result file says, but for this hash itself."""
+    return digest({name: value for name, value in result.items() if name != "content"})
+
+
+def whole(result: Mapping) -> bool:
+    """Whether a result file is as it was written: nothing lost, nothing changed by hand."""
+    return result.get("content") == content_hash(result)
+
+
+def _examples(failed: Mapping[int, dict]) -> list[str]:
+    """Up to three different errors, each with the first document that met it."""
+    found: dict[str, int] = {}
+    for row, line in failed.items():
+        error = line["error"]
+        found.setdefault(f"{error['kind']}: {error['message'].splitlines()[0]}", row)
+    return [f"document {row}: {said}" for said, row in list(found.items())[:3]]
 
 
 def _image_notes(lines: Iterable[dict]) -> dict[str, int]:

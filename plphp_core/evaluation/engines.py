@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
 
 import torch
 from transformers import StoppingCriteriaList
 
-from plphp_core import prune
 from plphp_core.decode import fast_generate
 from plphp_core.evaluation.loading import LoadedModel
+from plphp_core.evaluation.options import NOT_PASSED, SAMPLING, refuse, refused_of_task
 from plphp_core.family import Family
 from plphp_core.measure import StepClock
 from plphp_core.method import Method
+from plphp_core.prune import prune
 from plphp_core.shared import SharedPrefill
 from plphp_core.trace import Trace
 
-# What the fast path takes of a task's generation arguments.
-FAST_ARGUMENTS = {"max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "eos_token_id", "num_beams"}
-SAMPLING = ("temperature", "top_p", "top_k")
+FAST_ARGUMENTS = frozenset(inspect.signature(fast_generate).parameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +40,18 @@ def generation_arguments(generation: dict, family: Family, processor) -> dict:
     go when nothing is sampled, and nothing is sampled unless the task says so.
 
     Raises:
-        ValueError: several answers are asked for.
+        UserError: they hold an option that evaluations do not know (`options.OF_TASKS`), several answers for example.
     """
-    arguments = copy.deepcopy(generation)
-    for key in ("until", "image_aspect_ratio"):
-        arguments.pop(key, None)
+    refuse("the task's generation_kwargs", refused_of_task(generation, "generate"), "generate")
+    arguments = {name: copy.deepcopy(value) for name, value in generation.items() if name not in NOT_PASSED}
     arguments.setdefault("max_new_tokens", family.max_new_tokens)
-    if arguments.get("num_return_sequences") not in (None, 1):
-        raise ValueError("num_return_sequences: a sample has one answer; leave it out of the generation arguments")
     if arguments.get("num_beams") is None:
         arguments.pop("num_beams", None)
     if (ends := family.end_tokens(processor)) is not None:
         arguments.setdefault("eos_token_id", ends)
     if not arguments.setdefault("do_sample", False):
-        for key in SAMPLING:  # None, not absent: a checkpoint's own sampling defaults would only cause warnings
-            arguments[key] = None
+        for key in {"temperature", "top_k", "top_p"} | (SAMPLING & arguments.keys()):
+            arguments[key] = None  # not absent: a checkpoint's own sampling defaults would only cause warnings
     return arguments
 
 
@@ -76,8 +73,9 @@ def decode(
         shared: of the same inputs; its prefill is then not repeated.
 
     Raises:
-        ValueError: the engine cannot do what the arguments ask for.
+        UserError: the engine cannot do what the arguments ask for.
     """
+    refuse("the task's generation_kwargs", refused_of_task(arguments, loaded.engine), loaded.engine)
     run = _fast if loaded.engine == "fast" else _generate
     return run(loaded.model, method, inputs, arguments | {"pad_token_id": pad_token(loaded.processor)}, shared)
 
@@ -99,11 +97,7 @@ def _generate(model, method, inputs: dict, arguments: dict, shared: SharedPrefil
 
 
 def _fast(model, method, inputs: dict, arguments: dict, shared: SharedPrefill | None) -> Decoded:
-    if extra := set(arguments) - FAST_ARGUMENTS - {"pad_token_id"}:
-        raise ValueError(f"engine=fast does not know {', '.join(sorted(extra))}; use engine=generate")
-    if arguments.pop("num_beams", 1) not in (None, 1):
-        raise ValueError("engine=fast does not search with beams; use engine=generate")
-    given = {name: value for name, value in arguments.items() if value is not None}
+    given = {name: value for name, value in arguments.items() if name in FAST_ARGUMENTS and value is not None}
     prefilled = None if shared is None else shared.prefilled(method)
     found = fast_generate(model, inputs, method, record_attention=False, prefilled=prefilled, **given)
     return Decoded(found.sequences, found.trace, found.prefill_ms, found.decode_ms, found.decode_steps)

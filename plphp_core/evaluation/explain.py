@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 
-from plphp_core.evaluation.cells import SCORES, Cell
+from plphp_core.evaluation.cells import SCORES, Cell, whole
 from plphp_core.evaluation.journal import Journal
+from plphp_core.evaluation.keys import installed
 
 TEMPLATE = "prompt template"  # its text says little on one line
 # What the places of an identity's lists hold (`keys.cell_identity`). A place that is itself a mapping puts its name
@@ -19,10 +20,16 @@ PLACES = {
     "method": ("method", "method"),
     "task": ("task", "task version", "generation"),
 }
-NAMES = {"answers": "answering code", "data": "data revision", "versions": ""}
+NAMES = {"data": "data revision", "versions": ""}
+# Parts that say file → hash, and how a reason calls them.
+CODE_NAMES = {
+    "answering code": "the answering code",
+    "method code": "the method's code",
+    "task code": "the task's code",
+    "scoring code": "the scoring code",
+}
 # name → where a result file has it, beside the library versions
 RECORDED = {
-    "answering code": "answers",
     "weights revision": "revision",
     "prompt style": "prompts",
     "dtype": "dtype",
@@ -36,10 +43,11 @@ RECORDED = {
     "limit": "limit",
     "limit seed": "limit_seed",
     "benchmark": "benchmark",
-    "scoring code": "scores",
+    "scoring revision": "scores",
     "list of extra metrics": "extra_metrics",
 }
 HASH = re.compile(r"(sha256:)?([0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})")
+FILES = 3  # that are named of those whose code changed
 LONGEST = 40  # characters of a value that is printed
 UNRECORDED = "of an older version that did not record what they rest on"
 UNHELD = "something differs that result files do not hold, such as prompt template or generation arguments"
@@ -83,6 +91,8 @@ def result_reasons(cell: Cell, journal: Journal, result: Mapping) -> list[str]:
     if not result:
         return []
     if result.get("key") == cell.result_key:
+        if not whole(result):
+            return ["result not reused: its file was damaged or changed after it was written; written anew"]
         errors = result.get("errors")
         return [f"result not reused: {errors} samples without an answer are tried again"] if errors else []
     before, now = _of_result(result), _of_cell(cell)
@@ -97,6 +107,9 @@ def facts(identity: Mapping) -> dict[str, object]:
     """What an identity says, name by name, such as "dtype", "prompt template", "method r", "torch"."""
     found = {}
     for component, value in identity.items():
+        if component in CODE_NAMES:
+            found[component] = value
+            continue
         names = PLACES.get(component)
         if names is not None and isinstance(value, list) and len(value) == len(names):
             places = list(zip(names, value, strict=True))
@@ -116,12 +129,26 @@ def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list
     found = []
     for name in dict.fromkeys([*now, *before]):
         was, is_now = before.get(name, _NOT_SET), now.get(name, _NOT_SET)
-        if _json(was) != _json(is_now):
+        if _json(was) == _json(is_now):
+            continue
+        if name in CODE_NAMES:
+            what = "was not recorded" if was is _NOT_SET else f"{_files(was, is_now)}has changed"
+            found.append(f"{CODE_NAMES[name]} {what}")
+        else:
             was, is_now = _shown(was), _shown(is_now)
             short = max(len(was), len(is_now)) <= LONGEST and (was + is_now).isprintable()
             told = short and was != is_now and name != TEMPLATE
             found.append(f"{name} was {was}, is {is_now}" if told else f"{name} differs")
     return found
+
+
+def _files(was: object, is_now: object) -> str:
+    """Which files differ, in brackets: up to `FILES` of them; nothing if that is unknown."""
+    if not isinstance(was, Mapping) or not isinstance(is_now, Mapping):
+        return ""
+    changed = sorted(str(name) for name in was.keys() | is_now.keys() if was.get(name) != is_now.get(name))
+    more = f" and {len(changed) - FILES} more" if len(changed) > FILES else ""
+    return f"({', '.join(changed[:FILES])}{more}) "
 
 
 def _of_cell(cell: Cell) -> dict[str, object]:
@@ -134,7 +161,9 @@ def _of_cell(cell: Cell) -> dict[str, object]:
         "limit": settings.limit,
         **subset,
         "benchmark": cell.facts.benchmark.label,
-        "scoring code": SCORES,
+        "scoring revision": SCORES,
+        "scoring code": cell.facts.scoring,
+        "lmms-eval": installed("lmms-eval"),
         "list of extra metrics": settings.extra_metrics,
     }
 
@@ -144,6 +173,8 @@ def _of_result(result: Mapping) -> dict[str, object]:
     found = {name: result[field] for name, field in RECORDED.items() if field in result}
     if result.get("limit") is None:
         found.pop("limit seed", None)
+    code = result.get("code")
+    found |= {name: value for name, value in code.items() if name in CODE_NAMES} if isinstance(code, Mapping) else {}
     versions = result.get("versions")
     return {**found, **versions} if isinstance(versions, Mapping) else found
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from dataclasses import dataclass, field
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object in memory: another one every time, and nobody's business
 
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """Why a sample has no answer. Never an empty string instead."""
+    """Why a sample has no answer. Never an empty string instead.
+
+    `trace` is for the reader of the terminal and of the log; journals keep `record`.
+    """
 
     kind: str
     message: str
@@ -16,8 +22,12 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        message = str(error).strip() or "no message"
-        return cls(type(error).__name__, message[:500], "".join(traceback.format_exception(error))[-4000:])
+        message = ADDRESS.sub("", str(error)).strip() or "no message"
+        return cls(type(error).__name__, message[:500], "".join(traceback.format_exception(error)))
+
+    @property
+    def record(self) -> dict[str, str]:
+        return {"kind": self.kind, "message": self.message}
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message.splitlines()[0]}"

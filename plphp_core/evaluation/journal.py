@@ -22,6 +22,7 @@ from plphp_core.evaluation.errors import RunError
 
 SCHEMA = 1
 CONTENTS = ("text", "reading", "error")  # a line has one: an answer, what was read of a sample's attention, or neither
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 log = logging.getLogger("plphp.journal")
@@ -46,7 +47,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         created = not path.exists()
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, FLAGS, 0o644)
             if created:
                 sync_folder(path.parent)
             self._size = self._recover()
@@ -147,36 +148,49 @@ class Journal:
         """Read every whole line; cut off a torn end. Returns the size of the sound part in bytes."""
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
-        lines = content[:end].splitlines(keepends=True)
+        lines = content[:end].split(b"\n")[:-1]
         while lines and _parse(lines[-1]) is None:  # after a power cut the last line can be whole and still be noise
-            end -= len(lines.pop())
+            end -= len(lines.pop()) + 1
+        broken = {}
         for number, line in enumerate(lines, start=1):
-            record = _parse(line)
-            if record is None:
-                log.warning(
-                    "%s line %d is not a journal line; ignored, its sample will be answered again", self.path, number
-                )
+            if (record := _parse(line)) is None:
+                broken[number] = line
             else:
                 self._remember(record)
         if end < len(content):
-            self._set_aside(content[end:])
+            log.warning(
+                "%s ends in a torn line (%d bytes, a run was killed while writing); moved to %s",
+                self.path,
+                len(content) - end,
+                self._set_aside(content[end:]),
+            )
             os.ftruncate(self._file, end)
             os.fsync(self._file)
-        return end
+        return self._without(broken, lines) if broken else end
 
-    def _set_aside(self, torn: bytes) -> None:
+    def _without(self, broken: dict[int, bytes], lines: list[bytes]) -> int:
+        """Take lines that say nothing out of the middle of the file, which is replaced as a whole. Returns its size."""
+        log.warning(
+            "%s: no journal line: %s; moved to %s, their samples will be answered again",
+            self.path,
+            ", ".join(f"line {number}" for number in broken),
+            self._set_aside(b"\n".join(broken.values())),
+        )
+        sound = b"".join(line + b"\n" for number, line in enumerate(lines, start=1) if number not in broken)
+        write_atomically(self.path, sound)
+        os.close(self._file)
+        self._file = os.open(self.path, FLAGS, 0o644)
+        return len(sound)
+
+    def _set_aside(self, torn: bytes) -> Path:
+        """Keep what is no journal line in a file beside; returns that file."""
         aside = self.path.with_suffix(".torn")
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        log.warning(
-            "%s ends in a torn line (%d bytes, a run was killed while writing); moved to %s",
-            self.path,
-            len(torn),
-            aside,
-        )
         with aside.open("ab") as file:
             file.write(f"# {stamp}, cut from {self.path.name}\n".encode() + torn.rstrip(b"\n") + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        return aside
 
     def _failed(self, failure: OSError) -> JournalError:
         reason = "the disk is full" if failure.errno in FULL_DISK else failure.strerror

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,21 @@ import transformers
 from safetensors import SafetensorError
 
 from plphp_core.device import free_memory
+from plphp_core.evaluation import options
 from plphp_core.evaluation.errors import UserError
 
 if TYPE_CHECKING:
     from plphp_core.evaluation.settings import ModelSettings  # needs OmegaConf, which a loaded model does not
 
+log = logging.getLogger("plphp.loading")
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model on its device with all it takes to talk to it."""
+    """A model on its device with all it takes to talk to it.
+
+    `model.generation_config` is the checkpoint's without what runs do not take over (`options.one_answer`).
+    """
 
     family: Any
     model: Any
@@ -33,7 +40,8 @@ def load(settings: ModelSettings) -> LoadedModel:
     """Load weights and processor.
 
     Raises:
-        UserError: the device is not there, or the checkpoint cannot be read as this family.
+        UserError: the device is not there; the checkpoint cannot be read as this family, or its generation
+            configuration asks for what the engine does not do.
     """
     device = check_device(settings)
     if not sys.stderr.isatty():
@@ -51,6 +59,13 @@ def load(settings: ModelSettings) -> LoadedModel:
             f"attention on {settings.device}: {reason}"
         ) from error
     model.eval()
+    content = model.generation_config.to_dict()
+    refused = options.refused_of_checkpoint(content, settings.engine)
+    options.refuse(f"the checkpoint's {options.FILE}", refused, settings.engine)
+    if aside := options.set_aside(content):
+        listed = ", ".join(f"{name}={value!r}" for name, value in sorted(aside.items()))
+        log.info("%s of the checkpoint set aside: one answer per prompt, searched as the task says", listed)
+    model.generation_config = options.one_answer(model.generation_config)
     return LoadedModel(family, model, processor, device, dtype, settings.engine)
 
 

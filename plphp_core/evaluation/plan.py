@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from plphp_core.evaluation.benchmarks import Suite
 from plphp_core.evaluation.cells import Cell
 from plphp_core.evaluation.explain import explain
 from plphp_core.evaluation.journal import Journal
+from plphp_core.evaluation.pace import Pace
 from plphp_core.evaluation.progress import Display, PlannedCell
 from plphp_core.evaluation.ranks import parts
 from plphp_core.evaluation.settings import Settings
@@ -86,15 +87,27 @@ def _planned(cell: Cell, suite: Suite, display: Display, rescore: bool) -> Plann
     return Planned(cell, len(keys), answered, False, tuple(reasons))
 
 
-def show(planned: Sequence[Planned], settings: Settings, display: Display) -> None:
-    """The plan as a table, and why anything on disk is not reused."""
+def show(planned: Sequence[Planned], settings: Settings, display: Display, profile: Mapping | None = None) -> None:
+    """The plan as a table, and why anything on disk is not reused.
+
+    Args:
+        profile: of the resolved configuration, for what it assumes of the time that samples take.
+    """
+    expected = _expected(settings, profile or {}) if any(one.missing for one in planned) else lambda _: None
     limit = (
         "" if settings.limit is None else f", a random {settings.limit} samples of each (seed {settings.limit_seed})"
     )
     title = f"{settings.table or 'run'}: {settings.model.name}, profile {settings.profile}"
     display.plan(
         [
-            PlannedCell(one.cell.row, one.cell.facts.benchmark.label, one.samples, one.answered, one.finished)
+            PlannedCell(
+                one.cell.row,
+                one.cell.facts.benchmark.label,
+                one.samples,
+                one.answered,
+                one.finished,
+                expected(one.cell),
+            )
             for one in planned
         ],
         f"{title}, protocol {settings.protocol}{limit}",
@@ -104,6 +117,18 @@ def show(planned: Sequence[Planned], settings: Settings, display: Display) -> No
     for reason, labels in _by_reason(planned).items():
         shown = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
         display.say(f"{shown}: {reason}")
+
+
+def _expected(settings: Settings, profile: Mapping) -> Callable[[Cell], float | None]:
+    """Seconds that a sample of a cell took so far in this results folder, or may take as the profile assumes."""
+    pace = Pace(settings.results / "journal", settings.model, profile.get("seconds_per_sample") or {})
+
+    def seconds(cell: Cell) -> float | None:
+        name = cell.facts.benchmark.task.removeprefix(profile.get("task_prefix") or "")
+        cost = pace(cell.method.name, cell.facts.task, name)
+        return None if cost is None else cost.prefill + cost.decode
+
+    return seconds
 
 
 def _by_reason(planned: Sequence[Planned]) -> dict[str, list[str]]:

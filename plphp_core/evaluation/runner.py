@@ -19,6 +19,7 @@ from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.lock import Busy, run_lock
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.manifest import Manifest, command_line
+from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.plan import cells_of, merged, plan, show
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.ranks import Ranks, fold
@@ -64,14 +65,15 @@ def run_together(group: Sequence[tuple[Settings, dict]], loader: LoadOnce, displ
     configs = [config for _, config in group]
     ranks, stop = Ranks.join(), Stop()
     display = display or Display(quiet=not ranks.first)
-    settings = merged(runs)
+    display.processes = ranks.size
+    settings, profile = merged(runs), configs[0].get("profile")
     with logging_to(settings, display), stop.listening():
         config = configs[0] if len(configs) == 1 else {"runs": configs}
         manifest = Manifest(settings, config, command_line(), ranks.size, written=ranks.first)
         outcome = Outcome()
         try:
             manifest.write()
-            _Run(runs, settings, loader, display, manifest, outcome, ranks, stop).carry_out()
+            _Run(runs, settings, loader, display, manifest, outcome, ranks, stop, profile).carry_out()
             status, code = ("finished" if outcome.exit_code == OK else "finished with failures"), outcome.exit_code
             _summary(outcome, display)
         except KeyboardInterrupt:
@@ -105,9 +107,10 @@ def run_together(group: Sequence[tuple[Settings, dict]], loader: LoadOnce, displ
 class _Run:
     """The work of a run, benchmark after benchmark."""
 
-    def __init__(self, runs, settings: Settings, loader, display, manifest, outcome, ranks: Ranks, stop: Stop):
+    def __init__(self, runs, settings: Settings, loader, display, manifest, outcome, ranks: Ranks, stop: Stop, profile):
         self.runs, self.settings, self.loader, self.display = runs, settings, loader, display
         self.manifest, self.outcome, self.ranks, self.stop = manifest, outcome, ranks, stop
+        self.profile, self.traced = profile, set()
         self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
 
     def carry_out(self) -> None:
@@ -132,13 +135,16 @@ class _Run:
             weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
             self.suite = Suite(settings, fingerprints)
             cells = cells_of(self.runs, self.suite, weights, settings.model.make_family().prompt("text", 0))
+            for facts in {cell.facts.task: cell.facts for cell in cells}.values():
+                refused = refused_of_task(facts.generation, settings.model.engine)
+                refuse(f"task {facts.task}", refused, settings.model.engine)
             if self.ranks.first:
                 data = {cell.facts.task: cell.facts.data for cell in cells}
                 self.manifest.write(revisions={"model": weights, "data": data})
                 if not all(cell.finished() for cell in cells):
                     check_device(settings.model)  # before data sets are downloaded for nothing
                 planned = plan(cells, self.suite, self.display, settings.rescore)
-                show(planned, settings, self.display)
+                show(planned, settings, self.display, self.profile)
                 todo = [one.cell.name for one in planned if not one.finished]
                 lacking = [one.cell.name for one in planned if one.missing]
         for cell in cells if self.ranks.first else ():  # now: an interrupted run must not leave a table of old and new
@@ -189,22 +195,30 @@ class _Run:
             if not self.ranks.tell(self.ranks.first and self._hold(held, facts.task, wait)):
                 return False
             self._fold(cells)
+            asked = cells
             still_open = [cell.name for cell in cells if self.settings.rescore or cell.finished() is None]
             still_open = self.ranks.tell(still_open)  # another run may have finished some meanwhile
             cells = [cell for cell in cells if cell.name in still_open]
+            self._leave([cell for cell in asked if cell not in cells])
             if not cells:
                 return True
             task = self.suite.open(facts)
             answering = [cell for cell in cells if cell.method in self._methods]
             if answering:
                 numbers = [self._methods.index(cell.method) for cell in answering]
-                work = Work(self.settings, task, answering, self._answerer, numbers, self.ranks)
+                work = Work(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
                 work.carry_out(self.display, self.stop)
+            self._leave(cells)
             self._fold(cells)
             if self.ranks.first:
                 for cell in cells:
                     self._score(cell, task)
         return True
+
+    def _leave(self, cells: list[Cell]) -> None:
+        """Nothing of these cells is left to be answered, whoever did it."""
+        for cell in cells:
+            self.display.remaining.finish(cell.row, cell.facts.benchmark.label)
 
     def _hold(self, held: ExitStack, task: str, wait: bool) -> bool:
         """Keep other runs away from a benchmark of this model, until `held` is closed."""

@@ -29,6 +29,7 @@ class Work:
         settings: of the run; `share` decides whether methods share what does not depend on them.
         cells: of one task.
         numbers: of each cell's method in `answerer`.
+        traced: errors whose traceback this run has shown.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Work:
         answerer: JointAnswerer,
         numbers: Sequence[int],
         ranks: Ranks,
+        traced: set[str],
     ):
         self.settings, self.task, self.cells, self.ranks = settings, task, cells, ranks
         self.answerer, self.numbers = answerer, numbers
         self.keys = [cell.keys(task) for cell in cells]
         self.hardware = device_name(ranks.device(settings.model.device))
         self._failures: Counter[int] = Counter()  # per cell, while it has no answer at all
+        self._traced = traced
 
     def carry_out(self, display: Display, stop: Stop) -> None:
         """Returns when every sample of this share has an answer or an error in a journal.
@@ -72,7 +75,8 @@ class Work:
                     for places, batch in groups:
                         with closing(self._answers(places, batch, journals, stop)) as answers:
                             for place, results in answers:
-                                progress(len(batch))
+                                cell = self.cells[place]
+                                progress(len(batch), cell.row, cell.facts.benchmark.label)
                                 self._watch(place, results)
 
     def _missing(self, batch: list[Request]) -> list[tuple[list[int], list[Request]]]:
@@ -109,6 +113,8 @@ class Work:
         The longest prompts come first, so running out of memory on them says nothing about the others.
         """
         failures = [result for result in results if isinstance(result, Failure)]
+        if len(failures) == len(results) and self._failures[place] == 0 and not self.known[place]:
+            self._show_trace(self.cells[place], failures[0])
         if len(failures) < len(results) or self.known[place]:
             self._failures[place] = -len(self.keys[place])
         self._failures[place] += sum(failure.kind != "OutOfMemoryError" for failure in failures)
@@ -117,6 +123,12 @@ class Work:
                 f"{self._failures[place]} samples failed and none was answered, the last with {failures[-1]}. The run "
                 "stops; its log has the details, and stop_after_errors=… moves this limit"
             )
+
+    def _show_trace(self, cell: Cell, failure: Failure) -> None:
+        """Nothing has worked from the first batch on: whoever wrote the method wants to see where, whole and once."""
+        if str(failure) not in self._traced:
+            self._traced.add(str(failure))
+            log.warning("%s: every sample has failed so far, the first like this:\n%s", cell.label, failure.trace)
 
     def _label(self) -> str:
         one = self.cells[0]

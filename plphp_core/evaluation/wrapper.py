@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from functools import partial
+import traceback
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 
 import torch
@@ -23,8 +25,9 @@ from tqdm import tqdm
 
 from plphp_core.device import free_memory
 from plphp_core.evaluation.answering import Answer, Answerer, Failure, Request, answer_all
-from plphp_core.evaluation.errors import unknown
+from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.loading import LoadedModel, load
+from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.registration import model_ids
 from plphp_core.evaluation.settings import ATTENTION, DTYPES, ENGINES, ModelSettings, check_method
 from plphp_core.families import get_family
@@ -35,6 +38,28 @@ SHOWN_FAILURES = 20
 
 class GenerationErrors(RuntimeError):
     """Samples that could not be answered. Raised after all others were."""
+
+
+def _or_exit(method: Callable) -> Callable:
+    """lmms-eval's own command line prints what an evaluation raises and reports success: there, exit code 1 instead."""
+
+    @wraps(method)
+    def called(self, *arguments, **named):
+        try:
+            return method(self, *arguments, **named)
+        except Exception as error:
+            if not _from_command_line():
+                raise
+            if not isinstance(error, (UserError, GenerationErrors, NotImplementedError)):
+                traceback.print_exc()
+            raise SystemExit(f"error: {error}") from error
+
+    return called
+
+
+def _from_command_line() -> bool:
+    started_as = Path(sys.argv[0])
+    return started_as.name in ("lmms-eval", "lmms_eval") or started_as.parts[-2:] == ("lmms_eval", "__main__.py")
 
 
 class PrunedModel(lmms):
@@ -58,6 +83,7 @@ class PrunedModel(lmms):
     method_name = "none"
     family_name = ""
 
+    @_or_exit
     def __init__(
         self,
         pretrained: str | None = None,
@@ -122,14 +148,17 @@ class PrunedModel(lmms):
         """The model's transformers configuration; lmms-eval reads its name for the results file."""
         return self.loaded.model.config
 
+    @_or_exit
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer all requests, in order.
 
         Raises:
             GenerationErrors: after everything else was answered, if some samples could not be. An empty answer in their
-                place would silently lower the score. From lmms-eval's command line, which reports success even when an
-                evaluation raises, the process ends with exit code 1 instead.
+                place would silently lower the score.
+            UserError: a task's generation arguments cannot be served; nothing was answered.
         """
+        for task, generation in {instance.task_name: instance.args[1] for instance in requests}.items():
+            refuse(f"task {task}", refused_of_task(generation, self.loaded.engine), self.loaded.engine)
         asked = [self._request(index, instance) for index, instance in enumerate(requests)]
         found: dict[int, GenerationResult] = {}
         failures: list[str] = []
@@ -158,7 +187,8 @@ class PrunedModel(lmms):
             "__padding_only__"
         ):  # evens out ranks, nobody reads the answer: one short step
             return Request("", {"max_new_tokens": 1}, list, tag=index)
-        return Request(context, generation, partial(self._visuals, doc_to_visual, task, split, doc_id), tag=index)
+        visuals = partial(self._visuals, doc_to_visual, task, split, doc_id)
+        return Request(context, generation, visuals, index, f"{task} sample {doc_id}")
 
     def _visuals(self, doc_to_visual, task: str, split: str, doc_id: int) -> list:
         return doc_to_visual(self.task_dict[task][split][doc_id])
@@ -188,9 +218,11 @@ class PrunedModel(lmms):
             },
         )
 
+    @_or_exit
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise NotImplementedError("these models only generate; choose tasks with output_type: generate_until")
 
+    @_or_exit
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError(
             "several rounds per sample are not supported; choose tasks with output_type: generate_until"
@@ -216,11 +248,7 @@ def _raise_failures(failures: list[str]) -> None:
         return
     listed = "\n".join(f"  {line}" for line in failures[:SHOWN_FAILURES])
     more = f"\n  … and {len(failures) - SHOWN_FAILURES} more" if len(failures) > SHOWN_FAILURES else ""
-    message = f"{len(failures)} samples could not be answered, so there is no score:\n{listed}{more}"
-    started_as = Path(sys.argv[0])
-    if started_as.name in ("lmms-eval", "lmms_eval") or started_as.parts[-2:] == ("lmms_eval", "__main__.py"):
-        raise SystemExit(message)
-    raise GenerationErrors(message)
+    raise GenerationErrors(f"{len(failures)} samples could not be answered, so there is no score:\n{listed}{more}")
 
 
 def __getattr__(name: str) -> type[PrunedModel]:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from plphp_core.evaluation import keys
 from plphp_core.evaluation.benchmarks import TaskFacts
-from plphp_core.evaluation.cells import SCORES, Cell
+from plphp_core.evaluation.cells import SCORES, Cell, content_hash
 from plphp_core.evaluation.explain import differences, explain, facts, reasons, result_reasons
 from plphp_core.evaluation.journal import Journal, JournalError
-from plphp_core.evaluation.keys import ANSWERS, cell_identity, digest
+from plphp_core.evaluation.keys import cell_identity, digest, library_versions
 from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
 
 MODEL = ModelSettings(
@@ -28,10 +28,15 @@ WEIGHTS, OTHER_WEIGHTS, DATA = "sha256:" + "ab" * 32, "sha256:" + "ef" * 32, "sh
 SHARED = {
     "model": MODEL, "weights": WEIGHTS, "template": "<|user|>größer\n", "method": METHOD, "task": "toy_sd",
     "task_version": 2, "data": DATA, "generation": {"max_new_tokens": 16, "do_sample": False, "until": ["\n"]},
+    "task_code": {"tasks/functions.py": "1" * 12},
 }  # fmt: skip
+CODE = {"answering code": "the answering code", "method code": "the method's code", "task code": "the task's code"}
+LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 # Every place of an identity, and how a reason calls it.
 PLACES = {
-    ("answers",): "answering code",
+    ("answering code",): "answering code",
+    ("method code",): "method code",
+    ("task code",): "task code",
     ("weights", 0): "checkpoint",
     ("weights", 1): "weights revision",
     ("family", 0): "model family",
@@ -53,27 +58,28 @@ PLACES = {
     ("task", 2, "do_sample"): "generation do_sample",
     ("task", 2, "until"): "generation until",
     ("data",): "data revision",
-    ("versions", "torch"): "torch",
-    ("versions", "transformers"): "transformers",
+    **{("versions", name): name for name in LIBRARIES},
 }
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.text())
-
-
-@pytest.fixture(autouse=True)
-def versions(monkeypatch):
-    monkeypatch.setattr(keys, "library_versions", lambda: {"torch": "2.13.0", "transformers": "5.23.0"})
 
 
 def identity(**changes) -> dict:
     return cell_identity(*(SHARED | changes).values())
 
 
+def model(**changes) -> dict:
+    return {"model": replace(MODEL, **changes)}
+
+
 def of_model(**changes) -> dict:
-    return identity(model=replace(MODEL, **changes))
+    return identity(**model(**changes))
 
 
 def leaves(value, path=()):
-    """Paths to all that is no mapping and no list of several things."""
+    """Paths to all that is no mapping and no list of several things; of code, to the whole of it."""
+    if path[-1:] and path[-1] in CODE:
+        yield path
+        return
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in entries:
         yield from leaves(part, (*path, key))
@@ -102,39 +108,36 @@ def journal_of(path: Path, *groups: tuple[dict | None, int]) -> Journal:
     return journal
 
 
-def cell_of(weights=WEIGHTS, **changes) -> Cell:
+def cell_of(weights=WEIGHTS, generation=SHARED["generation"], **changes) -> Cell:
     """A cell under settings that `changes` replace."""
     values = dict(
         root=Path("/"), results=Path("/results"), profile="toy", protocol="lmms_eval", offline=True, data_root=None,
         model=MODEL, methods=(METHOD,), benchmarks=(), batch_size=8, extra_metrics={"slots": "toy.slots"},
     )  # fmt: skip
-    task = TaskFacts(Benchmark("SD", "toy_sd"), "toy_sd", 2, SHARED["generation"], DATA)
+    code = {"code": SHARED["task_code"], "scoring": {"tasks/scores.py": "2" * 12}}
+    task = TaskFacts(Benchmark("SD", "toy_sd"), "toy_sd", 2, generation, DATA, **code)
     return Cell.of(Settings(**(values | changes)), METHOD, task, weights, SHARED["template"])
 
 
 def result_of(cell, **changes) -> dict:
     """What `write_result` says of the cell."""
     s = cell.settings
-    return {
+    found = {
         "protocol": s.protocol, "revision": cell.weights, "dtype": "float32", "attn_implementation": "sdpa",
-        "prompts": "lmms_eval", "engine": "fast", "versions": {"torch": "2.13.0", "transformers": "5.23.0", "x": "1"},
-        "answers": ANSWERS, "method": "plphp", "task": "toy_sd", "benchmark": "SD", "task_version": 2,
+        "prompts": "lmms_eval", "engine": "fast", "versions": library_versions() | {"x": "1"},
+        "code": {part: cell.identity[part] for part in CODE} | {"scoring code": cell.facts.scoring},
+        "method": "plphp", "task": "toy_sd", "benchmark": "SD", "task_version": 2,
         "data_revision": DATA, "limit": s.limit, "limit_seed": s.limit_seed, "errors": 0, "key": cell.result_key,
     } | changes  # fmt: skip
+    return found | {"content": content_hash(found)}
 
 
 # Keys
 
 
-def test_the_keys_of_older_journals_stay_valid():
-    """Computed before identities were written down."""
-    expected = "85e0e61d8a56899ddd7894bae6f0529163e79425249065c47eb4815e2ef9aa46"
-    assert digest(identity()) == expected
-
-
-@given(st.dictionaries(st.text(), VALUES), st.text(), st.text(), st.dictionaries(st.text(), VALUES))
-def test_an_identity_read_back_has_the_same_key(tmp_path_factory, params, template, revision, generation):
-    method = MethodSettings("plphp", params)
+@given(st.floats(0.3, 0.7), st.text(), st.text(), st.dictionaries(st.text(), VALUES))
+def test_an_identity_read_back_has_the_same_key(tmp_path_factory, r, template, revision, generation):
+    method = MethodSettings("plphp", METHOD.params | {"r": r})
     known = identity(method=method, template=template, data=revision, generation=generation)
     path = tmp_path_factory.mktemp("journal") / "cell.jsonl"
     with Journal(path) as journal:
@@ -157,10 +160,12 @@ def test_any_change_has_another_key_and_is_named(changes):
     for path, value in changes.items():
         put(now, path, value)
     changed = {PLACES[path] for path, value in changes.items() if json.dumps(value) != json.dumps(_at(before, path))}
+    said = {CODE.get(name, name) for name in changed}
     assert (digest(now) != digest(before)) == bool(changed)
     found = differences(facts(before), facts(now))
     assert len(found) == len(changed)
-    assert all(any(text.startswith((f"{name} was ", f"{name} differs")) for text in found) for name in changed)
+    verbs = (" was ", " differs", " has ")
+    assert all(any(text.startswith(tuple(name + verb for verb in verbs)) for text in found) for name in said)
     assert all(len(text) < 120 and text.isprintable() for text in found)
 
 
@@ -173,25 +178,25 @@ def _at(value, path):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (of_model(dtype="bfloat16"), "dtype was bfloat16, is float32"),
-        (of_model(engine="generate"), "engine was generate, is fast"),
-        (of_model(device="cpu"), "device was cpu, is cuda"),
-        (of_model(attn_implementation="eager"), "attention was eager, is sdpa"),
-        (of_model(prompts="plain"), "prompt style was plain, is lmms_eval"),
-        (of_model(options=(("max_pixels", 5), ("resize", True))), "option max_pixels was 5, is 1003520"),
-        (of_model(options=(("resize", True),)), "option max_pixels was not set, is 1003520"),
-        (identity(weights=OTHER_WEIGHTS), "weights revision was sha256:efefefefefef, is sha256:abababababab"),
-        (identity(data="0" * 40), "data revision was 000000000000, is sha256:cdcdcdcdcdcd"),
-        (identity(template="<|user|>kleiner\n"), "prompt template differs"),
-        (identity(method=MethodSettings("plphp", METHOD.params | {"r": 0.5})), "method r was 0.5, is 0.4"),
-        (identity(task_version=1), "task version was 1, is 2"),
-        (identity(generation=SHARED["generation"] | {"max_new_tokens": 512}),
+        (model(dtype="bfloat16"), "dtype was bfloat16, is float32"),
+        (model(engine="generate"), "engine was generate, is fast"),
+        (model(device="cpu"), "device was cpu, is cuda"),
+        (model(attn_implementation="eager"), "attention was eager, is sdpa"),
+        (model(prompts="plain"), "prompt style was plain, is lmms_eval"),
+        (model(options=(("max_pixels", 5), ("resize", True))), "option max_pixels was 5, is 1003520"),
+        (model(options=(("resize", True),)), "option max_pixels was not set, is 1003520"),
+        (dict(weights=OTHER_WEIGHTS), "weights revision was sha256:efefefefefef, is sha256:abababababab"),
+        (dict(data="0" * 40), "data revision was 000000000000, is sha256:cdcdcdcdcdcd"),
+        (dict(template="<|user|>kleiner\n"), "prompt template differs"),
+        (dict(method=MethodSettings("plphp", METHOD.params | {"r": 0.5})), "method r was 0.5, is 0.4"),
+        (dict(task_version=1), "task version was 1, is 2"),
+        (dict(generation=SHARED["generation"] | {"max_new_tokens": 512}),
          "generation max_new_tokens was 512, is 16"),
-        (identity(generation=SHARED["generation"] | {"top_p": 0.9}), "generation top_p was 0.9, is not set"),
+        (dict(generation=SHARED["generation"] | {"top_p": 0.9}), "generation top_p was 0.9, is not set"),
     ],
 )  # fmt: skip
 def test_reasons_are_short_and_exact(tmp_path, other, said):
-    with journal_of(tmp_path / "cell.jsonl", (other, 48)) as journal:
+    with journal_of(tmp_path / "cell.jsonl", (identity(**other), 48)) as journal:
         assert reasons(journal, digest(identity()), identity()) == [f"48 answers not reused: {said}"]
 
 
@@ -201,12 +206,44 @@ def test_values_that_look_alike_only_differ():
 
 
 def test_code_and_library_versions_are_named(tmp_path, monkeypatch):
-    before = identity()
-    monkeypatch.setattr(keys, "ANSWERS", 7)
-    monkeypatch.setattr(keys, "library_versions", lambda: {"torch": "2.14.0", "transformers": "5.23.0"})
+    before, versions = identity(), library_versions()
+    changed = before["answering code"] | {"plphp_core/prefill.py": "other"}
+    monkeypatch.setattr(keys, "answering_code", lambda model: changed)
+    monkeypatch.setattr(keys, "library_versions", lambda: versions | {"torch": "99.0"})
     with journal_of(tmp_path / "cell.jsonl", (before, 1)) as journal:
         (said,) = reasons(journal, digest(identity()), identity())
-    assert said == f"1 answer not reused: answering code was {ANSWERS}, is 7; torch was 2.13.0, is 2.14.0"
+    assert said == (
+        "1 answer not reused: the answering code (plphp_core/prefill.py) has changed; "
+        f"torch was {versions['torch']}, is 99.0"
+    )
+
+
+def test_the_file_whose_code_changed_is_named(tmp_path, monkeypatch):
+    before = identity()
+    monkeypatch.setattr(keys, "method_code", lambda cls: {"baselines/mine.py": "new"})
+    with journal_of(tmp_path / "cell.jsonl", (before, 2), (identity(task_code={"tasks/mine.py": "1"}), 1)) as journal:
+        said = reasons(journal, digest(identity()), identity())
+    assert said == [
+        "2 answers not reused: the method's code (baselines/mine.py, plphp_core/plphp.py) has changed",
+        "1 answer not reused: the task's code (tasks/functions.py, tasks/mine.py) has changed",
+    ]
+
+
+def test_answers_from_before_code_was_recorded_are_not_said_to_have_changed(tmp_path):
+    older = {name: value for name, value in identity().items() if name not in CODE}
+    with journal_of(tmp_path / "cell.jsonl", (older, 1)) as journal:
+        (said,) = reasons(journal, digest(identity()), identity())
+    assert said.split("; ")[1:] == ["the method's code was not recorded", "the task's code was not recorded"]
+
+
+def test_the_seed_counts_where_answers_are_sampled():
+    """Greedy answers are the same under every seed."""
+    sampled = {"do_sample": True, "temperature": 0.7}
+    assert cell_of(seed=0).key == cell_of(seed=1).key
+    keys = {seed: cell_of(seed=seed, generation=sampled) for seed in (0, 1)}
+    assert keys[0].key != keys[1].key and "generation seed was 0, is 1" in differences(
+        facts(keys[0].identity), facts(keys[1].identity)
+    )
 
 
 def test_each_group_of_answers_has_its_reason_and_the_cells_own_have_none(tmp_path):
@@ -298,24 +335,30 @@ def test_a_finished_result_needs_no_reason_and_a_missing_one_has_none(tmp_path):
         assert explain(cell, journal, result_of(cell, errors=3)) == [
             "result not reused: 3 samples without an answer are tried again"
         ]
+        damaged = {name: value for name, value in result_of(cell).items() if name != "dtype"}
+        assert explain(cell, journal, damaged) == [
+            "result not reused: its file was damaged or changed after it was written; written anew"
+        ]
 
 
+# Cells are made in the test, not at collection: their keys depend on what is installed.
 @pytest.mark.parametrize(
     ("before", "changes", "said"),
     [
-        (cell_of(limit=8), {}, "limit was 8, is none"),
-        (cell_of(protocol="llava"), {}, "protocol was llava, is lmms_eval"),
-        (cell_of(weights=OTHER_WEIGHTS), {}, "weights revision was sha256:efefefefefef, is sha256:abababababab"),
-        (cell_of(), {"versions": {"torch": "2.12.1", "transformers": "5.23.0"}}, "torch was 2.12.1, is 2.13.0"),
-        (cell_of(), {"answers": 0, "task_version": 1}, f"answering code was 0, is {ANSWERS}; task version was 1, is 2"),
-        (cell_of(), {"scores": 0}, f"scoring code was 0, is {SCORES}"),
-        (cell_of(), {"extra_metrics": {}}, "list of extra metrics was {}, is"),
-        (cell_of(), {"benchmark": "Spot"}, "benchmark was Spot, is SD"),
-        (cell_of(extra_metrics={}), {}, "scoring code or metrics differ"),
+        ({"limit": 8}, {}, "limit was 8, is none"),
+        ({"protocol": "llava"}, {}, "protocol was llava, is lmms_eval"),
+        ({"weights": OTHER_WEIGHTS}, {}, "weights revision was sha256:efefefefefef, is sha256:abababababab"),
+        ({}, {"versions": {"torch": "2.1.0"}}, f"torch was 2.1.0, is {library_versions()['torch']}"),
+        ({}, {"code": {"scoring code": {"tasks/scores.py": "0"}}}, "the scoring code (tasks/scores.py) has changed"),
+        ({}, {"task_version": 1}, "task version was 1, is 2"),
+        ({}, {"scores": 0}, f"scoring revision was 0, is {SCORES}"),
+        ({}, {"extra_metrics": {}}, "list of extra metrics was {}, is"),
+        ({}, {"benchmark": "Spot"}, "benchmark was Spot, is SD"),
+        ({"extra_metrics": {}}, {}, "scoring code or metrics differ"),
     ],
 )  # fmt: skip
 def test_what_made_a_result_stale(tmp_path, before, changes, said):
-    cell = cell_of()
+    cell, before = cell_of(), cell_of(**before)
     stale = result_of(before, **changes)
     stale["key"] = before.result_key if before.result_key != cell.result_key else "0" * 64
     with journal_of(tmp_path / "cell.jsonl", (cell.identity, 5)) as journal:

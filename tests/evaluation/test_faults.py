@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from baselines import FastV
 from plphp_core.evaluation import cells as cells_module
+from plphp_core.evaluation import keys, source_code
 from plphp_core.evaluation.composing import register_resolvers
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.journal import Journal
@@ -87,6 +89,76 @@ def test_a_corrupted_marker_is_written_again_from_the_journal(whole, damage):
     assert shown(run_settings) == before
 
 
+@pytest.mark.parametrize("lost", ["dtype", "metrics", "efficiency", "task_version", "content"])
+def test_a_result_that_lacks_a_field_is_not_finished(whole, display, lost):
+    """Written again from the journal, without a model, and the run says why."""
+    run_settings, before = whole
+    path = sorted((run_settings.results / "cells").glob("*.json"))[0]
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in known.items() if name != lost}))
+    assert run(run_settings, {}, never, display) == OK
+    assert shown(run_settings) == before and "finished" in json.loads(path.read_text())
+    said = display.console.file.getvalue()
+    assert "4 cells, 3 finished" in said and "result not reused: its file was damaged or changed" in said
+
+
+def test_a_score_changed_by_hand_is_not_believed(whole):
+    run_settings, before = whole
+    path = sorted((run_settings.results / "cells").glob("*.json"))[0]
+    known = json.loads(path.read_text())
+    known["metrics"]["overlap"] = {**known["metrics"]["overlap"], "value": 1.0, "samples": [1.0] * 10}
+    path.write_text(json.dumps(known))
+    assert run(run_settings, {}, never) == OK
+    assert shown(run_settings) == before
+
+
+@pytest.mark.parametrize("changed", ["images", "process_results"])
+def test_a_task_whose_code_changed_is_answered_or_scored_again(world, tmp_path, fake, display, changed):  # noqa: F811
+    """What it asks and shows: answered again. How it scores, in a file of its own: scored again, without a model."""
+    for name in ("tasks", "data"):
+        shutil.copytree(world / name, tmp_path / name)
+    functions, scores = tmp_path / "tasks" / "functions.py", tmp_path / "tasks" / "scores.py"
+    scores.write_text(functions.read_text())
+    task = tmp_path / "tasks" / "mini_a.yaml"
+    task.write_text(task.read_text().replace("functions.process_results", "scores.process_results"))
+    run_settings = settings(world, ("none", "plphp"), results=tmp_path / "mini", data_root=tmp_path / "data")
+    run_settings = dataclasses.replace(run_settings, root=tmp_path)
+    assert run(run_settings, {}, fake) == OK
+    before = next(iter(shown(run_settings).values()))["metrics"]["overlap"]["samples"]
+    source_code._read.cache_clear()  # as in a new process
+    if changed == "images":
+        functions.write_text(functions.read_text().replace("[doc[name]", "[doc[name].copy()"))
+        assert run(run_settings, {}, fake, display) == OK
+        assert len(journal_keys(run_settings)) == 40
+        wanted = "10 answers not reused: the task's code (functions.py) has changed"
+    else:
+        scores.write_text(scores.read_text().replace("/ 2,", "/ 2 + 1,"))
+        assert run(run_settings, {}, never, display) == OK
+        after = next(iter(shown(run_settings).values()))["metrics"]["overlap"]["samples"]
+        assert after == [score + 1 for score in before] and len(journal_keys(run_settings)) == 20
+        wanted = "result not reused: the scoring code (scores.py) has changed"
+    assert wanted in display.console.file.getvalue()
+    functions.write_text(f"# looks otherwise\n{functions.read_text()}")
+    source_code._read.cache_clear()
+    assert run(run_settings, {}, never) == OK
+
+
+def test_a_method_whose_code_changed_is_answered_again_and_no_other_is(world, tmp_path, fake, display, monkeypatch):  # noqa: F811
+    """Of two methods whose files lie elsewhere, one is edited."""
+    run_settings = settings(world, ("none", "plphp", "fastv"), results=tmp_path / "mini")
+    assert run(run_settings, {}, fake) == OK
+    original = keys.method_code
+    edited = {"baselines/fastv.py": "edited"}
+    monkeypatch.setattr(keys, "method_code", lambda cls: original(cls) | (edited if cls is FastV else {}))
+    assert run(run_settings, {}, fake, display) == OK
+    assert len(journal_keys(run_settings)) == 40
+    said = display.console.file.getvalue()
+    assert "3 cells, 2 finished" in said
+    assert (
+        "fastv K=2, R=0.5 · MINI_A: 10 answers not reused: the method's code (baselines/fastv.py) has changed" in said
+    )
+
+
 def test_a_truncated_journal_costs_the_torn_sample_only(whole, fake, monkeypatch):  # noqa: F811
     run_settings, before = whole
     path = sorted((run_settings.results / "journal").glob("*.jsonl"))[0]
@@ -135,7 +207,7 @@ def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkey
 
     def on_a_small_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
         return run(full, {}, fake)
 
     assert os.waitstatus_to_exitcode(os.waitpid(in_child(on_a_small_disk), 0)[1]) == FAILED

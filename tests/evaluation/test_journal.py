@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.journal import Journal, JournalError, write_atomically
 from plphp_core.evaluation.lock import run_lock
 
@@ -99,6 +99,42 @@ def test_noise_after_a_power_cut_is_no_answer(tmp_path):
         with Journal(path) as journal:
             assert list(journal.answers) == ["key0"]
         assert path.read_bytes() == sound
+
+
+@pytest.mark.parametrize("noise", [b"\0" * 40, b'{"text": "no key"}', b"", b"[1]", b"\xff\xfe", b'{"key":"key1","te'])
+def test_a_broken_line_among_others_is_reported_once_and_kept_aside(tmp_path, caplog, noise):
+    """Whichever line it is: the others stay as they are, byte by byte, and appending goes on behind them."""
+    path = tmp_path / "cell.jsonl"
+    with Journal(path) as journal:
+        journal.append([answer(0), answer(1, "größer\u2028\x0b≥ 3"), answer(2)])
+    whole = path.read_bytes().split(b"\n")[:-1]
+    path.write_bytes(b"\n".join([whole[0], noise, noise, *whole[1:]]) + b"\n")
+    with caplog.at_level(logging.WARNING, "plphp.journal"), Journal(path) as journal:
+        assert list(journal.answers) == ["key0", "key1", "key2"]
+        assert path.read_bytes() == b"\n".join(whole) + b"\n"
+        journal.append([answer(3)])
+    assert len(caplog.records) == 1 and "line 2, line 3" in caplog.text
+    assert noise + b"\n" + noise in path.with_suffix(".torn").read_bytes()
+    aside = path.with_suffix(".torn").read_bytes()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "plphp.journal"), Journal(path) as journal:
+        assert list(journal.answers) == ["key0", "key1", "key2", "key3"]
+    assert not caplog.records and path.with_suffix(".torn").read_bytes() == aside
+
+
+def test_a_disk_that_is_full_while_a_journal_is_mended_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "cell.jsonl"
+    with Journal(path) as journal:
+        journal.append([answer(0), answer(1)])
+    damaged = b"noise\n" + path.read_bytes()
+    path.write_bytes(damaged)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(RunError, match="No space left"):
+            Journal(path)
+    assert path.read_bytes() == damaged
+    with Journal(path) as journal:
+        assert list(journal.answers) == ["key0", "key1"]
 
 
 def test_first_answer_wins_and_answers_supersede_errors(tmp_path):

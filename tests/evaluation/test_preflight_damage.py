@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from plphp_core.evaluation.answering import Request
+from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.preflight import answers as answers_module
 from plphp_core.evaluation.preflight.answers import answers
 from plphp_core.evaluation.preflight.case import Case
@@ -149,7 +151,20 @@ OF_FAMILIES = [
         "half of head_dim",
     ),
     ("qwen2_vl", damage.editing(CONFIG, text_config=None), "Configuration", "text_config is missing", "config.json"),
-    ("llava_onevision", damage.editing(GENERATION, num_beams=4), "Generation", "num_beams is 4", "num_beams to 1"),
+    (
+        "llava_onevision",
+        damage.editing(GENERATION, guidance_scale=1.5),
+        "Generation",
+        "guidance_scale=1.5: no run with engine=generate does that",
+        "take it out",
+    ),
+    (
+        "llava_onevision",
+        damage.editing(GENERATION, num_return_sequences=2),
+        "Generation",
+        "transformers cannot load it: Greedy methods",
+        "restore",
+    ),
     ("llava_onevision", damage.editing(GENERATION, eos_token_id=77), "Generation", "[77] is not what", "restore"),
     ("idefics2", damage.editing(GENERATION, eos_token_id=[2, 77]), "Generation", "77 is no special", "restore"),
     (
@@ -183,7 +198,14 @@ def test_damage_to_other_families(family, break_it, title, found, remedy, tmp_pa
             "as configured: repetition_penalty=1.05",
         ),
         ("qwen2_vl", {"eos_token_id": 77}, Status.WARNING, "Qwen2-VL does not use it"),
-        ("llava_onevision", {"use_cache": False}, Status.WARNING, "use_cache is false"),
+        ("llava_onevision", {"use_cache": False}, Status.WARNING, "use_cache=False: not taken over"),
+        (
+            "llava_onevision",
+            {"num_beams": 2, "num_return_sequences": 2, "return_dict_in_generate": True},
+            Status.WARNING,
+            "num_beams=2, num_return_sequences=2, return_dict_in_generate=True: not taken over",
+        ),
+        ("qwen2_vl", {"do_sample": True, "temperature": 0.01, "top_k": 1}, Status.OK, "nothing that changes greedy"),
         ("llava_onevision", {"repetition_penalty": 1.0}, Status.OK, "nothing that changes greedy answers"),
     ],
 )
@@ -193,6 +215,35 @@ def test_what_generation_config_changes_is_said(family, changes, status, found, 
     *_, result = run_checks([checkpoint_files, configuration, tokenizer, generation], case(copied, family))
     assert result.status is status and found in " ".join(one.found for one in result.findings)
     assert len(result.findings) == 1
+
+
+@pytest.mark.parametrize("engine, status", [("generate", Status.OK), ("fast", Status.FAILED)])
+def test_what_is_obeyed_depends_on_the_engine(engine, status, tmp_path):
+    """As a run does: one obeys it, the other refuses before anything is answered."""
+    copied = Path(shutil.copytree(CHECKPOINTS / "llava_onevision", tmp_path / "copy"))
+    damage.edit(copied / GENERATION, begin_suppress_tokens=[10], repetition_penalty=1.05)
+    subject = case(copied, "llava_onevision", f"engine={engine}")
+    *_, result = run_checks([checkpoint_files, configuration, tokenizer, generation], subject)
+    said = " ".join(finding.found for finding in result.findings)
+    assert result.status is status
+    obeyed = (
+        "begin_suppress_tokens=[10], repetition_penalty=1.05" if engine == "generate" else "repetition_penalty=1.05"
+    )
+    assert set(said.partition("as configured: ")[2].partition(";")[0].split(", ")) == set(obeyed.split(", "))
+    assert ("begin_suppress_tokens=[10]: no run with engine=fast does that" in said) == (engine == "fast")
+    try:
+        load(subject.settings.model)
+        refused = False
+    except UserError:
+        refused = True
+    assert refused == (engine == "fast")
+
+
+@pytest.mark.parametrize("changes", [{"return_dict_in_generate": True, "output_scores": True}, {"num_beams": 2}])
+def test_what_a_run_sets_aside_breaks_no_answer(copy, changes):
+    damage.edit(copy / GENERATION, **changes)
+    results = {result.check.title: result for result in run_checks(EVERY, case(copy))}
+    assert exit_code(list(results.values())) == 0 and results["Answers"].status is Status.OK
 
 
 @pytest.mark.parametrize("family, status", [("mantis", Status.OK), ("idefics2", Status.WARNING)])

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from baselines import FastV
+from plphp_core import PLPHP
 from plphp_core.evaluation import runner
 from plphp_core.evaluation.answering import Answer, Failure, JointAnswerer
 from plphp_core.evaluation.benchmarks import Suite
@@ -31,7 +33,7 @@ def cells(run_settings) -> dict[str, dict]:
 
 def timeless(cell: dict) -> dict:
     """A result file without what may differ between two runs with the same answers."""
-    cell = {key: value for key, value in cell.items() if key not in ("finished", "manifest", "batch_size")}
+    cell = {key: value for key, value in cell.items() if key not in ("finished", "manifest", "batch_size", "content")}
     return cell | {"efficiency": {key: value for key, value in cell["efficiency"].items() if key not in TIMINGS}}
 
 
@@ -233,7 +235,9 @@ def test_failed_samples_are_counted_left_out_and_tried_again(world, loader, tmp_
         assert run(run_settings, {}, loader, display) == FAILED
     (cell,) = cells(run_settings).values()
     assert cell["n"] == 9 and cell["errors"] == 1 and 4 not in cell["doc_ids"]
-    assert cell["error_examples"] == ["OSError: image file is truncated"]
+    assert cell["error_examples"] == ["document 4: OSError: image file is truncated"]
+    said = display.console.file.getvalue()
+    assert "warning: MINI_A document 4 failed: OSError" in said and "for example document 4: OSError" in said
     assert all(len(values) == 9 for values in [*cell["efficiency"].values(), cell["metrics"]["overlap"]["samples"]])
     assert (
         "errors=1" in display.console.file.getvalue()
@@ -263,6 +267,38 @@ def test_a_run_in_which_nothing_works_stops(world, tmp_path, fake, monkeypatch, 
     run_settings = settings(world, results=tmp_path / "mini", stop_after_errors=5)
     assert run(run_settings, {}, fake, display) == FAILED
     assert "8 samples failed and none was answered" in display.console.file.getvalue() and not cells(run_settings)
+
+
+@pytest.mark.parametrize("engine", ["generate", "fast"])
+def test_where_nothing_works_the_first_traceback_is_shown_whole_and_once(world, loader, tmp_path, display, engine):
+    """Whoever writes a method sees the line of it that fails; the journal keeps type and message."""
+    run_settings = settings(world, ("plphp", "fastv"), ("mini_a", "mini_b"), results=tmp_path / "mini")
+    run_settings = dataclasses.replace(run_settings, model=dataclasses.replace(run_settings.model, engine=engine))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PLPHP, "compress", a_broken_line)
+        patch.setattr(FastV, "withdraw", a_broken_line)
+        assert run(run_settings, {}, loader, display) == FAILED
+    said = display.console.file.getvalue()
+    assert said.count("Traceback (most recent call last)") == 1 and "every sample has failed so far" in said
+    assert 'raise IndexError(f"{object()} has no such layer")' in said and "in a_broken_line" in said
+    assert "MINI_A document 0 under PLPHP(" in said and "<object object> has no such layer" in said
+    log = (run_settings.results / "logs" / "run.log").read_text()
+    assert log.count("in a_broken_line") == 1
+    kept = [line["error"] for path in run_settings.results.rglob("*.jsonl") for line in lines(path) if "error" in line]
+    assert len(kept) == 40 and all(error == kept[0] for error in kept)
+    assert kept[0] == {"kind": "IndexError", "message": "<object object> has no such layer"}
+    for cell in cells(run_settings).values():
+        assert cell["error_examples"] == ["document 0: IndexError: <object object> has no such layer"]
+
+
+def a_broken_line(self, layer, view):
+    raise IndexError(f"{object()} has no such layer")
+
+
+def test_a_sample_that_fails_among_others_shows_no_traceback(world, loader, tmp_path, monkeypatch, display):
+    monkeypatch.setattr("plphp_core.evaluation.benchmarks._visuals", broken_at(4))
+    assert run(settings(world, results=tmp_path / "mini"), {}, loader, display) == FAILED
+    assert "Traceback" not in display.console.file.getvalue()
 
 
 def test_out_of_memory_is_tried_again_at_batch_one(world, loader, tmp_path, monkeypatch, display):

@@ -214,6 +214,50 @@ def test_command_line_of_lmms_eval(world, tmp_path):
     assert json.loads(found.read_text())["throughput"]["avg_vision_retention"] < 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("r=0.4,K=3", "method 'plphp' has no parameter K; known: r, delta_r, alpha, beta, gqa"),
+        ("r=nine", "r = 'nine'"),
+        ("engine=turbo", "unknown engine 'turbo'; allowed: fast, generate"),
+    ],
+)
+def test_wrong_arguments_end_lmms_evals_command_line_with_exit_code_1(world, monkeypatch, arguments, said):
+    """It would print a traceback and report success."""
+    from lmms_eval.utils import simple_parse_args_string
+
+    given = simple_parse_args_string(f"pretrained={world / 'checkpoint'},{arguments}")
+    monkeypatch.setattr(sys, "argv", ["/venv/site-packages/lmms_eval/__main__.py"])
+    with pytest.raises(SystemExit, match="error: ") as caught:
+        get_model("plphp_llava_onevision")(**given, device="cpu")
+    assert said in caught.value.code
+
+
+def test_lmms_evals_command_line_says_what_is_wrong_and_fails(world, tmp_path):
+    command = [sys.executable, "-m", "lmms_eval", "--model", "fastv_llava_onevision", "--include_path", "tasks",
+               "--model_args", "pretrained=checkpoint,K=0", "--tasks", "mini_a", "--limit", "1",
+               "--device", "cpu"]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=world, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    assert "error: method fastv with {'K': 0}: FastV: K = 0, but must be an integer ≥ 1" in done.stderr
+
+
+def test_what_only_scores_choices_ends_the_command_line_too(model, monkeypatch):
+    with pytest.raises(NotImplementedError):
+        model.loglikelihood([])
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/lmms-eval"])
+    with pytest.raises(SystemExit, match="only generate"):
+        model.loglikelihood([])
+
+
+def test_a_task_that_cannot_be_served_is_refused_before_its_first_sample(model, documents, monkeypatch):
+    model.task_dict = {"mini_a": documents}
+    monkeypatch.setattr(Answerer, "answer", lambda *_: pytest.fail("answered"))
+    with pytest.raises(UserError, match=r"task mini_a sets guidance_scale=1\.5"):
+        model.generate_until([instance(documents, 0, GREEDY | {"guidance_scale": 1.5})])
+
+
 def test_failing_samples_end_lmms_evals_command_line_with_exit_code_1(model, documents, monkeypatch):
     """It would catch any other exception, print it, and report success."""
     monkeypatch.setattr(sys, "argv", ["/venv/site-packages/lmms_eval/__main__.py"])

@@ -141,9 +141,8 @@ class _Attending:
         settings = self.settings
         template = settings.model.make_family().prompt("text", 0)
         none = MethodSettings("none")
-        identity = cell_identity(
-            settings.model, self.weights, template, none, facts.task, facts.version, facts.data, facts.generation
-        )
+        of_task = (facts.task, facts.version, facts.data, facts.generation, facts.code)
+        identity = cell_identity(settings.model, self.weights, template, none, *of_task)
         identity |= {"readings": READINGS}
         return _Part(facts, digest(identity), identity)
 
@@ -162,7 +161,7 @@ class _Attending:
                     with self.stop.finishing():
                         record = self._record(part, keys[doc], task.requests[doc])
                         journal.append([record])
-                    progress(1)
+                    progress(1, "attention", part.facts.benchmark.label)
                     if number + 1 >= self.settings.stop_after_errors and not journal.answers:
                         error = record["error"]
                         raise RunError(
@@ -188,9 +187,9 @@ class _Attending:
         try:
             reading = read(self._reader.loaded, self._reader.inputs(request))
         except Exception as error:
-            log.warning("sample %s: %s", request.tag, failure := Failure.of(error))
+            log.warning("%s: %s", request, failure := Failure.of(error))
             free_memory()
-            return common | {"error": asdict(failure)}
+            return common | {"error": failure.record}
         return common | {"reading": asdict(reading)}
 
     def _write(self, part: _Part, task: OpenTask, lines: dict[int, dict], errors: int) -> None:

@@ -6,25 +6,18 @@ import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+from transformers import GenerationConfig
+
+from plphp_core.evaluation import options
+from plphp_core.evaluation.options import FILE
 from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, warning
+from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, reason, warning
 from plphp_core.evaluation.preflight.tokens import tokenizer
 
-FILE = "generation_config.json"
 RESTORE = f"restore {FILE} from the original checkpoint"
 CHAT_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_utterance>")
-# What changes greedy answers, and the values with which it does not.
-CHANGES_ANSWERS = {
-    "repetition_penalty": (None, 1),
-    "no_repeat_ngram_size": (None, 0),
-    "bad_words_ids": (None, []),
-    "min_length": (None, 0),
-    "min_new_tokens": (None, 0),
-    "suppress_tokens": (None, []),
-    "begin_suppress_tokens": (None, []),
-    "forced_bos_token_id": (None,),
-    "forced_eos_token_id": (None,),
-}
+# Of what a run does not take over, what most checkpoints have and nobody expects of greedy answers of a task's length.
+USUAL = {"do_sample", "max_length", "max_new_tokens", *options.SAMPLING}
 
 
 @check("Generation", needs=[tokenizer])
@@ -44,9 +37,10 @@ def generation(case: Case) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield failed(f"{FILE} cannot be read: {first_line(error)}", f"copy or download {FILE} again")
         return
-    problems = [*_ends(case, plain.get("eos_token_id"), ends), *_searches(plain)]
+    problems = [*_ends(case, plain.get("eos_token_id"), ends), *_unserved(plain, case.settings.model.engine)]
     yield from problems
-    changes = [f"{key}={plain[key]}" for key, none in CHANGES_ANSWERS.items() if plain.get(key) not in none]
+    refused = options.refused_of_checkpoint(plain, case.settings.model.engine)
+    changes = [f"{name}={value}" for name, value in options.obeyed(plain).items() if name not in refused]
     if changes:
         yield ok(f"as configured: {', '.join(changes)}; answers obey it, as in upstream")
     if not problems and not changes:
@@ -72,15 +66,24 @@ def _ends(case: Case, configured, family_ends: list[int] | None) -> Iterator[Fin
         yield warning(f"{text}; {case.family.title} does not use it", RESTORE)
 
 
-def _searches(plain: dict) -> Iterator[Finding]:
-    beams = plain.get("num_beams")
-    if beams not in (None, 1):
-        yield failed(
-            f"{FILE}: num_beams is {beams}; tasks that do not say otherwise would search with beams",
-            f"set num_beams to 1 in {FILE}, or {RESTORE}",
-        )
+def _unserved(plain: dict, engine: str) -> Iterator[Finding]:
+    """What a run refuses, and what it does not take over."""
+    try:
+        GenerationConfig.from_dict(plain)
+    except (ValueError, TypeError) as error:
+        yield failed(f"{FILE}: transformers cannot load it: {reason(error)}", RESTORE)
+        return
+    if refused := options.refused_of_checkpoint(plain, engine):
+        listed = ", ".join(f"{name}={value!r}" for name, value in refused.items())
+        other = options.refused_of_checkpoint(plain, "generate")
+        remedy = f"take it out of {FILE}, or {RESTORE}" if other else f"engine=generate, or take it out of {FILE}"
+        yield failed(f"{FILE}: {listed}: no run with engine={engine} does that", remedy)
+    aside = {name: value for name, value in options.set_aside(plain).items() if name not in USUAL}
     if plain.get("use_cache") is False:
+        aside["use_cache"] = False
+    if aside:
+        listed = ", ".join(f"{name}={value!r}" for name, value in aside.items())
         yield warning(
-            f"{FILE}: use_cache is false; a run sets it all the same, as nothing can be pruned without a cache",
-            f"delete use_cache from {FILE}",
+            f"{FILE}: {listed}: not taken over, a run gives one answer per prompt, searched as the task says",
+            f"nothing to do; or delete it from {FILE}",
         )
