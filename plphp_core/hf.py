@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 import transformers
@@ -215,12 +216,21 @@ def query_heads(attention: nn.Module) -> int:
 
 def rotary_function(attention: nn.Module) -> Callable:
     """The `apply_rotary_pos_emb(q, k, cos, sin)` of the modelling file that defines this attention module."""
-    return sys.modules[type(attention).__module__].apply_rotary_pos_emb
+    return _file(type(attention)).apply_rotary_pos_emb
+
+
+def _file(kind: type) -> ModuleType:
+    return sys.modules[kind.__module__]
+
+
+def modelling_files(model: nn.Module) -> set[ModuleType]:
+    """The Python files that define a model's modules; they hold the functions that modules look up by name."""
+    return {_file(type(module)) for module in model.modules()}
 
 
 def implementation(config) -> str:
     """The name of the attention implementation in use, also where `set_attn_implementation` never was called."""
-    return config._attn_implementation or ""
+    return getattr(config, "_attn_implementation", None) or ""
 
 
 def takes_padding_masks(config) -> bool:
@@ -272,7 +282,7 @@ def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
 @functools.cache
 def _layer_contract(block: type[nn.Module], attention: type[nn.Module]) -> list[str]:
     problems = _unknown_cache(block) + _unknown_cache(attention)
-    if not hasattr(sys.modules[attention.__module__], "apply_rotary_pos_emb"):
+    if not hasattr(_file(attention), "apply_rotary_pos_emb"):
         problems.append(f"{attention.__module__} has no apply_rotary_pos_emb")
     for kind, names in ((block, ("attention_mask", "position_embeddings")), (attention, ("attention_mask",))):
         known = inspect.signature(kind.forward).parameters

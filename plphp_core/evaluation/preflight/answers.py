@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,7 +11,7 @@ from unittest import mock
 
 import torch
 
-from plphp_core import PLPHP, prune
+from plphp_core import PLPHP, hf, prune
 from plphp_core.device import free_memory
 from plphp_core.evaluation.answering import Answerer, Request
 from plphp_core.evaluation.engines import generation_arguments, pad_token
@@ -90,7 +89,7 @@ def _unsound(loaded: LoadedModel, attention: str) -> Iterator[Finding]:
     eager = sorted({type(module).__name__ for module in loaded.model.modules() if _wants_eager(module)})
     if eager:
         yield failed(f"{', '.join(eager[:3])} would use eager attention", "attn_implementation=sdpa")
-    found = loaded.family.decoder(loaded.model).config._attn_implementation
+    found = hf.implementation(loaded.family.decoder(loaded.model).config)
     if found != attention and not eager:
         yield failed(
             f"the decoder uses {found} attention, not {attention}",
@@ -99,7 +98,8 @@ def _unsound(loaded: LoadedModel, attention: str) -> Iterator[Finding]:
 
 
 def _wants_eager(module) -> bool:
-    return getattr(getattr(module, "config", None), "_attn_implementation", None) == "eager"
+    config = getattr(module, "config", None)
+    return config is not None and hf.implementation(config) == "eager"
 
 
 # --- the samples ---------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def _eager_calls(model) -> Iterator[set[str]]:
     Two nets: the eager function of every modelling file is watched, and so is what attention modules return.
     """
     seen: set[str] = set()
-    files = {sys.modules[type(module).__module__] for module in model.modules()}
+    files = hf.modelling_files(model)
     patches = [
         mock.patch.object(file, "eager_attention_forward", _watched(file.eager_attention_forward, file.__name__, seen))
         for file in files
