@@ -39,6 +39,7 @@ def logging_to(settings: Settings, display: Display) -> Iterator[None]:
     check_folders(settings.results, OF_A_RUN)
     path = settings.results / "logs" / "run.log"
     try:
+        path.parent.mkdir(exist_ok=True)
         file = _LogFile(path, encoding="utf-8")
     except OSError as failure:
         raise UserError(
