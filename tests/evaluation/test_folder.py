@@ -14,7 +14,7 @@ from tests.evaluation.factories import settings
 from tests.evaluation.test_runner import fake  # noqa: F401
 
 
-@pytest.mark.parametrize("name", ["{brace}", "a {0} b", "[bold]x[/]", "${home}"])
+@pytest.mark.parametrize("name", ["{brace}", "a {0} b", "[bold] x", "${home}"])
 def test_any_name_of_a_results_folder_will_do(name, world, tmp_path, fake, display):  # noqa: F811
     chosen = settings(world, results=tmp_path / name / "mini")
     assert run(chosen, {}, fake, display) == OK
