@@ -20,7 +20,6 @@ from plphp_core.bench.settings import GRID, Bench, bench_from_config
 from plphp_core.bench.sources import source
 from plphp_core.evaluation.composing import composed
 from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.folder import check_folders
 from plphp_core.reporting.render import write_atomically
 
 LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r", "prefill_vision_tokens"))
@@ -45,7 +44,6 @@ def main(root: Path, arguments: list[str]) -> int:
         return 0
     try:
         bench = bench_from_config(_composed(root, arguments), root)
-        check_folders(bench.out)
         command = shlex.join(["python", "scripts/bench.py", *arguments])
         files = {"speed": _speed, "memory": _capacity, "sharing": _sharing}[bench.kind](bench, command)
     except (UserError, OmegaConfBaseException) as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, ok, reason, skipped, warning
+from plphp_core.evaluation.preflight.check import Finding, check, ok, reason, warning
 
 PATIENCE = (3.0, 6.0)  # seconds to connect, at the first try and the second
 _unreachable: dict[str, str] = {}  # endpoint → why, while a preflight has switched the libraries offline
@@ -19,7 +19,7 @@ def network(case: Case) -> Iterator[Finding]:
     from huggingface_hub import constants
 
     if asked_offline():
-        yield skipped("HF_HUB_OFFLINE=1, or an offline profile: only what is on this machine counts")
+        yield ok("not used (HF_HUB_OFFLINE=1 or an offline profile): only what is on this machine counts")
         return
     endpoint = constants.ENDPOINT
     if endpoint not in _unreachable:
