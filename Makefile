@@ -31,16 +31,21 @@ BACKEND := $(or $(TORCH_BACKEND),$(shell cat $(VENV)/.torch-backend 2>/dev/null)
 STAMP := $(VENV)/.setup-stamp$(addprefix -,$(BACKEND))
 RUN = $(PYTHON) -m scripts.run
 REPORT = $(PYTHON) -m scripts.report
-chosen = profile=$(PROFILE) protocol=$(PROTOCOL) engine=$(ENGINE) results=$(RESULTS) $(if $(PROMPTS),prompts=$(PROMPTS))
-same = $(filter-out engine=%,$(chosen)) $(if $(MODEL),model=$(MODEL))
+# What may hold spaces or brackets, as one word of the shell.
+quoted = '$(subst ','\'',$(1))'
+results = $(call quoted,results=$(RESULTS))
+tasks = $(if $(TASKS),$(call quoted,tasks=$(TASKS)))
+models = $(if $(MODEL),model=$(MODEL))
+setting = profile=$(PROFILE) protocol=$(PROTOCOL) $(results) $(if $(PROMPTS),prompts=$(PROMPTS))
+chosen = $(setting) engine=$(ENGINE)
 # Tables and figures about one model, on benchmarks that can be chosen.
 FLEXIBLE := table2 table4 table5 figure5 figure6 figure7 figure8
 # Where models look: read for Figures 1 and 2, which share it, and one sample in full for Figure 3.
-ATTEND = $(PYTHON) -m scripts.attend $(filter-out engine=%,$(chosen)) $(if $(MODEL),model=$(MODEL))
-LOOK = $(ATTEND) attention.look=true $(if $(DOC),attention.doc=$(DOC)) $(if $(MODEL),,model=llava_onevision) tasks=$(or $(TASKS),[detailcaps])
+ATTEND = $(PYTHON) -m scripts.attend $(setting) $(models)
+LOOK = $(ATTEND) attention.look=true $(if $(DOC),attention.doc=$(DOC)) $(if $(MODEL),,model=llava_onevision) $(or $(tasks),tasks=[detailcaps])
 numerics = $(filter device=% dtype=% attn_implementation=%,$(ARGS))
 cases = $(if $(CASES),cases=$(CASES)) $(if $(DOCS),docs=$(DOCS))
-one = $(if $(filter $*,$(FLEXIBLE)),$(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)))
+one = $(if $(filter $*,$(FLEXIBLE)),$(models) $(tasks))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo bench gpu-check setup test test-newest test-oldest smoke lint lock toy-data toy-model preflight report compare-engines \
@@ -94,43 +99,43 @@ reproduce-figure1: ## Figure 1, attention to vision per layer and its peaks; PRO
 reproduce-figure2: ## Figure 2, attention to five groups of an image's tokens; as Figure 1, whose readings it shares, and CUT=centre|order
 
 reproduce-figure1 reproduce-figure2: reproduce-%: setup $(if $(filter toy,$(PROFILE)),toy-data)
-	@$(ATTEND) tasks=$(or $(TASKS),table1) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
+	@$(ATTEND) $(or $(tasks),tasks=table1) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
-	$(REPORT) $* profile=$(PROFILE) results=$(RESULTS) protocol=$(PROTOCOL) $(if $(PROMPTS),prompts=$(PROMPTS)) \
-	$(if $(MODEL),models=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)) $(if $(LIMIT),limit=$(LIMIT)) \
+	$(REPORT) $* profile=$(PROFILE) $(results) protocol=$(PROTOCOL) $(if $(PROMPTS),prompts=$(PROMPTS)) \
+	$(if $(MODEL),models=$(MODEL)) $(tasks) $(if $(LIMIT),limit=$(LIMIT)) \
 	$(if $(filter figure2,$*),$(if $(CUT),cut=$(CUT))) && exit $$run
 
 reproduce-figure3: setup $(if $(filter toy,$(PROFILE)),toy-data) ## Figure 3, where heads look and what they keep; MODEL=… TASKS=[sd] DOC=7 LAYER=5 IMAGE=2
-	@$(LOOK) $(ARGS) && $(REPORT) figure3 profile=$(PROFILE) results=$(RESULTS) $(if $(MODEL),model=$(MODEL)) \
-	$(if $(TASKS),tasks=$(TASKS)) $(if $(DOC),doc=$(DOC)) $(if $(LAYER),layer=$(LAYER)) $(if $(IMAGE),image=$(IMAGE))
+	@$(LOOK) $(ARGS) && $(REPORT) figure3 profile=$(PROFILE) $(results) $(models) \
+	$(tasks) $(if $(DOC),doc=$(DOC)) $(if $(LAYER),layer=$(LAYER)) $(if $(IMAGE),image=$(IMAGE))
 
 reproduce: setup $(if $(filter toy,$(PROFILE)),toy-data) ## every table and figure, no cell twice; DRY=1 only shows the plan; as Table 1, and MODEL=…
-	@$(RUN) table=all $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(ARGS); run=$$?; \
+	@$(RUN) table=all $(chosen) $(models) $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; \
 	$(ATTEND) tasks=table1 $(if $(LIMIT),limit=$(LIMIT)) $(if $(filter-out 0,$(DRY)),dry=true) $(numerics) || run=1; \
 	$(if $(filter-out 0,$(DRY)),exit $$run;) $(LOOK) $(numerics) || run=1; \
-	$(REPORT) all $(chosen) $(if $(MODEL),model=$(MODEL)) limit=$(or $(LIMIT),full) && exit $$run
+	$(REPORT) all $(chosen) $(models) limit=$(or $(LIMIT),full) && exit $$run
 
 compare-engines: setup $(if $(filter toy,$(PROFILE)),toy-data) ## do generate and fast answer alike? as Table 1, and MODEL=… ARGS=dtype=bfloat16
 	@failed=0; for engine in generate fast; do \
-	$(RUN) table=table1 $(same) engine=$$engine $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
+	$(RUN) table=table1 $(setting) $(models) engine=$$engine $(if $(LIMIT),limit=$(LIMIT)) $(ARGS); run=$$?; \
 	[ $$run -le 1 ] || exit $$run; [ $$run -eq 0 ] || failed=$$run; done; \
-	$(REPORT) engines $(same) limit=$(or $(LIMIT),full) $(filter dtype=% attn_implementation=%,$(ARGS)) && exit $$failed
+	$(REPORT) engines $(setting) $(models) limit=$(or $(LIMIT),full) $(filter dtype=% attn_implementation=%,$(ARGS)) && exit $$failed
 
 report: setup ## the tables again, from what has been measured
 	@# Protocol and engine only if they are given here: otherwise they are those there are results of.
-	@$(REPORT) all profile=$(PROFILE) results=$(RESULTS) $(if $(filter-out file,$(origin PROTOCOL)),protocol=$(PROTOCOL)) \
+	@$(REPORT) all profile=$(PROFILE) $(results) $(if $(filter-out file,$(origin PROTOCOL)),protocol=$(PROTOCOL)) \
 	$(if $(filter-out file,$(origin ENGINE)),engine=$(ENGINE)) \
 	$(if $(PROMPTS),prompts=$(PROMPTS)) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
 
 preflight: setup $(if $(filter toy,$(PROFILE)),toy-data) ## would a run work? MODEL=llava_onevision PROFILE=paper|toy TASKS=[sd,mv] ARGS="weights=false"
-	@$(PYTHON) -m scripts.preflight $(chosen) $(if $(MODEL),model=$(MODEL)) $(if $(TASKS),tasks=$(TASKS)) $(ARGS)
+	@$(PYTHON) -m scripts.preflight $(chosen) $(models) $(tasks) $(ARGS)
 
 demo: setup ## the methods side by side in a browser, on 127.0.0.1; PROFILE=toy (its default)|paper MODEL=… ARGS="port=7861"
-	@$(PYTHON) -m scripts.demo $(if $(filter-out file,$(origin PROFILE)),profile=$(PROFILE)) $(if $(MODEL),model=$(MODEL)) $(ARGS)
+	@$(PYTHON) -m scripts.demo $(if $(filter-out file,$(origin PROFILE)),profile=$(PROFILE)) $(models) $(ARGS)
 
 bench: setup ## decoding beside its floor; ARGS="bench=gpu", "bench=memory", "bench=sharing"; see docs/performance.md
-	@$(PYTHON) -m scripts.bench results=$(RESULTS) $(ARGS)
+	@$(PYTHON) -m scripts.bench $(results) $(ARGS)
 
 gpu-check: setup ## what only a GPU can show, in 8 minutes, nothing downloaded; ARGS="--minutes 5 --parts kernels"; docs/performance.md
 	@$(PYTHON) scripts/gpu_check.py --out $(RESULTS)/gpu $(ARGS)

@@ -1,6 +1,7 @@
 """What differs between model families, and nothing else."""
 
 import json
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -12,6 +13,11 @@ IMAGE_MARK = "<image>"
 # How prompts are made: as lmms-eval's wrapper of the family makes them, oddities included, or as the model's own
 # documentation asks for. docs/fidelity.md lists what differs, family by family.
 STYLES = ("lmms_eval", "plain")
+DTYPES = {  # torch's names of what weights can be loaded as, with the short forms that are understood
+    "float32": ("fp32", "float", "single"),
+    "bfloat16": ("bf16",),
+    "float16": ("fp16", "half"),
+}
 
 
 class Family:
@@ -106,13 +112,18 @@ class Family:
 
         Args:
             checkpoint: hub name or folder; the family's default if None.
-            dtype: "auto" or a torch dtype or its name.
+            dtype: "auto", a torch dtype, or a name that `dtype_name` knows.
+
+        Raises:
+            ValueError: an unknown dtype, a revision of a folder, or a checkpoint of another family.
         """
         from transformers import AutoModelForImageTextToText
 
         checkpoint = checkpoint or self.default_checkpoint
         if isinstance(dtype, str) and dtype != "auto":
-            dtype = getattr(torch, dtype)
+            dtype = getattr(torch, dtype_name(dtype))
+        folder = Path(checkpoint).is_dir()
+        require(revision is None or not folder, f"revision {revision!r}: {checkpoint} is a folder, which has none")
         model = AutoModelForImageTextToText.from_pretrained(
             checkpoint,
             revision=revision,
@@ -175,6 +186,19 @@ class Family:
     def end_tokens(self, processor) -> list[int] | None:
         """Ids that end an answer, where the checkpoint's own generation configuration does not say; else None."""
         return None
+
+
+def dtype_name(name: str) -> str:
+    """torch's own name for a dtype or one of its short forms: "bf16" and "torch.bfloat16" are "bfloat16".
+
+    Raises:
+        ValueError: none of `DTYPES`.
+    """
+    plain = str(name).strip().lower().removeprefix("torch.")
+    found = next((full for full, short in DTYPES.items() if plain in (full, *short)), None)
+    known = ", ".join(f"{full} ({', '.join(short)})" for full, short in DTYPES.items())
+    require(found is not None, f"unknown dtype {name!r}; allowed: {known}")
+    return found
 
 
 def place_marks(context: str, num_images: int) -> str:

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from plphp_core.attention import vision_mass
 from plphp_core.selection import Selection
 
-METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages whose modules hold one method each
+METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with methods
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,22 +128,78 @@ def require(condition: bool, message: str) -> None:
 
 
 @functools.cache
-def _methods() -> dict[str, type[Method]]:
-    modules = ["plphp_core.plphp"]
-    for point in entry_points(group=METHOD_PACKAGES):
-        package = importlib.import_module(point.value)
-        modules += [f"{point.value}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-    found = {}
-    for module in map(importlib.import_module, modules):
-        for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
-                found[value.name] = value
+def _registry() -> tuple[dict[str, type[Method]], dict[str, BaseException]]:
+    """Methods by name, and by theirs the modules without a usable one: what is wrong with a module costs no other."""
+    found = _methods_of(importlib.import_module("plphp_core.plphp"), {})
+    modules, broken = _imported()
+    for name, module in modules.items():
+        try:
+            found |= _methods_of(module, found)
+        except Exception as error:  # whatever a method's own code raises
+            broken[name] = error
+    return found, broken
+
+
+def _imported() -> tuple[dict[str, ModuleType], dict[str, BaseException]]:
+    """What the entry points name, modules and packages with the modules in them; and what cannot be imported."""
+    found: dict[str, ModuleType] = {}
+    broken: dict[str, BaseException] = {}
+
+    def read(name: str) -> None:
+        try:
+            found[name] = importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # whatever a file does that somebody is working on
+            broken[name] = error
+
+    for package in {point.module: None for point in entry_points(group=METHOD_PACKAGES)}:
+        read(package)
+        for inside in pkgutil.iter_modules(getattr(found.get(package), "__path__", ())):
+            if inside.name != "__main__":  # a program, not a part
+                read(f"{package}.{inside.name}")
+    return found, broken
+
+
+def _methods_of(module: ModuleType, known: dict[str, type[Method]]) -> dict[str, type[Method]]:
+    """The methods that a module defines.
+
+    Raises:
+        ValueError: one cannot be named or made; or whatever making it with its defaults raises.
+    """
+    found: dict[str, type[Method]] = {}
+    for cls in _classes_of(module):
+        name = getattr(cls, "name", None)
+        if name is None:
+            require(cls.__subclasses__(), f"{cls.__name__} has no name")
+            continue  # what several methods share
+        fits = isinstance(name, str) and name.isidentifier() and name != "none"
+        require(fits, f"{cls.__name__}.name = {name!r}, but must be letters, digits and _, and not 'none'")
+        owner = known.get(name) or found.get(name)
+        require(owner is None, f"{cls.__name__}.name = {name!r}, but that is {owner and owner.__module__}'s")
+        require(dataclasses.is_dataclass(cls), f"{cls.__name__} is no dataclass")
+        cls()  # every parameter has a default: what runs, tables and the demo start with
+        found[name] = cls
     return found
+
+
+def _classes_of(module: ModuleType) -> list[type[Method]]:
+    classes = {value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method)}
+    return sorted((cls for cls in classes if cls.__module__ == module.__name__), key=lambda cls: cls.__qualname__)
 
 
 def method_names() -> list[str]:
     """`"none"` and every method of `plphp_core` and of the packages in the entry-point group `plphp.methods`."""
-    return ["none", *sorted(_methods())]
+    return ["none", *sorted(_registry()[0])]
+
+
+def broken_modules() -> dict[str, str]:
+    """Modules of that group whose methods cannot be had, and why in a line."""
+    return {name: f"{type(error).__name__}: {' '.join(str(error).split())}" for name, error in _registry()[1].items()}
+
+
+def not_loaded() -> str:
+    """What to add where a method's name is not known: the modules that may have brought it; empty without any."""
+    listed = ", ".join(f"{name} ({reason})" for name, reason in broken_modules().items())
+    return listed and f"; not loaded: {listed}"
 
 
 def make_method(name: str, **params) -> Method | None:
@@ -151,11 +208,11 @@ def make_method(name: str, **params) -> Method | None:
     Raises:
         ValueError: unknown name or parameter (the message lists the known ones), or a value the method refuses.
     """
-    require(name in method_names(), f"unknown method {name!r}; known: {', '.join(method_names())}")
+    require(name in method_names(), f"unknown method {name!r}; known: {', '.join(method_names())}{not_loaded()}")
     if name == "none":
         require(not params, f"method 'none' takes no parameters, got {', '.join(params)}")
         return None
-    cls = _methods()[name]
+    cls = _registry()[0][name]
     known = [field.name for field in dataclasses.fields(cls)]
     unknown = sorted(set(params) - set(known))
     require(not unknown, f"method {name!r} has no parameter {', '.join(unknown)}; known: {', '.join(known)}")

@@ -1,25 +1,29 @@
 """Where models look: attention readings over benchmarks, for Figures 1 and 2, or one sample in full, for Figure 3.
 
     python scripts/attend.py profile=toy tasks=table1
-    python scripts/attend.py profile=toy model=qwen2_vl tasks=[sd] +look.doc=3
+    python scripts/attend.py profile=toy model=qwen2_vl tasks=[sd] attention.look=true attention.doc=3
 
 Takes the same options as scripts/run.py; `attention` in configs/config.yaml holds its own.
 """
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in scripts/run.py
-
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # tasks/ is found from any working directory
 
-from scripts import offline  # noqa: E402
+from scripts.start import start  # noqa: E402
 
-offline.force(sys.argv[1:])
 
-from plphp_core.evaluation.attention.launch import main  # noqa: E402
+def load():
+    from scripts import offline
+
+    offline.force(sys.argv[1:])
+    from plphp_core.evaluation.attention.launch import main
+
+    return partial(main, ROOT)
+
 
 if __name__ == "__main__":
-    sys.exit(main(ROOT))
+    sys.exit(start(load))

@@ -10,42 +10,58 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # tasks/ is found from any working directory
 
-from scripts import offline  # noqa: E402
+from scripts.start import start  # noqa: E402
 
-offline.force(sys.argv[1:])
 
-import hydra  # noqa: E402
-from loguru import logger  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
-from omegaconf.errors import OmegaConfBaseException  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+def load():
+    from scripts import offline
 
-from plphp_core.evaluation.errors import UserError  # noqa: E402
-from plphp_core.evaluation.settings import settings_from_config  # noqa: E402
+    offline.force(sys.argv[1:])
+    import plphp_core.evaluation.answering  # noqa: F401  torch and transformers
+
+    return command
+
+
+def command() -> int:
+    from omegaconf.errors import OmegaConfBaseException
+
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__.strip())
+        return 0
+    try:
+        return main(sys.argv[1:])
+    except (ValueError, OmegaConfBaseException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def main(overrides: list[str]) -> int:
-    OmegaConf.register_new_resolver("repository", lambda path: str(ROOT / path), replace=True)
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
-        config = hydra.compose(config_name="config", overrides=overrides)
-    settings, rule = settings_from_config(config, ROOT), config.vtw_depth
+    """Apply the rule. Returns 0; 1 if it chooses no K. Raises ValueError for what cannot be served."""
+    from loguru import logger
+    from rich.console import Console
+    from rich.table import Table
 
     from baselines.vtw_depth import choose_k, divergences
     from plphp_core.evaluation.answering import JointAnswerer
     from plphp_core.evaluation.benchmarks import Suite
+    from plphp_core.evaluation.composing import composed
+    from plphp_core.evaluation.folder import check_folders
     from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
-    from plphp_core.evaluation.loading import load
+    from plphp_core.evaluation.loading import load as load_model
+    from plphp_core.evaluation.settings import settings_from_config
     from plphp_core.reporting import vtw_rule
     from plphp_core.reporting.render import write_atomically
 
+    config = composed(ROOT, overrides)
+    settings, rule = settings_from_config(config, ROOT), config.vtw_depth
+    check_folders(settings.results)
     logger.disable("lmms_eval")
     fingerprints = Fingerprints(settings.results / "fingerprints.json")
     weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
     suite = Suite(settings, fingerprints)
-    answerer = JointAnswerer(load(settings.model), [])
+    answerer = JointAnswerer(load_model(settings.model), [])
 
     tasks = [suite.open(suite.facts(benchmark)) for benchmark in settings.benchmarks]
     prompts = [task.requests[doc] for task in tasks for doc in task.chosen(rule.samples, settings.limit_seed)]
@@ -80,9 +96,4 @@ def main(overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.exit(print(__doc__.strip()))
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (UserError, ValueError, OmegaConfBaseException, hydra.errors.HydraException) as error:
-        sys.exit(f"error: {error}")
+    sys.exit(start(load))

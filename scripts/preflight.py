@@ -5,16 +5,23 @@ Takes the same options as scripts/run.py, and weights=false: do not load the wei
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # tasks/ is found from any working directory
 
-from scripts import offline  # noqa: E402
+from scripts.start import start  # noqa: E402
 
-offline.force(sys.argv[1:])
 
-from plphp_core.evaluation.preflight.command import main  # noqa: E402
+def load():
+    from scripts import offline
+
+    offline.force(sys.argv[1:])
+    from plphp_core.evaluation.preflight.command import main
+
+    return partial(main, ROOT)
+
 
 if __name__ == "__main__":
-    sys.exit(main(ROOT))
+    sys.exit(start(load))

@@ -4,20 +4,30 @@ LLaVA-OneVision is trained from scratch (about an hour); the others start from i
 Interrupt it whenever you like; the same command continues. `--fresh` starts again.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
-import torch
-from rich.console import Console
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # so that it runs from any folder, installed or not
 
-from tasks.toy.toy import get_toy, toy_names
-from tasks.toy.training import Trainer
+from scripts.start import start  # noqa: E402
 
 
-def main() -> None:
+def load():
+    import tasks.toy.training  # noqa: F401  torch and transformers
+
+    return main
+
+
+def main() -> int:
+    import torch
+    from rich.console import Console
+
+    from tasks.toy.toy import get_toy, toy_names
+    from tasks.toy.training import Trainer
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", choices=toy_names(), default="llava_onevision", help="(default %(default)s)")
     parser.add_argument("--folder", type=Path, help="state (default results/toy-model/FAMILY)")
@@ -36,7 +46,8 @@ def main() -> None:
     trainer.train()
     trainer.export(out)
     console.print(f"checkpoint written to {out} after {trainer.seconds / 60:.0f} minutes of training")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(start(load))

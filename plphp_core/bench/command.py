@@ -7,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,9 +18,11 @@ from plphp_core.bench.plots import plot_speed
 from plphp_core.bench.report import capacity_markdown, disturbance, speed_markdown, to_csv
 from plphp_core.bench.settings import GRID, Bench, bench_from_config
 from plphp_core.bench.sources import source
+from plphp_core.evaluation.composing import composed
 from plphp_core.evaluation.errors import UserError
 from plphp_core.reporting.render import write_atomically
 
+LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r", "prefill_vision_tokens"))
 USAGE = """usage: python scripts/bench.py [bench=cpu|gpu|memory|sharing] [option=value …]
 
 Measures decoding beside its floor; writes results/bench/. Options are those of configs/bench.yaml and
@@ -46,7 +46,7 @@ def main(root: Path, arguments: list[str]) -> int:
         bench = bench_from_config(_composed(root, arguments), root)
         command = shlex.join(["python", "scripts/bench.py", *arguments])
         files = {"speed": _speed, "memory": _capacity, "sharing": _sharing}[bench.kind](bench, command)
-    except (UserError, OmegaConfBaseException, HydraException) as error:
+    except (UserError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -60,8 +60,7 @@ def main(root: Path, arguments: list[str]) -> int:
 
 
 def _composed(root: Path, arguments: list[str]) -> dict:
-    with initialize_config_dir(version_base="1.3", config_dir=str(root / "configs")):
-        config = OmegaConf.to_container(compose(config_name="bench", overrides=arguments), resolve=True)
+    config = OmegaConf.to_container(composed(root, arguments, "bench", LISTS), resolve=True)
     named = {argument.split("=")[0] for argument in arguments}
     if named & {f"bench.{name}" for name in GRID} and "bench.also" not in named:
         config["bench"]["also"] = []  # whoever names the rows wants these and no others

@@ -12,6 +12,8 @@ from plphp_core.bench.plan import planned_method
 from plphp_core.bench.regimes import REGIMES
 from plphp_core.bench.shapes import shape_named
 from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.evaluation.values import dtype as checked_dtype
+from plphp_core.evaluation.values import results_folder
 from plphp_core.families import family_names
 from plphp_core.method import make_method, method_names
 
@@ -21,7 +23,6 @@ LEAST = {
     "text_tokens": 2,
 }  # fmt: skip
 KINDS = ("speed", "memory", "sharing")
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def bench_from_config(config: dict, root: Path) -> Bench:
         UserError: unknown or impossible values, no CUDA where it is asked for, or a method that cannot be planned.
     """
     given = dict(config["bench"])
-    given |= {"device": config["device"] or given["device"], "dtype": config["dtype"] or given["dtype"]}
+    given |= {"device": config["device"] or given["device"], "dtype": checked_dtype(config["dtype"] or given["dtype"])}
     known = {each.name for each in fields(Bench)}
     for name in given:
         if name not in known:
@@ -122,7 +123,7 @@ def bench_from_config(config: dict, root: Path) -> Bench:
         family=model["family"],
         revision=model["revision"],
         image_size=model["image_size"],
-        out=root / config["results"] / "bench",
+        out=results_folder(root, config["results"]) / "bench",
     )
     if bench.checkpoint:
         bench = replace(bench, models=[Path(bench.checkpoint).name], also=[])
@@ -133,8 +134,6 @@ def bench_from_config(config: dict, root: Path) -> Bench:
 def _check(bench: Bench) -> None:
     if bench.kind not in KINDS:
         raise unknown("bench.kind", bench.kind, KINDS)
-    if bench.dtype not in DTYPES:
-        raise unknown("dtype", bench.dtype, DTYPES)
     if bench.family not in family_names():
         raise unknown("model family", bench.family, family_names())
     if bench.device.split(":")[0] not in ("cpu", "cuda"):

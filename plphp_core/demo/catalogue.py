@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from plphp_core.evaluation.composing import options
+from plphp_core.evaluation.composing import composed, options
 from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.settings import ModelSettings, settings_from_config
 from plphp_core.families import get_family
@@ -40,7 +37,7 @@ class Catalogue:
 
     Attributes:
         names: of the models offered.
-        configured: (model, method) → `configs/method/<method>.yaml` in this profile.
+        configured: (model, method) → the method's defaults in this profile.
         start: (model, method) → the parameters to start with.
 
     Raises:
@@ -77,9 +74,8 @@ class Catalogue:
     def _composed(self, model: str) -> DictConfig:
         overrides = [f"profile={self.profile}", f"model={model}", "prompts=plain"]
         try:
-            with initialize_config_dir(version_base="1.3", config_dir=str(self._configs)):
-                return compose(config_name="config", overrides=overrides)
-        except (HydraException, OmegaConfBaseException) as error:
+            return composed(self._configs.parent, overrides)
+        except UserError as error:
             raise UserError(f"configs/model/{model}.yaml with profile {self.profile}: {error}") from error
 
     def settings(self, model: str) -> ModelSettings:
@@ -99,9 +95,7 @@ class Catalogue:
         return LABELS.get(method, method)
 
     def _configured(self, model: str, method: str) -> dict:
-        """A method's parameters and the template of its `setting` in `configs/method/`; empty without a file there."""
-        if not (self._configs / "method" / f"{method}.yaml").is_file():
-            return {}
+        """A method's parameters and the template of its `setting`."""
         return method_configured(self._configs, method, self.profile, model)
 
     def _started(self, model: str, method: str) -> dict:

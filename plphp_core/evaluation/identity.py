@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.journal import write_atomically
 
 WEIGHT_FILES = (".json", ".safetensors", ".txt", ".jinja", ".model")  # what from_pretrained reads
@@ -23,9 +24,11 @@ class Fingerprints:
     def __init__(self, memory: Path):
         self.memory = memory
         try:
-            self._known = json.loads(memory.read_text(encoding="utf-8"))
+            known = json.loads(memory.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # no memory yet, or a damaged one: it only saves time
-            self._known = {}
+            known = {}
+        hashes = known.items() if isinstance(known, dict) else ()
+        self._known = {name: found for name, found in hashes if re.fullmatch(r"[0-9a-f]{64}", str(found))}
 
     def of(self, folder: Path, suffixes: Iterable[str]) -> str:
         """`sha256:…` over the names and contents of the files below `folder` that end in one of `suffixes`.
@@ -48,7 +51,8 @@ class Fingerprints:
         for path in files:
             total.update(f"{path.relative_to(folder).as_posix()}\0{self._file(path)}\n".encode())
         if len(self._known) != before:
-            write_atomically(self.memory, json.dumps(self._known, indent=0, sort_keys=True))
+            with suppress(RunError):  # of a folder that can only be read: then they are hashed again next time
+                write_atomically(self.memory, json.dumps(self._known, indent=0, sort_keys=True))
         return f"sha256:{total.hexdigest()}"
 
     def _file(self, path: Path) -> str:
@@ -103,8 +107,10 @@ def hub_commit(name: str, revision: str | None, kind: str) -> str:
         unreachable = error
     if commit := _cached_commit(name, revision, kind):
         return commit
+    offline = isinstance(unreachable, errors.OfflineModeIsEnabled)
     raise UserError(
-        f"cannot reach the hub for {kind} {name!r} and it is not cached ({type(unreachable).__name__}); "
+        f"cannot reach the hub for {kind} {name!r} and it is not cached "
+        f"({'offline' if offline else type(unreachable).__name__}); "
         "download it once with network, or give a local folder"
     ) from unreachable
 

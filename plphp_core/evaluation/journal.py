@@ -215,9 +215,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         RunError: the disk is full or fails; the old content stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
@@ -227,7 +227,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as failure:
         raise RunError(f"cannot write {path}: {failure.strerror}; nothing already written is lost") from failure
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # said above
+            temporary.unlink(missing_ok=True)
 
 
 def _line(record: dict) -> bytes:

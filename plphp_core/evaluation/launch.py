@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.announce import first_process, say
 from plphp_core.evaluation.composing import compose_and_call, register_resolvers
+from plphp_core.evaluation.depth import misfits
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.in_turn import in_turn
-from plphp_core.evaluation.settings import Settings, check_method, settings_from_config
+from plphp_core.evaluation.settings import MethodSettings, Settings, check_method, settings_from_config
 from plphp_core.evaluation.submitted import JobFailed, conclude, failed_jobs
 from plphp_core.evaluation.tables import ALL, configurations
 from plphp_core.evaluation.together import Run, together
+from plphp_core.evaluation.values import flag
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
@@ -39,8 +42,7 @@ def main(root: Path) -> int:
         compose_and_call(root, asked.add)
         return asked.submitted() if asked.folder else asked.run()
     except KeyboardInterrupt:
-        if asked.folder:
-            say(f"a cluster goes on with the jobs below {asked.folder}")
+        say(f"a cluster goes on with the jobs below {asked.folder}" if asked.folder else "interrupted")
         return INTERRUPTED
     except UserError as error:
         say(f"error: {error}")
@@ -111,6 +113,8 @@ class _Asked:
             raise UserError("table=… brings its own methods; leave out either table=… or method=…")
         configs = configurations(config, overrides, state.runtime.choices, self.root)
         settings = [settings_from_config(one, self.root) for one in configs]
+        if self._sweep and not config.get("table") and flag("with_none", config.with_none):
+            settings = [_with_none(one) for one in settings]
         return [(some, resolved(one, some)) for one, some in zip(configs, settings, strict=True)]
 
     def run(self) -> int:
@@ -119,6 +123,12 @@ class _Asked:
             others = f" ({len(self.errors) - 1} more combinations cannot be served either)" * (len(self.errors) > 1)
             say(f"error: {self.errors[0]}{others}")
             return USAGE
+        if unfit := _once(sentence for settings, _ in self.runs for sentence in misfits(settings)):
+            if len(self.runs) == 1:
+                say(f"error: {'; '.join(unfit)}")
+                return USAGE
+            for sentence in unfit:  # before hours of what does fit; at its end they are named again
+                say(f"warning: {sentence}")
         groups = together(self.runs)
         code = OK
         if groups and (self._plan or self._dry):
@@ -174,6 +184,18 @@ class _Asked:
             self.folder = Path(parent) / "jobs" / f"{datetime.now():%Y%m%dT%H%M%S}-{os.getpid()}"
             say(f"jobs and their logs: {self.folder}")
         return str(self.folder)
+
+
+def _with_none(settings: Settings) -> Settings:
+    """What changes are measured against; it shares the prefill of those that only compress."""
+    return replace(settings, methods=tuple(_once([MethodSettings("none"), *settings.methods])))
+
+
+def _once(items: Iterable) -> list:
+    found = []
+    for item in items:
+        found += [item] * (item not in found)
+    return found
 
 
 def _refused(config: DictConfig) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.folder import not_written
 
 FIRST_TRY = 0.2  # seconds before the waiting is announced
 
@@ -62,9 +63,7 @@ def _acquire(lock: FileLock, path: Path, timeout: float) -> bool:
     except Timeout:
         return False
     except OSError as failure:
-        raise UserError(
-            f"cannot write to {path.parent}: {failure.strerror or failure}; choose another folder with results=…"
-        ) from failure
+        raise UserError(not_written(path.parent, failure)) from failure
     return True
 
 

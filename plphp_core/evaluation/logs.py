@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.folder import OF_A_RUN, check_folders
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.settings import Settings
 
@@ -30,18 +31,19 @@ def logging_to(settings: Settings, display: Display) -> Iterator[None]:
     """Our log and lmms-eval's to the results folder, our warnings to the terminal, within the block.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the results folder cannot be written.
     """
     import lmms_eval.tasks  # noqa: F401  importing it sets up loguru's global logger, so before changing that
     from loguru import logger as lmms_log
 
+    check_folders(settings.results, OF_A_RUN)
     path = settings.results / "logs" / "run.log"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         file = _LogFile(path, encoding="utf-8")
     except OSError as failure:
         raise UserError(
-            f"cannot write to {path.parent}: {failure.strerror or failure}; choose another folder with results=…"
+            f"cannot write {path}: {failure.strerror or failure}; delete it, or see its permissions"
         ) from failure
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers = [file, _Terminal(display)]
@@ -50,7 +52,7 @@ def logging_to(settings: Settings, display: Display) -> Iterator[None]:
     for handler in handlers:
         ours.addHandler(handler)
     lmms_log.remove()
-    sink = lmms_log.add(path, level="INFO", format="{time:YYYY-MM-DD HH:mm:ss} {level} lmms-eval: {message}")
+    sink = lmms_log.add(file, level="INFO", format="{message}")  # not the path, in which it would replace {…}
     try:
         yield
     finally:

@@ -9,13 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from plphp_core.evaluation import values
+from plphp_core.evaluation.defaults import method_defaults, unknown_method
 from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.grid import expand
 from plphp_core.family import STYLES, Family
 
 PROTOCOLS = ("lmms_eval", "llava")
 PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each
-DTYPES = ("float32", "bfloat16", "float16")
 ENGINES = ("generate", "fast")
 SYMBOLS = {"delta_r": "Δr", "alpha": "α", "beta": "β"}  # of parameters, as the papers write them
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
@@ -117,7 +118,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
         UserError: a value is not allowed; the message names the key, the value and what is allowed.
     """
     table = config.get("table")
-    protocol = _one_of("protocol", config.protocol, PROTOCOLS)
+    protocol = values.one_of("protocol", config.protocol, PROTOCOLS)
     model = _model(config, root)
     profile = config.profile
     prefix = profile.task_prefix
@@ -127,28 +128,28 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
     methods, refused = _rows(config, root, table)
     return Settings(
         root=root,
-        results=_inside(root, config.results) / profile.name,
+        results=values.results_folder(root, config.results) / profile.name,
         profile=profile.name,
         protocol=protocol,
         offline=bool(profile.offline),
-        data_root=_inside(root, profile.data_root) if profile.get("data_root") else None,
+        data_root=values.inside(root, profile.data_root) if profile.get("data_root") else None,
         model=model,
         methods=methods,
         benchmarks=tuple(
             Benchmark(label=label, task=prefix + name) for name, label in config.tasks.items() if label not in skipped
         ),
-        batch_size=_whole("batch_size", config.batch_size, at_least=1),
+        batch_size=values.whole("batch_size", config.batch_size, at_least=1),
         extra_metrics=dict(profile.get("extra_metrics") or {}),
         table=table.name if table else None,
         skipped=skipped,
         refused=refused,
-        limit=None if config.limit is None else _whole("limit", config.limit, at_least=1),
-        limit_seed=_whole("limit_seed", config.limit_seed, at_least=0),
-        seed=_whole("seed", config.seed, at_least=0),
-        lock_timeout=None if config.lock_timeout is None else _number("lock_timeout", config.lock_timeout),
-        stop_after_errors=_whole("stop_after_errors", config.stop_after_errors, at_least=1),
-        rescore=_flag("rescore", config.rescore),
-        share=_flag("share", config.share),
+        limit=None if config.limit is None else values.whole("limit", config.limit, at_least=1),
+        limit_seed=values.whole("limit_seed", config.limit_seed, at_least=0),
+        seed=values.whole("seed", config.seed, at_least=0),
+        lock_timeout=None if config.lock_timeout is None else values.number("lock_timeout", config.lock_timeout),
+        stop_after_errors=values.whole("stop_after_errors", config.stop_after_errors, at_least=1),
+        rescore=values.flag("rescore", config.rescore),
+        share=values.flag("share", config.share),
     )
 
 
@@ -163,7 +164,7 @@ def check_method(name: str, params: dict):
     from plphp_core.method import make_method, method_names
 
     if name not in method_names():
-        raise unknown("method", name, method_names())
+        raise unknown_method(name)
     try:
         return make_method(name, **params)
     except (ValueError, TypeError) as error:
@@ -197,12 +198,7 @@ def _rows(
 
 
 def _method_defaults(config: DictConfig, root: Path, name: str) -> dict:
-    """`configs/method/<name>.yaml`, read inside the whole configuration: a profile's values for this model reach it."""
-    path = root / "configs" / "method" / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("method", name, (file.stem for file in path.parent.glob("*.yaml")))
-    scope = OmegaConf.create({"profile": config.profile, "model": config.model, "method": OmegaConf.load(path)})
-    return OmegaConf.to_container(scope.method, resolve=True)
+    return method_defaults(root / "configs", name, config.profile, config.model)
 
 
 def _skipped(config: DictConfig, root: Path, table: DictConfig | None) -> tuple[str, ...]:
@@ -248,8 +244,13 @@ def _model(config: DictConfig, root: Path) -> ModelSettings:
     device = str(config.device)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise unknown("device", device, ("cpu", "cuda", "cuda:<number>"))
-    checkpoint = str(config.model.checkpoint)
-    local = _inside(root, checkpoint)
+    checkpoint = values.text("model.checkpoint", config.model.checkpoint)
+    local, revision = values.inside(root, checkpoint), config.model.revision
+    if revision is not None and local.is_dir():
+        raise UserError(
+            f"model.revision={revision} is of a hub repository, but model.checkpoint={checkpoint} is a folder, which "
+            "has no revisions; leave one of them out"
+        )
     options = OmegaConf.to_container(config.model.get("options") or OmegaConf.create(), resolve=True)
     try:
         get_family(config.model.family, **options)
@@ -259,40 +260,11 @@ def _model(config: DictConfig, root: Path) -> ModelSettings:
         name=config.model.name,
         family=config.model.family,
         checkpoint=str(local) if local.is_dir() else checkpoint,
-        revision=config.model.revision,
-        dtype=_one_of("dtype", config.dtype, DTYPES),
-        attn_implementation=_one_of("attn_implementation", config.attn_implementation, ATTENTION),
+        revision=None if revision is None else str(revision),
+        dtype=values.dtype(config.dtype),
+        attn_implementation=values.one_of("attn_implementation", config.attn_implementation, ATTENTION),
         device=device,
         options=tuple(sorted(options.items())),
-        engine=_one_of("engine", config.engine, ENGINES),
-        prompts=_one_of("prompts", config.prompts or PROTOCOL_PROMPTS[config.protocol], STYLES),
+        engine=values.one_of("engine", config.engine, ENGINES),
+        prompts=values.one_of("prompts", config.prompts or PROTOCOL_PROMPTS[config.protocol], STYLES),
     )
-
-
-def _inside(root: Path, path: str) -> Path:
-    """Relative paths start at the repository root, wherever the command was given."""
-    return (root / Path(path).expanduser()).resolve()
-
-
-def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise unknown(key, value, allowed)
-    return value
-
-
-def _flag(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise UserError(f"{key} must be true or false, got {value!r}")
-    return value
-
-
-def _whole(key: str, value: object, at_least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise UserError(f"{key} must be a whole number, at least {at_least}, got {value!r}")
-    return value
-
-
-def _number(key: str, value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
-        raise UserError(f"{key} must be a number of seconds, at least 0, or null, got {value!r}")
-    return float(value)

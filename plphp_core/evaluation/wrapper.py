@@ -24,12 +24,13 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from tqdm import tqdm
 
 from plphp_core.device import free_memory
+from plphp_core.evaluation import values
 from plphp_core.evaluation.answering import Answer, Answerer, Failure, Request, answer_all
 from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.registration import model_ids
-from plphp_core.evaluation.settings import ATTENTION, DTYPES, ENGINES, ModelSettings, check_method
+from plphp_core.evaluation.settings import ATTENTION, ENGINES, ModelSettings, check_method
 from plphp_core.families import get_family
 from plphp_core.family import STYLES
 
@@ -69,7 +70,7 @@ class PrunedModel(lmms):
         pretrained: hub name or folder of the checkpoint; the family's default if not given.
         revision: of a hub checkpoint.
         device: "cuda", "cuda:1", "cpu"; under torchrun each process takes the GPU of its local rank.
-        dtype: "float32", "bfloat16" or "float16"; by default the family's on a GPU, float32 on a CPU.
+        dtype: "float32", "bfloat16", "float16" or short ("bf16"); by default the family's on a GPU, float32 on a CPU.
         attn_implementation: as in transformers.
         prompts: "lmms_eval" (as lmms-eval's own wrapper of the family) or "plain" (as the model's authors mean them).
         batch_size: samples per batch; `max_batch_size` caps it.
@@ -104,8 +105,7 @@ class PrunedModel(lmms):
         self.accelerator = None
         device = self._join_processes(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (family.dtype if device.startswith("cuda") else "float32")
-        if dtype not in DTYPES:
-            raise unknown("dtype", dtype, DTYPES)
+        dtype = values.dtype(dtype)
         if attn_implementation not in ATTENTION:
             raise unknown("attn_implementation", attn_implementation, ATTENTION)
         if prompts not in STYLES:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from plphp_core.evaluation.defaults import method_defaults
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.grid import expand
 from plphp_core.evaluation.settings import setting_text
@@ -20,7 +21,7 @@ def rows_configured(configs: Path, table: str, profile: str, model: str) -> list
     None without rows.
 
     A row's open parameters come from `configs/method/<method>.yaml`, whose references into the profile are resolved;
-    lists of parameters are grids. Raises ReportError for a row without a readable method file.
+    lists of parameters are grids. Raises ReportError for a row of no known method.
     """
     return _expanded(configs, table, profile, model)[0] or None
 
@@ -43,9 +44,7 @@ def _expanded(configs: Path, table: str, profile: str, model: str) -> tuple[list
                 params.pop("name", None)
                 one = RowSpec(name, params, setting_text(template, params, defaults))
                 found += [one] * (one not in found)
-    except FileNotFoundError as error:
-        if "method" in Path(error.filename).parts:
-            raise ReportError(f"{table} names a method without a configuration: {error.filename} is missing") from error
+    except FileNotFoundError:
         return [], []
     except (OmegaConfBaseException, KeyError, UserError) as error:
         raise ReportError(f"the rows of {table} in {configs} cannot be read: {error}") from error
@@ -53,15 +52,8 @@ def _expanded(configs: Path, table: str, profile: str, model: str) -> tuple[list
 
 
 def method_configured(configs: Path, method: str, profile: str, model: str) -> dict:
-    """The content of `configs/method/<method>.yaml`, with a profile's values for this model in it."""
-    scope = OmegaConf.create(
-        {
-            "profile": OmegaConf.load(configs / "profile" / f"{profile}.yaml"),
-            "model": {"name": model},
-            "method": OmegaConf.load(configs / "method" / f"{method}.yaml"),
-        }
-    )
-    return OmegaConf.to_container(scope.method, resolve=True)
+    """A method's defaults (`method_defaults`), with a profile's values for this model in them. Raises UserError."""
+    return method_defaults(configs, method, OmegaConf.load(configs / "profile" / f"{profile}.yaml"), {"name": model})
 
 
 def extra_metrics_configured(configs: Path, profile: str) -> dict[str, str]:

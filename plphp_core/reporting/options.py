@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from plphp_core.family import DTYPES, dtype_name
 from plphp_core.reporting.request import MODEL
 from plphp_core.spatial_groups import CUTS
 
@@ -92,7 +93,7 @@ def _parser(root: Path) -> argparse.ArgumentParser:
 def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     one.add_argument("--profile", default="paper", help="whose cells to read: paper (default) or toy")
     one.add_argument(
-        "--results", type=Path, default=root / "results", help="results folder (default: the repository's)"
+        "--results", type=_folder, default=root / "results", help="results folder (default: the repository's)"
     )
     one.add_argument(
         "--published",
@@ -110,8 +111,9 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     if table in ("table3", "figure1", "figure2", *EVERYTHING):
         several = "such as mantis,idefics2 (default: the table's own, or all that were read)"
         pick.add_argument("--models", default="", help=f"of Table 3, or of Figures 1 and 2 alone, {several}")
-    for name in ("checkpoint", "revision", "dtype", "attn-implementation", "protocol"):
+    for name in ("checkpoint", "revision", "attn-implementation", "protocol"):
         pick.add_argument(f"--{name}")
+    pick.add_argument("--dtype", type=_dtype, help=f"{', '.join(DTYPES)}, or short as in a run")
     pick.add_argument("--engine", help="what decoded: generate or fast")
     pick.add_argument("--prompts", help="lmms_eval or plain (default: those of the protocol, if one is given)")
     pick.add_argument("--limit", help="full, or the number of samples per benchmark")
@@ -153,3 +155,16 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
         )
         show.add_argument("--docs", help="of Figure 8: which samples, such as sd:12,vst:3")
     show.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+
+
+def _folder(value: str) -> Path:
+    if not value.strip():
+        raise argparse.ArgumentTypeError("is empty; name a folder or leave it out")
+    return Path(value)
+
+
+def _dtype(value: str) -> str:
+    try:
+        return dtype_name(value)
+    except ValueError as error:  # of which argparse would hide the sentence
+        raise argparse.ArgumentTypeError(str(error)) from error

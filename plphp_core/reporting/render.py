@@ -178,8 +178,12 @@ def _rich_entry(entry: Entry, plain: bool) -> Text:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace `path` in one step: a crash or a reader finds the old file or the new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:  # its own words are about a temporary file
+        said = f"cannot be written ({error.strerror}); see its permissions, or choose another folder with results=…"
+        raise OSError(error.errno, said, str(path.parent)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             # half of a surrogate pair, which UTF-8 does not have, is written as JSON and Python spell it

@@ -155,4 +155,4 @@ def test_dry_shows_the_plan_and_stops(run, rows, nothing_opened, tmp_path):
 
 def test_a_dry_sweep_is_planned_together(run, nothing_opened):
     done = run("-m", "dry=true", "method=plphp", "method.r=0.3,0.4", "method.delta_r=0.3,0.4")
-    assert done.code == 0 and re.search(r"│ SD +│ +0/3 │", done.said) and "1 of 4 combinations left out" in done.said
+    assert done.code == 0 and re.search(r"│ SD +│ +0/4 │", done.said) and "1 of 4 combinations left out" in done.said

@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from plphp_core.evaluation.composing import LISTS, compose_and_call, composed, listed
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.launch import main
 from plphp_core.evaluation.settings import settings_from_config
@@ -72,7 +73,10 @@ def test_tasks_are_chosen_by_group_or_list():
         ("limit=many", "limit must be a whole number"),
         ("batch_size=2.5", "batch_size must be a whole number"),
         ("protocol=other", "unknown protocol 'other'; allowed: llava, lmms_eval"),
-        ("dtype=int8", "unknown dtype 'int8'; allowed: bfloat16, float16, float32"),
+        (
+            "dtype=int8",
+            r"unknown dtype 'int8'; allowed: float32 \(fp32, float, single\), bfloat16 \(bf16\), float16 \(fp16, half",
+        ),
         ("attn_implementation=fast", "unknown attn_implementation 'fast'; allowed: eager"),
         ("device=tpu", "unknown device 'tpu'"),
         ("model.family=llava_next", "unknown model family 'llava_next'; allowed: .*llava_onevision"),
@@ -81,6 +85,14 @@ def test_tasks_are_chosen_by_group_or_list():
         ("+method.K=3", "no parameter K; known: r, delta_r, alpha, beta, gqa"),
         ("lock_timeout=-1", "lock_timeout must be a number of seconds"),
         ("tasks=[]", "no tasks chosen"),
+        ("results=", "results= is empty"),
+        ("results=.", "results=. is the repository itself"),
+        ("results=[a]", r"results must be a text, got \['a'\]"),
+        ("model.checkpoint=", "model.checkpoint= is empty"),
+        (
+            "model.revision=abc",
+            "model.revision=abc is of a hub repository, but model.checkpoint=tasks/toy/.* is a folder",
+        ),
     ],
 )
 def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override, message):
@@ -95,6 +107,19 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
         ("model=typo", "error: Could not find 'model/typo'; options of model: idefics2, llava_onevision"),
         ("method.q=1", "error: Could not override 'method.q'; known keys of method: name, setting, r, delta_r"),
         ("limit=[1", "error: cannot read limit=[1: "),
+        (
+            "limit=1,2",
+            "limit=1,2 names several values: -m in front of all options runs one after the other, limit=[1,2]",
+        ),
+        ("model.checkpoint=/a=b", """for Hydra and for the shell: 'model.checkpoint="/a=b"'\n"""),
+        (
+            "method=vtw method.K=9",
+            "error: vtw K=9 does not fit llava_onevision: VTW: K = 9, but the model has 8 layers\n",
+        ),
+        (
+            "table=typo",
+            "options of table: all, figure5, figure6, figure7, figure8, table1, table2, table3, table4, table5\n",
+        ),
         ("dry=7", "error: dry must be true or false, got 7"),
         ("+method.q=1", "no parameter q; known: r, delta_r"),
         ("tasks=[sd,other]", "Could not load 'tasks/other'; options of tasks: ablations, cases, coco2017"),
@@ -102,7 +127,7 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
     ],
 )
 def test_user_errors_are_a_sentence_and_exit_code_2(argument, message, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["run.py", "profile=toy", f"results={tmp_path}", argument])
+    monkeypatch.setattr(sys, "argv", ["run.py", "profile=toy", f"results={tmp_path}", *argument.split(" ")])
     assert main(ROOT) == 2
     said = capfd.readouterr().err
     assert message in said and said.count("\n") == 1
@@ -141,3 +166,47 @@ def test_a_models_options_reach_the_settings_and_the_key():
     assert split.model.options == (("image_splitting", True),)
     with pytest.raises(UserError, match="has no option 'tiles'; known: image_splitting"):
         configured("model=idefics2", "profile=toy", "+model.options.tiles=3")
+
+
+@pytest.mark.parametrize("short, full", [("bf16", "bfloat16"), ("fp16", "float16"), ("half", "float16"),
+    ("fp32", "float32"), ("float", "float32"), ("torch.bfloat16", "bfloat16")])  # fmt: skip
+def test_short_dtypes_are_the_same_cells(short, full):
+    assert configured("profile=toy", f"dtype={short}").model == configured("profile=toy", f"dtype={full}").model
+    assert configured("profile=toy", f"dtype={short}").model.dtype == full
+
+
+def test_the_toys_vtw_withdraws_where_its_tables_do():
+    for model in ("llava_onevision", "qwen2_vl", "idefics2", "mantis"):
+        (row,) = configured("profile=toy", "method=vtw", f"model={model}").methods
+        assert (row.params, row.setting) == ({"K": 4}, "K=4")
+        table = configured("profile=toy", "table=table4", f"model={model}", "tasks=[sd]").methods
+        assert row in table
+    assert configured("profile=paper", "method=vtw").methods[0].params == {"K": 14}
+
+
+def test_commas_are_a_list_where_one_is_wanted_and_a_sweep_after_m(monkeypatch):
+    found = []
+    for arguments in (["tasks=sd,mv"], ["tasks=[sd,mv]"], ["-m", "tasks=sd,mv"]):
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments[:-1], "profile=toy", arguments[-1]])
+        jobs = []
+        compose_and_call(ROOT, lambda config, jobs=jobs: jobs.append(dict(config.tasks)))
+        found.append(jobs)
+    both = {"sd": "SD", "mv": "MV"}
+    assert found == [[both], [both], [{"sd": "SD"}, {"mv": "MV"}]]
+    assert listed(["method=a,b", "tasks='a,b'", "tasks=choice(a,b)"], LISTS) == [
+        "method=a,b", "tasks='a,b'", "tasks=choice(a,b)"]  # fmt: skip
+
+
+def test_what_does_not_compose_is_one_line_from_every_command(tmp_path, capfd):
+    from plphp_core.bench.command import main as bench
+
+    for override, said in (
+        ("bench=typo", "options of bench: cpu, gpu, memory, sharing"),
+        ("results=", "results= is empty"),
+    ):
+        assert bench(ROOT, [override]) == 2
+        err = capfd.readouterr().err
+        assert said in err and err.count("\n") == 1
+    with pytest.raises(UserError, match="Could not find 'model/typo'; options of model: idefics2"):
+        composed(ROOT, ["model=typo"])
+    assert list(composed(ROOT, ["bench.batch=1,8"], "bench", ("bench.batch",)).bench.batch) == [1, 8]

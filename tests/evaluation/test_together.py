@@ -107,12 +107,29 @@ def sweep(run, *arguments):
 def test_a_sweep_is_one_run_without_what_its_method_refuses(run, summaries, loads, tmp_path):
     done = sweep(run, "tasks=alone,other", "method.r=0.3,0.5", "method.delta_r=0,0.4")
     assert done.code == 0, done.said
-    rates = Counter((cell["params"]["r"], cell["params"]["delta_r"], cell["benchmark"]) for cell in done.files)
-    assert rates == Counter((r, d, label) for label in ("SD", "IE") for r, d in [(0.3, 0.0), (0.5, 0.0), (0.5, 0.4)])
+    rates = Counter((cell["params"].get("r"), cell["params"].get("delta_r"), cell["benchmark"]) for cell in done.files)
+    each = [(None, None), (0.3, 0.0), (0.5, 0.0), (0.5, 0.4)]  # none, which changes are measured against, and its rows
+    assert rates == Counter((*rate, label) for label in ("SD", "IE") for rate in each)
     refused = "left out: tasks=alone method.r=0.3 method.delta_r=0.4 and 1 more: PLPHP: delta_r = 0.4 > r = 0.3"
     assert refused in done.said and "2 of 8 combinations left out" in done.said
     assert loads == ["one"] and len(list((tmp_path / "toy" / "manifests").iterdir())) == 1
     assert [arguments[0] for arguments in summaries] == ["sweep"] and "model=one" in summaries[0]
+
+
+def test_a_sweep_can_do_without_none(run, summaries):
+    done = sweep(run, "tasks=alone", "method.r=0.5", "with_none=false")
+    assert done.code == 0 and list(done.cells) == [("one", "plphp", "SD")], done.said
+    done = sweep(run, "tasks=alone", "method.r=0.5", "with_none=7")
+    assert done.code == 2 and "with_none must be true or false, got 7" in done.said
+
+
+def test_what_does_not_fit_the_depth_is_said_before_the_plan(run, summaries, loads):
+    done = run("-m", "model=one", "method=vtw", "method.K=2,9", "tasks=alone")
+    warning = "warning: vtw K=9 does not fit one: VTW: K = 9, but the model has 6 layers"
+    assert done.code == 1 and done.said.splitlines()[0] == warning, done.said
+    assert {name for _, name, _ in done.cells} == {"none", "vtw"} and loads == ["one"]
+    done = run("model=one", "method=vtw", "method.K=9", "tasks=alone")
+    assert done.code == 2 and done.said == f"error: {warning.removeprefix('warning: ')}\n" and loads == ["one"]
 
 
 def test_a_sweep_of_nothing_but_refused_combinations_is_a_wrong_request(run, summaries):

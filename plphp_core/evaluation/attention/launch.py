@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.announce import say
 from plphp_core.evaluation.composing import compose_and_call, options
+from plphp_core.evaluation.depth import misfits
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.launch import INTERRUPTED, OK, USAGE, resolved
 from plphp_core.evaluation.settings import Settings, settings_from_config
@@ -37,6 +38,7 @@ def main(root: Path) -> int:
         say(f"error: {error}")
         return USAGE
     except KeyboardInterrupt:
+        say("interrupted")
         return INTERRUPTED
     except SystemExit as stop:  # of Hydra's own options, such as --help
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else OK
@@ -78,6 +80,8 @@ class _Asked:
                 names = ", ".join(benchmark.label for benchmark in settings.benchmarks)
                 say(f"attention of {settings.model.name}: {settings.limit or 'all'} samples of each of {names}")
             elif config.attention.look:
+                if unfit := misfits(settings):
+                    raise UserError("; ".join(unfit))
                 look(settings, config.attention.doc, loader)
             else:
                 codes.append(attend(settings, resolved(config, settings), loader))

@@ -22,13 +22,14 @@ from plphp_core.evaluation.preflight.longest import longest_prompt
 from plphp_core.evaluation.preflight.memory import memory
 from plphp_core.evaluation.preflight.metrics import metrics
 from plphp_core.evaluation.preflight.model import configuration, decoder, weights
+from plphp_core.evaluation.preflight.network import network, online_again
 from plphp_core.evaluation.preflight.processor import chat_template, image_tokens, processor
 from plphp_core.evaluation.preflight.tokens import end_tokens, image_token, tokenizer
 from plphp_core.evaluation.preflight.units import plural
 from plphp_core.evaluation.preflight.versions import packages
 
 SECTIONS: dict[str, tuple[Check, ...]] = {
-    "This machine": (packages, device, attention, results_folder),
+    "This machine": (packages, device, attention, network, results_folder),
     "Checkpoint": (
         *(checkpoint_files, configuration, decoder, weights, tokenizer, end_tokens, generation, image_token),
         *(processor, chat_template, image_tokens),
@@ -51,7 +52,7 @@ def preflight(case: Case, console: Console, sections: Mapping[str, Sequence[Chec
         f"batches of {settings.batch_size}\n{escape(model.checkpoint)}"
     )
     results: list[Result] = []
-    with console.status("") as status:
+    with console.status("") as status, online_again():
         for title, checks in sections.items():
             console.print(f"\n[bold]{title}[/]")
             results += run_checks(

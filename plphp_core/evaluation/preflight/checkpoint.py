@@ -13,6 +13,7 @@ from plphp_core.evaluation.identity import hub_commit
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, Status, check, failed, first_line, ok, warning
 from plphp_core.evaluation.preflight.headers import LFS, DamagedFile, TensorHeader, read_header
+from plphp_core.evaluation.preflight.network import asked_offline
 from plphp_core.evaluation.preflight.units import count, gib, plural
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -109,7 +110,7 @@ def _get(name: str, revision: str | None = None) -> str:
     from huggingface_hub import constants
 
     command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
-    offline = "without HF_HUB_OFFLINE=1, " if constants.HF_HUB_OFFLINE else ""
+    offline = "without HF_HUB_OFFLINE=1, " if asked_offline() else ""
     return (
         f"on a machine with network, {offline}`{command}` (a gated one first needs `hf auth login`); "
         f"HF_HOME says where the cache is (now {constants.HF_HOME}); or give a folder as model.checkpoint=…"

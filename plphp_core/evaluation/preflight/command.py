@@ -29,6 +29,7 @@ def main(root: Path) -> int:
     try:
         compose_and_call(root, job)
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

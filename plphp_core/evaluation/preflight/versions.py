@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok
+from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, warning
+from plphp_core.method import broken_modules
 
 SHOWN = ("torch", "transformers", "lmms-eval", "datasets")
 
@@ -42,6 +43,8 @@ def packages(case: Case) -> Iterator[Finding]:
                 f"{name} cannot be imported: {first_line(error)}",
                 "torch and torchvision must be of one build (both CPU or both CUDA): `make setup`, or reinstall both",
             )
+    for name, cause in broken_modules().items():
+        yield warning(f"the methods in {name} cannot be used: {cause}", "mend that module; the others are not touched")
     shown = [f"{name} {version(name)}" for name in SHOWN if _installed(name)]
     yield ok(", ".join([f"Python {platform.python_version()}", *shown]))
 
