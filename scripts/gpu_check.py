@@ -3,16 +3,23 @@
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 BEGAN = time.monotonic()  # importing torch takes part of the minutes too
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded, whatever a library would like to look up
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in scripts/bench.py
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that it runs from any folder, installed or not
 
-if __name__ == "__main__":
+from scripts.start import start  # noqa: E402
+
+
+def load():
     from plphp_core.bench.gpu_check.check import main
 
-    sys.exit(main(ROOT, sys.argv[1:], BEGAN))
+    return partial(main, ROOT, sys.argv[1:], BEGAN)
+
+
+if __name__ == "__main__":
+    sys.exit(start(load))

@@ -6,17 +6,19 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
 from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
+from plphp_core.evaluation.errors import RunError
 from plphp_core.evaluation.journal import Journal, write_atomically
 from plphp_core.evaluation.keys import CODE, cell_identity, digest, installed, library_versions, sample_keys
 from plphp_core.evaluation.settings import MethodSettings, Settings
 
 SCHEMA = 1
+COUNTED = {"text", "hardware", *(part.name for part in fields(Answer))} - {"images_sha256", "image_notes"}  # of a line
 SCORES = 3  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
 
 
@@ -143,10 +145,16 @@ def write_result(
     Samples without an answer stay out of the scores and are counted.
 
     Raises:
-        RunError: a sample cannot be scored, or the file cannot be written.
+        RunError: a sample cannot be scored, its line in the journal is not whole, or the file cannot be written.
     """
     keys = cell.keys(task)
     lines = {row: journal.answers[key] for row, key in keys.items() if key in journal.answers}
+    for row, line in lines.items():
+        if missing := sorted(COUNTED - line.keys()):
+            raise RunError(
+                f"{journal.path}: the line of document {row} lacks {', '.join(missing)}; delete that line, and the "
+                "next run answers the sample again"
+            )
     failed = {row: journal.errors[key] for row, key in keys.items() if row not in lines and key in journal.errors}
     metrics = task.score({row: line["text"] for row, line in lines.items()}, extra_metrics)
     settings, model = cell.settings, cell.settings.model

@@ -102,6 +102,22 @@ def test_a_result_that_lacks_a_field_is_not_finished(whole, display, lost):
     assert "4 cells, 3 finished" in said and "result not reused: its file was damaged or changed" in said
 
 
+def test_a_journal_line_that_lacks_a_field_is_named_with_the_remedy(whole, display, fake):  # noqa: F811
+    run_settings, before = whole
+    cell = sorted((run_settings.results / "cells").glob("*.json"))[0]
+    journal = run_settings.results / json.loads(cell.read_text())["journal"]
+    cell.unlink()
+    whole_lines = journal.read_text().splitlines(keepends=True)
+    at, record = next((n, json.loads(line)) for n, line in enumerate(whole_lines) if "retention" in line)
+    broken = json.dumps({name: value for name, value in record.items() if name != "retention"}) + "\n"
+    journal.write_text("".join(whole_lines[:at] + [broken] + whole_lines[at + 1 :]))
+    assert run(run_settings, {}, never, display) == FAILED
+    said = " ".join(display.console.file.getvalue().split())
+    assert f"the line of document {record['doc_id']} lacks retention; delete that line" in said
+    journal.write_text("".join(whole_lines[:at] + whole_lines[at + 1 :]))
+    assert run(run_settings, {}, fake, display) == OK and shown(run_settings) == before
+
+
 def test_a_score_changed_by_hand_is_not_believed(whole):
     run_settings, before = whole
     path = sorted((run_settings.results / "cells").glob("*.json"))[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("run", "attend", "preflight", "report", "demo", "choose_vtw_k", "train_toy")
+SCRIPTS = ("run", "attend", "preflight", "report", "demo", "bench", "gpu_check", "choose_vtw_k", "train_toy")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
