@@ -43,6 +43,7 @@ class Answer:
     decode_ms: float
     decode_steps: int
     batch_size: int
+    kernel: str | None = None  # what decoded, see `engines.Decoded`
 
 
 Result = tuple[Request, Answer | Failure]
@@ -210,6 +211,7 @@ class JointAnswerer:
                 decode_ms=round(float(found.decode_ms), 3),
                 decode_steps=int(found.decode_steps),
                 batch_size=len(ready),
+                kernel=found.kernel,
             )
         return answers
 

@@ -193,6 +193,7 @@ def write_result(
         "efficiency": efficiency(list(lines.values())),
         "batch_size": max((line["batch_size"] for line in lines.values()), default=settings.batch_size),
         "hardware": "; ".join(sorted({line["hardware"] for line in lines.values()})),
+        "kernels": sorted({line["kernel"] for line in lines.values()} - {None}),
         "key": cell.result_key,
         "journal": f"journal/{cell.journal_path.name}",
         "manifest": manifest,

@@ -12,7 +12,9 @@ from transformers import StoppingCriteriaList
 from plphp_core.decode import fast_generate
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.options import NOT_PASSED, SAMPLING, refuse, refused_of_task
+from plphp_core.families import family_of
 from plphp_core.family import Family
+from plphp_core.hf import implementation
 from plphp_core.measure import StepClock
 from plphp_core.method import Method
 from plphp_core.prune import prune
@@ -24,13 +26,17 @@ FAST_ARGUMENTS = frozenset(inspect.signature(fast_generate).parameters)
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A batch with its answers. Times in milliseconds, of the whole batch; `prefill_ms` as if it had run alone."""
+    """A batch with its answers. Times in milliseconds, of the whole batch; `prefill_ms` as if it had run alone.
+
+    `kernel`: what decoded, the fast path's kernel or the attention implementation of `generate()`; None if nothing did.
+    """
 
     sequences: torch.Tensor
     trace: Trace
     prefill_ms: float
     decode_ms: float
     decode_steps: int
+    kernel: str | None = None
 
 
 def generation_arguments(generation: dict, family: Family, processor) -> dict:
@@ -86,18 +92,19 @@ def _generate(model, method, inputs: dict, arguments: dict, shared: SharedPrefil
         criteria = StoppingCriteriaList([clock])
         return model.generate(**inputs, **arguments, use_cache=True, stopping_criteria=criteria), clock
 
+    attention = implementation(family_of(model).decoder(model).config)
     if shared is None:
         with prune(model, method, record_attention=False) as trace:  # timed: only what the method needs
             sequences, clock = timed(inputs)
-        return Decoded(sequences, trace, clock.prefill_ms, clock.decode_ms, clock.decode_steps)
+        return Decoded(sequences, trace, clock.prefill_ms, clock.decode_ms, clock.decode_steps, attention)
     with shared.resumed(method) as resumed:
         sequences, clock = timed(inputs)
     prefill_ms = clock.prefill_ms + resumed.unseen_ms
-    return Decoded(sequences, resumed.trace, prefill_ms, clock.decode_ms, clock.decode_steps)
+    return Decoded(sequences, resumed.trace, prefill_ms, clock.decode_ms, clock.decode_steps, attention)
 
 
 def _fast(model, method, inputs: dict, arguments: dict, shared: SharedPrefill | None) -> Decoded:
     given = {name: value for name, value in arguments.items() if name in FAST_ARGUMENTS and value is not None}
     prefilled = None if shared is None else shared.prefilled(method)
     found = fast_generate(model, inputs, method, record_attention=False, prefilled=prefilled, **given)
-    return Decoded(found.sequences, found.trace, found.prefill_ms, found.decode_ms, found.decode_steps)
+    return Decoded(found.sequences, found.trace, found.prefill_ms, found.decode_ms, found.decode_steps, found.kernel)

@@ -110,7 +110,7 @@ def test_a_journal_line_that_lacks_a_field_is_named_with_the_remedy(whole, displ
     whole_lines = journal.read_text().splitlines(keepends=True)
     at, record = next((n, json.loads(line)) for n, line in enumerate(whole_lines) if "retention" in line)
     broken = json.dumps({name: value for name, value in record.items() if name != "retention"}) + "\n"
-    journal.write_text("".join(whole_lines[:at] + [broken] + whole_lines[at + 1 :]))
+    journal.write_text("".join([*whole_lines[:at], broken, *whole_lines[at + 1 :]]))
     assert run(run_settings, {}, never, display) == FAILED
     said = " ".join(display.console.file.getvalue().split())
     assert f"the line of document {record['doc_id']} lacks retention; delete that line" in said
