@@ -56,6 +56,8 @@ def test_together_as_alone(loaded, world, loader):
     assert sorted(found) == list(range(len(METHODS)))
     for number, method in enumerate(METHODS):
         assert content(found[number]) == content(Answerer(loaded, method).answer(batch))
+        kernel = "sdpa" if loaded.engine == "generate" else "sdpa_slices"
+        assert {answer.kernel for _, answer in found[number]} == {kernel}
 
 
 def test_only_the_chosen_answer(loaded, world, loader):
