@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-from plphp_core.hf import DynamicLayer
+from plphp_core.hf import Cache, DynamicLayer, DynamicSlidingWindowLayer
+
+
+def renew(cache: Cache) -> None:
+    """Give a cache that was reset ordinary layers again, so that the next prompt can be pruned anew."""
+    for number, layer in enumerate(cache.layers):
+        if isinstance(layer, PrunedLayer) and not layer.is_initialized:
+            sliding = layer.window is not None
+            cache.layers[number] = DynamicSlidingWindowLayer(layer.window) if sliding else DynamicLayer()
 
 
 class PrunedLayer(DynamicLayer):
@@ -78,6 +86,11 @@ class PrunedLayer(DynamicLayer):
             raise ValueError(
                 f"sliding_window={self.window}: generation has reached it after {self.seen} tokens, where a pruned "
                 "cache would have to forget; set config.sliding_window=None or generate fewer tokens"
+            )
+        if mask is not None and not isinstance(mask, Tensor):
+            raise ValueError(
+                f"attention_mask is a {type(mask).__name__}, which cannot follow the slots that are kept: go on with "
+                "attn_implementation='sdpa' or 'flash_attention_2'"
             )
         self.expected = True
         if mask is None and not self.filled:

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from plphp_core.device import synchronise
 from plphp_core.families import family_of
-from plphp_core.hf import Cache, cache_among
+from plphp_core.hf import CACHE_NAMES, Cache, cache_among
 from plphp_core.method import Method, require
-from plphp_core.prune import prune
+from plphp_core.prune import prune, refuse_inside
 from plphp_core.slots import slot_cache
 from plphp_core.stepping import stepper
-from plphp_core.token_choice import TokenChoice, ends_and_pad
+from plphp_core.token_choice import ALL_OPTIONS, TokenChoice, ends_and_pad
 from plphp_core.trace import Trace
 
+# Of the model's forward, and not of a processor: what the fast path decides.
+SET_HERE = {"position_ids", "inputs_embeds", "labels", "logits_to_keep", "return_dict", *CACHE_NAMES}
 CHECK_EVERY = 8  # steps between two looks at which samples have ended: each look waits for the device
 
 
@@ -96,18 +98,22 @@ def fast_generate(
     whole = isinstance(max_new_tokens, int) or (isinstance(max_new_tokens, float) and max_new_tokens.is_integer())
     require(whole and max_new_tokens >= 1, f"max_new_tokens = {max_new_tokens!r}, but must be a whole number from 1 on")
     max_new_tokens = int(max_new_tokens)
+    family_of(model)  # names the model inside a wrapper
     require(
         not torch.is_autocast_enabled(model.device.type),
         "fast_generate under torch.autocast: a slot keeps one dtype, which autocast changes on the way; load the model "
         "in the dtype you want, as in family.load(dtype='bfloat16'), or use model.generate()",
     )
+    _refuse_inputs(inputs)
+    if prefilled is None and method is None:
+        refuse_inside(model, "fast_generate without a method")
     asked = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
     choose = TokenChoice(model, _padding(inputs), do_sample, **asked)
     ends, pad = ends_and_pad(model, eos_token_id, pad_token_id)
     if prefilled is None:
         prefilled = _prefilled(model, inputs, method, record_attention)
     trace, cache, position = prefilled.trace, prefilled.cache, prefilled.position
-    require(bool(trace.layers), "this prompt cannot be followed (see prune): use model.generate()")
+    require(bool(trace.layers), f"this prompt cannot be followed ({trace.missing}): use model.generate()")
     ids = inputs["input_ids"]
     synchronise(model.device)
     began = time.perf_counter()
@@ -186,6 +192,17 @@ def _longest(new: Tensor, ends: Tensor) -> int:
     is_end = torch.isin(new, ends)
     first_end = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, new.shape[1])
     return int(first_end.max())
+
+
+def _refuse_inputs(inputs: dict) -> None:
+    """Raise ValueError for what is no processor's output: the model's forward would pass over it."""
+    require(inputs.get("input_ids") is not None, "inputs have no input_ids, which tell where the images are")
+    options = sorted(set(inputs) & (ALL_OPTIONS | SET_HERE))
+    require(
+        not options,
+        f"inputs hold {', '.join(options)}: the fast path takes options as its own arguments and makes positions "
+        "itself; take them out, or use model.generate()",
+    )
 
 
 def _padding(inputs: dict) -> Tensor | None:

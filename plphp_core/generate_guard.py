@@ -8,23 +8,17 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from plphp_core.hf import GENERATING
 
-def guard_model(model: nn.Module, around: Callable[[tuple, dict], AbstractContextManager]) -> None:
-    """Until `unguard_model`, calls of `model.generate` run within `around(args, kwargs)`; on this object only.
 
-    What `torch.compile` made of the model before would run without the hooks of the block. It looks at the object's own
-    `forward`, though: a new one, which is never compiled, makes it start from the model's call again.
+def guard_model(model: nn.Module, around: Callable[[str, tuple, dict], AbstractContextManager]) -> None:
+    """Until `unguard_model`, calls of the model's GENERATING methods run within `around(name, args, kwargs)`.
+
+    On this object only. What `torch.compile` made of the model before would run without the hooks of the block. It
+    looks at the object's own `forward`, though: a new one, which is never compiled, makes it start from the model's
+    call again.
     """
-    generate = model.generate
-
-    @functools.wraps(generate)
-    def guarded(*args, **kwargs):
-        if not guarded.on:
-            return generate(*args, **kwargs)
-        with around(args, kwargs):
-            return generate(*args, **kwargs)
-
-    guards = {"generate": guarded}
+    guards = {name: _guarded(getattr(model, name), name, around) for name in GENERATING if hasattr(model, name)}
     if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it would take seconds
         forward = model.forward
 
@@ -33,10 +27,21 @@ def guard_model(model: nn.Module, around: Callable[[tuple, dict], AbstractContex
             return forward(*args, **kwargs)
 
         guards["forward"] = torch.compiler.disable(uncompiled)
-    guarded.on = True
     before = {name: model.__dict__.get(name) for name in guards}  # somebody else's wrappers of this object, if any
     model.__dict__.update(guards)
     _GUARDS[id(model)] = guards, before
+
+
+def _guarded(call: Callable, name: str, around: Callable) -> Callable:
+    @functools.wraps(call)
+    def guarded(*args, **kwargs):
+        if not guarded.on:
+            return call(*args, **kwargs)
+        with around(name, args, kwargs):
+            return call(*args, **kwargs)
+
+    guarded.on = True
+    return guarded
 
 
 def unguard_model(model: nn.Module) -> None:

@@ -64,7 +64,10 @@ CACHE_NAMES = ("cache", "past_key_values")  # of the argument and the output; ne
 
 def cache_among(values: Iterable) -> Cache | None:
     """The KV cache among a call's arguments or a model's outputs, whatever it is called there."""
-    return next((value for value in values if isinstance(value, Cache)), None)
+    for value in values:  # a plain loop: it is run by two hooks of every layer, at every token
+        if isinstance(value, Cache):
+            return value
+    return None
 
 
 def cache_argument(model: nn.Module, cache: Cache) -> dict[str, Cache]:
@@ -216,7 +219,7 @@ def query_heads(attention: nn.Module) -> int:
 
 def rotary_function(attention: nn.Module) -> Callable:
     """The `apply_rotary_pos_emb(q, k, cos, sin)` of the modelling file that defines this attention module."""
-    return _file(type(attention)).apply_rotary_pos_emb
+    return _file(type(_unwrapped(attention))).apply_rotary_pos_emb
 
 
 def _file(kind: type) -> ModuleType:
@@ -259,24 +262,31 @@ def register_attention(name: str, function: Callable) -> None:
 
 
 def compiled(modules: Iterable[tuple[str, nn.Module]]) -> str | None:
-    """The first of these named modules that `module.compile()` has compiled: hooks that come later do not run in it."""
-    return next((name for name, module in modules if module._compiled_call_impl is not None), None)
+    """The first of these named modules that was compiled by itself: hooks that come later do not run in it.
+
+    In place, by `module.compile()`, or wrapped, by `torch.compile(module)`.
+    """
+    found = (name for name, one in modules if one._compiled_call_impl is not None or hasattr(one, "_orig_mod"))
+    return next(found, None)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    return getattr(module, "_orig_mod", module)
 
 
 def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
     """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
     problems = [] if hasattr(decoder, "layers") else [f"{type(decoder).__name__} has no layers"]
     problems += _unknown_cache(type(model))
-    blocks = {type(block): block for block in getattr(decoder, "layers", ())}
-    for kind, block in blocks.items():
-        if hasattr(block, "self_attn"):
-            problems += _layer_contract(kind, type(block.self_attn))
-        else:
-            problems.append(f"{kind.__name__} has no self_attn")
-    for number, block in enumerate(getattr(decoder, "layers", ())):
-        missing = [name for name in ("q_proj", "head_dim", "scaling") if not hasattr(block.self_attn, name)]
+    for number, block in enumerate(map(_unwrapped, getattr(decoder, "layers", ()))):
+        if not hasattr(block, "self_attn"):
+            problems.append(f"layers.{number} has no self_attn")
+            continue
+        attention = _unwrapped(block.self_attn)
+        problems += _layer_contract(type(block), type(attention))
+        missing = [name for name in ("q_proj", "head_dim", "scaling") if not hasattr(attention, name)]
         problems += [f"layers.{number}.self_attn has no {name}" for name in missing]
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 @functools.cache
@@ -300,6 +310,7 @@ def _unknown_cache(kind: type[nn.Module]) -> list[str]:
 
 # --- generate() -------------------------------------------------------------------------------------------------------
 
+GENERATING = ("generate", "generate_batch")  # methods of a model that prefill; the latter is continuous batching
 _DRAFTS = "it feeds drafted tokens together with the prompt, so the last row is not the prompt's"
 _UNPRUNABLE = {
     "assistant_model": _DRAFTS,
@@ -310,23 +321,29 @@ _UNPRUNABLE = {
 }
 
 
-def refuse_options(model: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Raise ValueError if a call of `model.generate` asks for what a pruned cache cannot do."""
+def unprunable(model: nn.Module, name: str, args: tuple, kwargs: dict) -> str | None:
+    """What a call of the model's method `name` asks for and a pruned cache cannot do, as a sentence; None if nothing.
+
+    An option is the call's, else the given configuration's, else the checkpoint's, as in `generate()`.
+    """
+    if name != "generate":
+        return f"{name}: continuous batching keeps pages that cannot shrink; use generate()"
     positional = args[1] if len(args) > 1 else None  # generate(inputs, generation_config, …)
-    config = kwargs.get("generation_config") or positional or model.generation_config
+    configs = [kwargs.get("generation_config") or positional, model.generation_config]
 
     def option(name):
-        value = kwargs.get(name)
-        return getattr(config, name, None) if value is None else value
+        found = [kwargs.get(name), *(getattr(config, name, None) for config in configs)]
+        return next((value for value in found if value is not None), None)
 
     for name, reason in _UNPRUNABLE.items():
         if option(name):
-            raise ValueError(f"{name}: cannot be used while pruning: {reason}; leave {name} unset")
+            return f"{name}: cannot be used while pruning: {reason}; leave {name} unset"
     if option("cache_implementation") not in (None, "dynamic", "dynamic_full"):
         value = option("cache_implementation")
-        raise ValueError(f"cache_implementation={value!r}: only the dynamic cache can shrink; leave it unset")
+        return f"cache_implementation={value!r}: only the dynamic cache can shrink; leave it unset"
     if option("use_cache") is False:
-        raise ValueError("use_cache=False: nothing can be pruned without a KV cache; leave use_cache unset")
+        return "use_cache=False: nothing can be pruned without a KV cache; leave use_cache unset"
+    return None
 
 
 def repetition_penalty(penalty: float, mask: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:

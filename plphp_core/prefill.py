@@ -135,6 +135,7 @@ class Prefill:
         """
         keys, values = stored.keys, stored.values
         gamma = torch.zeros(len(keys), device=keys.device)
+        vision = self.vision_counts
         kept, counts, filled = self.stream.tokens[:, None], self.stream.counts, self.stream.filled
         selection = None
         if view is not None:
@@ -149,6 +150,7 @@ class Prefill:
             kept = self.stream.tokens[:, None].expand(-1, keys.shape[1], -1).gather(-1, index)
             kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
             counts, filled = selection.counts, filled or filler is not None
+            vision = self._vision_among(selection)
             keys, values = _take_slots(index, keys, values)
         kept = kept.int()
         self.trace.layers.append(
@@ -159,6 +161,7 @@ class Prefill:
                 slot_bytes=2 * keys.shape[1] * keys.shape[3] * keys.element_size(),
                 kv_heads=keys.shape[1],
                 vision_attention=gamma,
+                vision_counts=vision,
             )
         )
         length = self.prompt.image_of.shape[1]
@@ -167,6 +170,24 @@ class Prefill:
         every_head = kept.expand(-1, keys.shape[1], -1)
         window = getattr(stored, "sliding_window", None)
         return PrunedLayer(keys, values, every_head, length, filled, window)
+
+    @property
+    def vision_counts(self) -> tuple[int, ...]:
+        """Vision tokens in the stream, per sample."""
+        if self.method is None or not self.method.evicts_text:
+            return self._beside_text(self.stream.counts)
+        return tuple((self.stream.image_of >= 0).sum(-1).tolist())
+
+    def _vision_among(self, selection: Selection) -> tuple[float, ...]:
+        """Vision tokens of a layer's slots, per sample."""
+        if not self.method.evicts_text:
+            return self._beside_text(selection.counts)
+        shown = selection.mask & (self.stream.image_of >= 0)[:, None]
+        return tuple(shown.sum(-1).float().mean(-1).tolist())
+
+    def _beside_text(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+        """Without a look at the device: all text is there."""
+        return tuple(count - text for count, text in zip(counts, self.prompt.text_counts, strict=True))
 
     def _valid_only(self, selection: Selection | None) -> Selection | None:
         """Padding and filler go too: in a batch they would hold the rectangle at the longest prompt's length."""
@@ -201,9 +222,7 @@ class Prefill:
             image_of=self.stream.image_of,
             valid=valid,
             image_sizes=self.prompt.image_sizes,
-            vision_counts=tuple(
-                count - text for count, text in zip(self.stream.counts, self.prompt.text_counts, strict=True)
-            ),
+            vision_counts=self.vision_counts,
             row=lambda: last_row(query()[:, :, -1:], keys, visible, scaling),
             mean_row=mean,
         )

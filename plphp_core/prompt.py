@@ -36,6 +36,12 @@ class Prompt:
         return any(bool(images) and int(images[-1][-1]) == length - 1 for images in self.images)
 
     @property
+    def text_behind(self) -> int:
+        """Tokens behind the last image, in the sample that has fewest."""
+        length = self.image_of.shape[1]
+        return min(length - 1 - int(images[-1][-1]) if images else length for images in self.images)
+
+    @property
     def text_counts(self) -> list[int]:
         """Tokens that are neither vision nor padding, per sample."""
         length = self.image_of.shape[1]

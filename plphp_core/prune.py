@@ -5,7 +5,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from plphp_core import hf
-from plphp_core.cache import PrunedLayer
+from plphp_core.cache import PrunedLayer, renew
 from plphp_core.families import family_of
 from plphp_core.generate_guard import guard_model, unguard_model
 from plphp_core.method import Method, require
@@ -28,9 +28,10 @@ log = logging.getLogger(__name__)
 def prune(model: nn.Module, method: Method | None, record_attention: bool = True) -> Iterator[Trace]:
     """Within the block, every prefill of `model` prunes its cache by `method`; `generate()` works as always.
 
-    Blocks may be nested (the innermost one acts) and entered again. Each thread or asyncio task that opens a block of
-    its own is on its own; one without, such as a streaming worker, follows the block opened last. Continue a pruned
-    cache, as in a second turn, inside a block too, of whatever method: masks must be told which slots are left. What
+    Blocks may be nested (the innermost one acts), and a model can be pruned again after its block. Each thread or
+    asyncio task that opens a block of its own is on its own; one without, such as a streaming worker, follows the block
+    opened last, and several may do so at once; the trace is of the prefill that ended last. Continue a pruned cache, as
+    in a second turn, inside a block too, of whatever method: masks must be told which slots are left. What
     `torch.compile` made of the whole model runs uncompiled inside the block.
 
     Args:
@@ -58,7 +59,8 @@ def prune(model: nn.Module, method: Method | None, record_attention: bool = True
 
 _SESSIONS: "weakref.WeakKeyDictionary[nn.Module, list[_Session]]" = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
-_OWN: "ContextVar[tuple[_Session, ...]]" = ContextVar("plphp_sessions", default=())  # of this thread or asyncio task
+# Of this thread or asyncio task; weak, since a context may outlive a block that was closed in another one.
+_OWN: "ContextVar[tuple[weakref.ref[_Session], ...]]" = ContextVar("plphp_sessions", default=())
 
 
 def _open(session: "_Session") -> None:
@@ -68,11 +70,11 @@ def _open(session: "_Session") -> None:
         if len(sessions) == 1:
             guard_model(session.model, partial(_generating, session.model))
         session.install()
-    _OWN.set((*_OWN.get(), session))
+    _OWN.set((*_OWN.get(), weakref.ref(session)))
 
 
 def _close(session: "_Session") -> None:
-    _OWN.set(tuple(one for one in _OWN.get() if one is not session))
+    _OWN.set(tuple(one for one in _OWN.get() if one() not in (None, session)))
     with _LOCK:
         session.remove()
         sessions = _SESSIONS[session.model]
@@ -85,27 +87,45 @@ def _close(session: "_Session") -> None:
 def _acting(model: nn.Module) -> "_Session | None":
     """The session that acts in this thread or task: its own latest one, or, if it has none, the latest of all."""
     sessions = list(_SESSIONS.get(model, ()))
-    own = [session for session in _OWN.get() if session in sessions]  # a task may outlive the block it was made in
+    own = [one() for one in _OWN.get() if one() in sessions]  # a task may outlive the block it was made in
     return (own or sessions or [None])[-1]
 
 
 @contextmanager
-def _generating(model: nn.Module, args: tuple, kwargs: dict) -> Iterator[None]:
+def _generating(model: nn.Module, name: str, args: tuple, kwargs: dict) -> Iterator[None]:
     """Around a call of `generate`: refuses what cannot be pruned, and takes up the conversation of a cache."""
     session = _acting(model)
     if session is None:
         yield
         return
-    if session.method is not None:
-        hf.refuse_options(model, args, kwargs)
+    reason = hf.unprunable(model, name, args, kwargs)
+    require(session.method is None or reason is None, str(reason))
     cache = hf.cache_among(kwargs.values())
     if cache is not None:  # positions are made before the first forward
         session.family.resume(model, cache)
-    outer, session.state.traced = getattr(session.state, "traced", None), False
+    state = session.state
+    outer, state.traced = getattr(state, "traced", None), False
+    if reason is not None:  # its first forward is no prefill of the prompt alone
+        session.trace.start(None, missing=reason)
+        state.traced = None
+        state.blind = True
     try:
         yield
     finally:
-        session.state.traced = outer
+        state.traced, state.blind = outer, False
+
+
+def running_prefill(model: nn.Module) -> Prefill | None:
+    """The prefill of the block that acts here, while a forward of it runs; None outside of a prefill."""
+    session = _acting(model)
+    return None if session is None else session.prefill
+
+
+def refuse_inside(model: nn.Module, name: str) -> None:
+    """Raise ValueError if a block with a method acts here: `name` does not look at blocks."""
+    session = _acting(model)
+    inside = session is not None and session.method is not None
+    require(not inside, f"{name} inside a prune block does not follow it: give it the method as its argument")
 
 
 class _Session:
@@ -122,19 +142,26 @@ class _Session:
         self.model, self.method, self.record_attention = model, method, record_attention
         self.family = family_of(model)
         self.decoder = self.family.decoder(model)
-        problems = hf.contract(model, self.decoder)
-        require(not problems, f"{type(model).__name__} does not work as plphp knows it: {'; '.join(problems)}")
-        self.num_layers = len(self.decoder.layers)
+        self.trace = Trace()
+        self.problem = "; ".join(hf.contract(model, self.decoder))
+        if self.problem:
+            self.problem = f"{type(model).__name__} does not work as plphp knows it: {self.problem}"
+            self.trace.start(None, missing=self.problem)
+        require(method is None or not self.problem, self.problem)
+        self.num_layers = len(getattr(self.decoder, "layers", ()))
         if method is not None:
             method.check(self.num_layers)
-        self.trace = Trace()
         self.signature = inspect.signature(model.forward)
         self.handles = []
         # Of the thread that runs a forward: .acts: it is one of ours; .prefill: if it is a prefill; .traced: whether
-        # the call of generate() around it has had its prefill, None outside of one.
+        # the call of generate() around it has had its prefill, None outside of one; .blind: what that call asks for
+        # cannot be traced.
         self.state = threading.local()
 
     def install(self) -> None:
+        if self.problem:
+            return
+
         def on(module, register, hook):
             given = 3 if "pre" in register else 4  # module, args, kwargs, and the output behind it
 
@@ -187,14 +214,19 @@ class _Session:
         inputs, seen, ids = call.inputs, call.seen, call.inputs.get("input_ids")
         if ids is None:
             embeds = inputs.get("inputs_embeds")
-            if embeds is not None and embeds.shape[1] > 1 and self.method is not None:
-                raise ValueError("inputs_embeds without input_ids: image tokens cannot be told apart; pass input_ids")
+            if embeds is not None and embeds.shape[1] > 1:
+                with self._excused():
+                    raise ValueError(
+                        "inputs_embeds: the forward gets no input_ids (generate() drops them then), so that image "
+                        "tokens cannot be told apart; leave inputs_embeds out"
+                    )
             return
         if inputs.get("position_ids") is None:  # else they are made already, in generate() after the guard's resume
             self.family.resume(model, call.cache if seen else None)
+        if getattr(self.state, "blind", False):
+            return
         if seen == 0:
-            with self._excused():
-                self.state.prefill = self._prefill(ids, call)
+            self._begin(ids, call)
         elif self.method is None:
             return
         elif ids.shape[1] > 1 and bool((ids == self.family.image_token_id(model)).any()):
@@ -203,13 +235,26 @@ class _Session:
                 "prefill the whole conversation at once, without a cache"
             )
 
+    def _begin(self, ids, call: hf.ModelCall) -> None:
+        """Follow this forward as a prefill."""
+        state = self.state
+        state.second = bool(getattr(state, "traced", None))
+        if state.second:
+            # Another prompt in one generate(), such as the unconditional one of classifier-free guidance, is none of
+            # the caller's: it is pruned if it can be, and the trace stays as it is.
+            with suppress(ValueError):
+                state.prefill = self._prefill(ids, call)
+            return
+        if getattr(state, "traced", None) is False:
+            state.traced = True
+        with self._excused():
+            self.trace.start(None, missing="the latest prefill did not come to its end")
+            state.prefill = self._prefill(ids, call)
+
     def _prefill(self, ids, call: hf.ModelCall) -> Prefill:
-        inputs, trace = call.inputs, self.trace
-        if getattr(self.state, "traced", None) is not None:
-            # A second prompt in one generate(), such as the unconditional one of classifier-free guidance, is pruned as
-            # well, but the trace stays that of the call's own prompt.
-            trace = Trace() if self.state.traced else trace
-            self.state.traced = True
+        inputs = call.inputs
+        if call.cache is not None:
+            renew(call.cache)
         self._refuse_compiled()
         if self.method is not None:
             self._refuse(call, ids.shape[1])
@@ -220,7 +265,13 @@ class _Session:
                 raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")
             if inputs.get("labels") is not None:
                 raise ValueError(f"labels: {self.method.name} withdraws tokens, so there are fewer logits than labels")
-        return Prefill(prompt, self.method, trace, self.num_layers, self.record_attention)
+            rows = inputs.get("logits_to_keep")
+            require(
+                rows is None or (isinstance(rows, int) and rows <= prompt.text_behind),
+                f"logits_to_keep={rows!r}: {self.method.name} withdraws tokens, so that only the last "
+                f"{prompt.text_behind} rows, text behind the last image, are where they were; ask for so many at most",
+            )
+        return Prefill(prompt, self.method, Trace(), self.num_layers, self.record_attention)
 
     def _refuse(self, call: hf.ModelCall, length: int) -> None:
         """Raise ValueError if this prefill cannot be pruned, before anything is computed."""
@@ -251,12 +302,12 @@ class _Session:
         try:
             yield
         except Exception as error:
-            trace = self.prefill.trace if self.prefill is not None else self.trace
             self.state.prefill = None
-            trace.start(None, missing=str(error) or type(error).__name__)
+            if not getattr(self.state, "second", False):
+                self.trace.start(None, missing=str(error) or type(error).__name__)
             if self.method is not None:
                 raise
-            log.info("not traced: %s", trace.missing)
+            log.info("not traced: %s", error)
 
     def _before_decoder(self, decoder, args, kwargs):
         if _acting(self.model) is self and not self.acts and self.method is not None:
@@ -270,7 +321,7 @@ class _Session:
 
     def _before_layer(self, block, args, kwargs):
         prefill = self.prefill
-        if prefill is None or (prefill.withdrawn is None and not prefill.stream.inputs and not prefill.added):
+        if prefill is None or (prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added):
             return None
         hidden, args, kwargs = hf.take_hidden(args, kwargs)
         hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
@@ -298,6 +349,8 @@ class _Session:
 
     def _after_attention_hook(self, layer: int):
         def after_attention(attention, args, kwargs, output):
+            if layer > 0 and self.prefill is None:
+                return
             call = hf.AttentionCall.of(args, kwargs)
             if layer == 0 and self.acts and call.cache is not None and (self.prefill or output[0].shape[1] > 1):
                 self.family.remember(self.model, call.cache)
@@ -320,6 +373,8 @@ class _Session:
                 "or replaced by itself, and its other layers hold everything; use the model as it was loaded",
             )
             self.prefill.check.settle()
+            if not self.state.second:
+                self.trace.become(self.prefill.trace)
 
     def _after_model(self, model, args, output):
         self.state.prefill, self.state.acts = None, False

@@ -20,7 +20,7 @@ from plphp_core.families import family_of
 from plphp_core.hf import Cache, DynamicCache, cache_among, first_output
 from plphp_core.method import LayerView, Method, require
 from plphp_core.prefill import Prefill
-from plphp_core.prune import prune
+from plphp_core.prune import prune, running_prefill
 from plphp_core.selection import Selection
 from plphp_core.trace import Trace
 
@@ -81,7 +81,7 @@ class SharedPrefill:
         synchronise(model.device)
         self.prefill_ms, self.scoring_ms = _since(began), 0.0
         require(bool(trace.layers), "this prompt cannot be followed (see prune)")
-        self.prompt = trace.prompt
+        self.prompt, self.ids = trace.prompt, inputs["input_ids"]
         self.views = {n: dataclasses.replace(view, row=self._timed(view.row)) for n, view in recorder.views.items()}
 
     def prefilled(self, method: Method | None) -> Prefilled:
@@ -93,7 +93,9 @@ class SharedPrefill:
             ValueError: the method withdraws tokens, or reads other query rows than were kept.
         """
         trace, cache = Trace(), DynamicCache()
-        own, unseen = self._settle(method, cache, trace)
+        self._check(method)
+        layers = len(self.cache.layers)
+        own, unseen = self._settle(Prefill(self.prompt, method, trace, layers, record_attention=False), cache)
         return Prefilled(self.logits, cache, self.position, trace, own + unseen)
 
     @contextmanager
@@ -121,8 +123,9 @@ class SharedPrefill:
             @functools.wraps(self.model.forward)  # generate() reads its signature
             def replay(*args, **kwargs):
                 restore()
+                self._refuse_other(kwargs.get("input_ids"))
                 cache = cache_among(kwargs.values())
-                _, resumed.unseen_ms = self._settle(method, cache, trace)
+                _, resumed.unseen_ms = self._settle(running_prefill(self.model), cache)
                 self.family.remember(self.model, cache)
                 return first_output(self.logits[:, None], cache)
 
@@ -137,19 +140,27 @@ class SharedPrefill:
         rows = None if method is None else method.query_rows
         require(method is None or rows == self.query_rows, f"{method!r} reads {rows} query rows, not {self.query_rows}")
 
+    def _refuse_other(self, ids: Tensor | None) -> None:
+        same = ids is not None and ids.shape == self.ids.shape and torch.equal(ids, self.ids)
+        found = "no input_ids" if ids is None else f"input_ids {tuple(ids.shape)}"
+        require(
+            same,
+            f"a shared prefill goes on from its own prompt, {tuple(self.ids.shape)}, but generate() came with other "
+            f"{found}: pass the same inputs, without beams and without further sequences",
+        )
+
     @torch.inference_mode()
-    def _settle(self, method: Method | None, cache: Cache, trace: Trace) -> tuple[float, float]:
-        """Fill `cache` and `trace`. Returns milliseconds spent here, and what a prefill alone takes beside them."""
-        self._check(method)
-        scored_before = self.scoring_ms if method is not None else 0.0
+    def _settle(self, prefill: Prefill, cache: Cache) -> tuple[float, float]:
+        """Fill `cache` and the prefill's trace. Returns milliseconds: spent here, and of a prefill beside that."""
+        scored_before = self.scoring_ms if prefill.method is not None else 0.0
         synchronise(self.model.device)
         began = time.perf_counter()
-        prefill = Prefill(self.prompt, method, trace, len(self.cache.layers), record_attention=False)
         layers = []
         for number, stored in enumerate(self.cache.layers):
             prefill.stream = prefill.stream.on(stored.keys.device)
             kept = prefill.settle(number, stored, self.views.get(number))
             layers.append(copy.copy(stored) if kept is stored else kept)  # a new token replaces a layer's tensors
+        prefill.check.settle()
         cache.layers = layers
         synchronise(self.model.device)
         return _since(began), self.prefill_ms + scored_before

@@ -28,6 +28,7 @@ WITHOUT_EFFECT = {
     *("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "is_assistant"),
     *("assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight", "max_matching_ngram_size"),
 }
+ALL_OPTIONS = {name for name in GenerationConfig().to_dict() if not name.startswith("_")}
 # Values that ask for nothing, beside None, False and empty ones.
 NEUTRAL = {
     **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),

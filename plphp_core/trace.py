@@ -19,6 +19,7 @@ class LayerRecord:
         slot_bytes: bytes of one slot of one sample, all KV heads, key and value.
         kv_heads: KV heads.
         vision_attention: γ, `(batch,)` fp32.
+        vision_counts: slots that hold a vision token, per sample; a mean over heads where they hold different numbers.
     """
 
     tokens: Tensor
@@ -27,6 +28,7 @@ class LayerRecord:
     slot_bytes: int
     kv_heads: int
     vision_attention: Tensor
+    vision_counts: tuple[float, ...]
 
 
 @dataclass(eq=False)
@@ -48,6 +50,11 @@ class Trace:
     def start(self, prompt: Prompt | None, missing: str | None = None) -> None:
         """Forget the prefill before and begin a new one; None: leave the trace empty, for the reason `missing`."""
         self.prompt, self.layers, self._kept, self.missing = prompt, [], None, missing
+
+    def become(self, other: "Trace") -> None:
+        """Show what `other` shows: a prefill that has come to its end."""
+        self.start(other.prompt)
+        self.layers = other.layers
 
     def __str__(self) -> str:
         if not self.layers:
@@ -85,14 +92,16 @@ class Trace:
         if not self.layers:
             return torch.empty(len(self.images), 0)
         vision = self.prompt.vision_counts
-        text = self.prompt.text_counts
         return torch.tensor(
-            [[(layer.counts[b] - text[b]) / n if n else 1.0 for layer in self.layers] for b, n in enumerate(vision)]
+            [[layer.vision_counts[b] / n if n else 1.0 for layer in self.layers] for b, n in enumerate(vision)]
         )
 
     @property
-    def kept(self) -> list[list[Tensor]]:
-        """`kept[layer][sample]`: prompt positions of the vision tokens kept, `(kv_heads, kept tokens)`, ascending."""
+    def kept(self) -> list[list[Tensor | list[Tensor]]]:
+        """`kept[layer][sample]`: prompt positions of the vision tokens kept, `(kv_heads, kept tokens)`, ascending.
+
+        A list of `(kept tokens,)`, one per KV head, where heads keep different numbers of them.
+        """
         if self._kept is None:
             self._kept = [self._vision_tokens(layer) for layer in self.layers]
         return self._kept
@@ -102,7 +111,10 @@ class Trace:
         image_of = self.prompt.image_of.cpu()
         for sample, tokens in enumerate(layer.tokens.cpu().long()):
             vision = (tokens >= 0) & (image_of[sample][tokens.clamp(min=0)] >= 0)
-            kept.append(tokens[vision].view(len(tokens), -1).expand(layer.kv_heads, -1))
+            if len(set(vision.sum(-1).tolist())) == 1:
+                kept.append(tokens[vision].view(len(tokens), -1).expand(layer.kv_heads, -1))
+            else:
+                kept.append([head[shown] for head, shown in zip(tokens, vision, strict=True)])
         return kept
 
     @property

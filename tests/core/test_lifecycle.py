@@ -237,7 +237,7 @@ def test_calls_that_cannot_be_pruned_are_refused():
     with prune(model, METHOD):
         with pytest.raises(ValueError, match="without a KV cache, and this forward has none"):
             model(**inputs, use_cache=False)
-        with pytest.raises(ValueError, match="pass input_ids"):
+        with pytest.raises(ValueError, match="leave inputs_embeds out"):
             model(inputs_embeds=torch.zeros(1, 4, 32))
         right = {
             **inputs,

@@ -206,7 +206,7 @@ def test_without_a_method_a_padded_batch_with_a_static_cache_and_a_training_step
         plain = greedy(model, inputs, cache_implementation="static")
         with prune(model, None) as trace:
             assert greedy(model, inputs, cache_implementation="static") == plain
-    assert trace.layers == [] and "cannot shrink" in trace.missing
+    assert trace.layers == [] and "only the dynamic cache can shrink" in trace.missing
     for options in ({}, {"use_reentrant": True}, {"use_reentrant": False}):
         losses = []
         for inside in (False, True):
@@ -358,6 +358,17 @@ def test_text_may_go_where_the_method_says_so(small):
     with prune(model, Evicting(textless)) as trace:
         greedy(model, inputs)
     assert trace.layers[1].counts[0] == trace.layers[0].counts[0] - 1
+    assert trace.retention[0].tolist() == [1.0] * 4  # of vision tokens, which have all stayed
+
+    def some_of_each_head(mask, counts):
+        mask[:, 0, 10:12], mask[:, 1, 10], mask[:, 1, -3] = False, False, False  # two of vision; one, and one of text
+        return Selection(mask, tuple(count - 2 for count in counts))
+
+    with prune(model, Evicting(some_of_each_head)) as trace:
+        model(**inputs)
+    vision = trace.prompt.vision_counts[0]
+    assert trace.retention[0, 1].item() == pytest.approx((vision - 1.5) / vision)
+    assert [len(head) for head in trace.kept[1][0]] == [vision - 2, vision - 1]
 
 
 @torch.no_grad()

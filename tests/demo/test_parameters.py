@@ -37,7 +37,7 @@ def test_every_field_of_every_method_can_be_set():
 
 
 def test_a_new_method_brings_its_own(monkeypatch):
-    monkeypatch.setattr(methods, "_methods", lambda: {"newcomer": Newcomer})
+    monkeypatch.setattr(methods, "_registry", lambda: ({"newcomer": Newcomer}, {}))
     kinds = {one.name: one.kind for one in parameters_of("newcomer")}
     assert kinds == {
         "K": "depth", "window": "whole", "share": "share", "temperature": "number", "pool": "choice", "causal": "flag",

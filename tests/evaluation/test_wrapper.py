@@ -65,7 +65,7 @@ def test_every_method_and_family_is_registered_through_the_entry_point():
         ("fastv", {"r": 0.4}, "no parameter r; known: K, R"),
         ("plphp", {"r": 0.4, "delta_r": 0.5}, "delta_r"),
         ("none", {"K": 1}, "takes no parameters"),
-        ("plphp", {"dtype": "int8"}, "allowed: bfloat16, float16, float32"),
+        ("plphp", {"dtype": "int8"}, r"unknown dtype 'int8'; allowed: float32 \(fp32"),
         ("plphp", {"batch_size": "auto"}, "auto is not supported"),
         ("plphp", {"pretrained": "/nowhere/at/all"}, "cannot load /nowhere/at/all"),
     ],
