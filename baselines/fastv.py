@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from plphp_core.method import LayerView, Method, depth, fraction, require
-from plphp_core.selection import Selection, top_per_image
+from plphp_core.pruning.method import LayerView, Method, depth, fraction, require
+from plphp_core.pruning.selection import Selection, top_per_image
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from plphp_core.method import LayerView, Method, depth, require
-from plphp_core.selection import Selection
+from plphp_core.pruning.method import LayerView, Method, depth, require
+from plphp_core.pruning.selection import Selection
 
 
 @dataclass(frozen=True)

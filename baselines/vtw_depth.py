@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.vtw import VTW
-from plphp_core.method import require
-from plphp_core.prune import prune
+from plphp_core.pruning.hooks import prune
+from plphp_core.pruning.method import require
 
 FIRST_K = 5
 

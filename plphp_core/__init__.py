@@ -1,16 +1,14 @@
-"""PLPHP and what every vision-token pruning method shares."""
+"""Vision-token pruning for Hugging Face models: PLPHP, and what every method shares."""
 
-from plphp_core.method import Method, make_method, method_names
-from plphp_core.plphp import PLPHP
-from plphp_core.prune import prune
-from plphp_core.trace import Trace
+from plphp_core.pruning import PLPHP, Method, Trace, make_method, method_names
+from plphp_core.pruning.hooks import prune
 
 __all__ = ["PLPHP", "Method", "Trace", "fast_generate", "make_method", "method_names", "prune"]
 
 
 def __getattr__(name: str):
     if name == "fast_generate":  # brings in transformers' attention interface, seconds that `prune` does without
-        from plphp_core.decode import fast_generate
+        from plphp_core.decoding.fast_generate import fast_generate
 
         return fast_generate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

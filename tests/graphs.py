@@ -29,7 +29,7 @@ class RecordedGraph(TorchDispatchMode):
 
 
 def record(call, device):
-    """In place of `plphp_core.kernels.record`."""
+    """In place of `plphp_core.decoding.kernels.record`."""
     graph = RecordedGraph()
     with graph:
         out = call()

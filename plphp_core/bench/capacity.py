@@ -10,7 +10,7 @@ from plphp_core.bench.memory import is_out_of_memory, largest_batch
 from plphp_core.bench.regimes import decoding
 from plphp_core.bench.settings import Bench
 from plphp_core.bench.sources import RandomSource
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
 
 COLUMNS = (
     "model", "method", "params", "prompt_tokens", "vision_tokens", "new_tokens", "retention", "budget_gb", "weights_gb",

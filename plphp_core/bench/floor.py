@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from plphp_core.device import synchronise
+from plphp_core.decoding.device import synchronise
 
 # Bytes per second from the makers' data sheets, by a part of the device's name; the first match counts.
 NOMINAL = (

@@ -14,12 +14,12 @@ from torch import nn
 from plphp_core.bench.memory import is_out_of_memory
 from plphp_core.bench.shapes import Shape
 from plphp_core.bench.timing import Preemptions
-from plphp_core.decode import prefill
-from plphp_core.device import free_memory, synchronise
-from plphp_core.measure import layer_flops
-from plphp_core.method import Method
-from plphp_core.prefill import Prefill
-from plphp_core.prune import _Session, prune
+from plphp_core.decoding.device import free_memory, synchronise
+from plphp_core.decoding.fast_generate import prefill
+from plphp_core.decoding.measure import layer_flops
+from plphp_core.pruning.hooks import _Session, prune
+from plphp_core.pruning.method import Method
+from plphp_core.pruning.prefill import Prefill
 
 # Where a method works during a prefill: reading the prompt; scores, choice and gather after a layer's attention; the
 # shorter stream before a layer.

@@ -2,7 +2,7 @@
 
 legacy: transformers of early 2025: the cache grows by `torch.cat` at every step and every KV head is copied once per
 query head of its group before the attention (transformers 4.48, `sdpa_attention_forward`). generate: what
-`model.generate()` of the installed transformers does for a token. fast: `plphp_core.decode`.
+`model.generate()` of the installed transformers does for a token. fast: `plphp_core.decoding.fast_generate`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from plphp_core.bench.shapes import Shape
-from plphp_core.cache import PrunedLayer
-from plphp_core.decode import CHECK_EVERY
+from plphp_core.decoding.fast_generate import CHECK_EVERY
+from plphp_core.decoding.slots import SlotCache, slot_cache
+from plphp_core.decoding.stepping import stepper
 from plphp_core.families import family_of
-from plphp_core.hf import (
+from plphp_core.pruning.cache import PrunedLayer
+from plphp_core.pruning.hf import (
     Cache,
     DynamicCache,
     DynamicLayer,
@@ -26,10 +28,8 @@ from plphp_core.hf import (
     implementation,
     register_attention,
 )
-from plphp_core.method import Method
-from plphp_core.prune import prune
-from plphp_core.slots import SlotCache, slot_cache
-from plphp_core.stepping import stepper
+from plphp_core.pruning.hooks import prune
+from plphp_core.pruning.method import Method
 
 LEGACY = "plphp_bench_legacy"
 REGIMES = ("legacy", "generate", "fast")

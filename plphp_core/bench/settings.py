@@ -15,7 +15,7 @@ from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.values import dtype as checked_dtype
 from plphp_core.evaluation.values import results_folder
 from plphp_core.families import family_names
-from plphp_core.method import make_method, method_names
+from plphp_core.pruning.method import make_method, method_names
 
 GRID = ("models", "regimes", "methods", "batch", "vision_tokens", "retention")
 LEAST = {

@@ -13,11 +13,11 @@ import torch
 from plphp_core import prune
 from plphp_core.bench.settings import Bench
 from plphp_core.bench.sources import CheckpointSource, RandomSource
-from plphp_core.decode import fast_generate
-from plphp_core.device import free_memory, synchronise
-from plphp_core.features import shared_features
-from plphp_core.method import Method, make_method
-from plphp_core.shared import SharedPrefill
+from plphp_core.decoding.device import free_memory, synchronise
+from plphp_core.decoding.fast_generate import fast_generate
+from plphp_core.decoding.features import shared_features
+from plphp_core.decoding.shared_prefill import SharedPrefill
+from plphp_core.pruning.method import Method, make_method
 
 COLUMNS = (
     "model", "engine", "method", "params", "vision_tokens", "new_tokens", "alone_ms", "shared_ms", "retention",

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from plphp_core.device import synchronise
+from plphp_core.decoding.device import synchronise
 
 
 class Stepping(Protocol):

@@ -11,7 +11,7 @@ from plphp_core.bench.regimes import Decoding, decoding
 from plphp_core.bench.settings import Bench, Case
 from plphp_core.bench.sources import CheckpointSource, RandomSource
 from plphp_core.bench.timing import Round, in_turn
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
 
 
 @dataclass

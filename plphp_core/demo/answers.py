@@ -12,12 +12,12 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from plphp_core import prune
+from plphp_core.decoding.measure import StepClock
 from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.engines import generation_arguments, pad_token
 from plphp_core.evaluation.loading import LoadedModel
-from plphp_core.measure import StepClock
-from plphp_core.method import Method
-from plphp_core.trace import Trace
+from plphp_core.pruning.method import Method
+from plphp_core.pruning.trace import Trace
 
 PACE = 0.1  # seconds between two looks at an unfinished answer: each one takes time from the model
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from plphp_core.demo.answers import Answer
-from plphp_core.family import IMAGE_MARK, Family, json_turns, place_marks
+from plphp_core.families.base import IMAGE_MARK, Family, json_turns, place_marks
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from plphp_core.demo.answers import Answer
-from plphp_core.places import kept_share
+from plphp_core.vision.token_geometry import kept_share
 
 DROPPED = (38, 42, 51)  # what dropped parts fade to
 VEIL = 0.86  # how far

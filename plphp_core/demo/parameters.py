@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from plphp_core.evaluation.settings import SYMBOLS
-from plphp_core.method import Method, make_method
+from plphp_core.pruning.method import Method, make_method
 
 Kind = Literal["share", "depth", "whole", "number", "choice", "flag", "text"]
 
@@ -102,7 +102,7 @@ def _parameter(method: str, field: dataclasses.Field, kind: Any, default: Any) -
         return Parameter(method, field.name, "choice", default, typing.get_args(kind))
     if kind is bool:
         return Parameter(method, field.name, "flag", default)
-    if kind is int:  # K is the papers' letter for a number of layers (`plphp_core.method.depth`)
+    if kind is int:  # K is the papers' letter for a number of layers (`plphp_core.pruning.method.depth`)
         return Parameter(method, field.name, "depth" if field.name == "K" else "whole", default)
     if kind is float:
         return Parameter(method, field.name, "share" if 0 <= default <= 1 else "number", default)

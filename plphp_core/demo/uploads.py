@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from plphp_core.evaluation.answering import whole_images_only
 from plphp_core.evaluation.errors import UserError
-from plphp_core.images import as_rgb
+from plphp_core.vision.images import as_rgb
 
 MOST_PIXELS = 50_000_000  # a phone's largest pictures; decoded, 150 MB
 LIMIT = f"{MOST_PIXELS // 10**6} million pixels"

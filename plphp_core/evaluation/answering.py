@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 from PIL import ImageFile
 
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.engines import Decoded, generation_arguments
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.requests import Request, batches
 from plphp_core.evaluation.sharing import decode_each
-from plphp_core.images import as_rgb
-from plphp_core.method import Method, require
-from plphp_core.prune import prune
+from plphp_core.pruning.hooks import prune
+from plphp_core.pruning.method import Method, require
+from plphp_core.vision.images import as_rgb
 
 log = logging.getLogger("plphp.answering")
 
@@ -27,7 +27,7 @@ log = logging.getLogger("plphp.answering")
 class Answer:
     """One answered sample. Times are wall times of its whole batch, in milliseconds.
 
-    `prefill_ms` is what the prefill takes alone, also where it was shared with other methods (`plphp_core.shared`).
+    `prefill_ms` is what the prefill takes alone, also where it was shared with other methods.
     """
 
     text: str

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from plphp_core.evaluation.errors import UserError, unknown
-from plphp_core.method import make_method, method_names, not_loaded
+from plphp_core.pruning.method import make_method, method_names, not_loaded
 
 
 def method_defaults(configs: Path, name: str, profile: Mapping, model: Mapping) -> dict:

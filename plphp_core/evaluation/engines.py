@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import torch
 from transformers import StoppingCriteriaList
 
-from plphp_core.decode import fast_generate
+from plphp_core.decoding.fast_generate import fast_generate
+from plphp_core.decoding.measure import StepClock
+from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.options import NOT_PASSED, SAMPLING, refuse, refused_of_task
 from plphp_core.families import family_of
-from plphp_core.family import Family
-from plphp_core.hf import implementation
-from plphp_core.measure import StepClock
-from plphp_core.method import Method
-from plphp_core.prune import prune
-from plphp_core.shared import SharedPrefill
-from plphp_core.trace import Trace
+from plphp_core.families.base import Family
+from plphp_core.pruning.hf import implementation
+from plphp_core.pruning.hooks import prune
+from plphp_core.pruning.method import Method
+from plphp_core.pruning.trace import Trace
 
 FAST_ARGUMENTS = frozenset(inspect.signature(fast_generate).parameters)
 

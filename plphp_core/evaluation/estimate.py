@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from plphp_core.decoding.shared_prefill import can_share
 from plphp_core.evaluation.benchmarks import Suite
 from plphp_core.evaluation.cells import Cell
 from plphp_core.evaluation.errors import UserError
@@ -20,7 +21,6 @@ from plphp_core.evaluation.progress import Display, duration
 from plphp_core.evaluation.ranks import parts as written_by_ranks
 from plphp_core.evaluation.settings import Benchmark, MethodSettings, Settings, check_method
 from plphp_core.evaluation.together import Run
-from plphp_core.shared import can_share
 
 UNKNOWN = "n/a"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from plphp_core.evaluation.errors import UserError
-from plphp_core.method import make_method
+from plphp_core.pruning.method import make_method
 
 
 def expand(row: dict, defaults: dict | None = None) -> tuple[list[dict], list[str]]:

@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation import options
 from plphp_core.evaluation.errors import UserError
 

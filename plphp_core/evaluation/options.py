@@ -140,7 +140,7 @@ def _not_by(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What the engine does not do of the options that evaluations know: one list, the fast path's own."""
     if engine != "fast":
         return {}
-    from plphp_core.token_choice import unsupported_options
+    from plphp_core.decoding.token_choice import unsupported_options
 
     return unsupported_options(as_config(options))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lmms_eval.models.registry_v2 import ModelManifest
 
 from plphp_core.families import family_names
-from plphp_core.method import method_names
+from plphp_core.pruning.method import method_names
 
 WRAPPER = "plphp_core.evaluation.wrapper"
 

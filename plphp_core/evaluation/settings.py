@@ -13,7 +13,7 @@ from plphp_core.evaluation import values
 from plphp_core.evaluation.defaults import method_defaults, unknown_method
 from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.grid import expand
-from plphp_core.family import STYLES, Family
+from plphp_core.families.base import STYLES, Family
 
 PROTOCOLS = ("lmms_eval", "llava")
 PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each
@@ -26,8 +26,8 @@ ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 class ModelSettings:
     """Which weights to load and how. `checkpoint` is a hub name or an absolute local path.
 
-    prompts: how prompts are made, one of `plphp_core.family.STYLES`.
-    engine: what decodes: "generate" (transformers) or "fast" (`plphp_core.decode`).
+    prompts: how prompts are made, one of `plphp_core.families.base.STYLES`.
+    engine: what decodes: "generate" (transformers) or "fast" (`plphp_core.decoding.fast_generate`).
     options: of the family (`Family.options`), as pairs of name and value.
     """
 
@@ -161,7 +161,7 @@ def check_method(name: str, params: dict):
     Raises:
         UserError: with the names or fields that are known.
     """
-    from plphp_core.method import make_method, method_names
+    from plphp_core.pruning.method import make_method, method_names
 
     if name not in method_names():
         raise unknown_method(name)

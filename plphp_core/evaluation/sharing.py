@@ -6,12 +6,12 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 
+from plphp_core.decoding.features import FeatureClock, shared_features
+from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
 from plphp_core.evaluation.engines import Decoded, decode
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel
-from plphp_core.features import FeatureClock, shared_features
-from plphp_core.method import Method
-from plphp_core.shared import SharedPrefill, can_share
+from plphp_core.pruning.method import Method
 
 log = logging.getLogger("plphp.sharing")
 

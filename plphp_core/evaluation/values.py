@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plphp_core.evaluation.errors import UserError, unknown
-from plphp_core.family import dtype_name
+from plphp_core.families.base import dtype_name
 
 
 def one_of(key: str, value: object, allowed: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from tqdm import tqdm
 
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation import values
 from plphp_core.evaluation.answering import Answer, Answerer, Failure, Request, answer_all
 from plphp_core.evaluation.errors import UserError, unknown
@@ -32,7 +32,7 @@ from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.registration import model_ids
 from plphp_core.evaluation.settings import ATTENTION, ENGINES, ModelSettings, check_method
 from plphp_core.families import get_family
-from plphp_core.family import STYLES
+from plphp_core.families.base import STYLES
 
 SHOWN_FAILURES = 20
 
@@ -74,7 +74,7 @@ class PrunedModel(lmms):
         attn_implementation: as in transformers.
         prompts: "lmms_eval" (as lmms-eval's own wrapper of the family) or "plain" (as the model's authors mean them).
         batch_size: samples per batch; `max_batch_size` caps it.
-        engine: "generate" (transformers) or "fast" (`plphp_core.decode`).
+        engine: "generate" (transformers) or "fast" (`plphp_core.decoding.fast_generate`).
         params: the method's own parameters, and the family's own options (`Family.options`).
     Raises:
         UserError: unknown or refused arguments; the message lists the known ones.

@@ -6,7 +6,7 @@ import pkgutil
 
 from torch import nn
 
-from plphp_core.family import Family
+from plphp_core.families.base import Family
 
 __all__ = ["Family", "family_names", "family_of", "get_family"]
 

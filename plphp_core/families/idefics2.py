@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from plphp_core.family import IMAGE_MARK, Family, json_turns
-from plphp_core.hf import encoded_images
-from plphp_core.method import require
-from plphp_core.places import grid
+from plphp_core.families.base import IMAGE_MARK, Family, json_turns
+from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.method import require
+from plphp_core.vision.token_geometry import grid
 
 END_OF_UTTERANCE = "<end_of_utterance>"
 CROPS = 5  # of a split image: its quarters, then the whole

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from plphp_core.family import Family, json_turns, place_marks
-from plphp_core.hf import encoded_images
-from plphp_core.method import require
-from plphp_core.places import nowhere, raster
+from plphp_core.families.base import Family, json_turns, place_marks
+from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.method import require
+from plphp_core.vision.token_geometry import nowhere, raster
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 

@@ -6,10 +6,10 @@ models/mllava/processing_llava.py), which does not run on transformers 5.
 
 from torch import Tensor, nn
 
-from plphp_core.family import IMAGE_MARK, Family, json_turns
-from plphp_core.hf import encoded_images
-from plphp_core.method import require
-from plphp_core.places import grid
+from plphp_core.families.base import IMAGE_MARK, Family, json_turns
+from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.method import require
+from plphp_core.vision.token_geometry import grid
 
 # Not a joke of this file: the conversation that the model was trained with begins so.
 SYSTEM_PROMPT = "You are a pirate chatbot who always responds in pirate speak!"

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from plphp_core.family import IMAGE_MARK, Family, json_turns
-from plphp_core.hf import encoded_images
-from plphp_core.method import require
-from plphp_core.places import grid
+from plphp_core.families.base import IMAGE_MARK, Family, json_turns
+from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.method import require
+from plphp_core.vision.token_geometry import grid
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"  # as the chat template writes an image

@@ -13,7 +13,7 @@ from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.figure1 import conditions, ticks
 from plphp_core.reporting.readings import Reading, layer_means
 from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number, percent
-from plphp_core.spatial_groups import LABELS
+from plphp_core.vision.spatial_groups import LABELS
 
 NONE = "no place"  # newline tokens, and tokens that lie on padding
 DEFINITIONS = {

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from plphp_core.places import kept_share, painted
 from plphp_core.reporting import drawing, layout
 from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number, percent
 from plphp_core.reporting.sights import Sight
+from plphp_core.vision.token_geometry import kept_share, painted
 
 MOST = 8  # KV heads drawn; of more, so many evenly spaced
 PIXELS = 384  # of a picture's long side

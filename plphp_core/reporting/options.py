@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from plphp_core.family import DTYPES, dtype_name
+from plphp_core.families.base import DTYPES, dtype_name
 from plphp_core.reporting.request import MODEL
-from plphp_core.spatial_groups import CUTS
+from plphp_core.vision.spatial_groups import CUTS
 
 OPTIONS = ("profile", "results", "published", "model", "models", "checkpoint", "revision", "dtype",
            "attn-implementation", "protocol", "prompts", "engine", "tasks", "limit", "limit-seed", "rank", "average",

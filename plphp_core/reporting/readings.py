@@ -16,7 +16,7 @@ from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.choice import Choice, DtypeOf, settle
 from plphp_core.reporting.comparison import BENCHMARKS
 from plphp_core.reporting.selection import Filters
-from plphp_core.spatial_groups import CUTS
+from plphp_core.vision.spatial_groups import CUTS
 
 SCHEMA = 1
 MODELS = ("llava_onevision", "qwen2_vl", "idefics2", "mantis")  # as the paper orders them

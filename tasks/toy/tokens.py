@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from plphp_core.family import STYLES
+from plphp_core.families.base import STYLES
 from tasks.toy.captions import ORDINALS
 from tasks.toy.samples import SUB_TASKS, Sample, make_sample
 from tasks.toy.scenes import COLORS, PLACES, SHAPES

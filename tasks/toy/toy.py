@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from plphp_core.families import get_family
-from plphp_core.family import Family
+from plphp_core.families.base import Family
 from tasks.toy import models
 from tasks.toy.prompts import context
 from tasks.toy.samples import Sample

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from plphp_core.family import Family
+from plphp_core.families.base import Family
 from tasks.toy.captions import ORDINALS
 from tasks.toy.scenes import COLORS, GRID, PLACES, SHAPES, Scene, draw, random_scene
 from tasks.toy.sizes import SIDE, TILE

@@ -4,7 +4,7 @@ import pytest
 
 from baselines import VTW, FastV
 from plphp_core import prune
-from plphp_core.measure import layer_flops
+from plphp_core.decoding.measure import layer_flops
 from tests.factories import prompt_batch, tiny_llava_onevision
 
 FOUR_IMAGES = [2, (16, 16, 1), (16, 16, 2), 1, (16, 16, 3), (16, 16, 4), 3]  # 4 · 17 = 68 tokens, a multiple of 4

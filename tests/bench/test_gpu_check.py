@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from plphp_core import PLPHP, kernels
+from plphp_core import PLPHP
 from plphp_core.bench.device import Machine
 from plphp_core.bench.gpu_check import check, costs, exactness, toys
 from plphp_core.bench.gpu_check.check import PARTS, main
 from plphp_core.bench.gpu_check.evidence import Check
 from plphp_core.bench.gpu_check.setting import REDUCED, Setting, label
 from plphp_core.bench.gpu_check.toys import agreement
-from plphp_core.decode import prefill
+from plphp_core.decoding import kernels
+from plphp_core.decoding.fast_generate import prefill
+from plphp_core.decoding.kernels import choose
+from plphp_core.decoding.stepping import _Graph
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.failure import Failure
-from plphp_core.kernels import choose
-from plphp_core.stepping import _Graph
 from tests.bench.factories import ROOT
 from tests.graphs import record
 
@@ -164,7 +165,7 @@ def test_tokens_may_differ_only_from_a_tie_on():
 def graphs(monkeypatch):
     monkeypatch.setattr(Setting, "cuda", True)
     monkeypatch.setattr(exactness, "stepper", _Graph)
-    monkeypatch.setattr("plphp_core.stepping.record", record)
+    monkeypatch.setattr("plphp_core.decoding.stepping.record", record)
     choose.cache_clear()
     yield
     choose.cache_clear()

@@ -10,7 +10,7 @@ from plphp_core.bench.floor import kv_bytes
 from plphp_core.bench.plan import plan_lengths, planned_method
 from plphp_core.bench.regimes import REGIMES, decoding, random_cache
 from plphp_core.bench.shapes import SHAPES, build, prompts
-from plphp_core.decode import prefill
+from plphp_core.decoding.fast_generate import prefill
 
 TINY, STEPS, TEXT = SHAPES["tiny"], 6, 20
 SEEN = 2 * TINY.image_tokens + TEXT

@@ -2,7 +2,7 @@
 
 import torch
 
-from plphp_core.cache import PrunedLayer
+from plphp_core.pruning.cache import PrunedLayer
 
 
 def layer():

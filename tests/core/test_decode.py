@@ -8,9 +8,9 @@ from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from plphp_core.decode import Prefilled, fast_generate, prefill
-from plphp_core.slots import SlotCache, SlotLayer, slot_cache
-from plphp_core.token_choice import OBEYED, WITHOUT_EFFECT, unsupported_options
+from plphp_core.decoding.fast_generate import Prefilled, fast_generate, prefill
+from plphp_core.decoding.slots import SlotCache, SlotLayer, slot_cache
+from plphp_core.decoding.token_choice import OBEYED, WITHOUT_EFFECT, unsupported_options
 from tests.core.test_oracle import ADJACENT, FOUR, TILED
 from tests.factories import EOS_TOKEN, PAD_TOKEN, prompt_batch, tiny_llava_onevision
 from tests.families.test_oracle import FAMILIES
@@ -179,7 +179,7 @@ def test_a_prefill_that_has_happened_is_not_done_again(method, monkeypatch):
         logits, cache, position = prefill(model, batch)
     stored = [(layer.keys, layer.values) for layer in cache.layers]
     copies = [tuple(tensor.clone() for tensor in layer) for layer in stored]
-    monkeypatch.setattr("plphp_core.decode.prefill", lambda *_: pytest.fail("a second prefill"))
+    monkeypatch.setattr("plphp_core.decoding.fast_generate.prefill", lambda *_: pytest.fail("a second prefill"))
     given = Prefilled(logits, cache, position, trace, 1e6)
     found = fast_generate(model, batch, max_new_tokens=NEW, eos_token_id=[], prefilled=given)
     assert torch.equal(found.sequences, expected.sequences) and found.trace is trace
@@ -214,7 +214,7 @@ def test_the_repetition_penalty_treats_padding_as_generate_of_this_release_does(
     found = fast_generate(model, batch, METHODS[method], eos_token_id=[], **options).sequences
     assert torch.equal(found, expected)
     monkeypatch.setattr(
-        "plphp_core.token_choice.repetition_penalty",
+        "plphp_core.decoding.token_choice.repetition_penalty",
         lambda penalty, mask: RepetitionPenaltyLogitsProcessor(penalty),
     )
     penalised = fast_generate(model, batch, METHODS[method], eos_token_id=[], **options).sequences

@@ -1,4 +1,4 @@
-"""The installed transformers and the declared ranges are what `plphp_core.hf` says: the next rename, in one line."""
+"""The installed transformers and the declared ranges are what `hf.py` says: the next rename, in one line."""
 
 import tomllib
 import warnings
@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from plphp_core import PLPHP, hf, prune
+from plphp_core import PLPHP, prune
 from plphp_core.families import family_of
+from plphp_core.pruning import hf
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.test_oracle import FAMILIES
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from plphp_core.images import as_rgb
+from plphp_core.vision.images import as_rgb
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 

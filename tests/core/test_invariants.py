@@ -8,8 +8,8 @@ import torch
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from plphp_core.cache import PrunedLayer
-from plphp_core.hf import cache_among
+from plphp_core.pruning.cache import PrunedLayer
+from plphp_core.pruning.hf import cache_among
 from tests.factories import prompt_batch, tiny_llava_onevision
 
 LAYERS = 8

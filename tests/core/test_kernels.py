@@ -10,11 +10,12 @@ import logging
 import pytest
 import torch
 
-from plphp_core import PLPHP, kernels, prune
-from plphp_core.decode import fast_generate, prefill
-from plphp_core.kernels import KERNELS, choose, slot_attention
-from plphp_core.slots import SlotLayer, slot_cache
-from plphp_core.stepping import stepper
+from plphp_core import PLPHP, prune
+from plphp_core.decoding import kernels
+from plphp_core.decoding.fast_generate import fast_generate, prefill
+from plphp_core.decoding.kernels import KERNELS, choose, slot_attention
+from plphp_core.decoding.slots import SlotLayer, slot_cache
+from plphp_core.decoding.stepping import stepper
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.graphs import RecordedGraph, record
 
@@ -127,7 +128,7 @@ def test_what_a_kernel_over_lengths_is_told(flash, name):
 
 def test_the_first_kernel_that_is_right_is_taken_and_named(flash, caplog):
     flash(variable_length)
-    caplog.set_level(logging.INFO, "plphp_core.kernels")
+    caplog.set_level(logging.INFO, "plphp_core.decoding.kernels")
     assert choose(CPU, BF16, 64, 8, 2, CHAIN).name == FLASH
     assert choose(CPU, torch.float32, 64, 8, 2, CHAIN).name == "sdpa_masked"
     assert f"{FLASH}: is for float16 and bfloat16" in caplog.text
@@ -179,7 +180,7 @@ def test_the_choice_on_cuda_names_one_backend():
 
 def test_an_operator_without_lengths_is_passed_over(flash, monkeypatch, caplog):
     flash(variable_length)
-    caplog.set_level(logging.INFO, "plphp_core.kernels")
+    caplog.set_level(logging.INFO, "plphp_core.decoding.kernels")
 
     class Older:
         _schema = torch.ops.aten.add.Tensor._schema

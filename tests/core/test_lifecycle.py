@@ -9,7 +9,7 @@ from transformers import DynamicCache, StaticCache
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, make_method, prune
-from plphp_core.hf import refuse_cache
+from plphp_core.pruning.hf import refuse_cache
 from tests.factories import prompt_batch, tiny_llava_onevision
 
 SAMPLES = [[3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]]

@@ -2,7 +2,7 @@
 
 import time
 
-from plphp_core.measure import StepClock
+from plphp_core.decoding.measure import StepClock
 from tests.factories import prompt_batch, tiny_llava_onevision
 
 

@@ -11,9 +11,10 @@ from torch import nn
 from transformers import StaticCache
 
 from baselines import VTW, FastV
-from plphp_core import PLPHP, hf, prune
-from plphp_core.method import Method
-from plphp_core.selection import Selection
+from plphp_core import PLPHP, prune
+from plphp_core.pruning import hf
+from plphp_core.pruning.method import Method
+from plphp_core.pruning.selection import Selection
 from tests.core.test_lifecycle import METHOD, SAMPLES, greedy
 from tests.factories import prompt_batch, tiny_llava_onevision
 
@@ -336,7 +337,7 @@ def test_heads_that_keep_other_numbers_than_said_are_named_and_a_device_is_looke
 def test_what_lies_on_a_device_is_not_looked_at_before_the_last_layer():
     from types import SimpleNamespace
 
-    from plphp_core.selection import SelectionCheck
+    from plphp_core.pruning.selection import SelectionCheck
 
     image_of = torch.empty(1, 5, dtype=torch.long, device="meta")  # any look at a meta tensor raises
     view = SimpleNamespace(image_of=image_of, valid=torch.empty(1, 5, dtype=torch.bool, device="meta"), kv_heads=2)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plphp_core.places import grid, kept_share, nowhere, painted
+from plphp_core.vision.token_geometry import grid, kept_share, nowhere, painted
 
 sides = st.integers(1, 9)
 

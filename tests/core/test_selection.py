@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.selection import gather_index, top_per_image
+from plphp_core.pruning.selection import gather_index, top_per_image
 
 
 @given(data=st.data())

@@ -7,9 +7,9 @@ import torch
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from plphp_core.decode import fast_generate
-from plphp_core.features import shared_features
-from plphp_core.shared import SharedPrefill, can_share
+from plphp_core.decoding.fast_generate import fast_generate
+from plphp_core.decoding.features import shared_features
+from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
 from tests.core.test_decode import NEW, ragged
 from tests.factories import EOS_TOKEN, PAD_TOKEN
 from tests.families.test_oracle import FAMILIES

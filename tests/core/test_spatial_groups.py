@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.places import grid, nowhere
-from plphp_core.spatial_groups import CUTS, GROUPS, LABELS, group_masses, group_of
+from plphp_core.vision.spatial_groups import CUTS, GROUPS, LABELS, group_masses, group_of
+from plphp_core.vision.token_geometry import grid, nowhere
 
 
 def test_bands_of_a_grid_are_its_rows():

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from plphp_core import PLPHP, prune
-from plphp_core.decode import prefill
-from plphp_core.kernels import choose
-from plphp_core.slots import slot_cache
-from plphp_core.stepping import Stepper, _Graph
+from plphp_core.decoding.fast_generate import prefill
+from plphp_core.decoding.kernels import choose
+from plphp_core.decoding.slots import slot_cache
+from plphp_core.decoding.stepping import Stepper, _Graph
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.graphs import record
 
@@ -35,8 +35,8 @@ def decoded(step, tokens, count=STEPS):
 @pytest.fixture
 def recorded(monkeypatch):
     """The stand-in for graphs on a CPU, and the kernel that reads lengths on the device, as graphs must."""
-    monkeypatch.setattr("plphp_core.stepping.record", record)
-    monkeypatch.setattr("plphp_core.kernels._preferred", lambda device: ("sdpa_masked",))
+    monkeypatch.setattr("plphp_core.decoding.stepping.record", record)
+    monkeypatch.setattr("plphp_core.decoding.kernels._preferred", lambda device: ("sdpa_masked",))
     choose.cache_clear()
     yield
     choose.cache_clear()

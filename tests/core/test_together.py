@@ -13,8 +13,9 @@ from torch import nn
 from transformers import GenerationConfig
 
 from baselines import VTW, FastV
-from plphp_core import PLPHP, fast_generate, hf, prune
-from plphp_core.shared import SharedPrefill
+from plphp_core import PLPHP, fast_generate, prune
+from plphp_core.decoding.shared_prefill import SharedPrefill
+from plphp_core.pruning import hf
 from tests.core.test_lifecycle import METHOD, SAMPLES
 from tests.core.test_misuse import PADDED
 from tests.factories import prompt_batch, tiny_llava_onevision

@@ -20,7 +20,7 @@ from plphp_core.evaluation.benchmarks import Suite
 from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.identity import Fingerprints
 from plphp_core.evaluation.settings import MethodSettings
-from plphp_core.spatial_groups import CUTS, group_of
+from plphp_core.vision.spatial_groups import CUTS, group_of
 from tests.evaluation.factories import settings
 from tests.evaluation.test_journal import lines
 from tests.evaluation.test_runner import never

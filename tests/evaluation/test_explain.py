@@ -207,13 +207,13 @@ def test_values_that_look_alike_only_differ():
 
 def test_code_and_library_versions_are_named(tmp_path, monkeypatch):
     before, versions = identity(), library_versions()
-    changed = before["answering code"] | {"plphp_core/prefill.py": "other"}
+    changed = before["answering code"] | {"plphp_core/pruning/prefill.py": "other"}
     monkeypatch.setattr(keys, "answering_code", lambda model: changed)
     monkeypatch.setattr(keys, "library_versions", lambda: versions | {"torch": "99.0"})
     with journal_of(tmp_path / "cell.jsonl", (before, 1)) as journal:
         (said,) = reasons(journal, digest(identity()), identity())
     assert said == (
-        "1 answer not reused: the answering code (plphp_core/prefill.py) has changed; "
+        "1 answer not reused: the answering code (plphp_core/pruning/prefill.py) has changed; "
         f"torch was {versions['torch']}, is 99.0"
     )
 
@@ -224,7 +224,7 @@ def test_the_file_whose_code_changed_is_named(tmp_path, monkeypatch):
     with journal_of(tmp_path / "cell.jsonl", (before, 2), (identity(task_code={"tasks/mine.py": "1"}), 1)) as journal:
         said = reasons(journal, digest(identity()), identity())
     assert said == [
-        "2 answers not reused: the method's code (baselines/mine.py, plphp_core/plphp.py) has changed",
+        "2 answers not reused: the method's code (baselines/mine.py, plphp_core/pruning/plphp.py) has changed",
         "1 answer not reused: the task's code (tasks/functions.py, tasks/mine.py) has changed",
     ]
 

@@ -13,7 +13,7 @@ from plphp_core.evaluation.composing import LISTS, compose_and_call, composed, l
 from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.launch import main
 from plphp_core.evaluation.settings import settings_from_config
-from plphp_core.method import method_names
+from plphp_core.pruning.method import method_names
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ METHOD = """
 from dataclasses import dataclass
 from typing import ClassVar
 
-from plphp_core.method import Method
+from plphp_core.pruning.method import Method
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ BROKEN = {
         METHOD.format(cls="Forgot", name="x").replace('    name: ClassVar[str] = "x"', ""),
         "Forgot has no name",
     ),
-    "taken": (METHOD.format(cls="Again", name="plphp"), "Again.name = 'plphp', but that is plphp_core.plphp's"),
+    "taken": (METHOD.format(cls="Again", name="plphp"), "Again.name = 'plphp', but that is plphp_core.pruning.plphp's"),
     "open": (METHOD.format(cls="Open", name="open").replace("rate: float = 0.25", "rate: float"), "argument: 'rate'"),
 }
 
@@ -102,7 +102,7 @@ def test_a_broken_module_breaks_itself_by_name_and_nothing_else(elsewhere, tmp_p
     for name, (text, _) in BROKEN.items():
         (elsewhere / "theirs" / f"{name}.py").write_text(text)
     code = """
-from plphp_core.method import broken_modules, make_method, method_names
+from plphp_core.pruning.method import broken_modules, make_method, method_names
 print(method_names())
 print(make_method("plphp").r, make_method("theirs_one").rate)
 for module, cause in sorted(broken_modules().items()):
@@ -128,7 +128,7 @@ def test_a_broken_rival_does_not_break_the_others(tmp_path):
     (tmp_path / "baselines" / "fastv.py").write_text("class FastV(:\n")
     code = """
 from baselines import VTW
-from plphp_core.method import broken_modules, make_method
+from plphp_core.pruning.method import broken_modules, make_method
 print(VTW(K=3).K, make_method("vtw", K=4).K, list(broken_modules()))
 try:
     from baselines import FastV

@@ -90,9 +90,9 @@ def test_the_code_of_a_method_is_its_own(monkeypatch):
 
     assert identity("none")["method code"] == {}
     assert list(identity("fastv", K=2)["method code"]) == ["baselines/fastv.py"]
-    assert list(identity("plphp")["method code"]) == ["plphp_core/plphp.py"]
+    assert list(identity("plphp")["method code"]) == ["plphp_core/pruning/plphp.py"]
     answering = identity("none")["answering code"]
-    assert {"plphp_core/prefill.py", "plphp_core/families/llava_onevision.py"} < set(answering)
+    assert {"plphp_core/pruning/prefill.py", "plphp_core/families/llava_onevision.py"} < set(answering)
     assert {"plphp_core/evaluation/answering.py", "plphp_core/evaluation/options.py"} < set(answering)
     unrelated = ("baselines", "plphp_core/reporting", "plphp_core/evaluation/runner", "plphp_core/families/mantis")
     assert not [name for name in answering if name.startswith((*unrelated, "plphp_core/plphp", "plphp_core/__init__"))]

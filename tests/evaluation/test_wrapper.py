@@ -21,7 +21,7 @@ from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.wrapper import GenerationErrors
 from plphp_core.families import family_names, get_family
-from plphp_core.method import method_names
+from plphp_core.pruning.method import method_names
 from tests.evaluation.factories import settings
 
 FAMILY = get_family("llava_onevision")

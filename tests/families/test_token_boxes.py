@@ -216,7 +216,7 @@ def test_idefics2_latents_look_at_their_crop():
 
 
 def test_a_family_that_says_nothing_has_tokens_without_places():
-    from plphp_core.family import Family
+    from plphp_core.families.base import Family
 
     class Silent(Family):
         def image_sizes(self, model, inputs):

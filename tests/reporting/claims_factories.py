@@ -12,7 +12,7 @@ from plphp_core.reporting.comparison import BENCHMARKS, Options
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import Request
 from plphp_core.reporting.selection import Filters
-from plphp_core.spatial_groups import CUTS
+from plphp_core.vision.spatial_groups import CUTS
 from tests.reporting import factories
 
 ROOT = Path(__file__).parents[2]

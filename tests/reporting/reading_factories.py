@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from plphp_core.places import grid
-from plphp_core.spatial_groups import CUTS
+from plphp_core.vision.spatial_groups import CUTS
+from plphp_core.vision.token_geometry import grid
 
 VALLEY = [0.6, 0.5, 0.2, 0.15, 0.4, 0.3, 0.1, 0.05]  # falls, rises again in layer 5, falls
 

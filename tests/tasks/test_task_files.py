@@ -14,7 +14,7 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval.tasks.llava_interleave_bench import utils as upstream
 from PIL import Image
 
-from plphp_core.images import as_rgb
+from plphp_core.vision.images import as_rgb
 from tasks import hub
 from tests.tasks.factories import BENCHMARKS, INTERLEAVE, SUB_TASKS, TASKS, data_set, interleave
 

@@ -13,9 +13,9 @@ from plphp_core.bench.gpu_check.setting import Setting, label
 from plphp_core.bench.measure import decoding_rows, empty_row, prefill_columns
 from plphp_core.bench.relations import relate
 from plphp_core.bench.settings import Case
-from plphp_core.decode import prefill
-from plphp_core.device import free_memory, synchronise
-from plphp_core.method import method_names
+from plphp_core.decoding.device import free_memory, synchronise
+from plphp_core.decoding.fast_generate import prefill
+from plphp_core.pruning.method import method_names
 
 MORE = 1.02  # times its keys and values: a pruned layer also holds its tokens' positions, 4 bytes per slot and head
 BLOCK = 512  # bytes that the CUDA allocator rounds up to

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from plphp_core.bench.report import table
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.journal import write_atomically
 
 # What a part can end as. Only the first three say something about the hardware.

@@ -11,15 +11,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from baselines import VTW, FastV
-from plphp_core import PLPHP, hf, kernels, prune
+from plphp_core import PLPHP, prune
 from plphp_core.bench.gpu_check.evidence import Check, NotAvailableError
 from plphp_core.bench.gpu_check.setting import Setting, label
 from plphp_core.bench.timing import in_turn, times_of
-from plphp_core.decode import prefill
-from plphp_core.kernels import KERNELS, Kernel, choose, error_against_fp32, try_kernel
-from plphp_core.method import Method
-from plphp_core.slots import SlotCache, SlotLayer, slot_cache
-from plphp_core.stepping import Stepper, stepper
+from plphp_core.decoding import kernels
+from plphp_core.decoding.fast_generate import prefill
+from plphp_core.decoding.kernels import KERNELS, Kernel, choose, error_against_fp32, try_kernel
+from plphp_core.decoding.slots import SlotCache, SlotLayer, slot_cache
+from plphp_core.decoding.stepping import Stepper, stepper
+from plphp_core.pruning import hf
+from plphp_core.pruning.method import Method
 
 IDENTITY_STEPS = 4  # tokens
 LAYERS_TIMED = 28  # calls of a kernel in a row, as in a step

@@ -17,7 +17,7 @@ from plphp_core.bench.regimes import REGIMES
 from plphp_core.bench.settings import Bench, Case
 from plphp_core.bench.shapes import Shape
 from plphp_core.bench.sources import RandomSource
-from plphp_core.method import Method
+from plphp_core.pruning.method import Method
 
 DTYPE = "bfloat16"
 PARAMS = {"plphp": {"delta_r": 0.3}}  # and r = 0.4: its classes of layers are forced, see `plphp_core.bench.plan`

@@ -16,8 +16,8 @@ from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.bench.gpu_check.evidence import Check, NotAvailableError
 from plphp_core.bench.gpu_check.setting import Setting, label
-from plphp_core.decode import fast_generate
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
+from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.families import get_family
 
 METHODS = (None, PLPHP(), FastV(K=3, R=0.5), VTW(K=4))

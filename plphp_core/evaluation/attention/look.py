@@ -24,7 +24,7 @@ from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.manifest import device_name
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.settings import Settings, check_method
-from plphp_core.images import as_rgb
+from plphp_core.vision.images import as_rgb
 
 SCHEMA = 1
 

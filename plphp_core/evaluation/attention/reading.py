@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation.loading import LoadedModel
-from plphp_core.method import require
-from plphp_core.places import nowhere
-from plphp_core.shared import SharedPrefill
-from plphp_core.spatial_groups import CUTS, group_masses, group_of
+from plphp_core.pruning.method import require
+from plphp_core.vision.spatial_groups import CUTS, group_masses, group_of
+from plphp_core.vision.token_geometry import nowhere
 
 DIGITS = 6
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plphp_core.device import free_memory
+from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.attention.reading import read
 from plphp_core.evaluation.benchmarks import OpenTask, Suite, TaskFacts

@@ -11,8 +11,9 @@ from unittest import mock
 
 import torch
 
-from plphp_core import PLPHP, hf, prune
-from plphp_core.device import free_memory
+from plphp_core import PLPHP, prune
+from plphp_core.decoding.device import free_memory
+from plphp_core.decoding.measure import StepClock
 from plphp_core.evaluation.answering import Answerer, Request
 from plphp_core.evaluation.engines import generation_arguments, pad_token
 from plphp_core.evaluation.errors import UserError
@@ -26,7 +27,7 @@ from plphp_core.evaluation.preflight.memory import memory
 from plphp_core.evaluation.preflight.processor import QUESTION
 from plphp_core.evaluation.preflight.tokens import end_tokens
 from plphp_core.evaluation.preflight.units import gib, plural
-from plphp_core.measure import StepClock
+from plphp_core.pruning import hf
 
 NEW_TOKENS = 8
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from plphp_core.evaluation.settings import Settings
-from plphp_core.family import Family
+from plphp_core.families.base import Family
 
 if TYPE_CHECKING:
     from plphp_core.evaluation.preflight.checkpoint import Checkpoint

@@ -18,8 +18,8 @@ from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, refused
 from plphp_core.evaluation.preflight.units import gib
 from plphp_core.evaluation.settings import Benchmark
-from plphp_core.family import IMAGE_MARK
-from plphp_core.images import as_rgb
+from plphp_core.families.base import IMAGE_MARK
+from plphp_core.vision.images import as_rgb
 
 MOST_ROWS = 5000  # whose images are looked at; more would take minutes
 ANSWER = "a red square on the left"  # what the scoring function is tried with

@@ -10,7 +10,7 @@ from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, wa
 from plphp_core.evaluation.preflight.data import TaskData
 from plphp_core.evaluation.preflight.drawing import drawn
 from plphp_core.evaluation.preflight.processor import image_tokens
-from plphp_core.family import IMAGE_MARK
+from plphp_core.families.base import IMAGE_MARK
 
 UNKNOWN = (
     2304,

@@ -9,7 +9,7 @@ from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, reason
 from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
 from plphp_core.evaluation.preflight.model import configuration, weights
-from plphp_core.family import IMAGE_MARK, Family
+from plphp_core.families.base import IMAGE_MARK, Family
 
 PADDING = 0.01  # share of the embedding's rows that may stand empty; published checkpoints leave up to 0.3 %
 

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, warning
-from plphp_core.method import broken_modules
+from plphp_core.pruning.method import broken_modules
 
 SHOWN = ("torch", "transformers", "lmms-eval", "datasets")
 

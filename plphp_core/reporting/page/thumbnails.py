@@ -8,8 +8,8 @@ import io
 
 from PIL import Image
 
-from plphp_core.images import as_rgb
 from plphp_core.reporting.page.pieces import Pieces
+from plphp_core.vision.images import as_rgb
 
 LONG_SIDE = 224  # pixels
 PIECE = 1_000_000  # bytes

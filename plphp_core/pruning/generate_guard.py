@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
-from plphp_core.hf import GENERATING
+from plphp_core.pruning.hf import GENERATING
 
 
 def guard_model(model: nn.Module, around: Callable[[str, tuple, dict], AbstractContextManager]) -> None:

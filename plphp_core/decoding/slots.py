@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from plphp_core.hf import Cache, CacheLayerMixin
+from plphp_core.pruning.hf import Cache, CacheLayerMixin
 
 
 class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer; sample b's tokens lie in its first `lengths[b]` slots, without gaps.
 
-    `update` returns the layer itself in place of tensors: `plphp_core.kernels` reads slots and lengths from it.
+    `update` returns the layer itself in place of tensors: the kernels (`kernels.py`) read slots and lengths from it.
 
     Args:
         keys, values: after the prefill, `(batch, kv_heads, slots, head_dim)`; what counts are a sample's *last* slots.

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from plphp_core.attention import vision_mass
-from plphp_core.selection import Selection
+from plphp_core.pruning.attention import vision_mass
+from plphp_core.pruning.selection import Selection
 
 METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with methods
 
@@ -130,7 +130,7 @@ def require(condition: bool, message: str) -> None:
 @functools.cache
 def _registry() -> tuple[dict[str, type[Method]], dict[str, BaseException]]:
     """Methods by name, and by theirs the modules without a usable one: what is wrong with a module costs no other."""
-    found = _methods_of(importlib.import_module("plphp_core.plphp"), {})
+    found = _methods_of(importlib.import_module("plphp_core.pruning.plphp"), {})
     modules, broken = _imported()
     for name, module in modules.items():
         try:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from plphp_core.decoding.kernels import ATTENTION, choose, record
+from plphp_core.decoding.slots import SlotCache
 from plphp_core.families import family_of
-from plphp_core.hf import attending_by, cache_argument
-from plphp_core.kernels import ATTENTION, choose, record
-from plphp_core.slots import SlotCache
+from plphp_core.pruning.hf import attending_by, cache_argument
 
 
 def stepper(model: nn.Module, cache: SlotCache, position: Tensor) -> Stepper:
@@ -21,7 +21,7 @@ def stepper(model: nn.Module, cache: SlotCache, position: Tensor) -> Stepper:
         position: `position_ids` of the first token to come, `(batch, 1)`, or `(3, batch, 1)` for M-RoPE.
 
     Raises:
-        RuntimeError: no attention kernel works here, see `plphp_core.kernels.choose`.
+        RuntimeError: no attention kernel works here, see `plphp_core.decoding.kernels.choose`.
     """
     return (_Graph if position.is_cuda else Stepper)(model, cache, position)
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from plphp_core.device import synchronise
+from plphp_core.decoding.device import synchronise
+from plphp_core.decoding.slots import slot_cache
+from plphp_core.decoding.stepping import stepper
+from plphp_core.decoding.token_choice import ALL_OPTIONS, TokenChoice, ends_and_pad
 from plphp_core.families import family_of
-from plphp_core.hf import CACHE_NAMES, Cache, cache_among
-from plphp_core.method import Method, require
-from plphp_core.prune import prune, refuse_inside
-from plphp_core.slots import slot_cache
-from plphp_core.stepping import stepper
-from plphp_core.token_choice import ALL_OPTIONS, TokenChoice, ends_and_pad
-from plphp_core.trace import Trace
+from plphp_core.pruning.hf import CACHE_NAMES, Cache, cache_among
+from plphp_core.pruning.hooks import prune, refuse_inside
+from plphp_core.pruning.method import Method, require
+from plphp_core.pruning.trace import Trace
 
 # Of the model's forward, and not of a processor: what the fast path decides.
 SET_HERE = {"position_ids", "inputs_embeds", "labels", "logits_to_keep", "return_dict", *CACHE_NAMES}

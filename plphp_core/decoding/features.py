@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from plphp_core.device import synchronise
+from plphp_core.decoding.device import synchronise
 
 
 @dataclass

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from plphp_core.hf import register_attention
-from plphp_core.slots import SlotLayer
+from plphp_core.decoding.slots import SlotLayer
+from plphp_core.pruning.hf import register_attention
 
 ATTENTION = "plphp_slots"  # what transformers is asked for while slots are attended to
 LENGTHS = (1, 40, 300, 129)  # of the samples that kernels are tried on
@@ -145,7 +145,7 @@ def error_against_fp32(found: Tensor, query: Tensor, layer: SlotLayer, scaling: 
 
 
 def _steps_are_recorded(device: torch.device) -> bool:
-    """Whether `plphp_core.stepping` records its steps in a graph on this device."""
+    """Whether `plphp_core.decoding.stepping` records its steps in a graph on this device."""
     return device.type == "cuda"
 
 

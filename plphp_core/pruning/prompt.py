@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from plphp_core.method import require
+from plphp_core.pruning.method import require
 
 
 @dataclass(frozen=True, eq=False)

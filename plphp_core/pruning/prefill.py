@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from plphp_core.attention import last_row, mean_row, rotate
-from plphp_core.cache import PrunedLayer
-from plphp_core.hf import Cache, DynamicLayer, LayerInputs
-from plphp_core.method import LayerView, Method, require
-from plphp_core.prompt import Prompt
-from plphp_core.selection import Selection, SelectionCheck, gather_index
-from plphp_core.trace import LayerRecord, Trace
+from plphp_core.pruning.attention import last_row, mean_row, rotate
+from plphp_core.pruning.cache import PrunedLayer
+from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
+from plphp_core.pruning.method import LayerView, Method, require
+from plphp_core.pruning.prompt import Prompt
+from plphp_core.pruning.selection import Selection, SelectionCheck, gather_index
+from plphp_core.pruning.trace import LayerRecord, Trace
 
 
 @dataclass(eq=False)

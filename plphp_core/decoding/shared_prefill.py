@@ -14,15 +14,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from plphp_core.decode import Prefilled, prefill
-from plphp_core.device import synchronise
+from plphp_core.decoding.device import synchronise
+from plphp_core.decoding.fast_generate import Prefilled, prefill
 from plphp_core.families import family_of
-from plphp_core.hf import Cache, DynamicCache, cache_among, first_output
-from plphp_core.method import LayerView, Method, require
-from plphp_core.prefill import Prefill
-from plphp_core.prune import prune, running_prefill
-from plphp_core.selection import Selection
-from plphp_core.trace import Trace
+from plphp_core.pruning.hf import Cache, DynamicCache, cache_among, first_output
+from plphp_core.pruning.hooks import prune, running_prefill
+from plphp_core.pruning.method import LayerView, Method, require
+from plphp_core.pruning.prefill import Prefill
+from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.trace import Trace
 
 
 def can_share(method: Method | None) -> bool:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from plphp_core.hf import Cache, DynamicLayer, DynamicSlidingWindowLayer
+from plphp_core.pruning.hf import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 
 def renew(cache: Cache) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from plphp_core.method import LayerView, Method
+    from plphp_core.pruning.method import LayerView, Method
 
 
 @dataclass(frozen=True)

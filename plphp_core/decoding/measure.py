@@ -5,7 +5,7 @@ import time
 import torch
 from transformers import StoppingCriteria
 
-from plphp_core.device import synchronise
+from plphp_core.decoding.device import synchronise
 
 
 class StepClock(StoppingCriteria):

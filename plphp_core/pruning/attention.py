@@ -6,7 +6,7 @@ The model's own output keeps coming from SDPA or FlashAttention; these rows are 
 import torch
 from torch import Tensor, nn
 
-from plphp_core.hf import rotary_function
+from plphp_core.pruning.hf import rotary_function
 
 CHUNK_ROWS = 128  # rows of `mean_row` held at once: (batch, query_heads, CHUNK_ROWS, tokens) fp32
 

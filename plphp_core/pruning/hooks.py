@@ -12,14 +12,14 @@ from functools import partial
 import torch
 from torch import nn
 
-from plphp_core import hf
-from plphp_core.cache import PrunedLayer, renew
 from plphp_core.families import family_of
-from plphp_core.generate_guard import guard_model, unguard_model
-from plphp_core.method import Method, require
-from plphp_core.prefill import Prefill
-from plphp_core.prompt import read_prompt
-from plphp_core.trace import Trace
+from plphp_core.pruning import hf
+from plphp_core.pruning.cache import PrunedLayer, renew
+from plphp_core.pruning.generate_guard import guard_model, unguard_model
+from plphp_core.pruning.method import Method, require
+from plphp_core.pruning.prefill import Prefill
+from plphp_core.pruning.prompt import read_prompt
+from plphp_core.pruning.trace import Trace
 
 log = logging.getLogger(__name__)
 

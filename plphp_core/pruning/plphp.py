@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from plphp_core.method import LayerView, Method, fraction, require
-from plphp_core.selection import Selection, top_per_image
+from plphp_core.pruning.method import LayerView, Method, fraction, require
+from plphp_core.pruning.selection import Selection, top_per_image
 
 FIRST_PRUNED_LAYER = 2  # the first two layers and the last one look at images globally and are left whole
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from plphp_core.prompt import Prompt
+from plphp_core.pruning.prompt import Prompt
 
 
 @dataclass(eq=False)

@@ -1,0 +1,17 @@
+"""What a pruning method is, and how it acts on a model: hooks, caches, traces. For authors of methods."""
+
+from plphp_core.pruning.method import LayerView, Method, make_method, method_names
+from plphp_core.pruning.plphp import PLPHP
+from plphp_core.pruning.selection import Selection, top_per_image
+from plphp_core.pruning.trace import Trace
+
+__all__ = [
+    "PLPHP",
+    "LayerView",
+    "Method",
+    "Selection",
+    "Trace",
+    "make_method",
+    "method_names",
+    "top_per_image",
+]

@@ -1,0 +1,1 @@
+"""Images on their way to the processor, and where vision tokens lie on them."""
