@@ -29,7 +29,7 @@ PAPER = {
     "claims": "claims profile=paper",
 }
 TOY = {
-    "table1": "table1 profile=toy published={world}/published",
+    "table1": "table1 profile=toy published={world}/published --strict",
     "table3": "table3 profile=toy published={world}/published",
     "table4": "table4 profile=toy published={world}/published --strict",
     "table5_llava": "table5 profile=toy tasks=vst protocol=llava published={world}/published",
