@@ -85,20 +85,9 @@ class Cell:
     @property
     def result_key(self) -> str:
         """Key of the result file: the answers' key and everything that chooses or scores samples."""
-        s = self.settings
-        return digest(
-            [
-                SCORES,
-                self.key,
-                s.protocol,
-                s.limit,
-                s.limit_seed if s.limit else None,
-                s.extra_metrics,
-                self.facts.benchmark.label,
-                self.facts.scoring,
-                installed("lmms-eval"),
-            ]
-        )
+        s, facts = self.settings, self.facts
+        return result_key(SCORES, self.key, s.protocol, s.limit, s.limit_seed, s.extra_metrics, facts.benchmark.label,
+                          facts.scoring, installed("lmms-eval"))  # fmt: skip
 
     def finished(self) -> dict | None:
         """The result file if it is there, belongs to this very cell and has no failed samples to try again."""
@@ -122,6 +111,13 @@ class Cell:
     def keys(self, task: OpenTask) -> dict[int, str]:
         """doc_id → sample key, for the samples this cell's limit chooses."""
         return sample_keys(self.key, task.requests, task.chosen(self.settings.limit, self.settings.limit_seed))
+
+
+def result_key(scores: int, answers: str, protocol: str, limit: int | None, limit_seed: int, extra_metrics: Mapping,
+               benchmark: str, scoring: Mapping, lmms_eval: str) -> str:  # fmt: skip
+    """Key of a result file from what it says of itself and the key of the answers that it scores."""
+    seed = limit_seed if limit else None
+    return digest([scores, answers, protocol, limit, seed, extra_metrics, benchmark, scoring, lmms_eval])
 
 
 def journal_record(cell: Cell, key: str, request: Request, result: Answer | Failure, hardware: str) -> dict:

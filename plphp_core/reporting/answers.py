@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.evaluation.cells import SCORES
+from plphp_core.evaluation.cells import SCORES, result_key
 from plphp_core.evaluation.journal import Journal
-from plphp_core.evaluation.keys import digest, sample_key
+from plphp_core.evaluation.keys import sample_key
 from plphp_core.reporting.cells import Cell
 from plphp_core.reporting.visible import visible, visible_in
 
@@ -78,15 +78,13 @@ def _of(lines: Iterable[dict], key: str) -> Iterable[dict]:
 
 
 def _gives(said: dict, key: str, extra_metrics: dict) -> bool:
-    """Whether answers under `key` are this cell file's (`evaluation.cells.Cell.result_key`)."""
-    limit = said.get("limit")
+    """Whether answers under `key` are this cell file's."""
     numbers = [said["scores"]] if "scores" in said else range(SCORES, 0, -1)  # older files do not say
     metrics = said.get("extra_metrics", extra_metrics)
+    scoring = (said.get("code") or {}).get("scoring code", {})
+    lmms_eval = (said.get("versions") or {}).get("lmms-eval")
+    asked = (said["protocol"], said.get("limit"), said.get("limit_seed"))
     return any(
-        said.get("key")
-        == digest(
-            [number, key, said["protocol"], limit, said.get("limit_seed") if limit else None, metrics,
-             said["benchmark"]]
-        )
+        said.get("key") == result_key(number, key, *asked, metrics, said["benchmark"], scoring, lmms_eval)
         for number in numbers
-    )  # fmt: skip
+    )

@@ -12,7 +12,8 @@ from PIL import Image
 
 from plphp_core.evaluation.answering import Request as Question
 from plphp_core.evaluation.cells import SCORES
-from plphp_core.evaluation.keys import digest, sample_key
+from plphp_core.evaluation.cells import result_key as of_fields
+from plphp_core.evaluation.keys import sample_key
 from plphp_core.reporting.cells import load_cells
 from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.documents import NoDocuments
@@ -111,11 +112,9 @@ class World:
 
 
 def result_key(record: dict, key: str) -> str:
-    limit = record["limit"]
-    seed = record["limit_seed"] if limit else None
-    return digest(
-        [record["scores"], key, record["protocol"], limit, seed, record["extra_metrics"], record["benchmark"]]
-    )
+    limit, seed = record["limit"], record["limit_seed"]
+    asked = (record["protocol"], limit, seed, record["extra_metrics"], record["benchmark"])
+    return of_fields(record["scores"], key, *asked, {}, record["versions"]["lmms-eval"])
 
 
 def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Sheet:

@@ -14,6 +14,7 @@ from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import OK, run
 from plphp_core.evaluation.settings import Benchmark
 from plphp_core.reporting import engines
+from plphp_core.reporting.answers import answers
 from plphp_core.reporting.cells import load_cells
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.comparison import Options
@@ -246,3 +247,6 @@ def test_a_real_run_under_both_engines(tmp_path):
     assert [(pair.row, len(pair.lines)) for pair in found.pairs] == [(0, 5), (1, 5)]
     assert not any(pair.unlike(what) for pair in found.pairs for what in engines.FIELDS)
     assert all(one["cell"] != other["cell"] for pair in found.pairs for one, other in pair.lines)
+    for cell in cells:  # the page and Figure 8 find the answers by the key in the result file
+        read = answers(cell, world.results, {})
+        assert (read.missing, sorted(read.lines)) == ("", cell.doc_ids.tolist())
