@@ -25,6 +25,7 @@ ANSWERING = tuple(f"plphp_core.evaluation.{name}" for name in HARNESS)
 # Compute prompts, pixels and answers. lmms-eval's part in answers is the prompt's text, which is in every sample's key.
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
+REEXPORTING = ("plphp_core", "plphp_core.pruning")  # packages that hold nothing of their own
 CODE = ("answering code", "method code", "task code")  # parts of an identity: file → hash
 
 
@@ -124,6 +125,6 @@ def method_code(cls: type) -> dict[str, str]:
 def _answers(module: str) -> bool:
     """Whether a module that answering imports is part of it: not the harness around it, nor what only re-exports."""
     parts = module.split(".")
-    if parts[0] != "plphp_core" or len(parts) == 1:
+    if parts[0] != "plphp_core" or module in REEXPORTING:
         return False
     return parts[1] != "evaluation" or module in ANSWERING
