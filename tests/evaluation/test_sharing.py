@@ -108,10 +108,10 @@ def test_a_method_that_fails_together_tries_alone_and_costs_the_others_nothing(w
     loaded = loader(settings(world).model)
     original = SharedPrefill._settle
 
-    def fails_once_shared(self, method, cache, trace):
-        if method == METHODS[1]:
+    def fails_once_shared(self, prefill, cache):
+        if prefill.method == METHODS[1]:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, method, cache, trace)
+        return original(self, prefill, cache)
 
     monkeypatch.setattr(SharedPrefill, "_settle", fails_once_shared)
     batch = requests(world, loader)
