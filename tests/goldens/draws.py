@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.spatial_groups import CUTS
-
 from plphp_core.evaluation.answering import Answer, Failure
+from plphp_core.vision.spatial_groups import CUTS
 from tests.goldens.records import Conditions, Row, Scores, answer, write_cell, write_reading
 
 MULTI_IMAGE, CAPTIONS = ("SD", "IE", "VST", "MV"), ("Flickr30k", "COCO2017", "DetailCaps")
