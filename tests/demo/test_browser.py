@@ -105,8 +105,14 @@ def set_parameter(page, method, label, value):
     if not column.get_by_label(f"number input for {label}").is_visible():
         column.get_by_role("button", name="Parameters").click()
     box = column.get_by_label(f"number input for {label}")
-    box.fill(str(value))
-    box.press("Tab")
+    for _ in range(20):  # a column that is just opening may still put its own value back
+        page.wait_for_timeout(200)
+        box.fill(str(value))
+        box.press("Tab")
+        page.wait_for_timeout(200)
+        if float(box.input_value()) == value:
+            return
+    raise AssertionError(f"{label} of {method} does not take {value}")
 
 
 def test_all_methods_answer_a_question_and_a_second_one(page, session, tmp_path):
