@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.errors import UserError
 from plphp_core.pruning.method import LayerView, Method, make_method
 from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
 from plphp_core.pruning.selection import Selection

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.errors import UserError, unknown
 
 HOST = "127.0.0.1"  # this machine only
 LARGEST_UPLOAD = "64mb"

@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from plphp_core.config.run_settings import setting_text
 from plphp_core.decoding.device import free_memory
 from plphp_core.demo.answers import Answer, encode, stream
 from plphp_core.demo.catalogue import Catalogue, check_checkpoint
 from plphp_core.demo.conversation import Conversation, Turn, context
 from plphp_core.demo.parameters import Parameter, build, in_symbols, parameters_of, whole
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.errors import UserError
+from plphp_core.errors import UserError
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel, LoadOnce, load
-from plphp_core.evaluation.settings import setting_text
 from plphp_core.pruning.method import method_names
 
 log = logging.getLogger("plphp.demo")

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from plphp_core.config.run_settings import Settings
 from plphp_core.evaluation.benchmarks import Suite
 from plphp_core.evaluation.cells import Cell
 from plphp_core.evaluation.explain import explain
@@ -13,7 +14,6 @@ from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.pace import Pace
 from plphp_core.evaluation.progress import Display, PlannedCell
 from plphp_core.evaluation.ranks import parts
-from plphp_core.evaluation.settings import Settings
 
 
 @dataclass(frozen=True)

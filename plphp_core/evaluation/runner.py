@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from plphp_core.config.run_settings import MethodSettings, Settings, check_method
+from plphp_core.errors import RunError, UserError
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.benchmarks import Suite, metric_function
 from plphp_core.evaluation.cells import Cell, write_result
-from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
 from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.loading import LoadOnce, check_device
@@ -23,7 +24,6 @@ from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.plan import cells_of, merged, plan, show
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.ranks import Ranks, fold
-from plphp_core.evaluation.settings import MethodSettings, Settings, check_method
 from plphp_core.evaluation.stopping import Stop, Terminated
 from plphp_core.evaluation.work import Work
 

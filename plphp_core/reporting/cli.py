@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plphp_core.evaluation.errors import RunError
-from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
+from plphp_core.errors import RunError
 from plphp_core.reporting import render
 from plphp_core.reporting.cells import Cell, ReportError, read_cells
 from plphp_core.reporting.comparison import NothingToShow, Options

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from plphp_core.config.run_settings import Benchmark, settings_from_config
+from plphp_core.errors import UserError
 from plphp_core.evaluation.answering import whole_images_only
 from plphp_core.evaluation.benchmarks import OpenTask, Suite
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.identity import Fingerprints
-from plphp_core.evaluation.settings import Benchmark, settings_from_config
 from plphp_core.reporting.cells import Cell
 
 log = logging.getLogger("plphp.page")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plphp_core.config.run_settings import ENGINES
 from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.ranks import parts
-from plphp_core.evaluation.settings import ENGINES
 from plphp_core.reporting.cells import EFFICIENCY, Cell, ReportError
 from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
 from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run

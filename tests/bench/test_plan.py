@@ -10,7 +10,7 @@ from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.bench.plan import plan_lengths, planned_method
 from plphp_core.bench.shapes import SHAPES, build, prompts
-from plphp_core.evaluation.errors import UserError
+from plphp_core.errors import UserError
 from plphp_core.pruning.method import Method
 
 TINY = SHAPES["tiny"]

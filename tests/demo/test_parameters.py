@@ -7,7 +7,7 @@ import pytest
 
 from plphp_core.demo.catalogue import Catalogue
 from plphp_core.demo.parameters import build, in_symbols, parameters_of
-from plphp_core.evaluation.errors import UserError
+from plphp_core.errors import UserError
 from plphp_core.pruning import method as methods
 from plphp_core.pruning.method import Method, method_names
 from tests.demo.factories import ROOT

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.evaluation.errors import RunError, UserError
+from plphp_core.errors import RunError, UserError
 from plphp_core.evaluation.journal import Journal, JournalError, write_atomically
 from plphp_core.evaluation.lock import run_lock
 

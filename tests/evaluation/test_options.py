@@ -10,9 +10,9 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from plphp_core import PLPHP
+from plphp_core.errors import UserError
 from plphp_core.evaluation import answering, options
 from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadOnce, load
 from plphp_core.evaluation.runner import OK, run

@@ -7,7 +7,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.errors import UserError
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import (
     Check,
@@ -24,8 +24,8 @@ from plphp_core.evaluation.preflight.check import (
 from plphp_core.evaluation.preflight.checklist import SECTIONS, preflight
 from plphp_core.evaluation.preflight.command import main
 from tasks.toy.generate import build
+from tests.configured import ROOT, configured
 from tests.evaluation import damage
-from tests.evaluation.test_launch import ROOT, configured
 
 
 def found(*findings, needs=()) -> Check:

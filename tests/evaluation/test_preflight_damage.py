@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from plphp_core.errors import UserError
 from plphp_core.evaluation.answering import Request
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.preflight import answers as answers_module
 from plphp_core.evaluation.preflight.answers import answers
@@ -23,8 +23,8 @@ from plphp_core.evaluation.preflight.generation import generation
 from plphp_core.evaluation.preflight.headers import read_header
 from plphp_core.evaluation.preflight.model import configuration
 from plphp_core.evaluation.preflight.tokens import tokenizer
+from tests.configured import ROOT, configured
 from tests.evaluation import damage
-from tests.evaluation.test_launch import ROOT, configured
 
 CHECKPOINTS = ROOT / "tasks" / "toy" / "checkpoints"
 # All that looks at the checkpoint. Data and Java have tests of their own.

@@ -15,10 +15,10 @@ import torch
 
 from baselines import FastV
 from plphp_core import PLPHP
+from plphp_core.errors import UserError
 from plphp_core.evaluation import runner
 from plphp_core.evaluation.answering import Answer, Failure, JointAnswerer
 from plphp_core.evaluation.benchmarks import Suite
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.journal import Journal, JournalError
 from plphp_core.evaluation.runner import FAILED, INTERRUPTED, OK, TERMINATED, run, run_together
 from tests.evaluation.factories import save_checkpoint, settings

@@ -7,8 +7,8 @@ import pytest
 
 from baselines import FastV
 from plphp_core import PLPHP
+from plphp_core.config.run_settings import MethodSettings, ModelSettings
 from plphp_core.evaluation import keys, source_code
-from plphp_core.evaluation.settings import MethodSettings, ModelSettings
 from plphp_core.evaluation.source_code import hashes, hashes_of_functions, own_package
 from plphp_core.evaluation.task_code import task_code
 

@@ -15,9 +15,9 @@ from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.models import get_model, list_available_models
 from PIL import Image
 
+from plphp_core.errors import UserError
 from plphp_core.evaluation.answering import Answerer, Failure, Request, batches
 from plphp_core.evaluation.engines import generation_arguments
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.wrapper import GenerationErrors
 from plphp_core.families import family_names, get_family

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
 from plphp_core.evaluation import cells
 from plphp_core.evaluation.answering import Answer, Failure, Request
 from plphp_core.evaluation.attention.reading import Reading
@@ -22,7 +23,6 @@ from plphp_core.evaluation.attention.run import _Attending, _Part
 from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
 from plphp_core.evaluation.journal import Journal, write_atomically
 from plphp_core.evaluation.keys import CODE
-from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
 from plphp_core.reporting import vtw_rule
 
 ROOT = Path(__file__).parents[2]

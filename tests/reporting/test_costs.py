@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.config.run_settings import settings_from_config
 from plphp_core.reporting import cost_lines
 from plphp_core.reporting import costs as cost
 from plphp_core.reporting.bootstrap import Resamples

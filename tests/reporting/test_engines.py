@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.cells import efficiency
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import OK, run
-from plphp_core.evaluation.settings import Benchmark
 from plphp_core.reporting import engines
 from plphp_core.reporting.answers import answers
 from plphp_core.reporting.cells import load_cells

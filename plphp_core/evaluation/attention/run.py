@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from plphp_core.config.run_settings import MethodSettings, Settings
 from plphp_core.decoding.device import free_memory
+from plphp_core.errors import RunError, UserError
 from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.attention.reading import read
 from plphp_core.evaluation.benchmarks import OpenTask, Suite, TaskFacts
 from plphp_core.evaluation.cells import shown
-from plphp_core.evaluation.errors import RunError, UserError
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
 from plphp_core.evaluation.journal import Journal, write_atomically
@@ -23,7 +24,6 @@ from plphp_core.evaluation.lock import run_lock
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.manifest import Manifest, command_line, device_name
 from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.settings import MethodSettings, Settings
 from plphp_core.evaluation.stopping import Stop, Terminated
 
 OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143

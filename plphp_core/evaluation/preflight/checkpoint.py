@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.errors import UserError
 from plphp_core.evaluation.identity import hub_commit
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, Status, check, failed, first_line, ok, warning

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.errors import UserError, unknown
 from plphp_core.families.base import dtype_name
 
 

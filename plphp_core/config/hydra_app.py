@@ -19,8 +19,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from plphp_core.evaluation.defaults import own_defaults
-from plphp_core.evaluation.errors import UserError
+from plphp_core.config.method_defaults import own_defaults
+from plphp_core.errors import UserError
 from plphp_core.pruning.method import method_names, not_loaded
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own switch: raise instead of printing and exiting

@@ -8,8 +8,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from plphp_core.evaluation.composing import options
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.config.hydra_app import options
+from plphp_core.errors import UserError, unknown
 
 ALL = "all"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.errors import UserError, unknown
 from plphp_core.pruning.method import make_method, method_names, not_loaded
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.errors import UserError
 from plphp_core.pruning.method import make_method
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from plphp_core.evaluation import values
-from plphp_core.evaluation.defaults import method_defaults, unknown_method
-from plphp_core.evaluation.errors import UserError, unknown
-from plphp_core.evaluation.grid import expand
+from plphp_core.config import checked_values as values
+from plphp_core.config.method_defaults import method_defaults, unknown_method
+from plphp_core.config.row_grid import expand
+from plphp_core.errors import UserError, unknown
 from plphp_core.families.base import STYLES, Family
 
 PROTOCOLS = ("lmms_eval", "llava")
