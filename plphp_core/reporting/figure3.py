@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import drawing, layout
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number, percent
 from plphp_core.reporting.sights import Sight

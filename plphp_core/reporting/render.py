@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from plphp_core.records.visible import visible
 from plphp_core.reporting.sheet import Entry, Row, Sheet
-from plphp_core.reporting.visible import visible
 
 _MARKDOWN = str.maketrans({"&": "&amp;"} | {c: "\\" + c for c in "\\`*_{}[<>|#~$"})
 _NOTE_WIDTH = 120
