@@ -5,6 +5,6 @@
 the numbers of one model, `savings` its vision tokens and cache, `rivals` and `contrasts` compare rows with each other,
 `layout`, `notes` and `long_tables` hold what tables of methods × benchmarks share, `costs` and `cost_lines` the same
 for cache and times on one benchmark. `table1` … `table5` and `figure5` … `figure7` lay out one table or figure of the
-paper each, `sweep` and `engines` what was run besides; `drawing` says how figures look, `sheet` and `render` write
-tables in any format, `reports` and `cli` are the command. Nothing here runs a model.
+paper each, `sweep` and `engines` what was run besides; `drawing` says how figures look, `table_model` and
+`render` write tables in any format, `reports` and `cli` are the command. Nothing here runs a model.
 """

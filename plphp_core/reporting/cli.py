@@ -152,7 +152,7 @@ def _write(report: Report, options: argparse.Namespace) -> int:
     for name, text in files.items():
         render.write_atomically(folder / name, text)
     if not options.quiet:
-        render.print_sheets(report.sheets)
+        render.print_tables(report.sheets)
     print(f"written to {folder}: {', '.join(files)}")
     missing = sum(len(part.missing()) for part in report.parts) if report.planned else 0
     failed = sum(cell.errors for part in report.parts for cell in part.cells.values())

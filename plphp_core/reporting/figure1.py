@@ -11,7 +11,7 @@ import pandas as pd
 from plphp_core.reporting import drawing, layout, reattention
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.readings import Reading, layer_means
-from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, number
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
 
 BAND = (0.1, 0.9)  # quantiles of the samples
 LINE = "#0072B2"
@@ -36,8 +36,13 @@ def draw(
                 axes.plot(
                     layers[at],
                     [gamma[layer].value for layer in at],
-                    linestyle="none", marker="v", markersize=4.5, color=PEAK, label="re-attention peak", zorder=4,
-                )  # fmt: skip
+                    linestyle="none",
+                    marker="v",
+                    markersize=4.5,
+                    color=PEAK,
+                    label="re-attention peak",
+                    zorder=4,
+                )
             if model in thresholds:
                 for name, level, dashes in zip(("α", "β"), thresholds[model], ("--", ":"), strict=True):
                     axes.axhline(level, color="#666666", linewidth=0.7, linestyle=dashes, label=name, zorder=1.9)
@@ -52,11 +57,18 @@ def draw(
 
 def sheets(
     models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str, png: str, seed: int = 0
-) -> list[Sheet]:
+) -> list[Table]:
     """Peaks per model, then γ per layer with intervals."""
-    head = (Column("Model", text=True), Column("Samples"), Column("Peaks (layer)", text=True),
-            Column("Valley (layer)", text=True), Column("γ at peak"), Column("Rebound"), Column("interval"),
-            Column("of samples", "Rise in"))  # fmt: skip
+    head = (
+        TableColumn("Model", text=True),
+        TableColumn("Samples"),
+        TableColumn("Peaks (layer)", text=True),
+        TableColumn("Valley (layer)", text=True),
+        TableColumn("γ at peak"),
+        TableColumn("Rebound"),
+        TableColumn("interval"),
+        TableColumn("of samples", "Rise in"),
+    )
     rows, deepest = [], max(parts[0].vision_attention.shape[1] for parts in models.values())
     means = {model: layer_means(parts, seed=seed) for model, parts in models.items()}
     for model, parts in models.items():
@@ -64,19 +76,24 @@ def sheets(
         n = str(sum(part.n for part in parts))
         for peak in found:
             rows.append(
-                Row(
+                TableRow(
                     (
-                        Entry(parts[0].title), Entry(n), Entry(str(peak.layer + 1)), Entry(str(peak.valley + 1)),
-                        Entry(number(means[model][peak.layer].value, 3)), Entry(number(peak.rebound.value, 3, True)),
-                        Entry(_interval(peak.rebound)), Entry(f"{100 * share_rising(parts, peak):.0f}%"),
+                        TableCell(parts[0].title),
+                        TableCell(n),
+                        TableCell(str(peak.layer + 1)),
+                        TableCell(str(peak.valley + 1)),
+                        TableCell(number(means[model][peak.layer].value, 3)),
+                        TableCell(number(peak.rebound.value, 3, True)),
+                        TableCell(_interval(peak.rebound)),
+                        TableCell(f"{100 * share_rising(parts, peak):.0f}%"),
                     ),
                     rule=peak is found[0],
                 )
-            )  # fmt: skip
+            )
         if not found:
             few = min(part.n for part in parts) < reattention.FEWEST
-            said = Entry("too few samples" if few else "none")
-            rows.append(Row((Entry(parts[0].title), Entry(n), said, *[Entry("–")] * 5), rule=True))
+            said = TableCell("too few samples" if few else "none")
+            rows.append(TableRow((TableCell(parts[0].title), TableCell(n), said, *[TableCell("–")] * 5), rule=True))
     notes = [
         f"The figure: {png} and the .pdf beside it; the .csv has γ of every layer and benchmark.",
         "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 "
@@ -89,13 +106,13 @@ def sheets(
     if thresholds:
         listed = ", ".join(f"{models[name][0].title} {a:g} and {b:g}" for name, (a, b) in thresholds.items())
         notes.append(f"Lines: α and β of PLPHP, {listed}.")
-    layers = (Column("Model", text=True), *[Column(str(layer + 1), "γ of layer") for layer in range(deepest)])
+    layers = (TableColumn("Model", text=True), *[TableColumn(str(layer + 1), "γ of layer") for layer in range(deepest)])
     lines = []
     for model, parts in models.items():
-        values = [Entry(number(one.value, 3)) for one in means[model]]
-        lines.append(Row((Entry(parts[0].title), *values, *[Entry("–")] * (deepest - len(values)))))
+        values = [TableCell(number(one.value, 3)) for one in means[model]]
+        lines.append(TableRow((TableCell(parts[0].title), *values, *[TableCell("–")] * (deepest - len(values)))))
     title = f"Figure 1{layout.where(profile)}: attention to vision, layer by layer"
-    return [Sheet(title, head, tuple(rows), tuple(notes)), Sheet("γ per layer", layers, tuple(lines))]
+    return [Table(title, head, tuple(rows), tuple(notes)), Table("γ per layer", layers, tuple(lines))]
 
 
 def table(models: Mapping[str, Sequence[Reading]], seed: int = 0) -> pd.DataFrame:
@@ -107,10 +124,17 @@ def table(models: Mapping[str, Sequence[Reading]], seed: int = 0) -> pd.DataFram
             for layer, one in enumerate(layer_means(some, seed=seed)):
                 lines.append(
                     {
-                        "model": model, "benchmark": name, "layer": layer + 1, "n": sum(part.n for part in some),
-                        "gamma": one.value, "low": one.low, "high": one.high, "q10": low[layer], "q90": high[layer],
+                        "model": model,
+                        "benchmark": name,
+                        "layer": layer + 1,
+                        "n": sum(part.n for part in some),
+                        "gamma": one.value,
+                        "low": one.low,
+                        "high": one.high,
+                        "q10": low[layer],
+                        "q90": high[layer],
                     }
-                )  # fmt: skip
+                )
     return pd.DataFrame(lines)
 
 

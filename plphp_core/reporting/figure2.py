@@ -12,7 +12,7 @@ from plphp_core.reporting import drawing, layout
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.figure1 import conditions, ticks
 from plphp_core.reporting.readings import Reading, layer_means
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number, percent
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.spatial_groups import LABELS
 
 NONE = "no place"  # newline tokens, and tokens that lie on padding
@@ -55,21 +55,21 @@ def draw(models: Mapping[str, Sequence[Reading]], cut: str, profile: str) -> dic
 
 def sheets(
     models: Mapping[str, Sequence[Reading]], cut: str, left_out: Sequence[str], profile: str, png: str
-) -> list[Sheet]:
+) -> list[Table]:
     """Shares of every group and layer, per model, beside its share of the tokens."""
     deepest = max(parts[0].vision_attention.shape[1] for parts in models.values())
     columns = (
-        Column("Model", text=True), Column("Group", text=True), Column("of tokens", "Share"),
-        *[Column(str(layer + 1), "Share of attention in layer") for layer in range(deepest)],
+        TableColumn("Model", text=True), TableColumn("Group", text=True), TableColumn("of tokens", "Share"),
+        *[TableColumn(str(layer + 1), "Share of attention in layer") for layer in range(deepest)],
     )  # fmt: skip
     rows = []
     for parts in models.values():
         tokens = token_shares(parts, cut)
         for at, (name, own) in enumerate(zip((*LABELS[cut], NONE), group_shares(parts, cut), strict=True)):
-            values = [Entry(number(100 * one.value, 1)) for one in own]
-            rest = [Entry("–")] * (deepest - len(values))
-            share = Entry(percent(tokens[at], 1, signed=False))
-            rows.append(Row((Entry(parts[0].title), Entry(name), share, *values, *rest), rule=at == 0))
+            values = [TableCell(number(100 * one.value, 1)) for one in own]
+            rest = [TableCell("–")] * (deepest - len(values))
+            share = TableCell(percent(tokens[at], 1, signed=False))
+            rows.append(TableRow((TableCell(parts[0].title), TableCell(name), share, *values, *rest), rule=at == 0))
     notes = [
         f"The figure: {png} and the .pdf beside it; the .csv has every share with its interval.",
         f"Groups ({cut}): {DEFINITIONS[cut]}. The paper draws five groups and does not say how they are cut; "
@@ -85,7 +85,7 @@ def sheets(
     if left_out:
         notes.append(f"Left out: {', '.join(left_out)}, whose tokens are latents that look at the whole image.")
     title = f"Figure 2{layout.where(profile)}: attention to five groups of an image's tokens"
-    return [Sheet(title, columns, tuple(rows), tuple(notes))]
+    return [Table(title, columns, tuple(rows), tuple(notes))]
 
 
 def table(models: Mapping[str, Sequence[Reading]], cut: str) -> pd.DataFrame:

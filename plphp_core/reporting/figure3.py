@@ -12,8 +12,8 @@ from PIL import Image
 from plphp_core.reporting import drawing, layout
 from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.comparison import NothingToShow
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number, percent
 from plphp_core.reporting.sights import Sight
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted
 
 MOST = 8  # KV heads drawn; of more, so many evenly spaced
@@ -124,15 +124,15 @@ def draw_heads(sight: Sight, layer: int, image: int, profile: str) -> bytes:
         return drawing.files(figure)["png"]
 
 
-def sheets(sight: Sight, layer: int, image: int, profile: str, png: str, others: int) -> list[Sheet]:
+def sheets(sight: Sight, layer: int, image: int, profile: str, png: str, others: int) -> list[Table]:
     """What each KV head of the layer looks at and keeps, in numbers, over all images of the sample."""
     columns = (
-        Column("KV head"),
-        Column("Query heads", text=True),
-        Column("γ of its query heads"),
-        Column("kept", "Vision"),
-        Column("of its attention kept", "Share"),
-        Column("with other heads", "Overlap"),
+        TableColumn("KV head"),
+        TableColumn("Query heads", text=True),
+        TableColumn("γ of its query heads"),
+        TableColumn("kept", "Vision"),
+        TableColumn("of its attention kept", "Share"),
+        TableColumn("with other heads", "Overlap"),
     )
     rows = []
     kept = sight.kept[layer]
@@ -142,14 +142,17 @@ def sheets(sight: Sight, layer: int, image: int, profile: str, png: str, others:
         total = attention.sum()
         covered = attention[kept[head]].sum() / total if total > 0 else float("nan")
         rows.append(
-            Row(
+            TableRow(
                 (
-                    Entry(str(head + 1)), Entry(f"{first + 1}–{first + sight.group}"), Entry(number(float(total), 3)),
-                    Entry(percent(float(kept[head].mean()), 1, False)), Entry(percent(float(covered), 1, False)),
-                    Entry(percent(overlap(kept, head), 1, False)),
+                    TableCell(str(head + 1)),
+                    TableCell(f"{first + 1}–{first + sight.group}"),
+                    TableCell(number(float(total), 3)),
+                    TableCell(percent(float(kept[head].mean()), 1, False)),
+                    TableCell(percent(float(covered), 1, False)),
+                    TableCell(percent(overlap(kept, head), 1, False)),
                 )
             )
-        )  # fmt: skip
+        )
     method = ", ".join(f"{name}={value}" for name, value in sight.method["params"].items())
     notes = [
         f"The figure: {png} and the .pdf beside it; all query heads: {png.replace('figure3', 'figure3_heads')}.",
@@ -174,7 +177,7 @@ def sheets(sight: Sight, layer: int, image: int, profile: str, png: str, others:
     if others:
         notes.append(f"{others} more samples of this model have been looked at; doc=… and tasks=… choose among them.")
     title = f"Figure 3{layout.where(profile)}: heads of layer {layer + 1}, {sight.title} on {sight.benchmark}"
-    return [Sheet(title, columns, tuple(rows), tuple(notes))]
+    return [Table(title, columns, tuple(rows), tuple(notes))]
 
 
 def overlap(kept: np.ndarray, head: int) -> float:

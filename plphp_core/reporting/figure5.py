@@ -10,9 +10,9 @@ from plphp_core.reporting.bootstrap import scaled
 from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.selection import LABELS
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, bounds, number, percent
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
-HEAD = (Column("Method", text=True), Column("Setting", text=True))
+HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 
 
 def metric_of(benchmark: str, captions: str) -> tuple[str, str]:
@@ -66,7 +66,7 @@ def _polyline(panel, saved: Savings, benchmark: str, metric: str, method: str, m
         panel.plot(x, y, color=look, marker=shape, markersize=3, label=LABELS.get(method, method), zorder=3)
 
 
-def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Sheet]:
+def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Table]:
     """What is drawn, in numbers, the intervals, and each setting against Uncompressed and the best baseline.
 
     Args:
@@ -75,24 +75,26 @@ def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Sh
     results = saved.results
     title = f"Figure 5{layout.where(profile)}"
     drawn = [(name, *metric_of(name, captions)) for name in results.asked()]
-    columns = [column for name, _, heading in drawn for column in (Column("kept", name), Column(heading, name))]
+    columns = [
+        column for name, _, heading in drawn for column in (TableColumn("kept", name), TableColumn(heading, name))
+    ]
 
-    def line(results: Results, index: int) -> list[Entry]:
+    def line(results: Results, index: int) -> list[TableCell]:
         return [entry for name, metric, _ in drawn for entry in _point(saved, index, name, metric)]
 
-    def spread(results: Results, index: int) -> list[Entry]:
+    def spread(results: Results, index: int) -> list[TableCell]:
         return [entry for name, metric, _ in drawn for entry in _spread(saved, index, name, metric)]
 
-    rows: list[Row] = layout.rows(results, line)
+    rows: list[TableRow] = layout.rows(results, line)
     heading = f"{results.options.confidence:.0%} confidence intervals, in percent and ×100"
     return [
-        Sheet(
+        Table(
             f"{title}: vision kept and score, {results.title}",
             (*HEAD, *columns),
             tuple(rows),
             tuple(_notes(results, profile, picture)),
         ),
-        Sheet(
+        Table(
             f"{title}: {heading}",
             (*HEAD, *columns),
             tuple(layout.rows(results, spread)),
@@ -102,20 +104,22 @@ def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Sh
     ]
 
 
-def _point(saved: Savings, index: int, benchmark: str, metric: str) -> tuple[Entry, Entry]:
+def _point(saved: Savings, index: int, benchmark: str, metric: str) -> tuple[TableCell, TableCell]:
     cell = saved.results.cells.get((index, benchmark))
     if cell is None:
-        return Entry(), Entry()
+        return TableCell(), TableCell()
     score = 100 * saved.results.score(index, benchmark, metric).value
     mark = f"†{cell.errors}" if cell.errors else ""
-    return Entry(percent(saved.retention[index, benchmark].value, 1, signed=False)), Entry(number(score), mark=mark)
+    return TableCell(percent(saved.retention[index, benchmark].value, 1, signed=False)), TableCell(
+        number(score), mark=mark
+    )
 
 
-def _spread(saved: Savings, index: int, benchmark: str, metric: str) -> tuple[Entry, Entry]:
+def _spread(saved: Savings, index: int, benchmark: str, metric: str) -> tuple[TableCell, TableCell]:
     kept, score = saved.retention.get((index, benchmark)), saved.results.score(index, benchmark, metric)
     if kept is None:
-        return Entry(), Entry()
-    return Entry(bounds(kept.low, kept.high)), Entry(bounds(score.low, score.high))
+        return TableCell(), TableCell()
+    return TableCell(bounds(kept.low, kept.high)), TableCell(bounds(score.low, score.high))
 
 
 def _notes(results: Results, profile: str, picture: str) -> list[str]:

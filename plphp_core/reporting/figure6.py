@@ -15,9 +15,9 @@ from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.contrasts import Contrast
 from plphp_core.reporting.figure5 import metric_of
 from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
-HEAD = (Column("Method", text=True), Column("r", text=True), Column("Δr", text=True))
+HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))
 MARKERS = "sovD^P"  # of the rates, in rising order
 DODGE = 0.14  # of the smallest step in Δr, between the points of neighbouring rates
 
@@ -91,7 +91,7 @@ def against_zero(results: Results) -> list[Contrast]:
     ]
 
 
-def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], claim: str = "") -> list[Sheet]:
+def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], claim: str = "") -> list[Table]:
     """What is drawn, its intervals, Δr against 0, and each setting against Uncompressed.
 
     Args:
@@ -103,10 +103,10 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
     title = f"Figure 6{layout.where(profile)}"
     shown = results.asked()
 
-    def line(results: Results, index: int) -> list[Entry]:
+    def line(results: Results, index: int) -> list[TableCell]:
         return layout.score_line(results, index, shown)
 
-    def spread(results: Results, index: int) -> list[Entry]:
+    def spread(results: Results, index: int) -> list[TableCell]:
         return layout.saved_interval_line(saved, index, shown)
 
     rows = _heads(layout.rows(results, line), results)
@@ -117,13 +117,13 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
         "not keep equally much; a gain in score at more tokens kept is no gain of Δr itself."
     )
     return [
-        Sheet(
+        Table(
             f"{title}: r × Δr, {results.title}",
             (*HEAD, *layout.score_columns(shown)),
             tuple(rows),
             tuple(_notes(results, profile, picture, refused)),
         ),
-        Sheet(
+        Table(
             f"{title}: {results.options.confidence:.0%} confidence intervals",
             (*HEAD, *layout.score_columns(shown)),
             tuple(_heads(layout.rows(results, spread), results)),
@@ -140,12 +140,12 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
     ]
 
 
-def _heads(rows: Sequence[Row], results: Results) -> list[Row]:
+def _heads(rows: Sequence[TableRow], results: Results) -> list[TableRow]:
     """Rows with r and Δr in place of the setting, a rule above each r."""
     found, before = [], None
     for row, spec in zip(rows, results.rows, strict=True):
         values = [f"{spec.params[name]:g}" if name in spec.params else "" for name in ("r", "delta_r")]
-        found.append(Row((row.entries[0], *map(Entry, values), *row.entries[2:]), rule=values[0] != before))
+        found.append(TableRow((row.cells[0], *map(TableCell, values), *row.cells[2:]), rule=values[0] != before))
         before = values[0]
     return found
 

@@ -9,9 +9,9 @@ import numpy as np
 from plphp_core.reporting import cost_lines, drawing, layout
 from plphp_core.reporting.bootstrap import MISSING
 from plphp_core.reporting.costs import DECODE, KV, Costs, per_sample
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
 
-HEAD = (Column("Method", text=True), Column("Setting", text=True))
+HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 RAW = 150  # samples up to which curves go through every one; of more, a running median over faint points
 # points as pixels: twenty thousand of them would make a heavy PDF
 SINGLE = {
@@ -62,7 +62,7 @@ def draw(costs: Costs, profile: str) -> dict[str, bytes]:
         return drawing.files(figure)
 
 
-def sheets(costs: Costs, profile: str, png: str) -> list[Sheet]:
+def sheets(costs: Costs, profile: str, png: str) -> list[Table]:
     """What the curves show, in numbers, and the notes that belong below the figure.
 
     Args:
@@ -71,14 +71,14 @@ def sheets(costs: Costs, profile: str, png: str) -> list[Sheet]:
     unit, scale = cost_lines.kv_unit(costs)
     columns = (
         *HEAD,
-        *[Column(name, "Decode ms/token") for name in ("5%", "median", "95%")],
-        *[Column(name, f"KV cache {unit}") for name in ("5%", "median", "95%")],
+        *[TableColumn(name, "Decode ms/token") for name in ("5%", "median", "95%")],
+        *[TableColumn(name, f"KV cache {unit}") for name in ("5%", "median", "95%")],
     )
 
-    def line(results, index: int) -> list[Entry]:
+    def line(results, index: int) -> list[TableCell]:
         cell = costs.cell(index)
         if cell is None:
-            return [Entry()] * 6
+            return [TableCell()] * 6
         return [*_quantiles(per_sample(cell, DECODE)), *_quantiles(per_sample(cell, KV) / scale)]
 
     found = [f"The figure: {png} and the .pdf beside it; the .csv has every point."]
@@ -90,10 +90,10 @@ def sheets(costs: Costs, profile: str, png: str) -> list[Sheet]:
     found.append(drawn)
     if (above := _above(costs)) > 0:
         found.append(f"Not drawn: {above} samples whose decode time lies above the axis.")
-    rows: list[Row] = layout.rows(costs.results, line)
+    rows: list[TableRow] = layout.rows(costs.results, line)
     found += cost_lines.unfinished(costs)
     title = f"Figure 7{layout.where(profile)}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
-    return [Sheet(title, columns, tuple(rows), tuple(found))]
+    return [Table(title, columns, tuple(rows), tuple(found))]
 
 
 def window(samples: int) -> int:
@@ -126,6 +126,6 @@ def _documents(costs: Costs) -> list[int]:
     return sorted({doc for cell in costs.cells().values() for doc in cell.doc_ids.tolist()})
 
 
-def _quantiles(values: np.ndarray) -> list[Entry]:
+def _quantiles(values: np.ndarray) -> list[TableCell]:
     values = values[~np.isnan(values)]
-    return [Entry(number(float(np.quantile(values, q)) if len(values) else MISSING.value)) for q in QUANTILES]
+    return [TableCell(number(float(np.quantile(values, q)) if len(values) else MISSING.value)) for q in QUANTILES]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from plphp_core.reporting import drawing, layout
 from plphp_core.reporting.cases import Case, Reply
 from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number, percent
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 
 WIDTH = 2 * drawing.COLUMN
 LINE = 0.115  # inches of a line of text
@@ -74,21 +74,28 @@ class _Block:
             place.text(x, y - 3.9 * LINE / self.height, body, linespacing=1.25, **SMALL)
 
 
-def sheets(cases: Sequence[Case], results: Results, profile: str, png: str, seed: int, asked: bool) -> list[Sheet]:
+def sheets(cases: Sequence[Case], results: Results, profile: str, png: str, seed: int, asked: bool) -> list[Table]:
     """One sheet per sample, with whole answers."""
-    columns = (Column("Method", text=True), Column("Setting", text=True), Column("Answer", text=True),
-               Column("New tokens"), Column("kept", "Vision"), Column("saved", "KV"), Column("Prefill ms"),
-               Column("Decode ms"))  # fmt: skip
+    columns = (
+        TableColumn("Method", text=True),
+        TableColumn("Setting", text=True),
+        TableColumn("Answer", text=True),
+        TableColumn("New tokens"),
+        TableColumn("kept", "Vision"),
+        TableColumn("saved", "KV"),
+        TableColumn("Prefill ms"),
+        TableColumn("Decode ms"),
+    )
     found = []
     for case in cases:
         rows = [
-            Row(
+            TableRow(
                 (
-                    Entry(results.rows[reply.row].label), Entry(results.setting(reply.row)),
-                    Entry(reply.text or "(empty)"),
-                    Entry(str(reply.new_tokens)), Entry(percent(reply.retention, 1, False)),
-                    Entry(percent(1 - reply.kv_bytes / reply.kv_bytes_full, 1, False)),
-                    Entry(number(reply.prefill_ms, 1)), Entry(number(reply.decode_ms, 1)),
+                    TableCell(results.rows[reply.row].label), TableCell(results.setting(reply.row)),
+                    TableCell(reply.text or "(empty)"),
+                    TableCell(str(reply.new_tokens)), TableCell(percent(reply.retention, 1, False)),
+                    TableCell(percent(1 - reply.kv_bytes / reply.kv_bytes_full, 1, False)),
+                    TableCell(number(reply.prefill_ms, 1)), TableCell(number(reply.decode_ms, 1)),
                 )
             )
             for reply in case.replies
@@ -96,7 +103,7 @@ def sheets(cases: Sequence[Case], results: Results, profile: str, png: str, seed
         notes = [f"Question: {case.question}", *(f"Reference: {one}" for one in case.references)]
         notes = notes if not case.missing else [f"Question, references and images are not at hand: {case.missing}."]
         title = f"Figure 8{layout.where(profile)}, {results.title}: {case.benchmark}, sample {case.doc_id}"
-        found.append(Sheet(title, columns, tuple(rows), tuple(notes)))
+        found.append(Table(title, columns, tuple(rows), tuple(notes)))
     batch = max((reply.batch_size for case in cases for reply in case.replies), default=1)
     chosen = "as asked for" if asked else f"at random (seed {seed}) among those that every method answered"
     last = found[-1]
@@ -110,7 +117,7 @@ def sheets(cases: Sequence[Case], results: Results, profile: str, png: str, seed
     texts = [text for case in cases for text in (case.question, *case.references, *(one.text for one in case.replies))]
     if any(map(drawing.cannot_draw, texts)):
         shared += (f"{drawing.NO_GLYPH} in the figure: a character that it cannot draw.",)
-    found[-1] = Sheet(last.title, last.columns, last.rows, (*last.notes, *shared))
+    found[-1] = Table(last.title, last.columns, last.rows, (*last.notes, *shared))
     return found
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from plphp_core.reporting.cells import ReportError
-from plphp_core.reporting.sheet import NA
+from plphp_core.reporting.table_model import NA
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.readings import Reading, by_model, load_readings, settled
 from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
-from plphp_core.reporting.sheet import Sheet
+from plphp_core.reporting.table_model import Table
 from plphp_core.reporting.visible import visible
 
 MODEL = "llava_onevision"  # of all tables but Table 3
@@ -39,7 +39,7 @@ class Report:
 
     name: str
     variant: str
-    sheets: Sequence[Sheet]
+    sheets: Sequence[Table]
     parts: Sequence[Results]
     tables: Mapping[str, pd.DataFrame]
     pictures: Mapping[str, bytes] = field(default_factory=dict)

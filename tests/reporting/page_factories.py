@@ -19,7 +19,7 @@ from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.documents import NoDocuments
 from plphp_core.reporting.request import Report, Request
 from plphp_core.reporting.selection import Filters, rows_found
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
 
 ROOT = Path(__file__).parents[2]
@@ -117,10 +117,12 @@ def result_key(record: dict, key: str) -> str:
     return of_fields(record["scores"], key, *asked, {}, record["versions"]["lmms-eval"])
 
 
-def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Sheet:
-    columns = (Column("Method", text=True), Column("R-L", "SD"), Column("C", "SD"))
-    rows = (Row((Entry(texts[0]), Entry(texts[1], "detail", "†", "best"), Entry("2", emphasis="second"))),)
-    return Sheet(title, columns, rows, tuple(notes))
+def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Table:
+    columns = (TableColumn("Method", text=True), TableColumn("R-L", "SD"), TableColumn("C", "SD"))
+    rows = (
+        TableRow((TableCell(texts[0]), TableCell(texts[1], "detail", "†", "best"), TableCell("2", emphasis="second"))),
+    )
+    return Table(title, columns, rows, tuple(notes))
 
 
 def drawing(doc_id: int, size=(48, 32)) -> Image.Image:

@@ -49,18 +49,18 @@ def test_figure1_draws_means_bands_peaks_and_thresholds(models, drawn):
 
 def test_figure1_says_the_rule_the_samples_and_that_it_is_a_toy(models):
     peaks, gamma = figure1.sheets(models, {}, "toy", "figure1.png")
-    assert [entry.text for entry in peaks.rows[0].entries][:4] == ["LLaVA-OneVision", "80", "5", "4"]
+    assert [entry.text for entry in peaks.rows[0].cells][:4] == ["LLaVA-OneVision", "80", "5", "4"]
     notes = " ".join(peaks.notes)
     for said in ("at least 0.05", "SD 40 of 48, VST 40 of 48", "nothing of the paper's models", "some CPU"):
         assert said in notes
-    assert gamma.rows[0].entries[1].text == f"{layer_means(models['llava_onevision'])[0].value:.3f}"
+    assert gamma.rows[0].cells[1].text == f"{layer_means(models['llava_onevision'])[0].value:.3f}"
 
 
 def test_figure1_without_peaks_says_none(tmp_path):
     folder = tmp_path / "toy" / "attention"
     reading(folder, gamma=sorted(VALLEY, reverse=True))
     sheet, _ = figure1.sheets(by_model(load_readings(folder)), {}, "paper", "x.png")
-    assert sheet.rows[0].entries[2].text == "none" and not any("toy" in note for note in sheet.notes)
+    assert sheet.rows[0].cells[2].text == "none" and not any("toy" in note for note in sheet.notes)
 
 
 def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, drawn):
@@ -72,11 +72,7 @@ def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, drawn):
     for line, share in zip(lines[:5], (0.1, 0.15, 0.4, 0.2, 0.1), strict=True):
         np.testing.assert_allclose(line.get_ydata(), share)
     (sheet,) = figure2.sheets(kept, "bands", ["IDEFICS2"], "toy", "figure2.png")
-    assert (
-        len(sheet.rows) == 6
-        and sheet.rows[2].entries[2].text == "20.0%"
-        and sheet.rows[5].entries[1].text == "no place"
-    )
+    assert len(sheet.rows) == 6 and sheet.rows[2].cells[2].text == "20.0%" and sheet.rows[5].cells[1].text == "no place"
     assert any("IDEFICS2" in note and "latents" in note for note in sheet.notes)
 
 
@@ -140,7 +136,7 @@ def test_figure3_a_marked_token_is_lit_and_left_bright_in_its_place_and_nowhere_
 def test_figure3_in_numbers(tmp_path):
     found = marked_sight(tmp_path, 2, 3, 1)
     (sheet,) = figure3.sheets(found, 1, 1, "toy", "figure3.png", 2)
-    first, second = ([entry.text for entry in row.entries] for row in sheet.rows)
+    first, second = ([entry.text for entry in row.cells] for row in sheet.rows)
     assert first[:2] == ["1", "1–2"] and first[3:] == ["100.0%", "100.0%", "3.1%"]
     assert second[1:] == ["3–4", "0.500", "3.1%", "100.0%", "3.1%"]
     assert any("2 more samples" in note for note in sheet.notes)

@@ -52,7 +52,7 @@ def test_a_subset_has_files_of_its_own(tmp_path):
 def test_every_line_of_a_toy_says_so(toy):
     table, *details = page.sheets(claims.findings(asked(toy, "toy")), "toy")
     assert len(details) == len(table.rows) == len(RULES)
-    assert all(row.entries[0].mark == "toy" and "toy" in row.entries[-1].detail for row in table.rows)
+    assert all(row.cells[0].mark == "toy" and "toy" in row.cells[-1].detail for row in table.rows)
     assert all("(toy)" in sheet.title and "(toy)" in sheet.notes[0] for sheet in details)
     assert "(toy profile): 0 reproduced, 0 contradicted" in table.title and "nothing about" in table.notes[0]
     text = render.markdown([table, *details])
@@ -63,13 +63,13 @@ def test_the_papers_profile_has_no_label_and_all_the_numbers(tmp_path):
     found = ledger(tmp_path, everything())
     table, *details = page.sheets(list(found.values()), "paper")
     assert table.title.startswith("Claims of arXiv 2502.14504v1: 17 reproduced, 0 contradicted")
-    assert all(row.entries[0].mark == "" and row.entries[-1].detail == "" for row in table.rows)
-    first = [entry.text for entry in table.rows[0].entries]
+    assert all(row.cells[0].mark == "" and row.cells[-1].detail == "" for row in table.rows)
+    first = [entry.text for entry in table.rows[0].cells]
     one = found["C1"]
     assert first[2] == "−0.46%" and first[3] == f"+{one.ours.value:.2f}%"
     assert first[5] == f"+{one.difference.value:.2f} points" and first[6] == "420" and first[7] == one.hardware[0]
-    assert [row.entries[0].text for row in details[list(found).index("C11")].rows] == ["SD", "IE", "VST", "DetailCaps"]
-    assert "7 of 7 parts" in [entry.text for entry in table.rows[9].entries]
+    assert [row.cells[0].text for row in details[list(found).index("C11")].rows] == ["SD", "IE", "VST", "DetailCaps"]
+    assert "7 of 7 parts" in [entry.text for entry in table.rows[9].cells]
 
 
 def test_hostile_text_is_escaped(tmp_path):

@@ -79,7 +79,7 @@ def test_every_positive_delta_r_is_compared_with_zero_at_the_same_rate(saved):
     assert len(table) == 9 * 6 and set(table.n_common) == {48, 4 * 48}
     line = table[(table.r == 0.3) & (table.delta_r == 0.1) & (table.benchmark == "IE")].iloc[0]
     assert line.relative_to_delta_r_0 == pytest.approx(scores[0] / scores[1] - 1)
-    entry = sheet.rows[0].entries[3]
+    entry = sheet.rows[0].cells[3]
     assert entry.detail == f"[{100 * line.ci_low:+.2f}%, {100 * line.ci_high:+.2f}%]".replace("-", "−")
     assert table.kept_difference.to_numpy() == pytest.approx(np.repeat(kept(saved, pairs), 6))
     above = (table[table.metric != "scores"].ci_low > 0).sum()

@@ -86,9 +86,9 @@ def test_one_outlier_does_not_flatten_the_curves_and_is_counted(tmp_path, drawn)
 def test_the_sheet_has_the_quantiles(tmp_path):
     (sheet,) = _sheets(factories.of_costs()[:3], tmp_path)
     values = np.array(factories.of_costs()[2]["efficiency"][DECODE])
-    shown = [entry.text for entry in sheet.rows[2].entries[2:5]]
+    shown = [entry.text for entry in sheet.rows[2].cells[2:5]]
     assert shown == [f"{np.quantile(values, q):.2f}" for q in (0.05, 0.5, 0.95)]
-    assert {entry.text for entry in sheet.rows[3].entries[2:]} == {"n/a"}
+    assert {entry.text for entry in sheet.rows[3].cells[2:]} == {"n/a"}
 
 
 def test_the_command_writes_the_figure_and_the_points_behind_it(tmp_path, capsys):

@@ -107,7 +107,7 @@ def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results
 def test_sheets_have_whole_answers_and_say_how_samples_were_chosen(world, results):
     found = of(world, results, [("SD", 5), ("VST", 6)])
     first, last = figure8.sheets(found, results, "toy", "figure8.png", 3, False)
-    assert first.rows[2].entries[2].text == LONG and first.rows[2].entries[4].text == "50.0%"
+    assert first.rows[2].cells[2].text == LONG and first.rows[2].cells[4].text == "50.0%"
     notes = " ".join(last.notes)
     assert "at random (seed 3)" in notes and "of at most 4" in notes and "toy" in notes
     assert "as asked for" in " ".join(figure8.sheets(found, results, "paper", "x.png", 3, True)[-1].notes)

@@ -76,7 +76,7 @@ def test_the_table_says_n_a_and_why_and_averages_over_the_rest(tmp_path):
     assert len(changes) == 2 and results.average_change(last).value == pytest.approx(np.mean(changes))
     scores = sheets(results, "toy", {})[0]
     at = [f"{column.group} {column.label}" for column in scores.columns].index("Flickr30k C")
-    assert {(row.entries[at].text, row.entries[at].emphasis) for row in scores.rows} == {("n/a", "")}
+    assert {(row.cells[at].text, row.cells[at].emphasis) for row in scores.rows} == {("n/a", "")}
     said = " ".join(scores.notes)
     assert "CIDEr is n/a on Flickr30k: " in said and "the 2 of 10 score columns that have results" in said
     assert best(results) is None

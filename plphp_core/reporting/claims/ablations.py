@@ -14,7 +14,7 @@ from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.contrasts import Contrast
 from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.sheet import number
+from plphp_core.reporting.table_model import number
 
 
 def delta_r(sources: Sources) -> Measured:

@@ -17,8 +17,8 @@ from plphp_core.reporting.claims.finding import PERCENT, SAVED, TOKENS
 from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import Options
 from plphp_core.reporting.costs import DECODE, FEWEST, KV, PREFILL, Costs
-from plphp_core.reporting.sheet import NA, number, percent
 from plphp_core.reporting.table5 import claimed
+from plphp_core.reporting.table_model import NA, number, percent
 
 
 def saved(sources: Sources, claim: str) -> Measured:

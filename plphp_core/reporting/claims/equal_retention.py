@@ -17,7 +17,7 @@ from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES
 from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.selection import LABELS
-from plphp_core.reporting.sheet import percent
+from plphp_core.reporting.table_model import percent
 
 RIVALS = ("fastv", "vtw")
 

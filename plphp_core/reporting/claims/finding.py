@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
 from plphp_core.reporting.claims.verdict import Outcome, Verdict
-from plphp_core.reporting.sheet import NA, number
+from plphp_core.reporting.table_model import NA, number
 
 PERCENT, SAVED, TOKENS, POINTS, ORDER = "percent", "percent_saved", "decoded_tokens", "points", "order"
 

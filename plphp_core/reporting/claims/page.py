@@ -10,21 +10,26 @@ from collections.abc import Mapping, Sequence
 from plphp_core.reporting import layout
 from plphp_core.reporting.claims.finding import ORDER, SAVED, Finding, plain, span, written
 from plphp_core.reporting.claims.verdict import Outcome, Verdict
-from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow
 
 SCHEMA = 1
 HEAD = (
-    Column("Claim", text=True),
-    Column("What the paper says", text=True),
-    Column("paper"),
-    Column("ours"),
-    Column("95 % interval"),
-    Column("ours − paper"),
-    Column("n"),
-    Column("hardware"),
-    Column("Verdict", text=True),
+    TableColumn("Claim", text=True),
+    TableColumn("What the paper says", text=True),
+    TableColumn("paper"),
+    TableColumn("ours"),
+    TableColumn("95 % interval"),
+    TableColumn("ours − paper"),
+    TableColumn("n"),
+    TableColumn("hardware"),
+    TableColumn("Verdict", text=True),
 )
-PARTS = (Column("Part", text=True), Column("ours"), Column("95 % interval"), Column("By the rule", text=True))
+PARTS = (
+    TableColumn("Part", text=True),
+    TableColumn("ours"),
+    TableColumn("95 % interval"),
+    TableColumn("By the rule", text=True),
+)
 READING = (
     "Verdict: reproduced if the 95 % interval lies wholly within what the claim says, tolerance included; contradicted "
     "if wholly outside; inconclusive otherwise, and whenever a benchmark has fewer than 30 samples, a cell is missing "
@@ -59,7 +64,7 @@ def text(findings: Sequence[Finding], profile: str, made: Mapping[str, object]) 
     return json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n"
 
 
-def sheets(findings: Sequence[Finding], profile: str) -> list[Sheet]:
+def sheets(findings: Sequence[Finding], profile: str) -> list[Table]:
     """Headline and table, then a sheet per claim."""
     title = f"Claims of arXiv 2502.14504v1{layout.where(profile)}: {headline(findings)}"
     notes = list(READING)
@@ -69,34 +74,34 @@ def sheets(findings: Sequence[Finding], profile: str) -> list[Sheet]:
             f"Measured on the {profile} profile, which says nothing about the paper's models: no claim is reproduced "
             "or contradicted. In parentheses: what the rule would say of these numbers.",
         )
-    return [Sheet(title, HEAD, tuple(map(_line, findings)), tuple(notes)), *map(_detail, findings)]
+    return [Table(title, HEAD, tuple(map(_line, findings)), tuple(notes)), *map(_detail, findings)]
 
 
-def _line(one: Finding) -> Row:
-    return Row(
+def _line(one: Finding) -> TableRow:
+    return TableRow(
         (
-            Entry(one.id, mark=one.label),
-            Entry(one.text),
-            Entry(_published(one)),
+            TableCell(one.id, mark=one.label),
+            TableCell(one.text),
+            TableCell(_published(one)),
             _ours(one),
-            Entry(span(one.ours, one.unit)),
-            Entry(written(one.difference.value, _signed(one.unit)) if one.published is not None else NA),
-            Entry(f"{one.total:,}" if one.n else NA),
-            Entry(", ".join(one.hardware) or NA),
-            Entry(str(one.verdict), _outcome(one)),
+            TableCell(span(one.ours, one.unit)),
+            TableCell(written(one.difference.value, _signed(one.unit)) if one.published is not None else NA),
+            TableCell(f"{one.total:,}" if one.n else NA),
+            TableCell(", ".join(one.hardware) or NA),
+            TableCell(str(one.verdict), _outcome(one)),
         )
     )
 
 
-def _detail(one: Finding) -> Sheet:
+def _detail(one: Finding) -> Table:
     """A claim with its parts; the notes are the paragraph."""
     rows = [
-        Row(
+        TableRow(
             (
-                Entry(part.name),
-                Entry(written(part.ours.value, part.unit)),
-                Entry(span(part.ours, part.unit)),
-                Entry(str(part.outcome or NA)),
+                TableCell(part.name),
+                TableCell(written(part.ours.value, part.unit)),
+                TableCell(span(part.ours, part.unit)),
+                TableCell(str(part.outcome or NA)),
             )
         )
         for part in one.parts
@@ -119,21 +124,21 @@ def _detail(one: Finding) -> Sheet:
         notes.append(f"Hardware: {', '.join(one.hardware) or NA}. Conditions: {facts}.")
     if one.sources:
         notes.append(f"Rests on {', '.join(one.sources)}. Measure it: {one.run}")
-    return Sheet(f"{one.id}{label}: {one.verdict}", PARTS, tuple(rows), tuple(notes))
+    return Table(f"{one.id}{label}: {one.verdict}", PARTS, tuple(rows), tuple(notes))
 
 
 def _published(one: Finding) -> str:
     return "order" if one.unit == ORDER else written(one.published, one.unit)
 
 
-def _ours(one: Finding) -> Entry:
+def _ours(one: Finding) -> TableCell:
     """The number, or in how many parts the rule finds what is claimed, in parentheses in how many the contrary."""
     if one.unit != ORDER:
-        return Entry(written(one.ours.value, one.unit))
+        return TableCell(written(one.ours.value, one.unit))
     if not one.parts or one.outcome is None:
-        return Entry()
+        return TableCell()
     held, failed = (sum(part.outcome is wanted for part in one.parts) for wanted in list(Outcome)[:2])
-    return Entry(f"{held} of {len(one.parts)} parts", f"{failed} not" if failed else "")
+    return TableCell(f"{held} of {len(one.parts)} parts", f"{failed} not" if failed else "")
 
 
 def _outcome(one: Finding) -> str:

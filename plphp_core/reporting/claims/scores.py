@@ -13,7 +13,7 @@ from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS, MULTI_IMAGE, Results
 from plphp_core.reporting.savings import savings
 from plphp_core.reporting.selection import LABELS
-from plphp_core.reporting.sheet import bounds, percent
+from plphp_core.reporting.table_model import bounds, percent
 
 
 def against_uncompressed(sources: Sources, benchmarks: Sequence[str] = BENCHMARKS) -> Measured:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plphp_core.reporting.request import Report
-from plphp_core.reporting.sheet import NA
+from plphp_core.reporting.table_model import NA
 
 VERDICTS = ("reproduced", "contradicted", "inconclusive", "not comparable", "not measured")
 # unit → (decimals, whether gains have a sign, what follows the number)

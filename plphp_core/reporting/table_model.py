@@ -10,7 +10,7 @@ NA = "n/a"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableCell:
     """One table cell: `text`, superscript `mark`, `detail` in parentheses; `emphasis` is "", "best" (bold) or
     "second" (underlined)."""
 
@@ -21,7 +21,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column; neighbours with the same `group` share a heading. `text` columns are left-aligned."""
 
     label: str
@@ -30,30 +30,30 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of entries; `rule` draws a line above it."""
+class TableRow:
+    """One line of cells; `rule` draws a line above it."""
 
-    entries: tuple[Entry, ...]
+    cells: tuple[TableCell, ...]
     rule: bool = False
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Table:
     """A titled table; `notes` are full sentences printed below it.
 
     `marks` says what "best" (¹) and "second" (²) mean, for logs that have no bold and no underline.
     """
 
     title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[TableColumn, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = field(default=())
     marks: str = "¹ best, ² second of its column (bold and underlined in the files)"
 
     def __post_init__(self) -> None:
         for row in self.rows:
-            if len(row.entries) != len(self.columns):
-                raise ValueError(f"{self.title}: a row has {len(row.entries)} entries for {len(self.columns)} columns")
+            if len(row.cells) != len(self.columns):
+                raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
 
 
 def rank(values: Sequence[float], eligible: Sequence[bool], decimals: int = 2) -> list[str]:
@@ -68,13 +68,15 @@ def rank(values: Sequence[float], eligible: Sequence[bool], decimals: int = 2) -
     return ["" if value is None else marks.get(value, "") for value in printed]
 
 
-def emphasise(rows: Sequence[Row], column: int, values: Sequence[float], eligible: Sequence[bool]) -> list[Row]:
+def emphasise(
+    rows: Sequence[TableRow], column: int, values: Sequence[float], eligible: Sequence[bool]
+) -> list[TableRow]:
     """`rows` with the best and second of `column` marked."""
     result = []
     for row, emphasis in zip(rows, rank(values, eligible), strict=True):
-        entries = list(row.entries)
-        entries[column] = replace(entries[column], emphasis=emphasis)
-        result.append(replace(row, entries=tuple(entries)))
+        cells = list(row.cells)
+        cells[column] = replace(cells[column], emphasis=emphasis)
+        result.append(replace(row, cells=tuple(cells)))
     return result
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, bounds, number, percent, rank
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number, percent, rank
 
 NAN = math.nan
 
@@ -64,5 +64,5 @@ def test_intervals_need_both_ends():
 
 
 def test_a_row_must_fit_its_columns():
-    with pytest.raises(ValueError, match="1 entries for 2 columns"):
-        Sheet("t", (Column("a"), Column("b")), (Row((Entry(),)),))
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        Table("t", (TableColumn("a"), TableColumn("b")), (TableRow((TableCell(),)),))
