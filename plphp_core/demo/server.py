@@ -111,7 +111,7 @@ def serving(root: Path, options: dict[str, str]):
     loading = {key: options[key] for key in LOADING if key in options}
     catalogue = Catalogue(root, options["profile"], options["model"], loading, options.get("checkpoint"))
     try:
-        from plphp_core.demo import app, look
+        from plphp_core.demo import gradio_app, theme
     except ImportError as error:
         if (error.name or "").split(".")[0] != "gradio":
             raise
@@ -124,7 +124,7 @@ def serving(root: Path, options: dict[str, str]):
     session.shape(catalogue.first)
     with tempfile.TemporaryDirectory(prefix="plphp-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        blocks = app.build(session, draw_examples(Path(folder) / "examples"))
+        blocks = gradio_app.build(session, draw_examples(Path(folder) / "examples"))
         blocks.queue(max_size=32, api_open=False)
         try:
             _, url, _ = blocks.launch(
@@ -143,8 +143,8 @@ def serving(root: Path, options: dict[str, str]):
                 max_file_size=LARGEST_UPLOAD,
                 state_session_capacity=64,
                 allowed_paths=[],
-                theme=look.theme(),
-                css_paths=[look.CSS],
+                theme=theme.theme(),
+                css_paths=[theme.CSS],
             )
             yield url
         finally:
