@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from plphp_core.config.hydra_app import options
-from plphp_core.errors import UserError, unknown
+from plphp_core.records.errors import UserError, unknown
 
 ALL = "all"
 

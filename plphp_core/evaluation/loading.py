@@ -12,8 +12,8 @@ import transformers
 from safetensors import SafetensorError
 
 from plphp_core.decoding.device import free_memory
-from plphp_core.errors import UserError
 from plphp_core.evaluation import options
+from plphp_core.records.errors import UserError
 
 if TYPE_CHECKING:
     from plphp_core.config.run_settings import ModelSettings  # needs OmegaConf, which a loaded model does not

@@ -20,11 +20,11 @@ from plphp_core.config.checked_values import flag
 from plphp_core.config.hydra_app import compose_and_call, register_resolvers
 from plphp_core.config.run_settings import MethodSettings, Settings, check_method, settings_from_config
 from plphp_core.config.table_configs import ALL, configurations
-from plphp_core.errors import UserError
 from plphp_core.evaluation.console import first_process, say
 from plphp_core.evaluation.depth import misfits
 from plphp_core.evaluation.scheduler import Run, group_runs, run_groups
 from plphp_core.evaluation.submitit_jobs import JobFailed, conclude, failed_jobs
+from plphp_core.records.errors import UserError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.errors import UserError
 from plphp_core.evaluation.console import say
+from plphp_core.records.errors import UserError
 
 FAILED, USAGE = 1, 2
 Run = tuple[Settings, dict]  # and its resolved configuration

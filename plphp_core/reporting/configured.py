@@ -11,8 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from plphp_core.config.method_defaults import method_defaults
 from plphp_core.config.row_grid import expand
 from plphp_core.config.run_settings import setting_text
-from plphp_core.errors import UserError
-from plphp_core.reporting.cells import ReportError
+from plphp_core.records.errors import ReportError, UserError
 from plphp_core.reporting.selection import RowSpec
 
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from plphp_core.config.hydra_app import LISTS, compose_and_call, composed, listed
-from plphp_core.errors import UserError
 from plphp_core.evaluation.run_app import main
 from plphp_core.pruning.method import method_names
+from plphp_core.records.errors import UserError
 from tests.configured import ROOT, configured
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import figure1, figure2, figure3, sights
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.readings import by_model, layer_means, load_readings

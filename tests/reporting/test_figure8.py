@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import cases, figure8
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.comparison import NothingToShow, evaluate
 from plphp_core.reporting.selection import Filters, rows_found
 from tests.reporting.page_factories import FakeDocuments, World, answer

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from plphp_core.config.run_settings import Benchmark
-from plphp_core.evaluation.identity import Fingerprints
+from plphp_core.records.revisions import Fingerprints
 from plphp_core.reporting import documents, page
 from plphp_core.reporting.documents import Documents, NoDocuments
 from plphp_core.reporting.page.thumbnails import data_uri

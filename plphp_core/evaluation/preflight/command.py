@@ -14,7 +14,7 @@ from rich.console import Console
 from plphp_core.config.hydra_app import compose_and_call
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.config.table_configs import configurations
-from plphp_core.errors import UserError
+from plphp_core.records.errors import UserError
 
 USAGE, INTERRUPTED = 2, 128 + signal.SIGINT
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from plphp_core.reporting.cells import ReportError
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting.claims import ablations, attention, costs, equal_retention, scores
 from plphp_core.reporting.claims.evidence import Measured
 from plphp_core.reporting.claims.finding import written
