@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.evaluation.cells import SCORES, result_key
-from plphp_core.evaluation.journal import Journal
-from plphp_core.evaluation.keys import sample_key
-from plphp_core.reporting.cells import Cell
-from plphp_core.reporting.visible import visible, visible_in
+from plphp_core.evaluation.cell_spec import SCORES, result_key
+from plphp_core.records.cache_keys import sample_key
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.journal import Journal
+from plphp_core.records.visible import visible, visible_in
 
 # a paper's run has hundreds of thousands of lines, which need not all be in memory whole
 UNUSED = {"schema", "cell", "time", "hardware", "images_sha256", "image_notes"}
@@ -23,7 +23,7 @@ class CellAnswers:
     """What a cell's samples were answered.
 
     Attributes:
-        key: what all answers share, `evaluation.keys.cell_identity`'s digest.
+        key: what all answers share, `records.cache_keys.cell_identity`'s digest.
         lines: doc_id → journal line without UNUSED, for the documents that the cell scored.
         errors: doc_id → what went wrong, for documents without an answer.
         missing: why `lines` is empty, else "".

@@ -9,10 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.defaults import method_defaults
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.grid import expand
 from plphp_core.evaluation.settings import setting_text
-from plphp_core.reporting.cells import ReportError
+from plphp_core.records.errors import ReportError, UserError
 from plphp_core.reporting.selection import RowSpec
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.visible import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.attention_results import AttentionResult, by_model, load_readings, settled
-from plphp_core.reporting.cells import Cell
 from plphp_core.reporting.choice import Choice, settle
 from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.reporting.configured import (
@@ -23,7 +24,6 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
-from plphp_core.reporting.visible import visible
 
 MODEL = "llava_onevision"  # of all tables but Table 3
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import qualitative_examples
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.comparison import NothingToShow, evaluate
 from plphp_core.reporting.figures import answers_side_by_side
 from plphp_core.reporting.selection import Filters, rows_found

@@ -136,7 +136,7 @@ def test_verdicts_rest_on_the_kind_that_the_tables_show(tmp_path):
 
 def test_engines_are_compared_on_a_kind_that_both_have(tmp_path):
     """Everything under generate, a subset under both: the subset is what can be compared."""
-    from plphp_core.reporting.cells import load_cells
+    from plphp_core.records.cell_result import load_cells
     from plphp_core.reporting.engines import under_both
 
     few = factories.suite(benchmarks=("SD",), **FEW)

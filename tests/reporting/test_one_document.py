@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
-from plphp_core.reporting.cells import FEWEST_DOCUMENTS, load_cell, load_cells
+from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
 from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.figures.retention_vs_score import draw
 from plphp_core.reporting.page.samples import collect

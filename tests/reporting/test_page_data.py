@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from plphp_core.evaluation.identity import Fingerprints
 from plphp_core.evaluation.settings import Benchmark
+from plphp_core.records.revisions import Fingerprints
 from plphp_core.reporting import dataset_access, page
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable
 from plphp_core.reporting.page.thumbnails import data_uri

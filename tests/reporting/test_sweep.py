@@ -6,8 +6,8 @@ import statistics
 import pandas as pd
 import pytest
 
+from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import sweep
-from plphp_core.reporting.cells import load_cells
 from plphp_core.reporting.comparison import BENCHMARKS, evaluate
 from plphp_core.reporting.selection import Filters
 from tests.reporting import factories

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.records.cell_result import load_cells
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import comparison
-from plphp_core.reporting.cells import ReportError, load_cells
 from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.long_tables import long_table, relative_table
 from plphp_core.reporting.selection import Filters, RowSpec

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import table2
-from plphp_core.reporting.cells import load_cells
 from plphp_core.reporting.comparison import BENCHMARKS, evaluate
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.savings import savings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import contrasts, table2
 from plphp_core.reporting.bootstrap import Estimate, average, difference
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.claims.evidence import Measured, Quantity, negative, of_cells
 from plphp_core.reporting.claims.finding import POINTS
 from plphp_core.reporting.claims.scores import per_benchmark, shared

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from plphp_core.analysis.attention_peaks import RISE
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting.attention_results import MODELS
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.claims import ablations, attention, costs, equal_retention, scores
 from plphp_core.reporting.claims.evidence import Measured
 from plphp_core.reporting.claims.finding import written

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from plphp_core.records.visible import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.options import LEDGER
@@ -21,7 +22,6 @@ from plphp_core.reporting.page.runs import measured, runs
 from plphp_core.reporting.page.samples import collect
 from plphp_core.reporting.page.sections import in_words, sections
 from plphp_core.reporting.request import Report, Request
-from plphp_core.reporting.visible import visible
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it
 TEMPLATES = Path(__file__).parent / "templates"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.reporting.visible import visible_in
+from plphp_core.records.errors import ReportError
+from plphp_core.records.visible import visible_in
 
 SCHEMA = 1
 KINDS = ("mean", "group_mean", "corpus")
@@ -28,10 +29,6 @@ KINDS_OF_JSON = {str: "text", int: "a whole number", float: "a number", list: "a
 # CIDEr-D weighs an n-gram by log N − log df, with N documents and df of them that have it. Of one document every
 # weight, and so every score, is 0 whatever the answer. From two on, n-grams that not all documents share have weight.
 FEWEST_DOCUMENTS = {"cider": 2}
-
-
-class ReportError(ValueError):
-    """Something the user can put right: a missing folder, a damaged file, an ambiguous choice."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 
 from plphp_core.evaluation.answering import Answer, JointAnswerer, Request, batches
-from plphp_core.evaluation.benchmarks import OpenTask
-from plphp_core.evaluation.cells import Cell, journal_records
-from plphp_core.evaluation.errors import RunError
+from plphp_core.evaluation.cell_spec import Cell, journal_records
+from plphp_core.evaluation.distributed import Ranks, parts
 from plphp_core.evaluation.failure import Failure
-from plphp_core.evaluation.journal import Journal
-from plphp_core.evaluation.manifest import device_name
+from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.ranks import Ranks, parts
 from plphp_core.evaluation.settings import Settings
-from plphp_core.evaluation.stopping import Stop
+from plphp_core.evaluation.signals import Stop
+from plphp_core.records.errors import RunError
+from plphp_core.records.journal import Journal
+from plphp_core.records.manifest import device_name
 
 log = logging.getLogger("plphp.work")
 

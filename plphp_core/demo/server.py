@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.records.errors import UserError, unknown
 
 HOST = "127.0.0.1"  # this machine only
 LARGEST_UPLOAD = "64mb"
@@ -106,12 +106,12 @@ def serving(root: Path, options: dict[str, str]):
         OSError: the port was taken meanwhile.
     """
     from plphp_core.demo.catalogue import Catalogue
-    from plphp_core.evaluation.cells import shown
+    from plphp_core.evaluation.cell_spec import shown
 
     loading = {key: options[key] for key in LOADING if key in options}
     catalogue = Catalogue(root, options["profile"], options["model"], loading, options.get("checkpoint"))
     try:
-        from plphp_core.demo import app, look
+        from plphp_core.demo import gradio_app, theme
     except ImportError as error:
         if (error.name or "").split(".")[0] != "gradio":
             raise
@@ -124,7 +124,7 @@ def serving(root: Path, options: dict[str, str]):
     session.shape(catalogue.first)
     with tempfile.TemporaryDirectory(prefix="plphp-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        blocks = app.build(session, draw_examples(Path(folder) / "examples"))
+        blocks = gradio_app.build(session, draw_examples(Path(folder) / "examples"))
         blocks.queue(max_size=32, api_open=False)
         try:
             _, url, _ = blocks.launch(
@@ -143,8 +143,8 @@ def serving(root: Path, options: dict[str, str]):
                 max_file_size=LARGEST_UPLOAD,
                 state_session_capacity=64,
                 allowed_paths=[],
-                theme=look.theme(),
-                css_paths=[look.CSS],
+                theme=theme.theme(),
+                css_paths=[theme.CSS],
             )
             yield url
         finally:

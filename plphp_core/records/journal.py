@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plphp_core.evaluation.errors import RunError
+from plphp_core.records.errors import RunError
 
 SCHEMA = 1
 CONTENTS = ("text", "reading", "error")  # a line has one: an answer, what was read of a sample's attention, or neither

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from plphp_core.demo.kept import ALL, maps
 from plphp_core.demo.maps import DROPPED, NOWHERE, kept_flags, kept_picture
 from plphp_core.demo.page import size
+from plphp_core.demo.token_maps import ALL, maps
 from tests.demo.factories import a_conversation, an_answer, halves
 
 LEFT, RIGHT = [0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]

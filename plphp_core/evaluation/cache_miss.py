@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 
-from plphp_core.evaluation.cells import SCORES, Cell, whole
-from plphp_core.evaluation.journal import Journal
-from plphp_core.evaluation.keys import installed
+from plphp_core.evaluation.cell_spec import SCORES, Cell, whole
+from plphp_core.records.cache_keys import installed
+from plphp_core.records.journal import Journal
 
 TEMPLATE = "prompt template"  # its text says little on one line
 # What the places of an identity's lists hold (`keys.cell_identity`). A place that is itself a mapping puts its name

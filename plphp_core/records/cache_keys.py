@@ -16,12 +16,13 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from typing import Any
 
 from plphp_core.evaluation.settings import MethodSettings, ModelSettings, check_method
-from plphp_core.evaluation.source_code import hashes, own_package
 from plphp_core.families import get_family
+from plphp_core.records.source_code import hashes, own_package
 
 # Of the harness, what answers; of the rest of `plphp_core`, whatever these modules and the family import.
-HARNESS = ("answering", "engines", "loading", "options", "requests", "sharing")
+HARNESS = ("answering", "generation", "loading", "options", "requests", "sharing")
 ANSWERING = tuple(f"plphp_core.evaluation.{name}" for name in HARNESS)
+HARNESS_PACKAGES = ("config", "evaluation", "records")
 # Compute prompts, pixels and answers. lmms-eval's part in answers is the prompt's text, which is in every sample's key.
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
@@ -127,4 +128,4 @@ def _answers(module: str) -> bool:
     parts = module.split(".")
     if parts[0] != "plphp_core" or module in REEXPORTING:
         return False
-    return parts[1] != "evaluation" or module in ANSWERING
+    return parts[1] not in HARNESS_PACKAGES or module in ANSWERING

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
-from plphp_core.evaluation.benchmarks import OpenTask, TaskFacts
-from plphp_core.evaluation.errors import RunError
-from plphp_core.evaluation.journal import Journal, write_atomically
-from plphp_core.evaluation.keys import CODE, cell_identity, digest, installed, library_versions, sample_keys
+from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.evaluation.settings import MethodSettings, Settings
+from plphp_core.records.cache_keys import CODE, cell_identity, digest, installed, library_versions, sample_keys
+from plphp_core.records.errors import RunError
+from plphp_core.records.journal import Journal, write_atomically
 
 SCHEMA = 1
 COUNTED = {"text", "hardware", *(part.name for part in fields(Answer))} - {"images_sha256", "image_notes"}  # of a line

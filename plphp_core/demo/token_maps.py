@@ -8,9 +8,9 @@ from html import escape
 import torch
 from PIL import Image
 
-from plphp_core.demo.answers import Answer
 from plphp_core.demo.conversation import Conversation
 from plphp_core.demo.maps import data_uri, kept_flags, kept_picture
+from plphp_core.demo.streaming import StreamedAnswer
 
 ALL = "all"
 LARGE, SMALL = 260, 128  # pixels along the longer side
@@ -47,7 +47,9 @@ def maps(conversation: Conversation, method: str, layer: int, head: str, image: 
     return f'{note and f"<p>{note}</p>"}<div class="maps{" many" * many}">{whole}</div>'
 
 
-def _image(answer: Answer, picture: Image.Image, layer: int, head: str, number: int, count: int, many: bool) -> str:
+def _image(
+    answer: StreamedAnswer, picture: Image.Image, layer: int, head: str, number: int, count: int, many: bool
+) -> str:
     flags = kept_flags(answer, min(layer, len(answer.kept) - 1), number)
     boxes = answer.boxes[number]
     name = f"image {number + 1}: " if count > 1 else ""

@@ -11,11 +11,11 @@ import gradio as gr
 from plphp_core.demo import page
 from plphp_core.demo.conversation import Conversation
 from plphp_core.demo.examples import Example
-from plphp_core.demo.kept import ALL, NO_ANSWER, maps
-from plphp_core.demo.look import KEPT, NOTE, TITLE, TOY
 from plphp_core.demo.session import Session
+from plphp_core.demo.theme import KEPT, NOTE, TITLE, TOY
+from plphp_core.demo.token_maps import ALL, NO_ANSWER, maps
 from plphp_core.demo.widgets import changed, widget
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 
 log = logging.getLogger("plphp.demo")
 DEVICE = {"concurrency_id": "device", "concurrency_limit": 1}  # whoever needs the model waits in one queue

@@ -14,7 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 from plphp_core import prune
 from plphp_core.decoding.measure import StepClock
 from plphp_core.evaluation.answering import JointAnswerer, Request
-from plphp_core.evaluation.engines import generation_arguments, pad_token
+from plphp_core.evaluation.generation import generation_arguments, pad_token
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.trace import Trace
@@ -23,7 +23,7 @@ PACE = 0.1  # seconds between two looks at an unfinished answer: each one takes 
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class StreamedAnswer:
     """A complete answer and what it took.
 
     Attributes:
@@ -81,8 +81,8 @@ def encode(loaded: LoadedModel, context: str, images: list) -> dict:
 
 def stream(
     loaded: LoadedModel, method: Method | None, inputs: dict, max_new_tokens: int, stop: Callable[[], bool]
-) -> Iterator[str | Answer]:
-    """The text so far, now and then, and in the end the `Answer`. Greedy.
+) -> Iterator[str | StreamedAnswer]:
+    """The text so far, now and then, and in the end the `StreamedAnswer`. Greedy.
 
     Whoever closes the iterator ends the generation; it is over when `close()` returns.
 
@@ -119,7 +119,7 @@ class _Run(threading.Thread):
         self.loaded, self.method, self.inputs, self.max_new_tokens = loaded, method, inputs, max_new_tokens
         self.stop, self.streamer = stop, streamer
         self.closed = False
-        self.answer: Answer | None = None
+        self.answer: StreamedAnswer | None = None
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -131,7 +131,7 @@ class _Run(threading.Thread):
             self.streamer.end()  # again, harmless; without it a failure would leave the reader waiting
 
     @torch.inference_mode()
-    def _generate(self) -> Answer:
+    def _generate(self) -> StreamedAnswer:
         family, model, processor = self.loaded.family, self.loaded.model, self.loaded.processor
         arguments = generation_arguments({"max_new_tokens": self.max_new_tokens}, family, processor)
         # The boxes before the clock starts: they are the demo's own.
@@ -150,8 +150,8 @@ class _Run(threading.Thread):
         return _answer(family.decode(processor, new, {}), len(new), clock, trace, boxes)
 
 
-def _answer(text: str, new_tokens: int, clock: StepClock, trace: Trace, boxes: list[Tensor]) -> Answer:
-    return Answer(
+def _answer(text: str, new_tokens: int, clock: StepClock, trace: Trace, boxes: list[Tensor]) -> StreamedAnswer:
+    return StreamedAnswer(
         text=text,
         prompt_tokens=trace.prompt.lengths[0],
         new_tokens=new_tokens,

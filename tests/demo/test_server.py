@@ -9,8 +9,8 @@ import pytest
 
 from plphp_core import demo
 from plphp_core.demo.catalogue import check_checkpoint
-from plphp_core.demo.command import main, parse
-from plphp_core.evaluation.errors import UserError
+from plphp_core.demo.server import main, parse
+from plphp_core.records.errors import UserError
 from tests.demo.factories import ROOT
 
 
@@ -69,11 +69,11 @@ def imported(path):
 
 def test_without_gradio_only_the_page_is_missing(monkeypatch, capsys):
     folder = ROOT / "plphp_core/demo"
-    importers = {path.stem for path in folder.glob("*.py") if "import gradio" in path.read_text()}
-    assert importers == {"app", "look", "widgets"}
+    importers = {path.stem for path in folder.glob("*.py") if "import gradio as gr" in path.read_text()}
+    assert importers == {"gradio_app", "theme", "widgets"}
     for path in folder.glob("*.py"):
-        if path.stem not in ("app", "command", "look"):
-            assert not {"app", "look"} & imported(path)
+        if path.stem not in ("gradio_app", "server", "theme"):
+            assert not {"gradio_app", "theme"} & imported(path)
     for name in importers:
         monkeypatch.delitem(sys.modules, f"plphp_core.demo.{name}", raising=False)
         monkeypatch.delattr(demo, name, raising=False)
