@@ -35,7 +35,7 @@ bench.also. For example:
 """
 
 
-def main(root: Path, arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Measure what the arguments ask for. Returns 0; 2 for a request that cannot be served, 1 for a file that cannot be
     written, said in one sentence.
     """
@@ -43,7 +43,7 @@ def main(root: Path, arguments: list[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        bench = bench_from_config(_composed(root, arguments), root)
+        bench = bench_from_config(_composed(arguments))
         command = shlex.join(["python", "scripts/bench.py", *arguments])
         files = {"speed": _speed, "memory": _capacity, "sharing": _sharing}[bench.kind](bench, command)
     except (UserError, OmegaConfBaseException) as error:
@@ -55,12 +55,12 @@ def main(root: Path, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     for path in files:
-        print(path.relative_to(root) if path.is_relative_to(root) else path)
+        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     return 0
 
 
-def _composed(root: Path, arguments: list[str]) -> dict:
-    config = OmegaConf.to_container(composed(root, arguments, "bench", LISTS), resolve=True)
+def _composed(arguments: list[str]) -> dict:
+    config = OmegaConf.to_container(composed(arguments, "bench", LISTS), resolve=True)
     named = {argument.split("=")[0] for argument in arguments}
     if named & {f"bench.{name}" for name in GRID} and "bench.also" not in named:
         config["bench"]["also"] = []  # whoever names the rows wants these and no others

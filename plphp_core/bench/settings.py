@@ -104,7 +104,7 @@ class Bench:
         return [params]
 
 
-def bench_from_config(config: dict, root: Path) -> Bench:
+def bench_from_config(config: dict) -> Bench:
     """Settings from the composed configuration as plain data.
 
     Raises:
@@ -123,7 +123,7 @@ def bench_from_config(config: dict, root: Path) -> Bench:
         family=model["family"],
         revision=model["revision"],
         image_size=model["image_size"],
-        out=results_folder(root, config["results"]) / "bench",
+        out=results_folder(config["results"]) / "bench",
     )
     if bench.checkpoint:
         bench = replace(bench, models=[Path(bench.checkpoint).name], also=[])

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config.hydra_app import composed, options
 from plphp_core.config.run_settings import ModelSettings, settings_from_config
+from plphp_core.config.table_configs import table_config
 from plphp_core.families import get_family
 from plphp_core.records.errors import UserError, unknown
 from plphp_core.reporting.configured import method_configured, rows_configured
@@ -29,7 +30,6 @@ class Catalogue:
     """The models of a profile.
 
     Args:
-        root: of the repository.
         profile: a file of `configs/profile/`.
         first: the model that the demo starts with.
         loading: `device`, `dtype` and `attn_implementation` of every model, where they are not the profile's.
@@ -46,18 +46,17 @@ class Catalogue:
 
     def __init__(
         self,
-        root: Path,
         profile: str = "toy",
         first: str = "llava_onevision",
         loading: Mapping[str, str] | None = None,
         checkpoint: str | None = None,
     ):
-        self._configs, self.profile, self.first = root / "configs", profile, first
-        if profile not in options(root, "profile"):
-            raise unknown("profile", profile, options(root, "profile"))
-        models = options(root, "model")
+        self.profile, self.first = profile, first
+        if profile not in options("profile"):
+            raise unknown("profile", profile, options("profile"))
+        models = options("model")
         # A profile with checkpoints of its own has no others.
-        own = OmegaConf.load(self._configs / "profile" / f"{profile}.yaml").get("checkpoints") or models
+        own = table_config(None, profile).profile.get("checkpoints") or models
         self.names = [name for name in models if name in own]
         if first not in self.names:
             raise unknown(f"model of profile {profile}", first, self.names)
@@ -69,12 +68,12 @@ class Catalogue:
         for name in self.names:
             for key, value in (loading or {}).items():
                 OmegaConf.update(configs[name], key, value)
-            self._settings[name] = settings_from_config(configs[name], root).model
+            self._settings[name] = settings_from_config(configs[name]).model
 
     def _composed(self, model: str) -> DictConfig:
         overrides = [f"profile={self.profile}", f"model={model}", "prompts=plain"]
         try:
-            return composed(self._configs.parent, overrides)
+            return composed(overrides)
         except UserError as error:
             raise UserError(f"configs/model/{model}.yaml with profile {self.profile}: {error}") from error
 
@@ -96,11 +95,11 @@ class Catalogue:
 
     def _configured(self, model: str, method: str) -> dict:
         """A method's parameters and the template of its `setting`."""
-        return method_configured(self._configs, method, self.profile, model)
+        return method_configured(method, self.profile, model)
 
     def _started(self, model: str, method: str) -> dict:
         """The parameters a method starts with: the middle one of its rows in Table 1 of this profile, or configured."""
-        rows = rows_configured(self._configs, "table1", self.profile, model) or ()
+        rows = rows_configured("table1", self.profile, model) or ()
         rows = [one for one in rows if one.method == method]
         if rows:
             return dict(rows[len(rows) // 2].params)

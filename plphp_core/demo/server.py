@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
+from plphp_core.config.locations import PACKAGED
 from plphp_core.records.errors import UserError, unknown
 
 HOST = "127.0.0.1"  # this machine only
@@ -32,7 +33,7 @@ The methods side by side in a browser, on this machine only. Options, with what 
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
-def main(root: Path, arguments: list[str], wait: Callable[[], None] | None = None) -> int:
+def main(arguments: list[str], wait: Callable[[], None] | None = None) -> int:
     """Serve the demo until it is interrupted.
 
     Args:
@@ -50,7 +51,7 @@ def main(root: Path, arguments: list[str], wait: Callable[[], None] | None = Non
         os.environ.update(QUIET)
         for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own server whether it is there
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
-        with serving(root, options) as url:
+        with serving(options) as url:
             print(f"the demo is at {url} (Ctrl-C ends it)", flush=True)
             (wait or _until_told)()
     except UserError as error:
@@ -98,7 +99,7 @@ def check_port(port: int) -> None:
 
 
 @contextmanager
-def serving(root: Path, options: dict[str, str]):
+def serving(options: dict[str, str]):
     """The address of the running demo. Uploads lie in a folder that goes with it.
 
     Raises:
@@ -109,7 +110,7 @@ def serving(root: Path, options: dict[str, str]):
     from plphp_core.evaluation.cell_spec import shown
 
     loading = {key: options[key] for key in LOADING if key in options}
-    catalogue = Catalogue(root, options["profile"], options["model"], loading, options.get("checkpoint"))
+    catalogue = Catalogue(options["profile"], options["model"], loading, options.get("checkpoint"))
     try:
         from plphp_core.demo import gradio_app, theme
     except ImportError as error:
@@ -120,7 +121,7 @@ def serving(root: Path, options: dict[str, str]):
     from plphp_core.demo.session import Session
 
     session = Session(catalogue)
-    print(f"loading {shown(catalogue.settings(catalogue.first).checkpoint, root)} …", flush=True)
+    print(f"loading {shown(catalogue.settings(catalogue.first).checkpoint, PACKAGED)} …", flush=True)
     session.shape(catalogue.first)
     with tempfile.TemporaryDirectory(prefix="plphp-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from plphp_core.config.run_settings import setting_text
+from plphp_core.config.table_rows import setting_text
 from plphp_core.decoding.device import free_memory
 from plphp_core.demo.catalogue import Catalogue, check_checkpoint
 from plphp_core.demo.conversation import Conversation, Turn, context

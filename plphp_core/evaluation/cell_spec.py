@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plphp_core.config.run_settings import MethodSettings, Settings
+from plphp_core.config.locations import PACKAGED
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.records.cache_keys import CODE, cell_identity, digest, installed, library_versions, sample_keys
@@ -254,7 +256,8 @@ def efficiency(lines: list[dict]) -> dict[str, list]:
 def shown(checkpoint: str, root: Path) -> str:
     """A checkpoint as results name it: relative to the repository where it lies in it."""
     path = Path(checkpoint)
-    return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else checkpoint
+    known = [one for one in (root, PACKAGED) if path.is_absolute() and path.is_relative_to(one)]
+    return str(path.relative_to(known[0])) if known else checkpoint
 
 
 def _finite(value):

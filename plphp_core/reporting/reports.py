@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from plphp_core.config.report_settings import ReportSettings
 from plphp_core.reporting import (
     engine_table,
     engines,
@@ -29,7 +29,6 @@ from plphp_core.reporting.configured import (
     models_configured,
     refused_configured,
     rows_configured,
-    tasks_configured,
 )
 from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
 from plphp_core.reporting.long_tables import long_table, relative_table
@@ -40,7 +39,7 @@ from plphp_core.reporting.selection import rows_found
 
 def _table1(asked: Request) -> Report:
     options = asked.options
-    rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
+    rows = rows_configured("table1", asked.profile, options.model)
     results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices)
     reference = published.load_reference(options.published, "table1")
     rule = vtw_rule.load_rule(vtw_rule.path(options.results, asked.profile, options.model))
@@ -52,8 +51,8 @@ def _table1(asked: Request) -> Report:
 
 def _table2(asked: Request) -> Report:
     results, _, variant = on_benchmarks("table2", asked)
-    defaults = method_configured(asked.configs, "plphp", asked.profile, asked.options.model)
-    refused = refused_configured(asked.configs, "table2", asked.profile, asked.options.model)
+    defaults = method_configured("plphp", asked.profile, asked.options.model)
+    refused = refused_configured("table2", asked.profile, asked.options.model)
     saved = savings(results)
     sheets = table2.sheets(saved, asked.profile, defaults, refused, _claim(asked, "C12"))
     return Report("table2", variant, sheets, [results], {"": long_table(results, saved)})
@@ -62,8 +61,8 @@ def _table2(asked: Request) -> Report:
 def _table3(asked: Request) -> Report:
     options = asked.options
     models = [name for name in options.models.strip("[]").split(",") if name]
-    cells = asked.settled(models or models_configured(asked.configs, "table3")[0])
-    parts = table3.compare(cells, asked.configs, asked.profile, models, asked.filters, asked.choices)
+    cells = asked.settled(models or models_configured("table3")[0])
+    parts = table3.compare(cells, asked.profile, models, asked.filters, asked.choices)
     references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
     sheets = table3.sheets(parts, asked.profile, references, _claims(options))
     chosen = f".models={'+'.join(models)}" if models else ""
@@ -90,7 +89,7 @@ def _figure1(asked: Request) -> Report:
     models, variant = _readings(asked)
     thresholds = {}
     for name in models:
-        params = method_configured(asked.configs, "plphp", asked.profile, name)
+        params = method_configured("plphp", asked.profile, name)
         thresholds[name] = (params["alpha"], params["beta"])
     pictures = attention_by_layer.draw(models, thresholds, asked.profile, asked.choices.seed)
     sheets = attention_by_layer.sheets(models, thresholds, asked.profile, f"figure1{variant}.png", asked.choices.seed)
@@ -118,9 +117,7 @@ def _figure3(asked: Request) -> Report:
     from plphp_core.reporting.figures import attention_by_head
 
     options = asked.options
-    benchmark = (
-        benchmark_configured(asked.configs, options.tasks) if options.tasks and options.table == "figure3" else None
-    )
+    benchmark = benchmark_configured(options.tasks) if options.tasks and options.table == "figure3" else None
     path, others = attention_sample.find(asked.folder / "attention", options.model, benchmark, options.doc)
     sight = attention_sample.load(path)
     layer = attention_by_head.chosen_layer(sight, options.layer)
@@ -149,7 +146,7 @@ def _figure6(asked: Request) -> Report:
 
     results, benchmarks, variant = on_benchmarks("figure6", asked)
     saved = savings(results)
-    refused = refused_configured(asked.configs, "figure6", asked.profile, asked.options.model)
+    refused = refused_configured("figure6", asked.profile, asked.options.model)
     picture = f"figure6{variant}.png"
     sheets = retention_grid.sheets(saved, asked.profile, picture, refused, _claim(asked, "C11"))
     pictures = retention_grid.draw(saved, asked.profile, benchmarks, asked.options.caption_metric)
@@ -176,8 +173,8 @@ def _figure8(asked: Request) -> Report:
     chosen = qualitative_examples.choose(results, benchmarks, options.cases, options.seed, options.docs)
     variant += f".cases={options.cases}" if options.cases != 1 and not options.docs else ""
     variant += f".docs={options.docs.strip('[]').replace(',', '+').replace(':', '-')}" if options.docs else ""
-    documents = DatasetAccess(asked.root, asked.profile, asked.folder / "fingerprints.json")
-    extra_metrics = extra_metrics_configured(asked.configs, asked.profile)
+    documents = DatasetAccess(asked.profile, asked.folder / "fingerprints.json")
+    extra_metrics = extra_metrics_configured(asked.profile)
     found = qualitative_examples.cases(results, asked.folder, documents, chosen, extra_metrics)
     picture = f"figure8{variant}.png"
     sheets = answers_side_by_side.sheets(found, results, asked.profile, picture, options.seed, bool(options.docs))
@@ -189,7 +186,7 @@ def _figure8(asked: Request) -> Report:
 
 def _sweep(asked: Request) -> Report:
     tasks = asked.options.tasks
-    labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
+    labels = benchmarks_configured(tasks) if tasks else list(BENCHMARKS)
     cells = [cell for cell in asked.own_cells if cell.benchmark in labels]
     found = [cell.benchmark for cell in filter(asked.of_model, cells)]
     results = evaluate(cells, None, asked.of_model, asked.choices, [one for one in BENCHMARKS if one not in found])
@@ -204,7 +201,7 @@ def _engines(asked: Request) -> Report:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
     cells = engines.under_both([cell for cell in asked.cells if asked.of_model(cell)])
     cells = asked.settled(cells=cells, leave=["engine"])
-    rows = rows_configured(asked.configs, "table1", asked.profile, asked.options.model)
+    rows = rows_configured("table1", asked.profile, asked.options.model)
     found = engines.compare(cells, rows or rows_found(cells), asked.of_model, asked.choices)
     variant = model_variant(asked.options) + variant_of(asked, found.parts)
     sheets = engine_table.sheets(found, asked.profile)
@@ -217,7 +214,7 @@ def _readings(asked: Request) -> tuple[dict[str, list[AttentionResult]], str]:
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
     names = [name for name in asked.options.models.strip("[]").split(",") if name] if alone else []
     tasks = asked.options.tasks if alone else None
-    labels = benchmarks_configured(asked.configs, tasks) if tasks else []
+    labels = benchmarks_configured(tasks) if tasks else []
     chosen = {
         model: own
         for model, parts in found.items()
@@ -241,7 +238,7 @@ def _ledger(asked: Request) -> Report:
 
 def _costs(name: str, asked: Request) -> tuple[Costs, str]:
     """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
-    label = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, name))
+    label = benchmark_configured(asked.options.tasks, name)
     results, _, variant = on_benchmarks(name, asked)
     return costs(results, label), variant
 
@@ -250,7 +247,7 @@ def _scores(parts: Sequence[Results]) -> dict[str, pd.DataFrame]:
     return {"": pd.concat(map(long_table, parts)), "_relative": pd.concat(map(relative_table, parts))}
 
 
-def _claims(options: argparse.Namespace) -> list[published.Claim]:
+def _claims(options: ReportSettings) -> list[published.Claim]:
     known = (options.published / "claims.yaml").exists()
     return published.load_claims(options.published) if known else []
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
+from plphp_core.config.report_settings import MODEL, ReportSettings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.visible import visible
@@ -20,12 +20,9 @@ from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
     rows_configured,
-    tasks_configured,
 )
 from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
-
-MODEL = "llava_onevision"  # of all tables but Table 3
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for. `options` are its own; `root` is the repository, where configs/ lies."""
+    """What the command line asks for. `options` are its own; paths below `root` are shown relative to it."""
 
     cells: Sequence[Cell]
     filters: Filters
     choices: Options
-    options: argparse.Namespace
+    options: ReportSettings
     root: Path
     said: dict[str, None] = field(default_factory=dict)  # what was taken of several kinds, line by line, each once
 
@@ -109,11 +106,7 @@ class Request:
 
     def usual_dtype(self, model: str) -> str | None:
         """What a run of `model` computes in unless it is told otherwise; None if that is not known."""
-        return dtype_configured(self.configs, self.profile, model)
-
-    @property
-    def configs(self) -> Path:
-        return self.root / "configs"
+        return dtype_configured(self.profile, model)
 
     @property
     def of_model(self) -> Filters:
@@ -132,14 +125,13 @@ class Request:
 
 def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
     """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
-    own = tasks_configured(asked.configs, name)
-    tasks = (asked.options.tasks or own).strip("[]")
-    labels = benchmarks_configured(asked.configs, tasks)
-    rows = rows_configured(asked.configs, name, asked.profile, asked.options.model)
+    tasks = asked.options.tasks
+    labels, own = benchmarks_configured(tasks, name), benchmarks_configured(None, name)
+    rows = rows_configured(name, asked.profile, asked.options.model)
     here = [cell for cell in asked.own_cells if cell.benchmark in labels]
     others = [label for label in BENCHMARKS if label not in labels]
     results = evaluate(here, rows, asked.of_model, asked.choices, others)
-    chosen = "" if tasks == own else f".tasks={joined(tasks)}"
+    chosen = f".tasks={joined(tasks)}" if tasks and labels != own else ""
     return results, labels, model_variant(asked.options) + chosen + variant_of(asked, [results])
 
 
@@ -148,7 +140,7 @@ def joined(tasks: str) -> str:
     return "+".join(name.strip() for name in tasks.strip("[]").split(","))
 
 
-def model_variant(options: argparse.Namespace) -> str:
+def model_variant(options: ReportSettings) -> str:
     return "" if options.model == MODEL else f".model={options.model}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import ReportError
@@ -21,21 +20,20 @@ ABOVE = "¹ above the same model uncompressed (bold in the files)"
 
 
 def compare(
-    cells: Sequence[Cell], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
+    cells: Sequence[Cell], profile: str, models: Sequence[str], filters: Filters, options: Options
 ) -> list[Results]:
     """The numbers of each model, in the table's order; a model without a finished cell has none.
 
     Args:
-        configs: folder of the configuration, whose table/table3.yaml names rows, models and what is skipped.
         models: the models to show; none for the table's own.
     Raises:
         NothingToShow: no model has a finished cell.
         ReportError: the choice of cells is ambiguous, or models were run differently.
     """
-    configured, skipped = models_configured(configs, "table3")
+    configured, skipped = models_configured("table3")
     parts = []
     for model in models or configured:
-        rows = rows_configured(configs, "table3", profile, model)
+        rows = rows_configured("table3", profile, model)
         if rows is None:
             raise ReportError(f"table3 lists no rows for profile {profile!r}")
         left_out = tuple(label for name, label in skipped if name == model)

@@ -43,4 +43,4 @@ def config(out, model=None, **bench):
 
 
 def settings(out, model=None, **bench):
-    return bench_from_config(config(out, model, **bench), ROOT)
+    return bench_from_config(config(out, model, **bench))

@@ -18,7 +18,7 @@ TOY = ROOT / "tasks/toy/checkpoints/llava_onevision"
 
 
 def run(tmp_path, *arguments):
-    return main(ROOT, [f"results={tmp_path}", *arguments])
+    return main([f"results={tmp_path}", *arguments])
 
 
 def written(tmp_path):
@@ -52,8 +52,8 @@ def test_whoever_names_the_rows_gets_no_others(tmp_path):
     wanted = ["bench.regimes=[fast]", "bench.methods=[none]"]
     assert run(tmp_path, *TINY, *wanted) == 0 and len(written(tmp_path)) == 1
     also = "bench.also=[{regimes:[generate]}]"
-    assert [case.regime for case in bench_from_config(_composed(ROOT, [also]), ROOT).cases].count("generate") == 8
-    by_default = bench_from_config(_composed(ROOT, []), ROOT).cases
+    assert [case.regime for case in bench_from_config(_composed([also])).cases].count("generate") == 8
+    by_default = bench_from_config(_composed([])).cases
     legacy = {(case.batch, case.method) for case in by_default if case.regime == "legacy"}
     assert {method for batch, method in legacy if batch == 8} == {"none", "plphp"} and len(legacy) == 6
 
@@ -104,5 +104,5 @@ def test_a_checkpoint_that_is_not_there(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "empty"
     folder.mkdir()
     shutil.copy(TOY / "config.json", folder)
-    assert main(ROOT, [f"results={tmp_path / 'out'}", f"model.checkpoint={folder}", *TINY[1:]]) == 2
+    assert main([f"results={tmp_path / 'out'}", f"model.checkpoint={folder}", *TINY[1:]]) == 2
     assert "cannot be loaded" in capsys.readouterr().err

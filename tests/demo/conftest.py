@@ -4,9 +4,8 @@ import pytest
 
 from plphp_core.demo.catalogue import Catalogue
 from plphp_core.demo.session import Session
-from tests.demo.factories import ROOT
 
 
 @pytest.fixture(scope="package")
 def session():
-    return Session(Catalogue(ROOT))
+    return Session(Catalogue())

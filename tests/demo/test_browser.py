@@ -13,7 +13,7 @@ from plphp_core.demo.examples import draw_examples
 from plphp_core.demo.server import parse, serving
 from plphp_core.families.llava_onevision import LlavaOnevision
 from tests.chromium import CHROMIUM, launched
-from tests.demo.factories import HOSTILE, ROOT, answer_of, halves
+from tests.demo.factories import HOSTILE, answer_of, halves
 
 MISSING = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["Chromium (chromium, chromium-browser or google-chrome on the PATH)"]
@@ -29,7 +29,7 @@ def address():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with serving(ROOT, parse([f"port={port}"])) as url:
+    with serving(parse([f"port={port}"])) as url:
         yield url
 
 

@@ -72,11 +72,11 @@ def test_a_whole_number_is_not_made_of_another(value):
 
 @pytest.fixture(scope="module")
 def toy():
-    return Catalogue(ROOT)
+    return Catalogue()
 
 
 def test_start_values_are_the_profiles(toy):
-    paper = Catalogue(ROOT, "paper", "qwen2_vl")
+    paper = Catalogue("paper", "qwen2_vl")
     assert toy.start("qwen2_vl", "plphp") == {"r": 0.4, "delta_r": 0.3, "alpha": 0.5, "beta": 0.3, "gqa": "mean"}
     assert toy.start("llava_onevision", "vtw") == {"K": 4} and paper.start("qwen2_vl", "vtw") == {"K": 14}
     assert paper.start("qwen2_vl", "plphp")["alpha"] == 0.25
@@ -87,7 +87,7 @@ def test_start_values_are_the_profiles(toy):
 
 
 def test_models_are_those_of_the_profile_with_plain_prompts(toy):
-    paper = Catalogue(ROOT, "paper", "mantis", {"device": "cpu", "dtype": "float32"})
+    paper = Catalogue("paper", "mantis", {"device": "cpu", "dtype": "float32"})
     assert toy.names == ["idefics2", "llava_onevision", "mantis", "qwen2_vl"]
     assert set(paper.names) == {path.stem for path in (ROOT / "configs/model").glob("*.yaml")}
     assert {toy.settings(name).prompts for name in toy.names} == {"plain"}
@@ -104,9 +104,9 @@ def test_models_are_those_of_the_profile_with_plain_prompts(toy):
 ])  # fmt: skip
 def test_what_cannot_be_is_said(given, said):
     with pytest.raises(UserError, match=said):
-        Catalogue(ROOT, **given)
+        Catalogue(**given)
 
 
 def test_a_checkpoint_of_ones_own_is_the_first_models_alone(tmp_path):
-    one = Catalogue(ROOT, checkpoint=str(tmp_path))
+    one = Catalogue(checkpoint=str(tmp_path))
     assert one.settings("llava_onevision").checkpoint == str(tmp_path) != one.settings("mantis").checkpoint

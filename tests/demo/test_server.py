@@ -23,14 +23,14 @@ from tests.demo.factories import ROOT
     (["model="], "model= has no value; leave it out or give one, as in model=llava_onevision"),
 ])  # fmt: skip
 def test_wrong_options(arguments, said, capsys):
-    assert main(ROOT, arguments) == 2
+    assert main(arguments) == 2
     assert said in (err := capsys.readouterr().err) and err.startswith("error: ") and err.count("\n") == 1
 
 
 def test_defaults_and_help(capsys):
     assert parse([]) == {"profile": "toy", "model": "llava_onevision", "port": "7860"}
     assert parse(["port=1", "profile=paper", "checkpoint=a=b"])["checkpoint"] == "a=b"
-    assert main(ROOT, ["--help"]) == 0 and "port=7860" in capsys.readouterr().out
+    assert main(["--help"]) == 0 and "port=7860" in capsys.readouterr().out
 
 
 def test_a_port_in_use(capsys):
@@ -38,13 +38,13 @@ def test_a_port_in_use(capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(ROOT, [f"port={port}"]) == 2
+        assert main([f"port={port}"]) == 2
     err = capsys.readouterr().err
     assert f"port {port} of 127.0.0.1 cannot be used" in err and f"port={port + 1}" in err
 
 
 def test_a_checkpoint_that_is_no_folder(capsys, tmp_path):
-    assert main(ROOT, ["checkpoint=/nowhere", "port=8992"]) == 2
+    assert main(["checkpoint=/nowhere", "port=8992"]) == 2
     assert capsys.readouterr().err.startswith("error: no checkpoint at /nowhere: give a folder with config.json")
     for checkpoint in ("./nowhere", "~/nowhere", "no/such/folder"):
         with pytest.raises(UserError, match=f"no checkpoint at {re.escape(checkpoint)}: "):
@@ -56,7 +56,7 @@ def test_a_checkpoint_that_is_no_folder(capsys, tmp_path):
 def test_the_start_names_the_checkpoint_inside_the_repository(monkeypatch, capsys):
     monkeypatch.setattr("plphp_core.demo.session.load", lambda settings: 1 / 0)  # said before anything is loaded
     with pytest.raises(ZeroDivisionError):
-        main(ROOT, ["port=8993"])
+        main(["port=8993"])
     assert capsys.readouterr().out == "loading tasks/toy/checkpoints/llava_onevision …\n"
 
 
@@ -78,7 +78,7 @@ def test_without_gradio_only_the_page_is_missing(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, f"plphp_core.demo.{name}", raising=False)
         monkeypatch.delattr(demo, name, raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(ROOT, ["port=8991"]) == 2
+    assert main(["port=8991"]) == 2
     assert capsys.readouterr().err == (
         "error: the demo needs the package gradio: `pip install 'plphp[demo]'`, or `make setup`\n"
     )

@@ -7,6 +7,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from plphp_core.cli import entry_point
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import (
     Check,
@@ -21,7 +22,6 @@ from plphp_core.evaluation.preflight.check import (
     warning,
 )
 from plphp_core.evaluation.preflight.checklist import SECTIONS, preflight
-from plphp_core.evaluation.preflight.command import main
 from plphp_core.records.errors import UserError
 from tasks.toy.generate import build
 from tests.configured import ROOT, configured
@@ -122,14 +122,13 @@ def toy_data(tmp_path_factory):
     return folder
 
 
-def command(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["preflight.py", "model=llava_onevision", "profile=toy", *arguments])
-    return main(ROOT)
+def command(*arguments: str) -> int:
+    return entry_point.command("preflight", ["model=llava_onevision", "profile=toy", *arguments])
 
 
-def test_the_toy_passes_and_nothing_is_left_behind(toy_data, tmp_path, monkeypatch, capfd):
+def test_the_toy_passes_and_nothing_is_left_behind(toy_data, tmp_path, capfd):
     arguments = ["tasks=[sd,flickr30k]", f"profile.data_root={toy_data}", f"results={tmp_path / 'results'}"]
-    assert command(monkeypatch, *arguments) == 0
+    assert command(*arguments) == 0
     said = capfd.readouterr().out
     assert "A run would work" in said and "failed" not in said and "skipped" not in said
     for part in ("SD: ", "Flickr30k: ", "meteor 1.00", "toy_sd: ", "toy_flickr30k: ", "off is off bit for bit"):
@@ -144,14 +143,14 @@ def test_a_damaged_checkpoint_and_missing_data_end_with_1_and_everything_else_is
     shutil.copytree(ROOT / "tasks/toy/checkpoints/llava_onevision", copy)
     damage.truncated_weights(copy)
     arguments = [f"model.checkpoint={copy}", "tasks=[sd]", f"profile.data_root={tmp_path}", "weights=false"]
-    assert command(monkeypatch, *arguments) == 1
+    assert command(*arguments) == 1
     said = " ".join(capfd.readouterr().out.split())
     assert "A run would break" in said and "Checkpoint files, Data" in said
     assert "python -m tasks.toy.generate" in said and 'needs "Checkpoint files"' in said and "ok Disk" in said
 
 
-def test_weights_can_be_left_out(toy_data, monkeypatch, capfd):
-    assert command(monkeypatch, "tasks=[sd]", f"profile.data_root={toy_data}", "weights=false") == 0
+def test_weights_can_be_left_out(toy_data, capfd):
+    assert command("tasks=[sd]", f"profile.data_root={toy_data}", "weights=false") == 0
     said = capfd.readouterr().out
     assert "skipped Answers          weights=false" in said and "Java is not needed" in said
 
@@ -166,16 +165,15 @@ def test_weights_can_be_left_out(toy_data, monkeypatch, capfd):
         ("wieghts=false", "known keys of the configuration"),
     ],
 )
-def test_bad_usage_ends_with_2(argument, message, monkeypatch, capfd):
-    assert command(monkeypatch, argument) == 2
+def test_bad_usage_ends_with_2(argument, message, capfd):
+    assert command(argument) == 2
     captured = capfd.readouterr()
     assert message in captured.err and "Traceback" not in captured.err and "ok" not in captured.out
 
 
-def test_a_table_over_several_models_checks_each_of_them(toy_data, monkeypatch, capfd):
+def test_a_table_over_several_models_checks_each_of_them(toy_data, capfd):
     arguments = ["table=table3", "tasks=[sd]", f"profile.data_root={toy_data}", "weights=false"]
-    monkeypatch.setattr(sys, "argv", ["preflight.py", "profile=toy", *arguments])
-    assert main(ROOT) == 0
+    assert entry_point.command("preflight", ["profile=toy", *arguments]) == 0
     said = capfd.readouterr().out
     assert "warning" not in said
     models = [line.split()[1].rstrip(",") for line in said.splitlines() if line.startswith("Preflight: ")]

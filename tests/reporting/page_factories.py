@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
+from plphp_core.config.report_settings import ReportSettings
 from plphp_core.evaluation.answering import Request as Question
 from plphp_core.evaluation.cell_spec import SCORES
 from plphp_core.evaluation.cell_spec import result_key as of_fields
@@ -98,7 +98,7 @@ class World:
         }  # fmt: skip
 
     def asked(self, profile="toy", root=ROOT) -> Request:
-        options = Namespace(results=self.folder, profile=profile, model="llava_onevision")
+        options = ReportSettings("page", profile, self.folder)
         cells = load_cells(self.folder / profile / "cells", profile)
         return Request(cells, Filters(), Options(resamples=20), options, root)
 

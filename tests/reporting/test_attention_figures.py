@@ -7,15 +7,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from plphp_core.cli.entry_point import command
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
 from plphp_core.reporting.attention_results import by_model, layer_means, load_readings
-from plphp_core.reporting.cli import main
 from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.figures import attention_by_head, attention_by_layer, attention_by_region
 from plphp_core.vision.token_geometry import grid
 from tests.reporting.attention_factories import VALLEY, reading, sight
-from tests.reporting.test_report import ROOT
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def models(tmp_path):
 
 
 def report(folder, *argv):
-    return main([*argv, "profile=toy", f"results={folder}"], ROOT)
+    return command("report", [*argv, "profile=toy", f"results={folder}"])
 
 
 def test_figure1_draws_means_bands_peaks_and_thresholds(models, drawn):
@@ -78,9 +77,9 @@ def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, drawn):
 
 
 def test_reports_write_their_files_without_any_finished_cell(models, tmp_path, capsys):
-    assert report(tmp_path, "figure1") == 0 and report(tmp_path, "figure2", "cut=centre") == 0
+    assert report(tmp_path, "figure1") == 0 and report(tmp_path, "figure2", "report.cut=centre") == 0
     sight(tmp_path / "toy" / "attention")
-    assert report(tmp_path, "figure3", "layer=2") == 0
+    assert report(tmp_path, "figure3", "report.layer=2") == 0
     names = {path.name for path in (tmp_path / "toy").iterdir() if path.is_file()}
     assert names == {
         *(f"figure1.{kind}" for kind in ("csv", "md", "pdf", "png")),
@@ -91,9 +90,9 @@ def test_reports_write_their_files_without_any_finished_cell(models, tmp_path, c
     assert len(table) == 2 * 3 * 8 and set(table.benchmark) == {"SD", "VST", "all"}
     shares = pd.read_csv(tmp_path / "toy" / "figure2.cut=centre.csv")
     assert shares.groupby("layer").share.sum().tolist() == pytest.approx([1.0] * 8)
-    assert report(tmp_path, "figure3", "layer=9") == 1 and "layer=9, but LLaVA-OneVision has the layers 1 to 4" in (
-        capsys.readouterr().err
-    )
+    assert report(
+        tmp_path, "figure3", "report.layer=9"
+    ) == 1 and "report.layer=9, but LLaVA-OneVision has the layers 1 to 4" in (capsys.readouterr().err)
 
 
 def test_nothing_read_says_what_to_run(tmp_path, capsys):

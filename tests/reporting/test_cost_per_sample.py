@@ -105,7 +105,7 @@ def test_the_command_writes_the_figure_and_the_points_behind_it(tmp_path, capsys
     ours = points[points.method == "plphp"].decode_ms_per_token
     assert ours.tolist() == pytest.approx(factories.of_costs()[3]["efficiency"]["decode_ms_per_token"])
     before = {name: (tmp_path / "toy" / name).read_bytes() for name in written(tmp_path)}
-    assert report(tmp_path, "figure7", "--quiet") == 0
+    assert report(tmp_path, "figure7", "report.quiet=true") == 0
     assert {name: (tmp_path / "toy" / name).read_bytes() for name in written(tmp_path)} == before
 
 

@@ -126,7 +126,7 @@ def test_without_uncompressed_there_are_points_without_bars(tmp_path, drawn):
 
 def test_the_command_writes_picture_numbers_and_page(tmp_path, capsys):
     factories.write(tmp_path, *factories.of_table("figure6"))
-    assert report(tmp_path, "figure6", "--strict") == 0
+    assert report(tmp_path, "figure6", "report.strict=true") == 0
     assert "r × Δr, LLaVA-OneVision" in capsys.readouterr().out
     names = {f"figure6.{kind}" for kind in ("csv", "md", "tex", "pdf", "png")} | {"figure6_delta_r.csv"}
     assert written(tmp_path) == names
@@ -138,6 +138,6 @@ def test_the_command_writes_picture_numbers_and_page(tmp_path, capsys):
 
 def test_panels_come_in_the_order_in_which_benchmarks_are_named(tmp_path, drawn):
     factories.write(tmp_path, *factories.of_table("figure6"))
-    assert report(tmp_path, "figure6", "--quiet", "tasks=[vst,sd,ie]") == 0
+    assert report(tmp_path, "figure6", "report.quiet=true", "tasks=[vst,sd,ie]") == 0
     assert [panel.get_title() for panel in drawn[-1].axes[:3]] == ["VST (R-L)", "SD (R-L)", "IE (R-L)"]
     assert "figure6.tasks=vst+sd+ie.md" in written(tmp_path)

@@ -90,6 +90,6 @@ def test_the_script_writes_what_table_1_reads(tmp_path, capsys):
 def test_table_1_quotes_it_where_it_exists(tmp_path):
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     page = tmp_path / "toy" / "table1.md"
-    assert report(tmp_path, "--quiet") == 0 and "own rule" not in page.read_text(encoding="utf-8")
+    assert report(tmp_path, "report.quiet=true") == 0 and "own rule" not in page.read_text(encoding="utf-8")
     vtw_rule.path(tmp_path, "toy", "llava_onevision").write_text(RULE.text(), encoding="utf-8")
-    assert report(tmp_path, "--quiet") == 0 and "chooses K = 6" in page.read_text(encoding="utf-8")
+    assert report(tmp_path, "report.quiet=true") == 0 and "chooses K = 6" in page.read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from plphp_core.config.locations import PACKAGED
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, warning
 from plphp_core.pruning.method import broken_modules
@@ -21,7 +22,7 @@ SHOWN = ("torch", "transformers", "lmms-eval", "datasets")
 
 @check("Python, packages")
 def packages(case: Case) -> Iterator[Finding]:
-    python, requirements = _wanted(case.settings.root)
+    python, requirements = _wanted(PACKAGED)
     if not SpecifierSet(python).contains(platform.python_version(), prereleases=True):
         yield failed(
             f"Python {platform.python_version()}, but {python} is needed",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from plphp_core.config.report_settings import MODEL
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
-from plphp_core.reporting.request import MODEL, Request
+from plphp_core.reporting.request import Request
 
 FLEXIBLE = ("table2", "table5", "figure5", "figure6")  # make targets that take MODEL=
 SEVERAL = ("table3", "figure1")  # of more than one model

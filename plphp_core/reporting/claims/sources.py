@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
+from plphp_core.config.hydra_app import options
+from plphp_core.config.table_configs import table_config
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import costs, table3
 from plphp_core.reporting.attention_results import AttentionResult
@@ -18,7 +18,6 @@ from plphp_core.reporting.configured import (
     method_configured,
     models_configured,
     rows_configured,
-    tasks_configured,
 )
 from plphp_core.reporting.request import Request
 from plphp_core.reporting.savings import Savings, savings
@@ -66,13 +65,13 @@ class Sources:
     def table3(self) -> list[Results]:
         """The table's own models; one without finished cells has none."""
         asked = self.asked
-        cells = asked.settled(models_configured(asked.configs, "table3")[0])
-        return table3.compare(cells, asked.configs, asked.profile, [], asked.filters, asked.choices)
+        cells = asked.settled(models_configured("table3")[0])
+        return table3.compare(cells, asked.profile, [], asked.filters, asked.choices)
 
     @once
     def table5(self) -> costs.Costs:
         """r against none, on the table's own benchmark."""
-        label = benchmark_configured(self.asked.configs, tasks_configured(self.asked.configs, "table5"))
+        label = benchmark_configured(None, "table5")
         return costs.costs(self._evaluate("table5", [label]), label)
 
     @once
@@ -92,15 +91,11 @@ class Sources:
 
     def checkpoints(self) -> dict[str, str]:
         """Model → the checkpoint that its configuration names for the paper's profile."""
-        found = {}
-        for path in sorted((self.asked.configs / "model").glob("*.yaml")):
-            scope = OmegaConf.merge({"profile": {"checkpoints": {}}}, OmegaConf.load(path))
-            found[path.stem] = str(scope.checkpoint)
-        return found
+        return {name: str(table_config(None, "paper", name).model.checkpoint) for name in options("model")}
 
     def default(self, results: Results) -> int:
         """Index of PLPHP's row with the configured parameters. Raises ReportError if the table has none."""
-        wanted = method_configured(self.asked.configs, "plphp", self.asked.profile, results.model)
+        wanted = method_configured("plphp", self.asked.profile, results.model)
         wanted = {name: value for name, value in wanted.items() if name not in ("name", "setting")}
         for index, row in enumerate(results.rows):
             if row.method == "plphp" and row.params == wanted:
@@ -108,11 +103,11 @@ class Sources:
         raise ReportError("the table has no row of PLPHP with the configured parameters")
 
     def _benchmarks(self, table: str) -> list[str]:
-        return benchmarks_configured(self.asked.configs, tasks_configured(self.asked.configs, table))
+        return benchmarks_configured(None, table)
 
     def _evaluate(self, table: str, benchmarks: list[str]) -> Results:
         asked, model = self.asked, self.asked.options.model
-        rows = rows_configured(asked.configs, table, asked.profile, model)
+        rows = rows_configured(table, asked.profile, model)
         if rows is None:
             raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
         here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]

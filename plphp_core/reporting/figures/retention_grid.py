@@ -185,7 +185,7 @@ def _notes(results: Results, profile: str, picture: str, refused: Sequence[str])
     found.append(
         f"Bars in the figure: {results.options.confidence:.0%} intervals of the change against Uncompressed, paired by "
         "sample, around its line: a bar that does not reach the line differs from it. Points of one Δr are drawn side "
-        "by side. Captions are drawn with one of their two metrics; --caption-metric meteor draws the other one."
+        "by side. Captions are drawn with one of their two metrics; report.caption_metric=meteor draws the other one."
     )
     found += [notes.ranking(parts), f"In parentheses behind the scores: {notes.CHANGES[results.options.gains]}."]
     found += [notes.average(parts), notes.COSTS]

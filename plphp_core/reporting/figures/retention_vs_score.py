@@ -136,5 +136,5 @@ def _notes(results: Results, profile: str, picture: str) -> list[str]:
         "of the two numbers, and the band that of Uncompressed; rows share their samples, so that overlapping bars may "
         "still differ: paired comparisons are below and in the .csv."
     )
-    found.append("Captions are drawn with one of their two metrics; --caption-metric meteor draws the other one.")
+    found.append("Captions are drawn with one of their two metrics; report.caption_metric=meteor draws the other one.")
     return found + notes.failures(parts) + notes.gaps(parts)

@@ -81,8 +81,8 @@ def collect(
     """
     results = asked.options.results / asked.profile
     sets, thumbnails, tasks = sample_sets(reports), Thumbnails(pieces), _Tasks()
-    documents = documents or DatasetAccess(asked.root, asked.profile, results / "fingerprints.json")
-    extra = extra_metrics_configured(asked.configs, asked.profile)
+    documents = documents or DatasetAccess(asked.profile, results / "fingerprints.json")
+    extra = extra_metrics_configured(asked.profile)
     listed = []
     for number, one in enumerate(sets):
         print(f"report: samples {number + 1}/{len(sets)}, {one.title} on {one.benchmark}", file=sys.stderr, flush=True)
