@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from plphp_core.evaluation.settings import check_method
+from plphp_core.config.run_settings import check_method
 from plphp_core.preflight.case import Case
 from plphp_core.preflight.check import Finding, check, failed, first_line, ok, reason, warning
 from plphp_core.preflight.checkpoint import checkpoint_files

@@ -24,7 +24,7 @@ from plphp_core.preflight.checklist import SECTIONS, preflight
 from plphp_core.preflight.command import main
 from plphp_core.records.errors import UserError
 from tasks.toy.generate import build
-from tests.evaluation.test_launch import ROOT, configured
+from tests.configured import ROOT, configured
 from tests.preflight import damage
 
 

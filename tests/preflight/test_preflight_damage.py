@@ -23,7 +23,7 @@ from plphp_core.preflight.headers import read_header
 from plphp_core.preflight.model import configuration
 from plphp_core.preflight.tokens import tokenizer
 from plphp_core.records.errors import UserError
-from tests.evaluation.test_launch import ROOT, configured
+from tests.configured import ROOT, configured
 from tests.preflight import damage
 
 CHECKPOINTS = ROOT / "tasks" / "toy" / "checkpoints"

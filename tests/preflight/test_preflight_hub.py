@@ -16,7 +16,7 @@ from plphp_core.preflight.check import Status, run_checks
 from plphp_core.preflight.checkpoint import checkpoint_files
 from plphp_core.preflight.headers import DamagedFile, read_header
 from plphp_core.preflight.model import configuration, weights
-from tests.evaluation.test_launch import ROOT, configured
+from tests.configured import ROOT, configured
 from tests.preflight import damage
 
 TOY = ROOT / "tasks" / "toy" / "checkpoints" / "llava_onevision"

@@ -21,7 +21,7 @@ from plphp_core.preflight.memory import estimate, free_ram, memory, vision_sizes
 from plphp_core.preflight.units import GIB, count, gib, plural
 from plphp_core.preflight.versions import packages
 from tests import factories
-from tests.evaluation.test_launch import configured
+from tests.configured import configured
 
 
 def look(one, subject):
