@@ -20,7 +20,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class AttentionSample:
     """One sample of one model.
 
     Attributes:
@@ -82,7 +82,7 @@ def find(folder: Path, model: str, benchmark: str | None = None, doc: int | None
     return max(fitting, key=lambda path: (not fitting[path], path.stat().st_mtime_ns, path.name)), len(fitting) - 1
 
 
-def load(path: Path) -> Sight:
+def load(path: Path) -> AttentionSample:
     """Read one sight. Raises ReportError naming a file that is damaged or missing."""
     content = _content(path)
     try:
@@ -93,7 +93,7 @@ def load(path: Path) -> Sight:
         method = content["method"]
         if not isinstance(method["params"], dict) or not isinstance(method["name"], str) or not images:
             raise ValueError("no method, or no images")
-        found = Sight(
+        found = AttentionSample(
             path=path,
             **{name: content[name] for name in names},
             asked_for=bool(content.get("asked_for")),

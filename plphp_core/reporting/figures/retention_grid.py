@@ -9,11 +9,12 @@ from itertools import pairwise
 
 import pandas as pd
 
-from plphp_core.reporting import contrasts, drawing, layout, notes, rivals
+from plphp_core.reporting import contrasts, layout, notes, rivals
 from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
 from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.contrasts import Contrast
-from plphp_core.reporting.figure5 import metric_of
+from plphp_core.reporting.figures import drawing
+from plphp_core.reporting.figures.retention_vs_score import metric_of
 from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import drawing, layout
+from plphp_core.reporting import layout
+from plphp_core.reporting.attention_sample import AttentionSample
 from plphp_core.reporting.comparison import NothingToShow
-from plphp_core.reporting.sights import Sight
+from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted
 
@@ -23,7 +24,7 @@ TALLEST = 4  # times as high as wide is drawn; beyond that a picture is drawn na
 DRAWN = "the first of the seeded random order; doc=… chooses another"
 
 
-def chosen_layer(sight: Sight, layer: int | None) -> int:
+def chosen_layer(sight: AttentionSample, layer: int | None) -> int:
     """`layer` as given (from 1), 0-based; None: of the layers that are pruned, the one that attends to vision most.
 
     Raises ReportError for a layer that the model does not have.
@@ -38,7 +39,7 @@ def chosen_layer(sight: Sight, layer: int | None) -> int:
     return int(candidates[np.argmax(sight.gamma[candidates])])
 
 
-def chosen_image(sight: Sight, layer: int, image: int | None) -> int:
+def chosen_image(sight: AttentionSample, layer: int, image: int | None) -> int:
     """`image` as given (from 1), 0-based; None: the image that the layer attends to most.
 
     Raises ReportError for an image that the sample does not have, NothingToShow where tokens have no places.
@@ -53,19 +54,19 @@ def chosen_image(sight: Sight, layer: int, image: int | None) -> int:
     return int(np.argmax([row[sight.image_of == j].sum() for j in range(len(sight.images))]))
 
 
-def shown_heads(sight: Sight) -> list[int]:
+def shown_heads(sight: AttentionSample) -> list[int]:
     """KV heads of the figure."""
     heads = sight.kept.shape[1]
     return sorted({round(at) for at in np.linspace(0, heads - 1, min(heads, MOST))})
 
 
-def strongest(sight: Sight, layer: int, head: int) -> int:
+def strongest(sight: AttentionSample, layer: int, head: int) -> int:
     """Of the query heads that read KV head `head`, the one with most attention to vision."""
     first = head * sight.group
     return first + int(np.argmax(sight.rows[layer, first : first + sight.group].sum(axis=-1)))
 
 
-def draw(sight: Sight, layer: int, image: int, profile: str) -> dict[str, bytes]:
+def draw(sight: AttentionSample, layer: int, image: int, profile: str) -> dict[str, bytes]:
     """The figure as "pdf" and "png": per KV head its strongest query head's attention, above what the head keeps."""
     heads, picture = shown_heads(sight), fitted(sight.images[image])
     own, boxes = sight.image_of == image, sight.boxes[sight.image_of == image]
@@ -100,7 +101,7 @@ def draw(sight: Sight, layer: int, image: int, profile: str) -> dict[str, bytes]
         return drawing.files(figure)
 
 
-def draw_heads(sight: Sight, layer: int, image: int, profile: str) -> bytes:
+def draw_heads(sight: AttentionSample, layer: int, image: int, profile: str) -> bytes:
     """Every query head of the layer, as PNG."""
     picture = fitted(sight.images[image])
     own, boxes = sight.image_of == image, sight.boxes[sight.image_of == image]
@@ -124,7 +125,7 @@ def draw_heads(sight: Sight, layer: int, image: int, profile: str) -> bytes:
         return drawing.files(figure)["png"]
 
 
-def sheets(sight: Sight, layer: int, image: int, profile: str, png: str, others: int) -> list[Table]:
+def sheets(sight: AttentionSample, layer: int, image: int, profile: str, png: str, others: int) -> list[Table]:
     """What each KV head of the layer looks at and keeps, in numbers, over all images of the sample."""
     columns = (
         TableColumn("KV head"),
@@ -199,7 +200,7 @@ def _with_gamma(name: str, row: np.ndarray) -> str:
     return f"{name}, γ {row.sum():.2f}"
 
 
-def _nowhere(sight: Sight, layer: int) -> float:
+def _nowhere(sight: AttentionSample, layer: int) -> float:
     """Share of the layer's attention to vision that goes to tokens without a place."""
     row = sight.rows[layer].mean(axis=0)
     return float(row[np.isnan(sight.boxes[:, 0])].sum() / max(row.sum(), 1e-12))

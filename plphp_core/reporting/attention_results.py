@@ -27,7 +27,7 @@ FREE = Filters()
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class AttentionResult:
     """One model on one benchmark.
 
     Attributes:
@@ -72,7 +72,7 @@ class Reading:
         return get_family(self.model).title if self.model in family_names() else self.model
 
 
-def load_readings(folder: Path) -> list[Reading]:
+def load_readings(folder: Path) -> list[AttentionResult]:
     """Every result of attention readings in `folder` (`results/<profile>/attention`); none if there is no folder.
 
     Raises ReportError for the first file that is damaged or of another profile.
@@ -85,13 +85,13 @@ def load_readings(folder: Path) -> list[Reading]:
     return found
 
 
-def by_model(readings: Sequence[Reading], filters: Filters = FREE) -> dict[str, list[Reading]]:
+def by_model(readings: Sequence[AttentionResult], filters: Filters = FREE) -> dict[str, list[AttentionResult]]:
     """The readings of each model, in the paper's order of models and benchmarks; of several subsets of a benchmark the
     largest. What else is open has been settled before (`settled`).
 
     Raises ReportError, naming files, if those of a model are not of one checkpoint and precision, or not equally deep.
     """
-    found: dict[str, dict[str, Reading]] = {}
+    found: dict[str, dict[str, AttentionResult]] = {}
     for reading in sorted((one for one in readings if _fits(one, filters)), key=_order):
         parts = found.setdefault(reading.model, {})
         rival = parts.get(reading.benchmark)
@@ -101,7 +101,7 @@ def by_model(readings: Sequence[Reading], filters: Filters = FREE) -> dict[str, 
     return {model: list(parts.values()) for model, parts in found.items()}
 
 
-def settled(readings: Sequence[Reading], filters: Filters, dtype_of: DtypeOf) -> Choice:
+def settled(readings: Sequence[AttentionResult], filters: Filters, dtype_of: DtypeOf) -> Choice:
     """The readings of the usual protocol, prompts and dtype where nobody chose, by the rule of all reports.
 
     Of several subsets `by_model` takes the largest, benchmark by benchmark: to look at more samples changes no score.
@@ -110,7 +110,7 @@ def settled(readings: Sequence[Reading], filters: Filters, dtype_of: DtypeOf) ->
     return settle(readings, filters, dtype_of, admits=lambda one: _fits(one, filters), leave=leave, alike=())
 
 
-def _fits(one: Reading, filters: Filters) -> bool:
+def _fits(one: AttentionResult, filters: Filters) -> bool:
     limit = "full" if one.limit is None else str(one.limit)
     seed = filters.limit_seed
     return (
@@ -121,7 +121,7 @@ def _fits(one: Reading, filters: Filters) -> bool:
     )
 
 
-def _alike(parts: Sequence[Reading]) -> None:
+def _alike(parts: Sequence[AttentionResult]) -> None:
     """See that readings of one model can stand beside each other."""
     for name in CHOSEN:
         if len({getattr(one, name) for one in parts}) > 1:
@@ -136,7 +136,9 @@ def _alike(parts: Sequence[Reading]) -> None:
         )
 
 
-def layer_means(parts: Sequence[Reading], values: Sequence[np.ndarray] | None = None, seed: int = 0) -> list[Estimate]:
+def layer_means(
+    parts: Sequence[AttentionResult], values: Sequence[np.ndarray] | None = None, seed: int = 0
+) -> list[Estimate]:
     """The mean over benchmarks of the mean over samples, layer by layer, with 95 % intervals.
 
     All layers share their resamples of the samples, so that differences between layers are paired.
@@ -157,12 +159,12 @@ def layer_means(parts: Sequence[Reading], values: Sequence[np.ndarray] | None = 
     return [with_interval(float(mean), some) for mean, some in zip(means, drawn, strict=True)]
 
 
-def _order(reading: Reading) -> tuple:
+def _order(reading: AttentionResult) -> tuple:
     models, benchmarks = (*MODELS, reading.model), (*BENCHMARKS, reading.benchmark)
     return models.index(reading.model), reading.model, benchmarks.index(reading.benchmark), reading.benchmark
 
 
-def _load(path: Path) -> Reading:
+def _load(path: Path) -> AttentionResult:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["schema"] != SCHEMA:
@@ -171,7 +173,7 @@ def _load(path: Path) -> Reading:
         n, layers = len(doc_ids), len(raw["vision_attention"][0]) if len(doc_ids) else 0
         if len(set(raw["doc_ids"])) < n:
             raise ValueError("doc_ids repeats a sample")
-        return Reading(
+        return AttentionResult(
             path=path,
             **{name: str(raw[name]) for name in TEXT},
             located=bool(raw["located"]),

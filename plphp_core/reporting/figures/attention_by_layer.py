@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from plphp_core.reporting import drawing, layout, reattention
+from plphp_core.analysis import attention_peaks
+from plphp_core.reporting import layout
+from plphp_core.reporting.attention_results import AttentionResult, layer_means
 from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.readings import Reading, layer_means
+from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
 
 BAND = (0.1, 0.9)  # quantiles of the samples
@@ -20,7 +22,7 @@ Thresholds = Mapping[str, tuple[float, float]]  # model → α, β of its PLPHP
 
 
 def draw(
-    models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str, seed: int = 0
+    models: Mapping[str, Sequence[AttentionResult]], thresholds: Thresholds, profile: str, seed: int = 0
 ) -> dict[str, bytes]:
     """The figure as "pdf" and "png": a panel per model."""
     with drawing.style():
@@ -31,7 +33,7 @@ def draw(
             low, high = band(parts)
             axes.fill_between(layers, low, high, color=LINE, alpha=0.2, linewidth=0, label="10–90 % of the samples")
             axes.plot(layers, [one.value for one in gamma], color=LINE, label="mean γ", zorder=3)
-            if found := reattention.peaks(gamma, [one.n for one in parts]):
+            if found := attention_peaks.peaks(gamma, [one.n for one in parts]):
                 at = [peak.layer for peak in found]
                 axes.plot(
                     layers[at],
@@ -56,7 +58,7 @@ def draw(
 
 
 def sheets(
-    models: Mapping[str, Sequence[Reading]], thresholds: Thresholds, profile: str, png: str, seed: int = 0
+    models: Mapping[str, Sequence[AttentionResult]], thresholds: Thresholds, profile: str, png: str, seed: int = 0
 ) -> list[Table]:
     """Peaks per model, then γ per layer with intervals."""
     head = (
@@ -72,7 +74,7 @@ def sheets(
     rows, deepest = [], max(parts[0].vision_attention.shape[1] for parts in models.values())
     means = {model: layer_means(parts, seed=seed) for model, parts in models.items()}
     for model, parts in models.items():
-        found = reattention.peaks(means[model], [part.n for part in parts])
+        found = attention_peaks.peaks(means[model], [part.n for part in parts])
         n = str(sum(part.n for part in parts))
         for peak in found:
             rows.append(
@@ -91,7 +93,7 @@ def sheets(
                 )
             )
         if not found:
-            few = min(part.n for part in parts) < reattention.FEWEST
+            few = min(part.n for part in parts) < attention_peaks.FEWEST
             said = TableCell("too few samples" if few else "none")
             rows.append(TableRow((TableCell(parts[0].title), TableCell(n), said, *[TableCell("–")] * 5), rule=True))
     notes = [
@@ -100,7 +102,7 @@ def sheets(
         "beside the model's own SDPA or FlashAttention; nothing is pruned. Layers count from 1, as in the paper.",
         "Means over benchmarks of means over samples; band: 10–90 % of all samples; intervals: 95 % percentile "
         "bootstrap of the samples, shared by all layers.",
-        f"{reattention.RULE}. The paper shows such layers and gives no rule.",
+        f"{attention_peaks.RULE}. The paper shows such layers and gives no rule.",
         *conditions(models, profile),
     ]
     if thresholds:
@@ -115,7 +117,7 @@ def sheets(
     return [Table(title, head, tuple(rows), tuple(notes)), Table("γ per layer", layers, tuple(lines))]
 
 
-def table(models: Mapping[str, Sequence[Reading]], seed: int = 0) -> pd.DataFrame:
+def table(models: Mapping[str, Sequence[AttentionResult]], seed: int = 0) -> pd.DataFrame:
     """One line per model, benchmark ("all": their mean) and layer, counted from 1."""
     lines = []
     for model, parts in models.items():
@@ -138,19 +140,19 @@ def table(models: Mapping[str, Sequence[Reading]], seed: int = 0) -> pd.DataFram
     return pd.DataFrame(lines)
 
 
-def band(parts: Sequence[Reading]) -> tuple[np.ndarray, np.ndarray]:
+def band(parts: Sequence[AttentionResult]) -> tuple[np.ndarray, np.ndarray]:
     """The quantiles BAND of γ over all samples, `(layers,)` each."""
     low, high = np.quantile(np.concatenate([part.vision_attention for part in parts]), BAND, axis=0)
     return low, high
 
 
-def share_rising(parts: Sequence[Reading], peak: reattention.Peak) -> float:
+def share_rising(parts: Sequence[AttentionResult], peak: attention_peaks.AttentionPeak) -> float:
     """Share of all samples in which γ at the peak is above γ in the valley."""
     values = np.concatenate([part.vision_attention for part in parts])
     return float((values[:, peak.layer] > values[:, peak.valley]).mean())
 
 
-def conditions(models: Mapping[str, Sequence[Reading]], profile: str) -> list[str]:
+def conditions(models: Mapping[str, Sequence[AttentionResult]], profile: str) -> list[str]:
     """What was read, of which weights, on what."""
     found = []
     if profile != "paper":

@@ -19,7 +19,7 @@ UNUSED = {"schema", "cell", "time", "hardware", "images_sha256", "image_notes"}
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class CellAnswers:
     """What a cell's samples were answered.
 
     Attributes:
@@ -39,7 +39,7 @@ class Answers:
         return self.lines[doc_id]["key"] == sample_key(self.key, doc_id, context, generation)
 
 
-def answers(cell: Cell, folder: Path, extra_metrics: dict, clean: Callable[[str], str] = str) -> Answers:
+def answers(cell: Cell, folder: Path, extra_metrics: dict, clean: Callable[[str], str] = str) -> CellAnswers:
     """The answers behind a cell.
 
     A cell's file holds a digest over the key that all its answers share: the lines are those of the one key that gives
@@ -54,10 +54,10 @@ def answers(cell: Cell, folder: Path, extra_metrics: dict, clean: Callable[[str]
         said = json.loads(cell.path.read_text(encoding="utf-8"))
         journal = Journal.peek(folder / str(said["journal"]))
     except (OSError, ValueError, KeyError) as error:
-        return Answers(missing=f"the journal cannot be read ({type(error).__name__})")
+        return CellAnswers(missing=f"the journal cannot be read ({type(error).__name__})")
     key = next((key for key in journal.counts if _gives(said, key, extra_metrics)), None)
     if key is None:
-        return Answers(missing="the journal holds no answers under the key of this cell")
+        return CellAnswers(missing="the journal holds no answers under the key of this cell")
     wanted = {int(doc_id) for doc_id in cell.doc_ids}
     lines = {
         line["doc_id"]: {name: value for name, value in line.items() if name not in UNUSED}
@@ -70,7 +70,7 @@ def answers(cell: Cell, folder: Path, extra_metrics: dict, clean: Callable[[str]
         for line in _of(journal.errors.values(), key)
         if isinstance(line["error"], dict)
     }
-    return Answers(key, lines, failed)
+    return CellAnswers(key, lines, failed)
 
 
 def _of(lines: Iterable[dict], key: str) -> Iterable[dict]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from plphp_core.reporting import drawing, layout, notes, rivals
+from plphp_core.reporting import layout, notes, rivals
 from plphp_core.reporting.bootstrap import scaled
 from plphp_core.reporting.comparison import Results
+from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.selection import LABELS
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number, percent

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from plphp_core.reporting import drawing, figure7
 from plphp_core.reporting.costs import DECODE
+from plphp_core.reporting.figures import cost_per_sample, drawing
 from plphp_core.reporting.selection import RowSpec
 from tests.reporting import factories
 from tests.reporting.test_costs import costs_of
@@ -19,7 +19,7 @@ from tests.reporting.test_table4 import report, written
 @pytest.mark.parametrize("batch", [1, 8])
 def test_the_curves_are_the_cell_files(tmp_path, drawn, batch):
     costs = costs_of(tmp_path, factories.of_costs(batch=batch, failed=(5,)), "figure7")
-    figure7.draw(costs, "toy")
+    cost_per_sample.draw(costs, "toy")
     latency, cache = drawn[-1].axes
     raw = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "toy" / "cells").iterdir()}
     raw = {record["method"]: record for record in raw.values()}
@@ -40,14 +40,14 @@ def test_the_curves_are_the_cell_files(tmp_path, drawn, batch):
 def test_documents_keep_their_place_where_a_row_lacks_one(tmp_path, drawn):
     records = factories.of_costs()
     records[1] = factories.of_costs(failed=(0, 5))[1]
-    figure7.draw(costs_of(tmp_path, records), "toy")
+    cost_per_sample.draw(costs_of(tmp_path, records), "toy")
     places = list(drawn[-1].axes[0].lines[1].get_xdata())
     assert len(places) == 46 and places == [at for at in range(1, 49) if at not in (1, 6)]
 
 
 def test_many_samples_are_a_running_median_over_faint_single_ones(tmp_path, drawn):
     records = factories.of_costs(samples=400, batch=1)
-    figure7.draw(costs_of(tmp_path, records), "toy")
+    cost_per_sample.draw(costs_of(tmp_path, records), "toy")
     lines = drawn[-1].axes[0].lines
     assert len(lines) == 8
     faint, strong = lines[6], lines[7]
@@ -66,19 +66,19 @@ def test_many_samples_are_a_running_median_over_faint_single_ones(tmp_path, draw
 
 
 def _sheets(records, folder):
-    return figure7.sheets(costs_of(folder, records), "toy", "figure7.png")
+    return cost_per_sample.sheets(costs_of(folder, records), "toy", "figure7.png")
 
 
 def test_one_outlier_does_not_flatten_the_curves_and_is_counted(tmp_path, drawn):
     records = factories.of_costs(samples=400, batch=1)
     records[0]["efficiency"]["decode_ms_per_token"][7] = 5000.0
     costs = costs_of(tmp_path, records)
-    figure7.draw(costs, "toy")
+    cost_per_sample.draw(costs, "toy")
     top = drawn[-1].axes[0].get_ylim()[1]
     values = [np.array(record["efficiency"]["decode_ms_per_token"], dtype=float) for record in records]
     above = sum(int((some > top).sum()) for some in values)
     assert 1 <= above <= 16 and top < 100
-    assert any(f"Not drawn: {above} samples" in note for note in figure7.sheets(costs, "toy", "x.png")[0].notes)
+    assert any(f"Not drawn: {above} samples" in note for note in cost_per_sample.sheets(costs, "toy", "x.png")[0].notes)
     calm = _sheets(factories.of_costs(), tmp_path / "calm")
     assert not any("Not drawn" in note for note in calm[0].notes)
 
@@ -119,5 +119,5 @@ def test_methods_keep_their_colours_and_rows_are_told_apart():
 
 def test_running_medians_leave_out_what_is_not_there():
     values = np.array([1.0, np.nan, 3.0, 9.0, np.nan, np.nan, np.nan])
-    assert np.allclose(figure7.running_median(values, 3), [1, 2, 6, 6, 9, np.nan, np.nan], equal_nan=True)
-    assert figure7.window(48) == 1 and figure7.window(4870) == 121
+    assert np.allclose(cost_per_sample.running_median(values, 3), [1, 2, 6, 6, 9, np.nan, np.nan], equal_nan=True)
+    assert cost_per_sample.window(48) == 1 and cost_per_sample.window(4870) == 121

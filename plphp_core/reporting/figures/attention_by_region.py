@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 
-from plphp_core.reporting import drawing, layout
+from plphp_core.reporting import layout
+from plphp_core.reporting.attention_results import AttentionResult, layer_means
 from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.figure1 import conditions, ticks
-from plphp_core.reporting.readings import Reading, layer_means
+from plphp_core.reporting.figures import drawing
+from plphp_core.reporting.figures.attention_by_layer import conditions, ticks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.spatial_groups import LABELS
 
@@ -24,12 +25,12 @@ DEFINITIONS = {
 }
 
 
-def with_places(models: Mapping[str, Sequence[Reading]], cut: str) -> dict[str, list[Reading]]:
+def with_places(models: Mapping[str, Sequence[AttentionResult]], cut: str) -> dict[str, list[AttentionResult]]:
     """The models whose tokens can be cut so: any by order, otherwise those whose tokens have places of their own."""
     return {model: list(parts) for model, parts in models.items() if cut == "order" or parts[0].located}
 
 
-def draw(models: Mapping[str, Sequence[Reading]], cut: str, profile: str) -> dict[str, bytes]:
+def draw(models: Mapping[str, Sequence[AttentionResult]], cut: str, profile: str) -> dict[str, bytes]:
     """The figure as "pdf" and "png": a panel per model, a curve per group."""
     with drawing.style():
         figure, panels, place = drawing.panels(len(models), 1.45, extra=0.55)
@@ -54,7 +55,7 @@ def draw(models: Mapping[str, Sequence[Reading]], cut: str, profile: str) -> dic
 
 
 def sheets(
-    models: Mapping[str, Sequence[Reading]], cut: str, left_out: Sequence[str], profile: str, png: str
+    models: Mapping[str, Sequence[AttentionResult]], cut: str, left_out: Sequence[str], profile: str, png: str
 ) -> list[Table]:
     """Shares of every group and layer, per model, beside its share of the tokens."""
     deepest = max(parts[0].vision_attention.shape[1] for parts in models.values())
@@ -88,7 +89,7 @@ def sheets(
     return [Table(title, columns, tuple(rows), tuple(notes))]
 
 
-def table(models: Mapping[str, Sequence[Reading]], cut: str) -> pd.DataFrame:
+def table(models: Mapping[str, Sequence[AttentionResult]], cut: str) -> pd.DataFrame:
     """One line per model, group and layer, counted from 1; shares are fractions."""
     lines = []
     for model, parts in models.items():
@@ -105,11 +106,11 @@ def table(models: Mapping[str, Sequence[Reading]], cut: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def group_shares(parts: Sequence[Reading], cut: str) -> list[list[Estimate]]:
+def group_shares(parts: Sequence[AttentionResult], cut: str) -> list[list[Estimate]]:
     """Share of γ per group (the five, then none) and layer."""
     return [layer_means(parts, [part.groups[cut][:, :, group] for part in parts]) for group in range(6)]
 
 
-def token_shares(parts: Sequence[Reading], cut: str) -> np.ndarray:
+def token_shares(parts: Sequence[AttentionResult], cut: str) -> np.ndarray:
     """Mean share of the vision tokens in each group, `(6,)`."""
     return np.mean([part.group_tokens[cut].mean(axis=0) for part in parts], axis=0)

@@ -8,8 +8,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import cases, figure8
+from plphp_core.reporting import qualitative_examples
 from plphp_core.reporting.comparison import NothingToShow, evaluate
+from plphp_core.reporting.figures import answers_side_by_side
 from plphp_core.reporting.selection import Filters, rows_found
 from tests.reporting.page_factories import FakeDocuments, World, answer
 
@@ -41,24 +42,24 @@ def results(world):
 
 
 def of(world, results, chosen, **documents):
-    return cases.cases(results, world.folder / "toy", FakeDocuments(30, **documents), chosen, {})
+    return qualitative_examples.cases(results, world.folder / "toy", FakeDocuments(30, **documents), chosen, {})
 
 
 def test_samples_are_drawn_by_seed_from_what_every_method_answered(results):
-    found = cases.choose(results, ["SD", "VST"], 29, 0, None)
+    found = qualitative_examples.choose(results, ["SD", "VST"], 29, 0, None)
     assert [doc for name, doc in found if name == "SD"] == [doc for doc in range(30) if doc != 7]
-    few = cases.choose(results, ["SD", "VST"], 2, 0, None)
-    assert few == cases.choose(results, ["SD", "VST"], 2, 0, None) and len(few) == 4
-    assert len({tuple(cases.choose(results, ["SD"], 2, seed, None)) for seed in range(8)}) > 4
+    few = qualitative_examples.choose(results, ["SD", "VST"], 2, 0, None)
+    assert few == qualitative_examples.choose(results, ["SD", "VST"], 2, 0, None) and len(few) == 4
+    assert len({tuple(qualitative_examples.choose(results, ["SD"], 2, seed, None)) for seed in range(8)}) > 4
 
 
 def test_samples_asked_for(results):
-    assert cases.choose(results, ["SD", "VST"], 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
+    assert qualitative_examples.choose(results, ["SD", "VST"], 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
     for wrong, said in (("sd:7", "has not been answered"), ("coco:1", "one of SD, VST"), ("sd", "one of SD, VST")):
         with pytest.raises(ReportError, match=said):
-            cases.choose(results, ["SD", "VST"], 1, 0, wrong)
+            qualitative_examples.choose(results, ["SD", "VST"], 1, 0, wrong)
     with pytest.raises(NothingToShow):
-        cases.choose(results, ["COCO2017"], 1, 0, None)
+        qualitative_examples.choose(results, ["COCO2017"], 1, 0, None)
 
 
 def test_answers_and_costs_are_the_journals(world, results):
@@ -75,8 +76,8 @@ def test_answers_and_costs_are_the_journals(world, results):
 def test_without_its_data_a_case_says_so_and_keeps_its_answers(world, results, drawn):
     found = of(world, results, [("SD", 5)], refuse="the data are gone")
     assert found[0].missing == "the data are gone" and len(found[0].replies) == 3
-    figure8.draw(found, results, "toy")
-    sheets = figure8.sheets(found, results, "toy", "figure8.png", 0, False)
+    answers_side_by_side.draw(found, results, "toy")
+    sheets = answers_side_by_side.sheets(found, results, "toy", "figure8.png", 0, False)
     assert any("the data are gone" in note for note in sheets[0].notes)
 
 
@@ -87,7 +88,7 @@ def test_a_question_that_has_changed_since_is_not_shown(world, results):
 
 def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results, drawn):
     found = of(world, results, [("SD", 5), ("VST", 6)])
-    figure8.draw(found, results, "toy")
+    answers_side_by_side.draw(found, results, "toy")
     figure = drawn[-1]
     texts = [text for place in figure.subfigs for text in place.texts]
     said = [text.get_text() for text in texts]
@@ -106,14 +107,14 @@ def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results
 
 def test_sheets_have_whole_answers_and_say_how_samples_were_chosen(world, results):
     found = of(world, results, [("SD", 5), ("VST", 6)])
-    first, last = figure8.sheets(found, results, "toy", "figure8.png", 3, False)
+    first, last = answers_side_by_side.sheets(found, results, "toy", "figure8.png", 3, False)
     assert first.rows[2].cells[2].text == LONG and first.rows[2].cells[4].text == "50.0%"
     notes = " ".join(last.notes)
     assert "at random (seed 3)" in notes and "of at most 4" in notes and "toy" in notes
-    assert "as asked for" in " ".join(figure8.sheets(found, results, "paper", "x.png", 3, True)[-1].notes)
+    assert "as asked for" in " ".join(answers_side_by_side.sheets(found, results, "paper", "x.png", 3, True)[-1].notes)
 
 
 def test_the_table_has_a_line_per_sample_and_method(world, results):
-    table = figure8.table(of(world, results, [("SD", 5), ("VST", 6)]), results)
+    table = answers_side_by_side.table(of(world, results, [("SD", 5), ("VST", 6)]), results)
     assert len(table) == 6 and not any(math.isnan(value) for value in table.decode_ms)
     assert np.array_equal(table.new_tokens, [15] * 3 + [16] * 3)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.reporting import reattention
+from plphp_core.analysis import attention_peaks
+from plphp_core.reporting.attention_results import layer_means, load_readings
 from plphp_core.reporting.bootstrap import with_interval
-from plphp_core.reporting.readings import layer_means, load_readings
-from tests.reporting.reading_factories import VALLEY, reading
+from tests.reporting.attention_factories import VALLEY, reading
 
 SAMPLES = [40, 40]
 
@@ -20,11 +20,11 @@ def curve(means, noise=0.01, seed=0):
 
 
 def layers(means, **noise):
-    return [peak.layer for peak in reattention.peaks(curve(means, **noise), SAMPLES)]
+    return [peak.layer for peak in attention_peaks.peaks(curve(means, **noise), SAMPLES)]
 
 
 def test_a_rise_after_a_fall_is_found_with_its_valley():
-    (peak,) = reattention.peaks(curve(VALLEY), SAMPLES)
+    (peak,) = attention_peaks.peaks(curve(VALLEY), SAMPLES)
     assert (peak.layer, peak.valley) == (4, 3)
     assert peak.rebound.value == pytest.approx(0.25)  # of a fall of 0.45
 
@@ -48,8 +48,8 @@ def test_a_rise_within_the_noise_is_no_peak():
 
 
 def test_no_mark_where_a_benchmark_has_few_samples():
-    assert reattention.peaks(curve(VALLEY), [30, 30]) and not reattention.peaks(curve(VALLEY), [30, 29])
-    assert reattention.peaks(curve(VALLEY), []) == []
+    assert attention_peaks.peaks(curve(VALLEY), [30, 30]) and not attention_peaks.peaks(curve(VALLEY), [30, 29])
+    assert attention_peaks.peaks(curve(VALLEY), []) == []
 
 
 @pytest.mark.parametrize("deviation", [0.05, 0.1])
@@ -60,7 +60,7 @@ def test_flat_attention_is_rarely_marked(deviation, tmp_path):
         folder = tmp_path / "toy" / "attention"
         reading(folder, gamma=[0.4] * 28, n=30, noise=deviation, seed=seed)
         gamma = layer_means(load_readings(folder), seed=seed)
-        marked += bool(reattention.peaks(gamma, [30]))
+        marked += bool(attention_peaks.peaks(gamma, [30]))
     assert marked <= 2
 
 
@@ -70,12 +70,12 @@ def test_several_peaks_and_one_in_the_last_layer():
 
 def test_without_an_interval_there_is_no_peak():
     few = [with_interval(mean, np.empty(0)) for mean in VALLEY]
-    assert reattention.peaks(few, SAMPLES) == []
+    assert attention_peaks.peaks(few, SAMPLES) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=30))
 def test_every_peak_is_what_the_rule_says(means):
-    for peak in reattention.peaks(curve(means, noise=1e-3), SAMPLES):
+    for peak in attention_peaks.peaks(curve(means, noise=1e-3), SAMPLES):
         at, valley = peak.layer, peak.valley
         assert at >= len(means) / 3 and 0 < valley < at
         assert max(means[:valley]) >= means[valley] + 0.05 - 1e-9 and means[at] >= means[valley] + 0.05 - 1e-9

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from plphp_core.reporting import drawing, figure5
 from plphp_core.reporting.comparison import BENCHMARKS
+from plphp_core.reporting.figures import drawing, retention_vs_score
 from plphp_core.reporting.savings import savings
 from tests.reporting import factories
 from tests.reporting.test_table1 import results_of, without
@@ -26,7 +26,7 @@ def lines_of(panel):
 
 
 def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(saved, drawn):
-    figure5.draw(saved, "toy", "cider")
+    retention_vs_score.draw(saved, "toy", "cider")
     panels = drawn[-1].axes
     assert len(panels) == 8 and not panels[7].axison
     records = factories.suite()
@@ -55,7 +55,7 @@ def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(s
 def test_bars_and_band_are_the_intervals(tmp_path, drawn):
     records = factories.of_table("figure5", benchmarks=("SD",))
     saved = savings(results_of(tmp_path, records, None))
-    figure5.draw(saved, "toy", "cider")
+    retention_vs_score.draw(saved, "toy", "cider")
     panel, results = drawn[-1].axes[0], saved.results
     segments = [np.array(segment) for collection in panel.collections for segment in collection.get_segments()]
     for index in range(1, 10):
@@ -70,7 +70,7 @@ def test_bars_and_band_are_the_intervals(tmp_path, drawn):
 
 
 def test_captions_may_be_drawn_with_meteor(saved, drawn):
-    figure5.draw(saved, "toy", "meteor")
+    retention_vs_score.draw(saved, "toy", "meteor")
     panel = drawn[-1].axes[4]
     assert panel.get_title() == "Flickr30k (M)"
     score = 100 * saved.results.score(9, "Flickr30k", "meteor").value
@@ -79,7 +79,7 @@ def test_captions_may_be_drawn_with_meteor(saved, drawn):
 
 
 def test_it_fits_a_column_with_letters_of_seven_points(saved, drawn):
-    figure5.draw(saved, "toy", "cider")
+    retention_vs_score.draw(saved, "toy", "cider")
     figure = drawn[-1]
     width, height = figure.get_size_inches()
     assert width == drawing.COLUMN and height < 9  # a page's text height
@@ -97,13 +97,13 @@ def test_gaps_are_left_out_of_the_lines_and_named_below(tmp_path, drawn):
     records = without(factories.suite(), "vtw", "K=4", "IE")
     records = [one for one in records if (one["benchmark"], one["method"]) not in (("MV", "none"), ("VST", "fastv"))]
     saved = savings(results_of(tmp_path, records))
-    figure5.draw(saved, "toy", "cider")
+    retention_vs_score.draw(saved, "toy", "cider")
     panels = drawn[-1].axes
     assert len(lines_of(panels[1])["VTW"].get_xdata()) == 2
     assert "Uncompressed" not in lines_of(panels[3]) and "FastV" not in lines_of(panels[2])
     legend = panels[7].get_legend()
     assert sorted(text.get_text() for text in legend.get_texts()) == ["FastV", "PLPHP", "Uncompressed", "VTW"]
-    sheet = figure5.sheets(saved, "toy", "figure5.png", "cider")[0]
+    sheet = retention_vs_score.sheets(saved, "toy", "figure5.png", "cider")[0]
     assert texts(sheet, 5)[4:6] == ["n/a", "n/a"]
     assert any("not run yet" in note and "VTW K=4: IE" in note for note in sheet.notes)
 
@@ -111,14 +111,14 @@ def test_gaps_are_left_out_of_the_lines_and_named_below(tmp_path, drawn):
 def test_further_methods_have_colours_and_markers_of_their_own(tmp_path, drawn):
     extra = [factories.cell("SD", name, {"w": 1}, "w=1", 0.7, 0.4) for name in ("snapkv", "h2o")]
     saved = savings(results_of(tmp_path, [*factories.suite(benchmarks=("SD",)), *extra], None))
-    figure5.draw(saved, "toy", "cider")
+    retention_vs_score.draw(saved, "toy", "cider")
     found = lines_of(drawn[-1].axes[0])
     looks = {(line.get_color(), line.get_marker()) for line in found.values()}
     assert len(found) == len(looks) == 6
 
 
 def test_the_sheet_is_what_is_drawn(saved):
-    numbers, intervals, against = figure5.sheets(saved, "toy", "figure5.png", "cider")
+    numbers, intervals, against = retention_vs_score.sheets(saved, "toy", "figure5.png", "cider")
     assert len(numbers.columns) == 2 + 14 and len(against.rows) == 10
     kept, score = saved.retention[8, "MV"], saved.results.score(8, "MV", "overall")
     assert texts(numbers, 8)[8:10] == [f"{100 * kept.value:.1f}%", f"{100 * score.value:.2f}"]
@@ -152,7 +152,7 @@ def test_chosen_benchmarks_have_a_figure_of_their_own(tmp_path, drawn):
 
 def test_a_single_sample_is_a_point_without_bars(tmp_path, drawn):
     saved = savings(results_of(tmp_path, factories.suite(benchmarks=("SD",), samples=1)))
-    figure5.draw(saved, "toy", "cider")
+    retention_vs_score.draw(saved, "toy", "cider")
     panel = drawn[-1].axes[0]
     assert not panel.collections and not panel.patches
     assert math.isnan(saved.retention[1, "SD"].low) and len(lines_of(panel)["FastV"].get_xdata()) == 3

@@ -22,7 +22,7 @@ RULE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Peak:
+class AttentionPeak:
     """A local maximum of γ at `layer` (0-based), and how much of the fall to `valley` it wins back."""
 
     layer: int
@@ -30,7 +30,7 @@ class Peak:
     rebound: Estimate
 
 
-def peaks(gamma: Sequence[Estimate], samples: Sequence[int]) -> list[Peak]:
+def peaks(gamma: Sequence[Estimate], samples: Sequence[int]) -> list[AttentionPeak]:
     """The re-attention peaks of one model, by RULE.
 
     Args:
@@ -46,7 +46,7 @@ def peaks(gamma: Sequence[Estimate], samples: Sequence[int]) -> list[Peak]:
     return [one for one in found if one.rebound.low > RISE]
 
 
-def rebound(gamma: Sequence[Estimate], layer: int) -> Peak:
+def rebound(gamma: Sequence[Estimate], layer: int) -> AttentionPeak:
     """The earlier valley from which `layer` (≥ 2) wins back most; s and t are chosen on the means and kept."""
     means = np.array([one.value for one in gamma])
     falls = [means[:valley].max() - means[valley] for valley in range(1, layer)]
@@ -54,4 +54,6 @@ def rebound(gamma: Sequence[Estimate], layer: int) -> Peak:
     before = int(np.argmax(means[:valley]))
     low, sides = gamma[valley], (gamma[before], gamma[layer])
     value = float(min(side.value - low.value for side in sides))
-    return Peak(layer, valley, with_interval(value, np.minimum(*(side.replicates - low.replicates for side in sides))))
+    return AttentionPeak(
+        layer, valley, with_interval(value, np.minimum(*(side.replicates - low.replicates for side in sides)))
+    )

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plphp_core.reporting import drawing, figure6
+from plphp_core.reporting.figures import drawing, retention_grid
 from tests.reporting import factories
-from tests.reporting.test_figure5 import lines_of
+from tests.reporting.test_retention_vs_score import lines_of
 from tests.reporting.test_table2 import saved_of
 from tests.reporting.test_table4 import report, texts, written
 
@@ -21,7 +21,7 @@ def saved(tmp_path_factory):
 
 
 def test_a_line_per_rate_over_delta_r_in_shades_of_one_colour(saved, drawn):
-    figure6.draw(saved, "toy", PANELS, "cider")
+    retention_grid.draw(saved, "toy", PANELS, "cider")
     figure = drawn[-1]
     assert [panel.get_title() for panel in figure.axes] == ["DetailCaps (C)", "SD (R-L)", "IE (R-L)", "VST (R-L)"]
     records = factories.of_table("figure6")
@@ -50,32 +50,32 @@ def test_bars_leave_out_the_line_of_uncompressed_exactly_if_the_paired_interval_
     for index in range(1, 13):
         for name in PANELS:
             metric = factories.SCORES[name][0]
-            bar, change = figure6.interval(results, index, name, metric), results.change(index, name, metric)
+            bar, change = retention_grid.interval(results, index, name, metric), results.change(index, name, metric)
             level = 100 * results.score(0, name, metric).value
             assert (bar.high < level) == (change.high < 0) and (bar.low > level) == (change.low > 0)
             assert bar.value == pytest.approx(level * (1 + change.value))
             assert bar.low <= bar.value <= bar.high
             differing += change.high < 0
     assert 0 < differing < 48
-    figure6.draw(saved, "toy", ["SD"], "cider")
+    retention_grid.draw(saved, "toy", ["SD"], "cider")
     segments = [np.array(s) for collection in drawn[-1].axes[0].collections for s in collection.get_segments()]
     ends = {(round(low, 6), round(high, 6)) for (_, low), (_, high) in segments}
-    bars = [figure6.interval(results, index, "SD", "rouge_l") for index in range(1, 13)]
+    bars = [retention_grid.interval(results, index, "SD", "rouge_l") for index in range(1, 13)]
     assert ends == {(round(bar.low, 6), round(bar.high, 6)) for bar in bars}
 
 
 def test_every_positive_delta_r_is_compared_with_zero_at_the_same_rate(saved):
     results = saved.results
-    pairs = figure6.against_zero(results)
+    pairs = retention_grid.against_zero(results)
     assert len(pairs) == 9
     for one in pairs:
         changed, base = results.rows[one.changed].params, results.rows[one.base].params
         assert changed["r"] == base["r"] and changed["delta_r"] > 0 == base["delta_r"]
-    sheet = figure6.sheets(saved, "toy", "figure6.png", [], "The paper claims (C11).")[2]
+    sheet = retention_grid.sheets(saved, "toy", "figure6.png", [], "The paper claims (C11).")[2]
     assert texts(sheet, 0)[:2] == ["r = 0.3", "Δr = 0.1"] and len(sheet.rows) == 9
     scores = [results.score(at, "IE", "rouge_l").value for at in (pairs[0].changed, pairs[0].base)]
     assert texts(sheet, 0)[3] == f"{100 * (scores[0] / scores[1] - 1):+.2f}%".replace("-", "−")
-    table = figure6.paired_table(saved)
+    table = retention_grid.paired_table(saved)
     assert len(table) == 9 * 6 and set(table.n_common) == {48, 4 * 48}
     line = table[(table.r == 0.3) & (table.delta_r == 0.1) & (table.benchmark == "IE")].iloc[0]
     assert line.relative_to_delta_r_0 == pytest.approx(scores[0] / scores[1] - 1)
@@ -96,7 +96,7 @@ def kept(saved, pairs):
 
 
 def test_layout_has_r_and_delta_r_in_front(saved):
-    scores, intervals, _, against = figure6.sheets(saved, "toy", "figure6.png", ["x"])
+    scores, intervals, _, against = retention_grid.sheets(saved, "toy", "figure6.png", ["x"])
     for sheet in (scores, intervals, against):
         assert [texts(sheet, row)[:3] for row in (0, 1, 12)] == [
             ["Uncompressed", "", ""], ["PLPHP", "0.3", "0"], ["PLPHP", "0.5", "0.3"]]  # fmt: skip
@@ -109,17 +109,17 @@ def test_layout_has_r_and_delta_r_in_front(saved):
 def test_gaps_and_a_grid_without_zero(tmp_path, drawn):
     records = [one for one in factories.of_table("figure6") if one["params"].get("delta_r") != 0]
     saved = saved_of(tmp_path, records, "figure6")
-    figure6.draw(saved, "toy", PANELS, "cider")
+    retention_grid.draw(saved, "toy", PANELS, "cider")
     assert all(len(line.get_xdata()) == 3 for label, line in lines_of(drawn[-1].axes[0]).items() if "PLPHP" in label)
-    sheet = figure6.sheets(saved, "toy", "figure6.png", [])[2]
+    sheet = retention_grid.sheets(saved, "toy", "figure6.png", [])[2]
     assert {text for row in range(9) for text in texts(sheet, row)[2:]} == {"n/a"}
-    assert math.isnan(figure6.paired_table(saved).relative_to_delta_r_0.max())
+    assert math.isnan(retention_grid.paired_table(saved).relative_to_delta_r_0.max())
     assert "Of 0 comparisons" in sheet.notes[1]
 
 
 def test_without_uncompressed_there_are_points_without_bars(tmp_path, drawn):
     records = [one for one in factories.of_table("figure6") if one["method"] != "none"]
-    figure6.draw(saved_of(tmp_path, records, "figure6"), "toy", PANELS, "cider")
+    retention_grid.draw(saved_of(tmp_path, records, "figure6"), "toy", PANELS, "cider")
     panel = drawn[-1].axes[0]
     assert not panel.collections and "Uncompressed" not in lines_of(panel) and len(lines_of(panel)) == 3
 

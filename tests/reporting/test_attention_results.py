@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.readings import by_model, layer_means, load_readings, settled
+from plphp_core.reporting.attention_results import by_model, layer_means, load_readings, settled
 from plphp_core.reporting.selection import Filters
-from tests.reporting.reading_factories import reading
+from tests.reporting.attention_factories import reading
 
 
 @pytest.fixture
