@@ -18,7 +18,7 @@ from plphp_core.bench.bench_models import source
 from plphp_core.bench.bench_settings import GRID, BenchSettings, bench_from_config
 from plphp_core.bench.bench_tables import capacity_markdown, disturbance, speed_markdown, to_csv
 from plphp_core.bench.speed_plot import plot_speed
-from plphp_core.evaluation.composing import composed
+from plphp_core.config.hydra_app import composed
 from plphp_core.records.errors import UserError
 from plphp_core.reporting.render import write_atomically
 
