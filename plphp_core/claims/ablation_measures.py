@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plphp_core.claims.claim_evidence import Measured, Quantity, negative, of_cells
+from plphp_core.claims.claim_finding import POINTS
+from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.score_measures import per_benchmark, shared
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import contrasts, table2
 from plphp_core.reporting.bootstrap import Estimate, average, difference
-from plphp_core.reporting.claims.evidence import Measured, Quantity, negative, of_cells
-from plphp_core.reporting.claims.finding import POINTS
-from plphp_core.reporting.claims.scores import per_benchmark, shared
-from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.contrasts import Contrast
 from plphp_core.reporting.figures import retention_grid
@@ -18,7 +18,7 @@ from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.table_model import number
 
 
-def delta_r(sources: Sources) -> Measured:
+def delta_r(sources: ClaimSources) -> Measured:
     """C11: on each benchmark the change from Δr = 0 to Δr > 0 at the same r, mean over all such pairs."""
     saved = sources.figure6
     results = saved.results
@@ -38,7 +38,7 @@ def delta_r(sources: Sources) -> Measured:
     return Measured(tuple(parts), evidence, (contrasts.tally(saved, pairs), remark))
 
 
-def thresholds(sources: Sources) -> Measured:
+def thresholds(sources: ClaimSources) -> Measured:
     """C12: what a step of α, or of β, prunes (points of the vision tokens) and what it costs (percent of the score)."""
     saved = sources.table2
     results = saved.results

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plphp_core.claims.equal_retention import change, interpolate
+from plphp_core.claims.verdict import Outcome, Verdict
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.claims.equal_retention import change, interpolate
-from plphp_core.reporting.claims.verdict import Outcome, Verdict
 from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.savings import savings
 from plphp_core.reporting.selection import Filters
+from tests.claims.claims_factories import ledger, paper_cells
 from tests.reporting import factories
-from tests.reporting.claims_factories import ledger, paper_cells
 
 POINTS = st.lists(
     st.tuples(st.floats(0, 1), st.floats(-5, 5)), min_size=2, max_size=5, unique_by=lambda p: round(p[0], 3)

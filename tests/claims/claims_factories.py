@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from plphp_core import claims
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting import claims
 from plphp_core.reporting.comparison import BENCHMARKS, Options
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import Request
@@ -102,7 +102,7 @@ def asked(folder, profile="paper", resamples=200, filters=None, **options) -> Re
     return Request(cells, filters or Filters(), Options(resamples=resamples), Namespace(**known), ROOT)
 
 
-def ledger(folder, records=(), **options) -> dict[str, claims.Finding]:
+def ledger(folder, records=(), **options) -> dict[str, claims.ClaimFinding]:
     """Claim → finding, from these cells."""
     factories.write(folder, *records)
     return {one.id: one for one in claims.findings(asked(folder, **options))}

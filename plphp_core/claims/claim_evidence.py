@@ -18,7 +18,7 @@ FACTS = ("profile", "model", "checkpoint", "revision", "protocol", "prompts", "e
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ClaimEvidence:
     """n: benchmark (with its model, where there are several) → documents that every row needed answered.
 
     failed: cells with more than FAILED of their samples failed; missing: places without a finished cell; facts: FACTS →
@@ -34,8 +34,8 @@ class Evidence:
     untrained: bool = False
     undefined: tuple[str, ...] = ()
 
-    def __add__(self, other: Evidence) -> Evidence:
-        return Evidence(
+    def __add__(self, other: ClaimEvidence) -> ClaimEvidence:
+        return ClaimEvidence(
             {**self.n, **other.n},
             self.failed + other.failed,
             self.missing + other.missing,
@@ -78,7 +78,7 @@ class Measured:
     """
 
     parts: tuple[Quantity, ...]
-    evidence: Evidence
+    evidence: ClaimEvidence
     remarks: tuple[str, ...] = ()
     gap: str = "a reference score of 0, or cells without this measurement"
 
@@ -88,8 +88,8 @@ def negative(one: Estimate, factor: float = 1.0) -> Estimate:
     return Estimate(-factor * one.value, -factor * one.replicates, -factor * one.high, -factor * one.low)
 
 
-def of_cells(results: Results, rows: Sequence[int], benchmarks: Iterable[str], several: bool = False) -> Evidence:
-    """Evidence of these rows on these benchmarks; `several`: names carry the model."""
+def of_cells(results: Results, rows: Sequence[int], benchmarks: Iterable[str], several: bool = False) -> ClaimEvidence:
+    """ClaimEvidence of these rows on these benchmarks; `several`: names carry the model."""
     front = f"{results.title} " if several else ""
     n: dict[str, int] = {}
     failed, missing, cells = [], [], []
@@ -106,7 +106,7 @@ def of_cells(results: Results, rows: Sequence[int], benchmarks: Iterable[str], s
     facts = {name: distinct(_fact(cell, name) for cell in cells) for name in FACTS}
     hardware = distinct(name for cell in cells for name in cell.hardware.split("; "))
     alone = tuple(f"{front}{name}" for name in evaluated_alone(cells))
-    return Evidence(n, tuple(failed), tuple(missing), hardware, facts, results.untrained, alone)
+    return ClaimEvidence(n, tuple(failed), tuple(missing), hardware, facts, results.untrained, alone)
 
 
 def _fact(cell: Cell, name: str) -> str:

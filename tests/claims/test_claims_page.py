@@ -6,14 +6,15 @@ import re
 
 import pytest
 
-from plphp_core.reporting import claims, render
-from plphp_core.reporting.claims import costs, page
-from plphp_core.reporting.claims.finding import Range, plain, span, written
-from plphp_core.reporting.claims.rules import OF_ORDER, RULES
-from plphp_core.reporting.claims.verdict import Verdict
+from plphp_core import claims
+from plphp_core.claims import cost_measures, ledger_tables
+from plphp_core.claims.claim_finding import Range, plain, span, written
+from plphp_core.claims.claim_rules import OF_ORDER, RULES
+from plphp_core.claims.verdict import Verdict
+from plphp_core.reporting import render
 from plphp_core.reporting.published import load_claims
+from tests.claims.claims_factories import PUBLISHED, ROOT, asked, everything, ledger, paper_cells, timed
 from tests.reporting import factories
-from tests.reporting.claims_factories import PUBLISHED, ROOT, asked, everything, ledger, paper_cells, timed
 
 DOCS = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
 
@@ -50,7 +51,7 @@ def test_a_subset_has_files_of_its_own(tmp_path):
 
 
 def test_every_line_of_a_toy_says_so(toy):
-    table, *details = page.sheets(claims.findings(asked(toy, "toy")), "toy")
+    table, *details = ledger_tables.sheets(claims.findings(asked(toy, "toy")), "toy")
     assert len(details) == len(table.rows) == len(RULES)
     assert all(row.cells[0].mark == "toy" and "toy" in row.cells[-1].detail for row in table.rows)
     assert all("(toy)" in sheet.title and "(toy)" in sheet.notes[0] for sheet in details)
@@ -61,7 +62,7 @@ def test_every_line_of_a_toy_says_so(toy):
 
 def test_the_papers_profile_has_no_label_and_all_the_numbers(tmp_path):
     found = ledger(tmp_path, everything())
-    table, *details = page.sheets(list(found.values()), "paper")
+    table, *details = ledger_tables.sheets(list(found.values()), "paper")
     assert table.title.startswith("Claims of arXiv 2502.14504v1: 17 reproduced, 0 contradicted")
     assert all(row.cells[0].mark == "" and row.cells[-1].detail == "" for row in table.rows)
     first = [entry.text for entry in table.rows[0].cells]
@@ -100,9 +101,13 @@ def test_bench_figures_of_the_same_hardware_are_quoted_and_others_left_out(tmp_p
     (tmp_path / "sharing-nvidia-a100-sxm4-80gb.csv").write_text("method,seconds\nplphp,3\n", encoding="utf-8")
     (tmp_path / "gpu-nvidia-a100-sxm4-80gb-mig.csv").write_text(head + "7b,plphp,0.9\n", encoding="utf-8")
     (tmp_path / "broken-nvidia-a100-sxm4-80gb.csv").write_bytes(b"\xff\xfe" + head.encode())
-    (said,) = costs.bench_figures(tmp_path, ("NVIDIA A100-SXM4-80GB",))
+    (said,) = cost_measures.bench_figures(tmp_path, ("NVIDIA A100-SXM4-80GB",))
     assert "0.200 to 0.310 tokens" in said and "7b" in said
-    assert costs.bench_figures(tmp_path, ("NVIDIA H100",)) == [] == costs.bench_figures(tmp_path / "no", ("x",))
+    assert (
+        cost_measures.bench_figures(tmp_path, ("NVIDIA H100",))
+        == []
+        == cost_measures.bench_figures(tmp_path / "no", ("x",))
+    )
 
 
 def test_prefills_are_subtracted_sample_by_sample(tmp_path):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from plphp_core.reporting.claims.evidence import Evidence
+from plphp_core.claims.claim_evidence import ClaimEvidence
 
 PAPERS = "one A100 80GB, one sample at a time, transformers' generate"
 
 
-def comparable(evidence: Evidence) -> str:
+def comparable(evidence: ClaimEvidence) -> str:
     """Why times cannot be compared with the paper's; empty if they can.
 
     The paper names one A100 80GB. Its batch size and its loop are not named: transformers' `generate`, one sample at a
@@ -33,7 +33,7 @@ def is_the_papers(name: str) -> bool:
     return bool(re.search(r"\bA100\b.*\b80 ?GB\b", name, re.IGNORECASE)) and "MIG" not in name.upper()
 
 
-def other_models(evidence: Evidence, checkpoints: Mapping[str, str], families: Sequence[str]) -> str:
+def other_models(evidence: ClaimEvidence, checkpoints: Mapping[str, str], families: Sequence[str]) -> str:
     """Why the models are not the paper's; empty if they are.
 
     A checkpoint counts as the configured one if some part of its path is that one's name, or the hub cache's name for
@@ -62,7 +62,7 @@ def _is_copy(checkpoint: str, configured: str) -> bool:
     )
 
 
-def other_protocol(evidence: Evidence) -> str:
+def other_protocol(evidence: ClaimEvidence) -> str:
     """Why scores are not those of the paper's protocol, lmms-eval's; empty if they are."""
     strange = [
         f"{name} {value}"

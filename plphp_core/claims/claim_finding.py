@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
-from plphp_core.reporting.claims.verdict import Outcome, Verdict
+from plphp_core.claims.verdict import Outcome, Verdict
 from plphp_core.reporting.table_model import NA, number
 
 PERCENT, SAVED, TOKENS, POINTS, ORDER = "percent", "percent_saved", "decoded_tokens", "points", "order"
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimFinding:
     """A claim of the paper and what was found.
 
     id, text, where, unit, published: as in claims.yaml; `published` None where the claim has no number.

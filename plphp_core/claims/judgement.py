@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from plphp_core.reporting.claims.command import Command
-from plphp_core.reporting.claims.evidence import FEWEST, Evidence, Measured, distinct
-from plphp_core.reporting.claims.finding import Finding, Part, Range, span, written
-from plphp_core.reporting.claims.hardware import comparable, other_models, other_protocol
-from plphp_core.reporting.claims.rules import ALL, Rule
-from plphp_core.reporting.claims.verdict import Outcome, Verdict, outcomes, overall
+from plphp_core.claims.claim_evidence import FEWEST, ClaimEvidence, Measured, distinct
+from plphp_core.claims.claim_finding import ClaimFinding, Part, Range, span, written
+from plphp_core.claims.claim_rules import ALL, ClaimRule
+from plphp_core.claims.paper_conditions import comparable, other_models, other_protocol
+from plphp_core.claims.reproduce_command import Command
+from plphp_core.claims.verdict import Outcome, Verdict, outcomes, overall
 from plphp_core.reporting.published import Claim
 
 DECIDED = {
@@ -26,8 +26,8 @@ PLACES = {
 
 
 def judge(
-    claim: Claim, rule: Rule, measured: Measured, profile: str, checkpoints: Mapping[str, str], command: Command
-) -> Finding:
+    claim: Claim, rule: ClaimRule, measured: Measured, profile: str, checkpoints: Mapping[str, str], command: Command
+) -> ClaimFinding:
     """A claim that has at least one finished cell; NOT_MEASURED all the same if that gives no number.
 
     Args:
@@ -39,7 +39,7 @@ def judge(
     run = command.text(rule.sources[0], evidence.facts, subset=bool(evidence.missing) and enough)
     todo = f"Run: {run}"
 
-    def found(verdict: Verdict, outcome: Outcome | None, why: str, decided: Sequence[Outcome] = ()) -> Finding:
+    def found(verdict: Verdict, outcome: Outcome | None, why: str, decided: Sequence[Outcome] = ()) -> ClaimFinding:
         return _finding(claim, rule, measured, label, verdict, outcome, why, run, decided)
 
     if all(math.isnan(part.estimate.value) for part in measured.parts):
@@ -71,18 +71,18 @@ def judge(
     return found(Verdict.INCONCLUSIVE if label else DECIDED[outcome], outcome, " ".join(why), decided)
 
 
-def unmeasured(claim: Claim, rule: Rule | None, profile: str, reason: str, command: Command) -> Finding:
+def unmeasured(claim: Claim, rule: ClaimRule | None, profile: str, reason: str, command: Command) -> ClaimFinding:
     """A claim without anything to judge, and why."""
     run = command.text(rule.sources[0], {}, subset=True) if rule else ""
     label = "" if profile == "paper" else profile
     ambiguous = "choose with" in reason  # more runs would not help
     why = f"{reason} Run: {run}" if run and not ambiguous else reason
-    return _finding(claim, rule, Measured((), Evidence()), label, Verdict.NOT_MEASURED, None, why, run)
+    return _finding(claim, rule, Measured((), ClaimEvidence()), label, Verdict.NOT_MEASURED, None, why, run)
 
 
 def _finding(
     claim: Claim,
-    rule: Rule | None,
+    rule: ClaimRule | None,
     measured: Measured,
     label: str,
     verdict: Verdict,
@@ -90,7 +90,7 @@ def _finding(
     why: str,
     run: str,
     decided: Sequence[Outcome] = (),
-) -> Finding:
+) -> ClaimFinding:
     evidence = measured.evidence
     marks = decided or [None] * len(measured.parts)
     parts = tuple(
@@ -98,7 +98,7 @@ def _finding(
         for one, mark in zip(measured.parts, marks, strict=True)
     )
     single = parts[0].ours if claim.value is not None and len(parts) == 1 else Range()
-    return Finding(
+    return ClaimFinding(
         id=claim.id,
         text=claim.text,
         where=claim.where,
@@ -122,7 +122,7 @@ def _finding(
     )
 
 
-def _numbers(claim: Claim, rule: Rule, measured: Measured, decided: Sequence[Outcome]) -> str:
+def _numbers(claim: Claim, rule: ClaimRule, measured: Measured, decided: Sequence[Outcome]) -> str:
     """The numbers against the statement."""
     if len(decided) > 1:
         counts = ", ".join(f"{decided.count(one)} {one}" for one in Outcome)

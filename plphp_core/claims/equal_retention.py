@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from plphp_core.claims.claim_evidence import Measured, Quantity, of_cells
+from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.reporting.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
-from plphp_core.reporting.claims.evidence import Measured, Quantity, of_cells
-from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES
 from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.selection import LABELS
@@ -22,7 +22,7 @@ from plphp_core.reporting.table_model import percent
 RIVALS = ("fastv", "vtw")
 
 
-def as_good(sources: Sources) -> Measured:
+def as_good(sources: ClaimSources) -> Measured:
     """A part per benchmark and rival: change from the rival's polyline to PLPHP, percent, mean over the benchmark's
     score columns and over PLPHP's settings within the polyline."""
     saved = sources.table1_saved

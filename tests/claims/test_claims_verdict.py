@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plphp_core.reporting.bootstrap import MISSING, with_interval
-from plphp_core.reporting.claims.verdict import (
+from plphp_core.claims.verdict import (
     POSITIVE,
     TAIL,
     Outcome,
@@ -21,6 +20,7 @@ from plphp_core.reporting.claims.verdict import (
     outcomes,
     overall,
 )
+from plphp_core.reporting.bootstrap import MISSING, with_interval
 
 YES, NO, OPEN = Outcome.AS_CLAIMED, Outcome.NOT_AS_CLAIMED, Outcome.UNDECIDED
 SPREAD = np.linspace(-1, 1, 401)  # 95 % of it lie within ±0.95

@@ -6,27 +6,27 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
+from plphp_core.claims.claim_evidence import FACTS, FAILED, ClaimEvidence, Measured, Quantity, distinct
+from plphp_core.claims.claim_finding import POINTS
+from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.attention_results import MODELS, AttentionResult, layer_means
 from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
-from plphp_core.reporting.claims.evidence import FACTS, FAILED, Evidence, Measured, Quantity, distinct
-from plphp_core.reporting.claims.finding import POINTS
-from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS
 
 
-def rises_again(sources: Sources) -> Measured:
+def rises_again(sources: ClaimSources) -> Measured:
     """A part per model: the largest rebound of γ, in points of all attention."""
     readings = sources.attention
     if not any(model in readings for model in MODELS):
         raise ReportError("no attention readings of the paper's models")
-    parts, marked, evidence = [], [], Evidence()
+    parts, marked, evidence = [], [], ClaimEvidence()
     for model in MODELS:
         own, title = readings.get(model, []), get_family(model).title
         gamma = layer_means(own, seed=sources.asked.choices.seed) if own else []
         parts.append(Quantity(title, scaled(largest(gamma), 100), POINTS))
-        evidence += of_readings(own) if own else Evidence(missing=(title,))
+        evidence += of_readings(own) if own else ClaimEvidence(missing=(title,))
         if own:
             layers = ", ".join(str(peak.layer + 1) for peak in peaks(gamma, [one.n for one in own]))
             marked.append(f"{title} {layers or 'none'}")
@@ -40,13 +40,13 @@ def largest(gamma: Sequence[Estimate]) -> Estimate:
     return max(found, key=lambda one: one.value, default=MISSING)
 
 
-def of_readings(parts: Sequence[AttentionResult]) -> Evidence:
-    """Evidence of one model's readings."""
+def of_readings(parts: Sequence[AttentionResult]) -> ClaimEvidence:
+    """ClaimEvidence of one model's readings."""
     facts = {name: distinct(str(getattr(one, name)) for one in parts) for name in FACTS if hasattr(parts[0], name)}
     facts["limit"] = distinct(_limit(one) for one in parts)
     failed = [one for one in parts if one.errors > FAILED * (one.n + one.errors)]
     absent = [name for name in BENCHMARKS if name not in {one.benchmark for one in parts}]
-    return Evidence(
+    return ClaimEvidence(
         missing=tuple(f"{parts[0].title} on {name}" for name in absent),
         n={f"{one.title} {one.benchmark}": one.n for one in parts},
         failed=tuple(f"{one.title} on {one.benchmark}: {one.errors} of {one.n + one.errors}" for one in failed),

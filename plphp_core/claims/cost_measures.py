@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from plphp_core.claims.claim_evidence import Measured, Quantity, negative, of_cells
+from plphp_core.claims.claim_finding import PERCENT, SAVED, TOKENS
+from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import costs as cost
 from plphp_core.reporting.bootstrap import MISSING, Estimate, Resamples, with_interval
-from plphp_core.reporting.claims.evidence import Measured, Quantity, negative, of_cells
-from plphp_core.reporting.claims.finding import PERCENT, SAVED, TOKENS
-from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import Options
 from plphp_core.reporting.costs import DECODE, FEWEST, KV, PREFILL, Costs
 from plphp_core.reporting.table5 import claimed
 from plphp_core.reporting.table_model import NA, number, percent
 
 
-def saved(sources: Sources, claim: str) -> Measured:
+def saved(sources: ClaimSources, claim: str) -> Measured:
     """C5, C7a: share of the decode time per token saved; C6, C7b: share of the KV bytes; in percent."""
     found = sources.table5
     row, rows = _rows(found, claim)
@@ -38,7 +38,7 @@ def saved(sources: Sources, claim: str) -> Measured:
     )
 
 
-def prefill_cost(sources: Sources) -> Measured:
+def prefill_cost(sources: ClaimSources) -> Measured:
     """C8: what PLPHP at its defaults adds to a sample's prefill, in decoded tokens of the same sample uncompressed."""
     found = sources.table5
     row, rows = _rows(found, "C5")

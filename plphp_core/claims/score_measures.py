@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from plphp_core.claims.claim_evidence import ClaimEvidence, Measured, Quantity, of_cells
+from plphp_core.claims.claim_finding import SAVED
+from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.bootstrap import MISSING, Estimate, average, scaled
-from plphp_core.reporting.claims.evidence import Evidence, Measured, Quantity, of_cells
-from plphp_core.reporting.claims.finding import SAVED
-from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS, MULTI_IMAGE, Results
 from plphp_core.reporting.savings import savings
 from plphp_core.reporting.selection import LABELS
 from plphp_core.reporting.table_model import bounds, percent
 
 
-def against_uncompressed(sources: Sources, benchmarks: Sequence[str] = BENCHMARKS) -> Measured:
+def against_uncompressed(sources: ClaimSources, benchmarks: Sequence[str] = BENCHMARKS) -> Measured:
     """C1, C4: average change of PLPHP at its defaults."""
     results = sources.table1
     row = sources.default(results)
@@ -25,12 +25,12 @@ def against_uncompressed(sources: Sources, benchmarks: Sequence[str] = BENCHMARK
     return Measured((Quantity("average change", scaled(change, 100)),), found, _only(both, benchmarks))
 
 
-def multi_image(sources: Sources) -> Measured:
+def multi_image(sources: ClaimSources) -> Measured:
     """C4."""
     return against_uncompressed(sources, MULTI_IMAGE)
 
 
-def above(sources: Sources, rival: str) -> Measured:
+def above(sources: ClaimSources, rival: str) -> Measured:
     """C2, C3: PLPHP at its defaults against every setting of `rival`, averaged over them."""
     results = sources.table1
     ours, settings = sources.default(results), [at for at, row in enumerate(results.rows) if row.method == rival]
@@ -54,13 +54,13 @@ def above(sources: Sources, rival: str) -> Measured:
     )
 
 
-def better_everywhere(sources: Sources) -> Measured:
+def better_everywhere(sources: ClaimSources) -> Measured:
     """C9a: Qwen2-VL on each benchmark."""
     results = _model(sources, "qwen2_vl")
     return Measured(tuple(_per_benchmark(results)), _evidence(results))
 
 
-def qwen_average(sources: Sources) -> Measured:
+def qwen_average(sources: ClaimSources) -> Measured:
     """C9b."""
     results = _model(sources, "qwen2_vl")
     both = shared(results, _both(results), results.asked())
@@ -70,31 +70,31 @@ def qwen_average(sources: Sources) -> Measured:
     )
 
 
-def qwen_saved(sources: Sources) -> Measured:
+def qwen_saved(sources: ClaimSources) -> Measured:
     """C9c: share of the prompt's KV bytes, mean over benchmarks."""
     results = _model(sources, "qwen2_vl")
     return Measured((Quantity("KV saved", scaled(_saved(results), 100), SAVED),), _evidence(results))
 
 
-def others_saved(sources: Sources) -> Measured:
+def others_saved(sources: ClaimSources) -> Measured:
     """C10a: mean over IDEFICS2 and Mantis of the share of KV bytes saved."""
     parts = [_model(sources, name) for name in ("idefics2", "mantis")]
     saved = [_saved(part) for part in parts]
     single = ", ".join(
         f"{part.title} {percent(one.value, 1, signed=False)}" for part, one in zip(parts, saved, strict=True)
     )
-    evidence = sum((_evidence(part, several=True) for part in parts), Evidence())
+    evidence = sum((_evidence(part, several=True) for part in parts), ClaimEvidence())
     return Measured((Quantity("KV saved", scaled(average(saved), 100), SAVED),), evidence, (f"{single}.",))
 
 
-def others_better(sources: Sources) -> Measured:
+def others_better(sources: ClaimSources) -> Measured:
     """C10b: IDEFICS2 and Mantis on each benchmark."""
     parts = [_model(sources, name) for name in ("idefics2", "mantis")]
     found = [one for part in parts for one in _per_benchmark(part, f"{part.title} ")]
     higher = ", ".join(
         f"{sum(one.estimate.value > 0 for one in _per_benchmark(part))} for {part.title}" for part in parts
     )
-    evidence = sum((_evidence(part, several=True) for part in parts), Evidence())
+    evidence = sum((_evidence(part, several=True) for part in parts), ClaimEvidence())
     return Measured(tuple(found), evidence, (f"Higher as measured, whatever the interval: {higher}.",))
 
 
@@ -120,11 +120,11 @@ def _saved(results: Results) -> Estimate:
     return average([kv_saved[row, name] for name in both])
 
 
-def _evidence(results: Results, several: bool = False) -> Evidence:
+def _evidence(results: Results, several: bool = False) -> ClaimEvidence:
     return of_cells(results, _both(results), results.asked(), several)
 
 
-def _model(sources: Sources, name: str) -> Results:
+def _model(sources: ClaimSources, name: str) -> Results:
     """Raises ReportError if the table does not ask for the model, or asks for no row of PLPHP."""
     part = next((part for part in sources.table3 if part.model == name), None)
     if part is None or not any(row.method == "plphp" for row in part.rows):

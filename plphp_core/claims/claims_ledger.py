@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from plphp_core.claims import ledger_tables
+from plphp_core.claims.claim_finding import ClaimFinding
+from plphp_core.claims.claim_rules import RULES
+from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.judgement import judge, unmeasured
+from plphp_core.claims.reproduce_command import Command
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import published
-from plphp_core.reporting.claims import page
-from plphp_core.reporting.claims.command import Command
-from plphp_core.reporting.claims.finding import Finding
-from plphp_core.reporting.claims.judgement import judge, unmeasured
-from plphp_core.reporting.claims.rules import RULES
-from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.request import Report, Request, variant_asked
 
 PAPER = "arXiv 2502.14504v1"
 
 
-def findings(asked: Request) -> list[Finding]:
+def findings(asked: Request) -> list[ClaimFinding]:
     """One per claim in claims.yaml, in its order. A claim whose cells are missing or ambiguous is not measured.
 
     Raises ReportError if the claims themselves cannot be read.
     """
-    sources = Sources(asked)
+    sources = ClaimSources(asked)
     checkpoints, command = sources.checkpoints(), Command.of(asked)
     found = []
     for claim in published.load_claims(asked.options.published):
@@ -47,6 +47,6 @@ def report(asked: Request) -> Report:
         "average": options.average,
     }
     variant = variant_asked(asked)
-    extra = {f"claims{variant}.json": page.text(found, asked.profile, made)}
-    sheets = page.sheets(found, asked.profile)
+    extra = {f"claims{variant}.json": ledger_tables.text(found, asked.profile, made)}
+    sheets = ledger_tables.sheets(found, asked.profile)
     return Report("claims", variant, sheets, (), {}, planned=False, latex=False, extra=extra)

@@ -27,7 +27,7 @@ from plphp_core.reporting.savings import Savings, savings
 def once(make: Callable) -> property:
     """A property that is made at its first use; a ReportError is remembered too, as several claims ask for it."""
 
-    def get(sources: Sources) -> object:
+    def get(sources: ClaimSources) -> object:
         made, name = sources.made, make.__name__
         if name not in made:
             try:
@@ -42,7 +42,7 @@ def once(make: Callable) -> property:
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
+class ClaimSources:
     """Every table raises ReportError where its cells are missing or ambiguous."""
 
     asked: Request

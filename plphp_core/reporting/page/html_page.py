@@ -14,13 +14,13 @@ from plphp_core.records.visible import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.options import LEDGER
-from plphp_core.reporting.page.choices import choices
-from plphp_core.reporting.page.ledger import ledger
+from plphp_core.reporting.page.fidelity import choices
 from plphp_core.reporting.page.paths import cleaner
 from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
-from plphp_core.reporting.page.runs import measured, runs
-from plphp_core.reporting.page.samples import collect
+from plphp_core.reporting.page.run_list import measured, runs
+from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.page.sections import in_words, sections
+from plphp_core.reporting.page.verdicts import ledger
 from plphp_core.reporting.request import Report, Request
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it

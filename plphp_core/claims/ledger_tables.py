@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from plphp_core.claims.claim_finding import ORDER, SAVED, ClaimFinding, plain, span, written
+from plphp_core.claims.verdict import Outcome, Verdict
 from plphp_core.reporting import layout
-from plphp_core.reporting.claims.finding import ORDER, SAVED, Finding, plain, span, written
-from plphp_core.reporting.claims.verdict import Outcome, Verdict
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow
 
 SCHEMA = 1
@@ -40,18 +40,18 @@ READING = (
 )
 
 
-def counts(findings: Sequence[Finding]) -> dict[str, int]:
+def counts(findings: Sequence[ClaimFinding]) -> dict[str, int]:
     """Verdict → number of claims, in the order of Verdict."""
     found = Counter(one.verdict for one in findings)
     return {str(verdict): found[verdict] for verdict in Verdict}
 
 
-def headline(findings: Sequence[Finding]) -> str:
+def headline(findings: Sequence[ClaimFinding]) -> str:
     """The counts in words."""
     return ", ".join(f"{count} {name}" for name, count in counts(findings).items())
 
 
-def text(findings: Sequence[Finding], profile: str, made: Mapping[str, object]) -> str:
+def text(findings: Sequence[ClaimFinding], profile: str, made: Mapping[str, object]) -> str:
     """The content of claims.json; the same findings always give the same bytes."""
     content = {
         "schema": SCHEMA,
@@ -64,7 +64,7 @@ def text(findings: Sequence[Finding], profile: str, made: Mapping[str, object]) 
     return json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n"
 
 
-def sheets(findings: Sequence[Finding], profile: str) -> list[Table]:
+def sheets(findings: Sequence[ClaimFinding], profile: str) -> list[Table]:
     """Headline and table, then a sheet per claim."""
     title = f"Claims of arXiv 2502.14504v1{layout.where(profile)}: {headline(findings)}"
     notes = list(READING)
@@ -77,7 +77,7 @@ def sheets(findings: Sequence[Finding], profile: str) -> list[Table]:
     return [Table(title, HEAD, tuple(map(_line, findings)), tuple(notes)), *map(_detail, findings)]
 
 
-def _line(one: Finding) -> TableRow:
+def _line(one: ClaimFinding) -> TableRow:
     return TableRow(
         (
             TableCell(one.id, mark=one.label),
@@ -93,7 +93,7 @@ def _line(one: Finding) -> TableRow:
     )
 
 
-def _detail(one: Finding) -> Table:
+def _detail(one: ClaimFinding) -> Table:
     """A claim with its parts; the notes are the paragraph."""
     rows = [
         TableRow(
@@ -127,11 +127,11 @@ def _detail(one: Finding) -> Table:
     return Table(f"{one.id}{label}: {one.verdict}", PARTS, tuple(rows), tuple(notes))
 
 
-def _published(one: Finding) -> str:
+def _published(one: ClaimFinding) -> str:
     return "order" if one.unit == ORDER else written(one.published, one.unit)
 
 
-def _ours(one: Finding) -> TableCell:
+def _ours(one: ClaimFinding) -> TableCell:
     """The number, or in how many parts the rule finds what is claimed, in parentheses in how many the contrary."""
     if one.unit != ORDER:
         return TableCell(written(one.ours.value, one.unit))
@@ -141,7 +141,7 @@ def _ours(one: Finding) -> TableCell:
     return TableCell(f"{held} of {len(one.parts)} parts", f"{failed} not" if failed else "")
 
 
-def _outcome(one: Finding) -> str:
+def _outcome(one: ClaimFinding) -> str:
     """What stands in parentheses behind the verdict."""
     if one.label:
         return f"{one.label}: {one.outcome}" if one.outcome else one.label
