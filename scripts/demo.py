@@ -15,7 +15,7 @@ def load():
 
     # The demo's own profile, where none is given, needs no network either.
     offline.force(sys.argv[1:] if any(one.startswith("profile=") for one in sys.argv[1:]) else ["profile=toy"])
-    from plphp_core.demo.command import main
+    from plphp_core.demo.server import main
 
     return partial(main, ROOT, sys.argv[1:])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from plphp_core.demo.answers import Answer
+from plphp_core.demo.streaming import StreamedAnswer
 from plphp_core.families.base import IMAGE_MARK, Family, json_turns, place_marks
 
 
@@ -30,7 +30,7 @@ class Turn:
     images: list[Image.Image]
     setting: str = ""
     text: str = ""
-    answer: Answer | None = None
+    answer: StreamedAnswer | None = None
     error: str | None = None
     stopped: bool = False
     method: Any = None

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plphp_core.demo.answers import Answer
+from plphp_core.demo.streaming import StreamedAnswer
 from plphp_core.vision.token_geometry import kept_share
 
 DROPPED = (38, 42, 51)  # what dropped parts fade to
@@ -18,7 +18,7 @@ VEIL = 0.86  # how far
 NOWHERE = (128, 128, 128)  # where no token lies
 
 
-def kept_flags(answer: Answer, layer: int, image: int) -> Tensor:
+def kept_flags(answer: StreamedAnswer, layer: int, image: int) -> Tensor:
     """Whether each KV head of `layer` kept each token of an image, `(kv_heads, S_j)` bool."""
     return torch.stack([torch.isin(answer.images[image], kept.long()) for kept in answer.kept[layer]])
 

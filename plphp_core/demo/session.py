@@ -11,24 +11,24 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from plphp_core.config.run_settings import setting_text
 from plphp_core.decoding.device import free_memory
-from plphp_core.demo.answers import Answer, encode, stream
 from plphp_core.demo.catalogue import Catalogue, check_checkpoint
 from plphp_core.demo.conversation import Conversation, Turn, context
 from plphp_core.demo.parameters import Parameter, build, in_symbols, parameters_of, whole
+from plphp_core.demo.streaming import StreamedAnswer, encode, stream
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel, LoadOnce, load
-from plphp_core.evaluation.settings import setting_text
 from plphp_core.pruning.method import method_names
+from plphp_core.records.errors import UserError
 
 log = logging.getLogger("plphp.demo")
 WARM_UP = "warm up"
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """What the page must know of a model."""
 
     num_layers: int
@@ -49,10 +49,10 @@ class Session:
         self.catalogue = catalogue
         self.parameters: dict[str, list[Parameter]] = {name: parameters_of(name) for name in method_names()}
         self._load = LoadOnce(self._load_and_warm_up)
-        self._shapes: dict[str, Shape] = {}
+        self._shapes: dict[str, ModelShape] = {}
         self._device = threading.Lock()
 
-    def shape(self, model: str) -> Shape:
+    def shape(self, model: str) -> ModelShape:
         """Loads the model, unless its shape is known. Raises UserError if it cannot be loaded."""
         if model not in self._shapes:
             with self._device:
@@ -80,7 +80,7 @@ class Session:
         methods: Mapping[str, Mapping],
         max_new_tokens: int,
     ) -> Iterator[tuple[str, str]]:
-        """Answer with each method in turn.
+        """StreamedAnswer with each method in turn.
 
         Args:
             methods: the values of each chosen method's parameters.
@@ -158,7 +158,7 @@ class Session:
             text = context(loaded.family, history, turn.question, turn.images)
             inputs = encode(loaded, text, [image for one in (*history, turn) for image in one.images])
             for part in stream(loaded, turn.method, inputs, max_new_tokens, lambda: conversation.stopped):
-                if isinstance(part, Answer):
+                if isinstance(part, StreamedAnswer):
                     turn.answer, turn.text, turn.stopped = part, part.text, conversation.stopped
                     for earlier in history:
                         earlier.answer.forget()
@@ -197,9 +197,9 @@ class Session:
         return loaded
 
 
-def _shape(loaded: LoadedModel) -> Shape:
+def _shape(loaded: LoadedModel) -> ModelShape:
     decoder = loaded.family.decoder(loaded.model)
     attention = decoder.layers[0].self_attn
     kv_heads = attention.k_proj.out_features // attention.head_dim
     dtype = str(loaded.dtype).removeprefix("torch.")
-    return Shape(len(decoder.layers), kv_heads, loaded.family.located, str(loaded.device), dtype)
+    return ModelShape(len(decoder.layers), kv_heads, loaded.family.located, str(loaded.device), dtype)

@@ -10,7 +10,7 @@ from plphp_core.reporting import layout
 from plphp_core.reporting.bootstrap import MISSING, Estimate, difference
 from plphp_core.reporting.rivals import verdicts
 from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, bounds, number, percent
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Contrast:
 
 def sheet(
     saved: Savings, title: str, head: Sequence[str], contrasts: Sequence[Contrast], notes: Sequence[str] = ()
-) -> Sheet:
+) -> Table:
     """A line per contrast: relative change of every score, of their average, and of the vision tokens kept, in points.
 
     Args:
@@ -35,23 +35,23 @@ def sheet(
     results = saved.results
     shown = layout.scores_of(results.asked())
     columns = (
-        *[Column(name, text=True) for name in head],
-        *[Column(label, group) for group, _, label in shown],
-        Column("change", "Average"),
-        Column("points", "Vision kept"),
+        *[TableColumn(name, text=True) for name in head],
+        *[TableColumn(label, group) for group, _, label in shown],
+        TableColumn("change", "Average"),
+        TableColumn("points", "Vision kept"),
     )
     lines = []
     for one in contrasts:
         changes = [results.change(one.changed, name, metric, one.base) for name, metric, _ in shown]
         changes.append(results.average_change(one.changed, base=one.base))
         kept = kept_points(saved, one)
-        points = Entry(number(100 * kept.value, signed=True), "" if kept is MISSING else _points(kept))
-        lines.append(Row((*map(Entry, one.names), *map(_relative, changes), points), one.rule))
+        points = TableCell(number(100 * kept.value, signed=True), "" if kept is MISSING else _points(kept))
+        lines.append(TableRow((*map(TableCell, one.names), *map(_relative, changes), points), one.rule))
     reading = (
         f"In parentheses {results.options.confidence:.0%} intervals: both settings are drawn on the same samples in "
         f"each of {results.options.resamples:,} resamples. The intervals are not widened for their number."
     )
-    return Sheet(title, columns, tuple(lines), (reading, *notes))
+    return Table(title, columns, tuple(lines), (reading, *notes))
 
 
 def tally(saved: Savings, contrasts: Sequence[Contrast]) -> str:
@@ -74,9 +74,9 @@ def kept_points(saved: Savings, one: Contrast) -> Estimate:
     return difference(*kept, saved.results.options.confidence)
 
 
-def _relative(change: Estimate) -> Entry:
+def _relative(change: Estimate) -> TableCell:
     text = percent(change.value)
-    return Entry(text, "" if text == NA else bounds(change.low, change.high, signed=True))
+    return TableCell(text, "" if text == NA else bounds(change.low, change.high, signed=True))
 
 
 def _points(kept: Estimate) -> str:

@@ -7,7 +7,7 @@ import math
 from plphp_core.reporting import notes
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, TIMES, Costs
-from plphp_core.reporting.sheet import NA, Entry, bounds, number, percent
+from plphp_core.reporting.table_model import NA, TableCell, bounds, number, percent
 
 APART = "‡"  # beside times that are not compared
 
@@ -25,42 +25,42 @@ def span(found: Estimate, scale: float = 1.0) -> str:
     return f"[{number(scale * found.low)}, {number(scale * found.high)}]"
 
 
-def size(costs: Costs, index: int, interval: bool = False) -> Entry:
+def size(costs: Costs, index: int, interval: bool = False) -> TableCell:
     """Mean KV cache of a row's samples in `kv_unit`; its interval in parentheses if asked for."""
     kept, scale = costs.value(index, KV), 1 / kv_unit(costs)[1]
-    return Entry(number(scale * kept.value), span(kept, scale) if interval and not math.isnan(kept.value) else "")
+    return TableCell(number(scale * kept.value), span(kept, scale) if interval and not math.isnan(kept.value) else "")
 
 
-def decode(costs: Costs, index: int, interval: bool = False) -> Entry:
+def decode(costs: Costs, index: int, interval: bool = False) -> TableCell:
     """Median decode time per token in ms."""
     found = costs.value(index, DECODE)
     mark = APART if index in costs.apart else ""
-    return Entry(number(found.value), span(found) if interval and not math.isnan(found.value) else "", mark)
+    return TableCell(number(found.value), span(found) if interval and not math.isnan(found.value) else "", mark)
 
 
-def seconds(costs: Costs, index: int) -> Entry:
+def seconds(costs: Costs, index: int) -> TableCell:
     """Evaluation time in s."""
-    return Entry(number(costs.seconds(index)), mark=APART if index in costs.apart else "")
+    return TableCell(number(costs.seconds(index)), mark=APART if index in costs.apart else "")
 
 
-def retention(costs: Costs, index: int) -> Entry:
+def retention(costs: Costs, index: int) -> TableCell:
     """Share of the vision tokens kept."""
-    return Entry(percent(costs.value(index, RETENTION).value, 1, signed=False))
+    return TableCell(percent(costs.value(index, RETENTION).value, 1, signed=False))
 
 
-def saved(costs: Costs, index: int) -> Entry:
+def saved(costs: Costs, index: int) -> TableCell:
     """Share of the prompt's KV bytes not held."""
     cell = costs.cell(index)
-    return Entry(NA if cell is None else percent(cell.efficiency.kv_saved, 1, signed=False))
+    return TableCell(NA if cell is None else percent(cell.efficiency.kv_saved, 1, signed=False))
 
 
-def change(costs: Costs, index: int, quantity: str, interval: bool = False) -> Entry:
+def change(costs: Costs, index: int, quantity: str, interval: bool = False) -> TableCell:
     """Change against Uncompressed; "reference" in Uncompressed's own row."""
     if index == costs.results.reference and costs.cell(index) is not None:
-        return Entry("reference")
+        return TableCell("reference")
     found = costs.change(index, quantity)
     detail = bounds(found.low, found.high, signed=True) if interval and not math.isnan(found.value) else ""
-    return Entry(percent(found.value), detail)
+    return TableCell(percent(found.value), detail)
 
 
 def conditions(costs: Costs, profile: str) -> list[str]:

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from plphp_core.evaluation.settings import ENGINES
+from plphp_core.config.run_settings import ENGINES
 from plphp_core.reporting import layout, notes
 from plphp_core.reporting.comparison import SCORES
 from plphp_core.reporting.engines import FIELDS, Comparison, Pair
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, number
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
 
 COLUMNS = (
-    *(Column(name, text=True) for name in ("Method", "Setting", "Benchmark")),
-    Column("Samples"),
-    *(Column(name, "Answers") for name in ("equal", "different")),
-    *(Column("equal", name) for name in ("Retention", "KV bytes")),
-    *(Column(name, "Decode ms/token") for name in (*ENGINES, "ratio")),
+    *(TableColumn(name, text=True) for name in ("Method", "Setting", "Benchmark")),
+    TableColumn("Samples"),
+    *(TableColumn(name, "Answers") for name in ("equal", "different")),
+    *(TableColumn("equal", name) for name in ("Retention", "KV bytes")),
+    *(TableColumn(name, "Decode ms/token") for name in (*ENGINES, "ratio")),
 )
 COUNTS = ("samples", "equal", "different", "retention_equal", "kv_bytes_equal")
 CSV_COLUMNS = ("model", "method", "setting", "benchmark", *COUNTS, *(f"{name}_ms_per_token" for name in ENGINES),
@@ -77,22 +77,22 @@ def _median(samples: Sequence[np.ndarray]) -> float:
     return float(np.median(known)) if len(known) else math.nan
 
 
-def sheets(found: Comparison, profile: str) -> list[Sheet]:
+def sheets(found: Comparison, profile: str) -> list[Table]:
     """One row per pair, their sum, and what it says."""
     results, rows, above = found.parts[0], [], None
     for pair in found.pairs:
         front = (results.rows[pair.row].label, results.setting(pair.row), pair.benchmark)
-        rows.append(Row((*map(Entry, front), *_entries([pair])), rule=pair.row != above))
+        rows.append(TableRow((*map(TableCell, front), *_entries([pair])), rule=pair.row != above))
         above = pair.row
-    rows.append(Row((Entry("All cells"), Entry(""), Entry(""), *_entries(found.pairs)), rule=True))
+    rows.append(TableRow((TableCell("All cells"), TableCell(""), TableCell(""), *_entries(found.pairs)), rule=True))
     dtype = found.pairs[0].cells[0].dtype
     title = f"Engines{layout.where(profile)}: generate and fast on {results.title}, {dtype}"
-    return [Sheet(title, COLUMNS, tuple(rows), tuple(_notes(found, profile)))]
+    return [Table(title, COLUMNS, tuple(rows), tuple(_notes(found, profile)))]
 
 
-def _entries(pairs: Sequence[Pair]) -> list[Entry]:
+def _entries(pairs: Sequence[Pair]) -> list[TableCell]:
     *counts, generate, fast, ratio = _numbers(pairs).values()
-    return [*(Entry(f"{count:,}") for count in counts), *(Entry(number(ms)) for ms in (generate, fast, ratio))]
+    return [*(TableCell(f"{count:,}") for count in counts), *(TableCell(number(ms)) for ms in (generate, fast, ratio))]
 
 
 def _notes(found: Comparison, profile: str) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from plphp_core.records.cell_result import EFFICIENCY
 from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.cells import EFFICIENCY
 from plphp_core.reporting.comparison import BENCHMARKS, MULTI_IMAGE, SCORES, Results, protocol
 from plphp_core.reporting.rivals import best
 from plphp_core.reporting.savings import Savings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from plphp_core.reporting.cells import Cell, evaluated_alone
+from plphp_core.records.cell_result import Cell, evaluated_alone
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES, Results, protocol
 
 PROTOCOLS = {

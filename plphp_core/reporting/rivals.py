@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from plphp_core.reporting import notes
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.comparison import BENCHMARKS, Results
-from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, bounds, percent
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, percent
 
 OURS = "plphp"
 
@@ -47,7 +47,7 @@ def verdicts(changes: Sequence[Estimate]) -> Verdicts:
     return Verdicts(sum(one.low > 0 for one in known), sum(one.high < 0 for one in known), len(known))
 
 
-def sheet(results: Results, title: str, head: Sequence[Column], rows: Sequence[Row]) -> Sheet:
+def sheet(results: Results, title: str, head: Sequence[TableColumn], rows: Sequence[TableRow]) -> Table:
     """Average change against both with intervals, and in how many score columns the two differ.
 
     Args:
@@ -59,33 +59,33 @@ def sheet(results: Results, title: str, head: Sequence[Column], rows: Sequence[R
     groups = [("vs. Uncompressed", results.reference, dict.fromkeys(names, results.reference))]
     if top is not None:
         groups.append(("vs. best baseline", top, own))
-    columns = [Column(name, group) for group, *_ in groups for name in ("change", "interval", "above", "below")]
+    columns = [TableColumn(name, group) for group, *_ in groups for name in ("change", "interval", "above", "below")]
     lines = []
     for index, row in enumerate(rows):
-        entries = list(row.entries[: len(head)])
+        entries = list(row.cells[: len(head)])
         for _, base, base_on in groups:
             entries += _against(results, index, base, base_on)
-        lines.append(Row((*entries, Entry(_samples(results, index))), row.rule))
-    return Sheet(
+        lines.append(TableRow((*entries, TableCell(_samples(results, index))), row.rule))
+    return Table(
         f"{title}: against Uncompressed" + (" and the best baseline" if top is not None else ""),
-        (*head, *columns, Column("n", "Samples")),
+        (*head, *columns, TableColumn("n", "Samples")),
         tuple(lines),
         tuple(_notes(results, top, own)),
     )
 
 
-def _against(results: Results, index: int, base: int | None, base_on: Mapping[str, int | None]) -> list[Entry]:
+def _against(results: Results, index: int, base: int | None, base_on: Mapping[str, int | None]) -> list[TableCell]:
     """A row against `base` on average, and column by column against the row that `base_on` names for the benchmark."""
     if base is None or not any(at == index for at, _ in results.cells):
-        return [Entry()] * 4
+        return [TableCell()] * 4
     whole = results.average_change(index, base=base)
-    average = [Entry(percent(whole.value)), Entry(bounds(whole.low, whole.high, signed=True))]
+    average = [TableCell(percent(whole.value)), TableCell(bounds(whole.low, whole.high, signed=True))]
     columns = [(name, metric) for name, metric in results.columns() if base_on[name] not in (None, index)]
     found = verdicts([results.change(index, name, metric, base_on[name]) for name, metric in columns])
-    counts = [Entry(f"{count} of {found.columns}") for count in (found.above, found.below)]
-    nothing = Entry() if columns else Entry("")  # no interval, or nothing but itself to compare with
+    counts = [TableCell(f"{count} of {found.columns}") for count in (found.above, found.below)]
+    nothing = TableCell() if columns else TableCell("")  # no interval, or nothing but itself to compare with
     return [
-        *([Entry("reference"), Entry("")] if index == base else average),
+        *([TableCell("reference"), TableCell("")] if index == base else average),
         *(counts if found.columns else [nothing] * 2),
     ]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plphp_core.records.cell_result import Cell
 from plphp_core.reporting.bootstrap import MISSING, Estimate, Resamples, average, with_interval
-from plphp_core.reporting.cells import Cell
 from plphp_core.reporting.comparison import Results
 
 

@@ -6,12 +6,12 @@ import math
 
 import pandas as pd
 
-from plphp_core.evaluation.settings import SYMBOLS
+from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.reporting import layout, notes
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.rivals import best
-from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, bounds, number, percent
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
 FEWER = "‡"  # beside averages over fewer benchmarks than the sweep has
 COSTS = ("retention", "kv_saved", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
@@ -59,29 +59,31 @@ def table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def sheets(results: Results, profile: str) -> list[Sheet]:
+def sheets(results: Results, profile: str) -> list[Table]:
     """One line per row, in the order of methods and parameters."""
     parameters = [name for name, printed in _parameters(results).items() if printed]
     shown = layout.scores_of(results.benchmarks())
     columns = (
-        Column("Method", text=True),
-        *[Column(SYMBOLS.get(name, name), text=True) for name in parameters],
-        *[Column(label, group) for group, _, label in shown],
-        *[Column(name, "Average") for name in ("change", "interval")],
-        *[Column(name, "vs. best baseline") for name in ("change", "interval")],
-        Column("kept", "Vision"),
-        *[Column(name, "KV") for name in ("saved", "saved MiB")],
-        Column("ms/token", "Decode"),
-        *[Column(name, "Over") for name in ("benchmarks", "n")],
+        TableColumn("Method", text=True),
+        *[TableColumn(SYMBOLS.get(name, name), text=True) for name in parameters],
+        *[TableColumn(label, group) for group, _, label in shown],
+        *[TableColumn(name, "Average") for name in ("change", "interval")],
+        *[TableColumn(name, "vs. best baseline") for name in ("change", "interval")],
+        TableColumn("kept", "Vision"),
+        *[TableColumn(name, "KV") for name in ("saved", "saved MiB")],
+        TableColumn("ms/token", "Decode"),
+        *[TableColumn(name, "Over") for name in ("benchmarks", "n")],
     )
     rows = []
     for index, row in enumerate(results.rows):
         starts = index == 0 or results.rows[index - 1].method != row.method
         values = [f"{value:g}" if isinstance(value, float) else str(value) for value in _values(row.params, parameters)]
-        scores = [Entry(number(100 * results.score(index, name, metric).value)) for name, metric, _ in shown]
-        rows.append(Row((Entry(row.label), *map(Entry, values), *scores, *_averages(results, index)), rule=starts))
+        scores = [TableCell(number(100 * results.score(index, name, metric).value)) for name, metric, _ in shown]
+        rows.append(
+            TableRow((TableCell(row.label), *map(TableCell, values), *scores, *_averages(results, index)), rule=starts)
+        )
     title = f"Sweep{layout.where(profile)}: every setting with finished cells, {results.title}"
-    return [Sheet(title, columns, tuple(rows), tuple(_notes(results, profile)))]
+    return [Table(title, columns, tuple(rows), tuple(_notes(results, profile)))]
 
 
 def _parameters(results: Results) -> dict[str, bool]:
@@ -105,29 +107,29 @@ def _interval(name: str, found: Estimate | None) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
 
 
-def _averages(results: Results, index: int) -> list[Entry]:
+def _averages(results: Results, index: int) -> list[TableCell]:
     found = averages(results, index)
     names = own(results, index)
     mark = FEWER * (len(names) < len(results.benchmarks()))
 
-    def change(one: Estimate | None, base: int | None) -> list[Entry]:
+    def change(one: Estimate | None, base: int | None) -> list[TableCell]:
         if index == base:
-            return [Entry("reference"), Entry("")]
+            return [TableCell("reference"), TableCell("")]
         if one is None:
-            return [Entry(), Entry()]
+            return [TableCell(), TableCell()]
         known = not math.isnan(one.value)
-        return [Entry(percent(one.value), mark=mark * known), Entry(bounds(one.low, one.high, signed=True))]
+        return [TableCell(percent(one.value), mark=mark * known), TableCell(bounds(one.low, one.high, signed=True))]
 
     saved = (found["kv_bytes_full"] - found["kv_bytes"]) / 2**20
     return [
         *change(found["change"], results.reference),
         *change(found["against"], found["rival"]),
-        Entry(percent(found["retention"], 1, signed=False), mark=mark),
-        Entry(percent(found["kv_saved"], 1, signed=False), mark=mark),
-        Entry(number(saved), mark=mark),
-        Entry(number(found["decode_ms_per_token"]), mark=mark),
-        Entry(f"{len(names)} of {len(results.benchmarks())}"),
-        Entry(str(found["n"]), mark=f"†{found['errors']}" if found["errors"] else ""),
+        TableCell(percent(found["retention"], 1, signed=False), mark=mark),
+        TableCell(percent(found["kv_saved"], 1, signed=False), mark=mark),
+        TableCell(number(saved), mark=mark),
+        TableCell(number(found["decode_ms_per_token"]), mark=mark),
+        TableCell(f"{len(names)} of {len(results.benchmarks())}"),
+        TableCell(str(found["n"]), mark=f"†{found['errors']}" if found["errors"] else ""),
     ]
 
 

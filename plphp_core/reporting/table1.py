@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from plphp_core.reporting import layout, notes, rivals
 from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.sheet import Column, Sheet
+from plphp_core.reporting.table_model import Table, TableColumn
 
-HEAD = (Column("Method", text=True), Column("Setting", text=True))
+HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 
 
-def sheets(results: Results, profile: str, reference: layout.Reference, depth: Sequence[str] = ()) -> list[Sheet]:
+def sheets(results: Results, profile: str, reference: layout.Reference, depth: Sequence[str] = ()) -> list[Table]:
     """The paper's layout first, then intervals, then what the rows are worth against each other, then the toy profile's
     slot accuracy.
 
@@ -22,13 +22,13 @@ def sheets(results: Results, profile: str, reference: layout.Reference, depth: S
     title = f"Reproduction of Table 1{layout.where(profile)}"
     rows = layout.marked(layout.rows(results, layout.score_line), layout.score_values(results), results, len(HEAD))
     rows += layout.published_rows(reference) or [layout.nothing_published()]
-    scores = Sheet(
+    scores = Table(
         f"{title}: methods × benchmarks, {results.title}",
         (*HEAD, *layout.score_columns()),
         tuple(rows),
         tuple(_score_notes(results, profile, bool(reference), depth)),
     )
-    intervals = Sheet(
+    intervals = Table(
         f"{title}: {results.options.confidence:.0%} confidence intervals",
         (*HEAD, *layout.interval_columns()),
         tuple(layout.rows(results, layout.interval_line)),
@@ -37,7 +37,7 @@ def sheets(results: Results, profile: str, reference: layout.Reference, depth: S
     found = [scores, intervals, rivals.sheet(results, title, HEAD, layout.rows(results))]
     if layout.has_slots(results):
         rows = layout.marked(layout.rows(results, layout.slot_line), layout.slot_values(results), results, len(HEAD))
-        found.append(Sheet(f"{title}: slot accuracy", (*HEAD, *layout.SLOT_COLUMNS), tuple(rows), notes.SLOT_ACCURACY))
+        found.append(Table(f"{title}: slot accuracy", (*HEAD, *layout.SLOT_COLUMNS), tuple(rows), notes.SLOT_ACCURACY))
     return found
 
 

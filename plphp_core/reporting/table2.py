@@ -9,16 +9,16 @@ from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.contrasts import Contrast
 from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.selection import RowSpec
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
-HEAD = (Column("Method", text=True), Column("α", text=True), Column("β", text=True))
+HEAD = (TableColumn("Method", text=True), TableColumn("α", text=True), TableColumn("β", text=True))
 THRESHOLDS = ("alpha", "beta")
 DEFAULT = "*"  # beside the thresholds that the profile runs with otherwise
 
 
 def sheets(
     saved: Savings, profile: str, defaults: Mapping[str, object], refused: Sequence[str], claim: str = ""
-) -> list[Sheet]:
+) -> list[Table]:
     """Scores and savings, their intervals, one threshold raised at a time, and each setting against Uncompressed.
 
     Args:
@@ -30,22 +30,22 @@ def sheets(
     title = f"Reproduction of Table 2{layout.where(profile)}"
     shown = results.asked()
 
-    def scores(results: Results, index: int) -> list[Entry]:
+    def scores(results: Results, index: int) -> list[TableCell]:
         return layout.score_line(results, index, shown)
 
-    def intervals(results: Results, index: int) -> list[Entry]:
+    def intervals(results: Results, index: int) -> list[TableCell]:
         return layout.saved_interval_line(saved, index, shown)
 
     rows = layout.marked(_rows(results, defaults, scores), layout.score_values(results, shown), results, len(HEAD))
     pairs = raised(results)
     return [
-        Sheet(
+        Table(
             f"{title}: thresholds α × β, {results.title}",
             (*HEAD, *layout.score_columns(shown)),
             tuple(rows),
             tuple(_notes(results, profile, defaults, refused)),
         ),
-        Sheet(
+        Table(
             f"{title}: {results.options.confidence:.0%} confidence intervals",
             (*HEAD, *layout.score_columns(shown)),
             tuple(_rows(results, defaults, intervals)),
@@ -63,15 +63,15 @@ def sheets(
 
 
 def _rows(
-    results: Results, defaults: Mapping[str, object], line: Callable[[Results, int], list[Entry]] = lambda *_: []
-) -> list[Row]:
+    results: Results, defaults: Mapping[str, object], line: Callable[[Results, int], list[TableCell]] = lambda *_: []
+) -> list[TableRow]:
     """Method, α and β, then what `line` gives; a rule above each α."""
     found = []
     for index, row in enumerate(results.rows):
         mark = DEFAULT * _is_default(row, defaults)
-        values = [Entry(f"{row.params[name]:g}" if name in row.params else "", mark=mark) for name in THRESHOLDS]
+        values = [TableCell(f"{row.params[name]:g}" if name in row.params else "", mark=mark) for name in THRESHOLDS]
         starts = index == 0 or row.params.get("alpha") != results.rows[index - 1].params.get("alpha")
-        found.append(Row((Entry(row.label), *values, *line(results, index)), rule=starts))
+        found.append(TableRow((TableCell(row.label), *values, *line(results, index)), rule=starts))
     return found
 
 

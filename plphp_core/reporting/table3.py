@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import layout, notes
-from plphp_core.reporting.cells import Cell, ReportError
 from plphp_core.reporting.comparison import NothingToShow, Options, Results, evaluate
 from plphp_core.reporting.configured import models_configured, rows_configured
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.selection import Filters, same_documents, same_run
-from plphp_core.reporting.sheet import Column, Row, Sheet, percent
+from plphp_core.reporting.table_model import Table, TableColumn, TableRow, percent
 
-HEAD = (Column("Model", text=True), Column("Method", text=True), Column("Setting", text=True))
+HEAD = (TableColumn("Model", text=True), TableColumn("Method", text=True), TableColumn("Setting", text=True))
 ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkpoint are each model's own
 ABOVE = "¹ above the same model uncompressed (bold in the files)"
 
@@ -56,7 +57,7 @@ def sheets(
     profile: str,
     references: Mapping[str, layout.Reference],
     claims: Sequence[Claim] = (),
-) -> list[Sheet]:
+) -> list[Table]:
     """The paper's layout first, then intervals, then the toy profile's slot accuracy.
 
     Args:
@@ -64,7 +65,7 @@ def sheets(
         claims: what the paper says of the table in words.
     """
     title = f"Reproduction of Table 3{layout.where(profile)}"
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for part in parts:
         own = layout.rows(part, layout.score_line, [part.title])
         rows += _one_rule(_above(own, layout.score_values(part), part))
@@ -72,7 +73,7 @@ def sheets(
     if not any(references.values()):
         rows.append(layout.nothing_published(["all models"]))
     found = [
-        Sheet(
+        Table(
             f"{title}: models with and without PLPHP × benchmarks",
             (*HEAD, *layout.score_columns()),
             tuple(rows),
@@ -82,7 +83,7 @@ def sheets(
     ]
     rows = [row for part in parts for row in _one_rule(layout.rows(part, layout.interval_line, [part.title]))]
     found.append(
-        Sheet(
+        Table(
             f"{title}: {parts[0].options.confidence:.0%} confidence intervals",
             (*HEAD, *layout.interval_columns()),
             tuple(rows),
@@ -95,25 +96,25 @@ def sheets(
             own = layout.rows(part, layout.slot_line, [part.title])
             rows += _one_rule(_above(own, layout.slot_values(part), part))
         columns = (*HEAD, *layout.SLOT_COLUMNS)
-        found.append(Sheet(f"{title}: slot accuracy", columns, tuple(rows), notes.SLOT_ACCURACY, ABOVE))
+        found.append(Table(f"{title}: slot accuracy", columns, tuple(rows), notes.SLOT_ACCURACY, ABOVE))
     return found
 
 
-def _one_rule(rows: Sequence[Row]) -> list[Row]:
+def _one_rule(rows: Sequence[TableRow]) -> list[TableRow]:
     """A rule above each model and none within."""
     return [replace(row, rule=at == 0) for at, row in enumerate(rows)]
 
 
-def _above(rows: Sequence[Row], columns: Sequence[Sequence[float]], part: Results) -> list[Row]:
+def _above(rows: Sequence[TableRow], columns: Sequence[Sequence[float]], part: Results) -> list[TableRow]:
     """The rows with every score in bold that is above the uncompressed one, as printed."""
     found = []
     for index, row in enumerate(rows):
-        entries = list(row.entries)
+        entries = list(row.cells)
         for at, values in enumerate(columns, start=len(HEAD)):
             # nan on either side is above nothing
             if part.reference is not None and round(values[index], 2) > round(values[part.reference], 2):
                 entries[at] = replace(entries[at], emphasis="best")
-        found.append(replace(row, entries=tuple(entries)))
+        found.append(replace(row, cells=tuple(entries)))
     return found
 
 

@@ -8,13 +8,13 @@ from plphp_core.reporting import cost_lines, layout, notes
 from plphp_core.reporting.comparison import SCORES, Results
 from plphp_core.reporting.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, Costs
 from plphp_core.reporting.selection import ONE_PROTOCOL
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet, bounds, number
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number
 
-HEAD = (Column("Method", text=True), Column("Setting", text=True))
+HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 PUBLISHED = ("kv_cache_size", "decode_latency", "evaluation_time")  # metrics of the reference file, besides scores
 
 
-def sheets(costs: Costs, profile: str, reference: layout.Reference) -> list[Sheet]:
+def sheets(costs: Costs, profile: str, reference: layout.Reference) -> list[Table]:
     """Scores and costs, then their intervals.
 
     Args:
@@ -25,14 +25,14 @@ def sheets(costs: Costs, profile: str, reference: layout.Reference) -> list[Shee
     scored = [(metric, heading) for benchmark, metric, heading in SCORES if benchmark == label]
     columns = (
         *HEAD,
-        *[Column(heading, label) for _, heading in scored],
-        Column("kept", "Vision"),
-        *[Column(name, "KV cache") for name in (cost_lines.kv_unit(costs)[0], "saved")],
-        *[Column(name, "Decode") for name in ("ms/token", "change")],
-        *[Column(name, "Evaluation") for name in ("s", "change")],
+        *[TableColumn(heading, label) for _, heading in scored],
+        TableColumn("kept", "Vision"),
+        *[TableColumn(name, "KV cache") for name in (cost_lines.kv_unit(costs)[0], "saved")],
+        *[TableColumn(name, "Decode") for name in ("ms/token", "change")],
+        *[TableColumn(name, "Evaluation") for name in ("s", "change")],
     )
 
-    def line(results: Results, index: int) -> list[Entry]:
+    def line(results: Results, index: int) -> list[TableCell]:
         return [
             *[_score(costs, index, metric) for metric, _ in scored],
             cost_lines.retention(costs, index),
@@ -49,7 +49,7 @@ def sheets(costs: Costs, profile: str, reference: layout.Reference) -> list[Shee
     rows = layout.marked(rows, values, results, len(HEAD))
     own = _published(reference, label, [metric for metric, _ in scored])
     rows += own or [layout.nothing_published(width=len(columns) - len(HEAD))]
-    measured = Sheet(
+    measured = Table(
         f"{title}: scores and costs on {label}, {results.title}",
         columns,
         tuple(rows),
@@ -58,20 +58,20 @@ def sheets(costs: Costs, profile: str, reference: layout.Reference) -> list[Shee
     return [measured, _intervals(costs, title, scored)]
 
 
-def _score(costs: Costs, index: int, metric: str) -> Entry:
+def _score(costs: Costs, index: int, metric: str) -> TableCell:
     cell = costs.cell(index)
     value = costs.results.score(index, costs.benchmark, metric).value
-    return Entry(number(100 * value), mark=f"†{cell.errors}" if cell is not None and cell.errors else "")
+    return TableCell(number(100 * value), mark=f"†{cell.errors}" if cell is not None and cell.errors else "")
 
 
-def _published(reference: layout.Reference, label: str, scored: list[str]) -> list[Row]:
+def _published(reference: layout.Reference, label: str, scored: list[str]) -> list[TableRow]:
     """The paper's rows, as far as they are known, in the units it prints."""
     found = []
     for position, ((method, setting), known) in enumerate(reference.items()):
-        entries = [Entry(number(known.get((label, name), math.nan))) for name in (*scored, *PUBLISHED)]
+        entries = [TableCell(number(known.get((label, name), math.nan))) for name in (*scored, *PUBLISHED)]
         *scores, cache, latency, seconds = entries
-        line = [*scores, Entry(), cache, Entry(), latency, Entry(), seconds, Entry()]
-        found.append(Row((*layout.published_head(method, setting), *line), rule=position == 0))
+        line = [*scores, TableCell(), cache, TableCell(), latency, TableCell(), seconds, TableCell()]
+        found.append(TableRow((*layout.published_head(method, setting), *line), rule=position == 0))
     return found
 
 
@@ -91,27 +91,27 @@ def _notes(costs: Costs, profile: str, published: bool) -> tuple[str, ...]:
     return (*found, *cost_lines.unfinished(costs))
 
 
-def _intervals(costs: Costs, title: str, scored: list[tuple[str, str]]) -> Sheet:
+def _intervals(costs: Costs, title: str, scored: list[tuple[str, str]]) -> Table:
     unit, scale = cost_lines.kv_unit(costs)
     columns = (
         *HEAD,
-        *[Column(heading, costs.benchmark) for _, heading in scored],
-        Column(unit, "KV cache"),
-        *[Column(name, "Decode") for name in ("ms/token", "change")],
-        Column("change", "Evaluation"),
+        *[TableColumn(heading, costs.benchmark) for _, heading in scored],
+        TableColumn(unit, "KV cache"),
+        *[TableColumn(name, "Decode") for name in ("ms/token", "change")],
+        TableColumn("change", "Evaluation"),
     )
 
-    def line(results: Results, index: int) -> list[Entry]:
+    def line(results: Results, index: int) -> list[TableCell]:
         scores = [results.score(index, costs.benchmark, metric) for metric, _ in scored]
         reference = index == results.reference and costs.cell(index) is not None
         changes = [costs.change(index, quantity) for quantity in (DECODE, EVALUATION)]
         decode, evaluation = (
-            Entry("reference" if reference else bounds(one.low, one.high, signed=True)) for one in changes
+            TableCell("reference" if reference else bounds(one.low, one.high, signed=True)) for one in changes
         )
         return [
-            *[Entry(bounds(score.low, score.high)) for score in scores],
-            Entry(cost_lines.span(costs.value(index, KV), 1 / scale)),
-            Entry(cost_lines.span(costs.value(index, DECODE))),
+            *[TableCell(bounds(score.low, score.high)) for score in scores],
+            TableCell(cost_lines.span(costs.value(index, KV), 1 / scale)),
+            TableCell(cost_lines.span(costs.value(index, DECODE))),
             decode,
             evaluation,
         ]
@@ -125,4 +125,4 @@ def _intervals(costs: Costs, title: str, scored: list[tuple[str, str]]) -> Sheet
         "nothing to compare with.",
     )
     heading = f"{title}: {options.confidence:.0%} confidence intervals"
-    return Sheet(heading, columns, tuple(layout.rows(costs.results, line)), said)
+    return Table(heading, columns, tuple(layout.rows(costs.results, line)), said)

@@ -10,14 +10,14 @@ from plphp_core.reporting.bootstrap import MISSING
 from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.costs import DECODE, KV, RETENTION, Costs
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.sheet import NA, Column, Entry, Row, Sheet, bounds, number, percent
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
-HEAD = (Column("Method", text=True), Column("Setting", text=True))
+HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 # claim → what it is about, and at which r; None: the lowest there is
 CLAIMS = {"C5": (DECODE, 0.4), "C6": (KV, 0.4), "C7a": (DECODE, None), "C7b": (KV, None)}
 
 
-def sheets(costs: Costs, profile: str, reference: layout.Reference, claims: Sequence[Claim] = ()) -> list[Sheet]:
+def sheets(costs: Costs, profile: str, reference: layout.Reference, claims: Sequence[Claim] = ()) -> list[Table]:
     """The table with intervals in parentheses, then, on the paper profile, its claims.
 
     Args:
@@ -29,12 +29,12 @@ def sheets(costs: Costs, profile: str, reference: layout.Reference, claims: Sequ
     title = f"Reproduction of Table 5{layout.where(profile)}"
     columns = (
         *HEAD,
-        *[Column(name, "Decode") for name in ("ms/token", "change")],
-        *[Column(name, "KV cache") for name in (cost_lines.kv_unit(costs)[0], "change")],
-        Column("kept", "Vision"),
+        *[TableColumn(name, "Decode") for name in ("ms/token", "change")],
+        *[TableColumn(name, "KV cache") for name in (cost_lines.kv_unit(costs)[0], "change")],
+        TableColumn("kept", "Vision"),
     )
 
-    def line(results: Results, index: int) -> list[Entry]:
+    def line(results: Results, index: int) -> list[TableCell]:
         return [
             cost_lines.decode(costs, index, interval=True),
             cost_lines.change(costs, index, DECODE, interval=True),
@@ -56,20 +56,20 @@ def sheets(costs: Costs, profile: str, reference: layout.Reference, claims: Sequ
         found.append(f"The paper claims, of a 7B model and not comparable with the numbers of this profile: {said}.")
     found.append("As published: in the units the paper prints." if own else notes.UNPUBLISHED)
     found += cost_lines.unfinished(costs)
-    table = Sheet(f"{title}: r against none on {costs.benchmark}, {results.title}", columns, tuple(rows), tuple(found))
+    table = Table(f"{title}: r against none on {costs.benchmark}, {results.title}", columns, tuple(rows), tuple(found))
     return [table, _claims(costs, title, claims)] if profile == "paper" and claims else [table]
 
 
-def _published(reference: layout.Reference, label: str) -> list[Row]:
+def _published(reference: layout.Reference, label: str) -> list[TableRow]:
     """The paper's rows, as far as they are known, in the units it prints; their benchmark may be unknown (n/a)."""
     found = []
     for position, ((method, setting), known) in enumerate(reference.items()):
         latency, cache = (
-            Entry(number(known.get((label, name), known.get((NA, name), math.nan))))
+            TableCell(number(known.get((label, name), known.get((NA, name), math.nan))))
             for name in ("decode_latency", "kv_cache_size")
         )
-        line = (*layout.published_head(method, setting), latency, Entry(), cache, Entry(), Entry())
-        found.append(Row(line, rule=position == 0))
+        line = (*layout.published_head(method, setting), latency, TableCell(), cache, TableCell(), TableCell())
+        found.append(TableRow(line, rule=position == 0))
     return found
 
 
@@ -80,7 +80,7 @@ def claimed(costs: Costs, claim: str) -> int | None:
     return rates.get(min(rates, default=None) if wanted is None else wanted)
 
 
-def _claims(costs: Costs, title: str, claims: Sequence[Claim]) -> Sheet:
+def _claims(costs: Costs, title: str, claims: Sequence[Claim]) -> Table:
     rows = []
     for claim in claims:
         quantity, row = CLAIMS[claim.id][0], claimed(costs, claim.id)
@@ -88,22 +88,22 @@ def _claims(costs: Costs, title: str, claims: Sequence[Claim]) -> Sheet:
         # less time per token is more tokens per second, but not by the same percentage
         faster = "" if quantity == KV or math.isnan(change.value) else percent(1 / (1 + change.value) - 1)
         rows.append(
-            Row(
+            TableRow(
                 (
-                    Entry(f"{claim.id}: {claim.text}"),
-                    Entry(f"{claim.value:g}%"),
-                    Entry(percent(-change.value), faster),
-                    Entry(bounds(-change.high, -change.low, signed=True)),
-                    Entry(NA if row is None else costs.results.setting(row)),
+                    TableCell(f"{claim.id}: {claim.text}"),
+                    TableCell(f"{claim.value:g}%"),
+                    TableCell(percent(-change.value), faster),
+                    TableCell(bounds(-change.high, -change.low, signed=True)),
+                    TableCell(NA if row is None else costs.results.setting(row)),
                 )
             )
         )
     columns = (
-        Column("Claim", text=True),
-        Column("paper"),
-        Column("ours"),
-        Column("interval"),
-        Column("row", text=True),
+        TableColumn("Claim", text=True),
+        TableColumn("paper"),
+        TableColumn("ours"),
+        TableColumn("interval"),
+        TableColumn("row", text=True),
     )
     said = (
         "Ours: share of the time per token, or of the KV bytes, that the row saves against Uncompressed; in "
@@ -111,4 +111,4 @@ def _claims(costs: Costs, title: str, claims: Sequence[Claim]) -> Sheet:
         "C7 is about a lower rate that is not known here; ours is the lowest of this table.",
         "A time depends on hardware, engine and batch size: docs/performance.md has the regimes side by side.",
     )
-    return Sheet(f"{title}: what the paper claims", columns, tuple(rows), said)
+    return Table(f"{title}: what the paper claims", columns, tuple(rows), said)

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from plphp_core.demo.answers import Answer
 from plphp_core.demo.conversation import Conversation, Turn
+from plphp_core.demo.streaming import StreamedAnswer
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = (
@@ -25,7 +25,7 @@ def halves(width=40, height=20):
 def an_answer(kept, text="yes", boxes=None, images=(4,)):
     """An answer about images of so many tokens; `kept[layer]` lists each KV head's prompt positions, from 10 on."""
     starts = [10 + sum(images[:number]) for number in range(len(images))]
-    return Answer(
+    return StreamedAnswer(
         text=text, prompt_tokens=20, new_tokens=2, prefill_ms=12.0, decode_ms=3.0, decode_steps=1,
         retention=[sum(map(len, heads)) / len(heads) / sum(images) for heads in kept],
         vision_attention=[0.5] * len(kept), kv_bytes=1024, kv_bytes_full=4096,

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from plphp_core.demo import answers
-from plphp_core.demo.command import parse, serving
+from plphp_core.demo import streaming
 from plphp_core.demo.examples import draw_examples
+from plphp_core.demo.server import parse, serving
 from plphp_core.families.llava_onevision import LlavaOnevision
 from tests.chromium import CHROMIUM, launched
 from tests.demo.factories import HOSTILE, ROOT, answer_of, halves
@@ -191,14 +191,14 @@ def test_hostile_text_stays_text(page, monkeypatch):
 @pytest.fixture
 def pace(monkeypatch):
     """Call with seconds: so long takes every token from then on."""
-    usual = answers._Stop.__call__
+    usual = streaming._Stop.__call__
 
     def set_to(seconds):
         def slow(self, *arguments, **options):
             time.sleep(seconds)
             return usual(self, *arguments, **options)
 
-        monkeypatch.setattr(answers._Stop, "__call__", slow)
+        monkeypatch.setattr(streaming._Stop, "__call__", slow)
 
     return set_to
 

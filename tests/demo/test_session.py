@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from plphp_core import PLPHP
-from plphp_core.demo.answers import encode, stream
 from plphp_core.demo.conversation import Conversation, context
 from plphp_core.demo.examples import draw_examples
 from plphp_core.demo.session import Session
+from plphp_core.demo.streaming import encode, stream
 from plphp_core.demo.uploads import read_images
 from plphp_core.evaluation.answering import Answerer, Request
-from plphp_core.evaluation.errors import UserError
 from plphp_core.pruning.method import make_method
+from plphp_core.records.errors import UserError
 from tests.demo.factories import answer_of
 
 TOKENS = 24
@@ -49,7 +49,7 @@ def test_an_answer_is_the_evaluations(session, examples, name):
 
 
 def test_text_comes_in_pieces_and_grows(session, examples, monkeypatch):
-    monkeypatch.setattr("plphp_core.demo.answers.PACE", 0.0)
+    monkeypatch.setattr("plphp_core.demo.streaming.PACE", 0.0)
     loaded = loaded_by(session)
     inputs = encode(loaded, examples[4].question, read_images(examples[4].files))
     *texts, answer = stream(loaded, PLPHP(), inputs, TOKENS, lambda: False)
@@ -133,7 +133,7 @@ def test_what_cannot_be_asked(session, examples, question, count, methods, said)
 
 
 def test_stopping_ends_the_answer_and_those_behind_it(session, examples, monkeypatch):
-    monkeypatch.setattr("plphp_core.demo.answers.PACE", 0.0)
+    monkeypatch.setattr("plphp_core.demo.streaming.PACE", 0.0)
     conversation, example = Conversation("llava_onevision"), examples[4]
     for _ in session.ask(conversation, example.question, example.files, {"none": {}, "vtw": {"K": 4}}, 64):
         if conversation.turns.get("none") and len(conversation.turns["none"][0].text.split()) > 4:
@@ -143,7 +143,7 @@ def test_stopping_ends_the_answer_and_those_behind_it(session, examples, monkeyp
 
 
 def test_whoever_leaves_ends_the_generation_and_frees_the_model(session, examples, monkeypatch):
-    monkeypatch.setattr("plphp_core.demo.answers.PACE", 0.0)
+    monkeypatch.setattr("plphp_core.demo.streaming.PACE", 0.0)
     conversation, example = Conversation("llava_onevision"), examples[4]
     running = session.ask(conversation, example.question, example.files, {"none": {}}, 64)
     while not (conversation.turns.get("none") and conversation.turns["none"][0].text):

@@ -11,15 +11,15 @@ import numpy as np
 from PIL import Image
 
 from plphp_core.evaluation.answering import Request as Question
-from plphp_core.evaluation.cells import SCORES
-from plphp_core.evaluation.cells import result_key as of_fields
-from plphp_core.evaluation.keys import sample_key
-from plphp_core.reporting.cells import load_cells
+from plphp_core.evaluation.cell_spec import SCORES
+from plphp_core.evaluation.cell_spec import result_key as of_fields
+from plphp_core.records.cache_keys import sample_key
+from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.comparison import Options, evaluate
-from plphp_core.reporting.documents import NoDocuments
+from plphp_core.reporting.dataset_access import DatasetUnavailable
 from plphp_core.reporting.request import Report, Request
 from plphp_core.reporting.selection import Filters, rows_found
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
 
 ROOT = Path(__file__).parents[2]
@@ -117,10 +117,12 @@ def result_key(record: dict, key: str) -> str:
     return of_fields(record["scores"], key, *asked, {}, record["versions"]["lmms-eval"])
 
 
-def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Sheet:
-    columns = (Column("Method", text=True), Column("R-L", "SD"), Column("C", "SD"))
-    rows = (Row((Entry(texts[0]), Entry(texts[1], "detail", "†", "best"), Entry("2", emphasis="second"))),)
-    return Sheet(title, columns, rows, tuple(notes))
+def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Table:
+    columns = (TableColumn("Method", text=True), TableColumn("R-L", "SD"), TableColumn("C", "SD"))
+    rows = (
+        TableRow((TableCell(texts[0]), TableCell(texts[1], "detail", "†", "best"), TableCell("2", emphasis="second"))),
+    )
+    return Table(title, columns, rows, tuple(notes))
 
 
 def drawing(doc_id: int, size=(48, 32)) -> Image.Image:
@@ -135,7 +137,7 @@ def photograph(seed: int, size=(640, 480)) -> Image.Image:
 
 
 class FakeDocuments:
-    """In place of `Documents`: no data set, no lmms-eval. `refuse`: why nothing can be opened."""
+    """In place of `DatasetAccess`: no data set, no lmms-eval. `refuse`: why nothing can be opened."""
 
     def __init__(self, samples: int, refuse="", ask=context, references=None, image=drawing):
         self.samples, self.refuse, self.ask, self.image = samples, refuse, ask, image
@@ -143,7 +145,7 @@ class FakeDocuments:
 
     def open(self, cell):
         if self.refuse:
-            raise NoDocuments(self.refuse)
+            raise DatasetUnavailable(self.refuse)
         requests = {
             doc: Question(self.ask(doc), GENERATION, lambda doc=doc: [self.image(doc)], tag=doc)
             for doc in range(self.samples)

@@ -10,11 +10,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.config.run_settings import settings_from_config
+from plphp_core.records.cell_result import load_cells
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import cost_lines
 from plphp_core.reporting import costs as cost
 from plphp_core.reporting.bootstrap import Resamples
-from plphp_core.reporting.cells import ReportError, load_cells
 from plphp_core.reporting.comparison import BENCHMARKS, Options, evaluate
 from plphp_core.reporting.configured import benchmark_configured, rows_configured, tasks_configured
 from plphp_core.reporting.selection import Filters

@@ -9,14 +9,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from plphp_core.reporting import drawing, figure5, render, reports
-from plphp_core.reporting.cases import Case, Reply
-from plphp_core.reporting.cells import load_cells
+from plphp_core.records.cell_result import load_cells
+from plphp_core.records.visible import visible, visible_in
+from plphp_core.reporting import render, reports
 from plphp_core.reporting.comparison import Options, evaluate
-from plphp_core.reporting.figure8 import draw, sheets, table
+from plphp_core.reporting.figures import drawing, retention_vs_score
+from plphp_core.reporting.figures.answers_side_by_side import draw, sheets, table
+from plphp_core.reporting.qualitative_examples import ExampleAnswer, QualitativeExample
 from plphp_core.reporting.selection import Filters
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
-from plphp_core.reporting.visible import visible, visible_in
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
 from tests.reporting.test_table4 import report, written
 
@@ -70,8 +71,8 @@ def test_every_character_that_counts_as_drawable_is_drawn():
 
 
 def case_of(text):
-    reply = Reply(0, text, 3, 0.5, 10, 20, 1.0, 2.0, 1)
-    return Case("SD", 7, text, [text], [], [reply])
+    reply = ExampleAnswer(0, text, 3, 0.5, 10, 20, 1.0, 2.0, 1)
+    return QualitativeExample("SD", 7, text, [text], [], [reply])
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
@@ -84,7 +85,7 @@ def test_figure_8_draws_it_and_its_tables_hold_it(tmp_path, text):
     for content in (render.markdown(page), render.latex(page)):
         assert not [character for character in content if unicodedata.category(character) == "Cs" or character == "\0"]
         content.encode("utf-8")
-    render.print_sheets(page)
+    render.print_tables(page)
     assert len(table([case_of(visible(text))], results)) == 1
     said = any("that it cannot draw" in note for note in page[0].notes)
     assert said == drawing.cannot_draw(text)
@@ -94,7 +95,7 @@ def test_what_a_file_says_instead():
     assert visible("a\x00b\ud800c\x1bd\te\nf你\ufeff") == "aU+0000bU+D800cU+001Bd\te\nf你\ufeff"
     assert visible_in({"a\0": ["\ud800", 3, None, {"b": "\x07"}]}) == {"aU+0000": ["U+D800", 3, None, {"b": "U+0007"}]}
     assert render.latex_escape("a\x00\x7f\tb\nc_") == r"aU+0000U+007F b c\_"
-    sheet = Sheet("t\x00", (Column("c"),), (Row((Entry("e\ud800", "d\x1b", "†"),)),), ("n\x00",))
+    sheet = Table("t\x00", (TableColumn("c"),), (TableRow((TableCell("e\ud800", "d\x1b", "†"),)),), ("n\x00",))
     assert "tU+0000" in render.markdown([sheet]) and "eU+D800" in render.markdown([sheet])
 
 
@@ -122,7 +123,7 @@ def test_a_figure_that_fails_is_named_and_the_rest_is_written(tmp_path, capsys, 
     def fail(*arguments):
         raise IndexError("string index\nout of range")
 
-    monkeypatch.setattr(figure5, "draw", fail)
+    monkeypatch.setattr(retention_vs_score, "draw", fail)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     assert report(tmp_path, "all", "--quiet") == 1
     said = capsys.readouterr().err

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
-from plphp_core.reporting.cells import FEWEST_DOCUMENTS, load_cell, load_cells
+from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
 from plphp_core.reporting.comparison import Options, evaluate
-from plphp_core.reporting.figure5 import draw
-from plphp_core.reporting.page.samples import collect
+from plphp_core.reporting.figures.retention_vs_score import draw
+from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.rivals import best
 from plphp_core.reporting.savings import savings
 from plphp_core.reporting.selection import Filters
 from plphp_core.reporting.table1 import sheets
+from tests.claims.claims_factories import ledger, paper_cells
 from tests.reporting import factories
-from tests.reporting.claims_factories import ledger, paper_cells
 from tests.reporting.page_factories import FakeDocuments, World
 from tests.reporting.test_engines import ROWS, finish
 from tests.reporting.test_engines import report as engines_report
@@ -76,7 +76,7 @@ def test_the_table_says_n_a_and_why_and_averages_over_the_rest(tmp_path):
     assert len(changes) == 2 and results.average_change(last).value == pytest.approx(np.mean(changes))
     scores = sheets(results, "toy", {})[0]
     at = [f"{column.group} {column.label}" for column in scores.columns].index("Flickr30k C")
-    assert {(row.entries[at].text, row.entries[at].emphasis) for row in scores.rows} == {("n/a", "")}
+    assert {(row.cells[at].text, row.cells[at].emphasis) for row in scores.rows} == {("n/a", "")}
     said = " ".join(scores.notes)
     assert "CIDEr is n/a on Flickr30k: " in said and "the 2 of 10 score columns that have results" in said
     assert best(results) is None

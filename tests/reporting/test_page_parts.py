@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 from PIL import Image
 
-from plphp_core.reporting.documents import images, references
-from plphp_core.reporting.page.choices import choices
+from plphp_core.reporting.dataset_access import images, references
+from plphp_core.reporting.page.fidelity import choices
 from plphp_core.reporting.page.paths import cleaner
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.sections import sections
 from plphp_core.reporting.page.thumbnails import LONG_SIDE, Thumbnails, data_uri
 from plphp_core.reporting.request import Report
-from plphp_core.reporting.sheet import Sheet
+from plphp_core.reporting.table_model import Table
 from tests.reporting.page_factories import ROOT, drawing, photograph, sheet
 
 
@@ -57,7 +57,7 @@ def test_long_texts_wrap_and_sheets_of_one_kind_share_a_title():
     (section,) = sections([Report("figure8", "", cases, [], {}, {"png": b"x"})], lambda value: value)
     assert section.title == "Figure 8" and section.pictures[0].alt.startswith("Figure 8. The numbers")
     assert [view.long for view in section.tables] == [(1,), (1,)]
-    others = [cases[0], Sheet("Figure 8: intervals", cases[0].columns[:1], ())]
+    others = [cases[0], Table("Figure 8: intervals", cases[0].columns[:1], ())]
     (section,) = sections([Report("figure8", "", others, [], {})], lambda value: value)
     assert section.title == "Figure 8: case SD"
 

@@ -7,17 +7,17 @@ import re
 import pytest
 from rich.console import Console
 
-from plphp_core.reporting.render import latex, latex_escape, markdown, markdown_escape, print_sheets, write_atomically
-from plphp_core.reporting.sheet import Column, Entry, Row, Sheet
+from plphp_core.reporting.render import latex, latex_escape, markdown, markdown_escape, print_tables, write_atomically
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
-SMALL = Sheet(
+SMALL = Table(
     "100% of a_b",
-    (Column("Method", text=True), Column("C", "COCO"), Column("M", "COCO"), Column("saved")),
+    (TableColumn("Method", text=True), TableColumn("C", "COCO"), TableColumn("M", "COCO"), TableColumn("saved")),
     (
-        Row((Entry("none"), Entry("12.00"), Entry("−1.50"), Entry())),
-        Row((Entry("A|B & C"), Entry("11.00", "−8.33%", emphasis="best"),
-             Entry("9.00", mark="†2", emphasis="second"), Entry("5%"))),
-        Row((Entry("Δr"), Entry("[1, 2]"), Entry("3.00"), Entry("4.00")), rule=True),
+        TableRow((TableCell("none"), TableCell("12.00"), TableCell("−1.50"), TableCell())),
+        TableRow((TableCell("A|B & C"), TableCell("11.00", "−8.33%", emphasis="best"),
+             TableCell("9.00", mark="†2", emphasis="second"), TableCell("5%"))),
+        TableRow((TableCell("Δr"), TableCell("[1, 2]"), TableCell("3.00"), TableCell("4.00")), rule=True),
     ),
     ("A note with <b> and $x_1$.",),
 )  # fmt: skip
@@ -88,23 +88,28 @@ def test_markdown_text_cannot_start_markup():
 
 def printed(sheet, **console):
     buffer = io.StringIO()
-    print_sheets([sheet], Console(file=buffer, highlight=False, **console))
+    print_tables([sheet], Console(file=buffer, highlight=False, **console))
     return buffer.getvalue()
 
 
 def test_a_log_gets_the_whole_width_and_marks_in_letters():
-    wide = Sheet("t", (Column("m", text=True), *[Column(str(i)) for i in range(60)]),
-                 (Row((Entry("x"), Entry("1.00", "+2%", emphasis="best"), *[Entry("123.45")] * 59)),))  # fmt: skip
+    wide = Table(
+        "t",
+        (TableColumn("m", text=True), *[TableColumn(str(i)) for i in range(60)]),
+        (TableRow((TableCell("x"), TableCell("1.00", "+2%", emphasis="best"), *[TableCell("123.45")] * 59)),),
+    )
     lines = printed(wide, force_terminal=False).splitlines()
     assert any(line.count("123.45") == 59 and "1.00¹" in line for line in lines)
 
 
 @pytest.mark.parametrize("width", [30, 44, 80])
 def test_a_narrow_terminal_gets_every_number_in_blocks(width):
-    columns = (Column("method", text=True), *[Column(f"c{i}") for i in range(12)])
+    columns = (TableColumn("method", text=True), *[TableColumn(f"c{i}") for i in range(12)])
     numbers = [f"{i}23.45" for i in range(12)]
     out = printed(
-        Sheet("t", columns, (Row((Entry("some-row"), *map(Entry, numbers))),)), force_terminal=True, width=width
+        Table("t", columns, (TableRow((TableCell("some-row"), *map(TableCell, numbers))),)),
+        force_terminal=True,
+        width=width,
     )
     assert all(text in out for text in numbers)
     assert "…" not in out

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import layout, rivals
 from plphp_core.reporting.bootstrap import Estimate, difference
-from plphp_core.reporting.cells import load_cells
 from plphp_core.reporting.comparison import BENCHMARKS, Options, evaluate
 from plphp_core.reporting.long_tables import long_table
 from plphp_core.reporting.selection import Filters, RowSpec
@@ -46,14 +46,14 @@ def test_the_best_baseline_is_chosen_per_benchmark_and_on_average(tmp_path):
     assert rivals.best(results) == 2
     sheet = sheet_of(results)
     assert sheet.title == "T: against Uncompressed and the best baseline"
-    plphp = [entry.text for entry in sheet.rows[3].entries]
+    plphp = [entry.text for entry in sheet.rows[3].cells]
     # against none: 0 and +20 %; against vtw: +11.1 % and +71.4 %
     assert plphp == [
         *("PLPHP", "r=0.4, Δr=0.3", "+10.00%", "[+10.00%, +10.00%]", "1 of 2", "0 of 2"),
         *("+41.27%", "[+41.27%, +41.27%]", "2 of 2", "0 of 2", "8"),
     ]
-    assert [entry.text for entry in sheet.rows[0].entries[2:6]] == ["reference", "", "", ""]
-    assert [entry.text for entry in sheet.rows[2].entries[6:10]] == ["reference", "", "0 of 1", "1 of 1"]
+    assert [entry.text for entry in sheet.rows[0].cells[2:6]] == ["reference", "", "", ""]
+    assert [entry.text for entry in sheet.rows[2].cells[6:10]] == ["reference", "", "0 of 1", "1 of 1"]
     said = " ".join(sheet.notes)
     assert "on average VTW K=3" in said and "VTW K=3 on SD; FastV K=2 on IE" in said and "very samples" in said
 
@@ -68,10 +68,10 @@ def test_without_uncompressed_or_baselines_there_is_nothing_to_compare(tmp_path)
     assert rivals.best(alone) is None
     sheet = sheet_of(alone)
     assert sheet.title == "T: against Uncompressed" and len(sheet.columns) == len(HEAD) + 5
-    assert {entry.text for entry in sheet.rows[1].entries[2:]} == {"n/a"}
+    assert {entry.text for entry in sheet.rows[1].cells[2:]} == {"n/a"}
     orphan = results_of(tmp_path / "2", records_of({"SD": (None, 0.3, None, 0.4)}), ROWS)
     assert rivals.best(orphan) is None
-    assert {entry.text for entry in sheet_of(orphan).rows[3].entries[2:]} == {"n/a"}
+    assert {entry.text for entry in sheet_of(orphan).rows[3].cells[2:]} == {"n/a"}
 
 
 def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_path):
@@ -94,8 +94,8 @@ def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_
 def test_equals_seldom_look_different():
     """Two settings of equal quality: about one interval of twenty leaves out 0."""
     rng, wrong, runs = np.random.default_rng(3), 0, 200
+    from plphp_core.records.cell_result import Metric
     from plphp_core.reporting.bootstrap import Resamples, estimate, relative
-    from plphp_core.reporting.cells import Metric
 
     for seed in range(runs):
         hard = rng.random(60)
@@ -111,7 +111,7 @@ def test_samples_that_failed_are_not_counted_as_pairs(tmp_path):
     records = without(factories.suite(benchmarks=("SD", "IE")), "plphp", "r=0.4, Δr=0.3", "SD")
     records.append(factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", 0.9, failed=(3, 5)))
     results = results_of(tmp_path, records)
-    assert sheet_of(results).rows[8].entries[-1].text == str(48 + 46)
+    assert sheet_of(results).rows[8].cells[-1].text == str(48 + 46)
     table = long_table(results)
     line = table[(table.setting == "r=0.4, Δr=0.3") & (table.metric == "rouge_l") & (table.benchmark == "SD")]
     assert line.n_none.item() == line.n_baseline.item() == 46

@@ -6,8 +6,8 @@ import statistics
 import pandas as pd
 import pytest
 
+from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import sweep
-from plphp_core.reporting.cells import load_cells
 from plphp_core.reporting.comparison import BENCHMARKS, evaluate
 from plphp_core.reporting.selection import Filters
 from tests.reporting import factories
@@ -76,7 +76,7 @@ def test_averages_are_over_the_rows_own_benchmarks_and_say_so(results):
     changes = [both[f"{name}_rouge_l"] / none[f"{name}_rouge_l"] - 1 for name in ("SD", "IE")]
     assert both.relative_to_none == pytest.approx(statistics.mean(changes))
     (sheet,) = sweep.sheets(results, "toy")
-    by_setting = {tuple(texts(sheet, row)[3:6:2]): sheet.rows[row].entries for row in range(7, 11)}
+    by_setting = {tuple(texts(sheet, row)[3:6:2]): sheet.rows[row].cells for row in range(7, 11)}
     assert by_setting["0.5", "0.9"][9].mark == "‡" and by_setting["0.5", "0.9"][-2].text == "1 of 2"
     assert by_setting["0.3", "0.75"][9].mark == "" and by_setting["0.3", "0.75"][-2].text == "2 of 2"
     assert by_setting["0.5", "0.9"][8].text == "n/a"
@@ -148,4 +148,4 @@ def test_the_command_writes_a_page_and_a_csv_and_obeys_the_filters(tmp_path, cap
 
 def test_failures_are_marked(tmp_path):
     (sheet,) = sweep.sheets(results_of(tmp_path, grid(failed=(2,))), "toy")
-    assert sheet.rows[0].entries[-1].mark == "†2" and any("samples failed" in note for note in sheet.notes)
+    assert sheet.rows[0].cells[-1].mark == "†2" and any("samples failed" in note for note in sheet.notes)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.records.cell_result import load_cells
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import comparison
-from plphp_core.reporting.cells import ReportError, load_cells
 from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.long_tables import long_table, relative_table
 from plphp_core.reporting.selection import Filters, RowSpec
@@ -51,7 +52,7 @@ def test_layout_is_the_papers(whole):
         *("Method", "Setting", "SD R-L", "IE R-L", "VST R-L", "MV Overall", "Flickr30k C", "Flickr30k M"),
         *("COCO2017 C", "COCO2017 M", "DetailCaps C", "DetailCaps M", "Average change", "Vision kept", "KV saved"),
     ]
-    assert [(row.entries[0].text, row.entries[1].text, row.rule) for row in scores.rows] == [
+    assert [(row.cells[0].text, row.cells[1].text, row.rule) for row in scores.rows] == [
         ("Uncompressed", "", True),
         ("FastV", "K=2, R=0.75", True),
         ("FastV", "K=2, R=0.5", False),
@@ -64,7 +65,7 @@ def test_layout_is_the_papers(whole):
         ("PLPHP", "r=0.5, Δr=0.3", False),
         ("As published", "all rows", True),
     ]
-    assert all(entry.text == "n/a" for entry in scores.rows[-1].entries[2:])
+    assert all(entry.text == "n/a" for entry in scores.rows[-1].cells[2:])
     assert len(intervals.rows) == len(against.rows) == len(slots.rows) == 10
 
 
@@ -73,7 +74,7 @@ def test_each_column_marks_one_best_and_one_second_among_compressed_rows(whole):
     for at, (benchmark, metric, _) in enumerate(comparison.SCORES, start=2):
         values = [whole.score(index, benchmark, metric).value for index in range(10)]
         order = sorted(range(1, 10), key=lambda index: -values[index])
-        marks = [row.entries[at].emphasis for row in scores.rows]
+        marks = [row.cells[at].emphasis for row in scores.rows]
         assert marks.index("best") == order[0]
         assert marks.index("second") == order[1]
         assert marks[0] == ""
@@ -83,7 +84,7 @@ def test_each_column_marks_one_best_and_one_second_among_compressed_rows(whole):
 def test_ranking_may_include_the_uncompressed_row(tmp_path):
     records = [exact("SD", "none", 0.9), exact("SD", "plphp", 0.8)]
     rows = sheets(results_of(tmp_path, records, PAIR, Options(rank="all", resamples=50)), "toy", {})[0].rows
-    assert [row.entries[2].emphasis for row in rows[:2]] == ["best", "second"]
+    assert [row.cells[2].emphasis for row in rows[:2]] == ["best", "second"]
 
 
 def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
@@ -93,13 +94,13 @@ def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
     assert results.change(1, "SD", "rouge_l").value == pytest.approx(-0.2)
     assert results.average_change(1).value == pytest.approx((-0.2 + 0.1 + 0.1) / 3)
     assert results.average_change(1, comparison.MULTI_IMAGE).value == pytest.approx(-0.2)
-    row = sheets(results, "toy", {})[0].rows[1].entries
+    row = sheets(results, "toy", {})[0].rows[1].cells
     assert (row[2].text, row[2].detail) == ("40.00", "−20.00%")
     assert (row[6].text, row[6].detail) == ("55.00", "+10.00%")
     by_benchmark = evaluate(list(results.cells.values()), PAIR, Filters(), Options(average="benchmarks", resamples=50))
     assert by_benchmark.average_change(1).value == pytest.approx((-0.2 + 0.1) / 2)
     points = evaluate(list(results.cells.values()), PAIR, Filters(), Options(gains="points", resamples=50))
-    assert [sheets(points, "toy", {})[0].rows[1].entries[at].detail for at in (2, 6)] == ["−10.00", "+5.00"]
+    assert [sheets(points, "toy", {})[0].rows[1].cells[at].detail for at in (2, 6)] == ["−10.00", "+5.00"]
 
 
 def test_uncompressed_is_zero_relative_to_itself(whole):
@@ -110,7 +111,7 @@ def test_uncompressed_is_zero_relative_to_itself(whole):
 
 def test_only_plphp_carries_gains_in_the_score_sheet(whole):
     for row in sheets(whole, "toy", {})[0].rows:
-        assert all(bool(entry.detail) == (row.entries[0].text == "PLPHP") for entry in row.entries[2:12])
+        assert all(bool(entry.detail) == (row.cells[0].text == "PLPHP") for entry in row.cells[2:12])
 
 
 def test_the_average_change_is_paired_over_documents(whole):
@@ -149,8 +150,8 @@ def test_relative_table_has_each_change_and_the_averages(whole):
 def test_missing_cells_are_listed_and_never_averaged_over(tmp_path):
     results = results_of(tmp_path, without(factories.suite(), "vtw", "K=6", "MV", "SD"))
     scores = sheets(results, "toy", {})[0]
-    assert [scores.rows[6].entries[at].text for at in (2, 5, 12, 13, 14)] == ["n/a"] * 5
-    assert scores.rows[6].entries[3].text != "n/a"
+    assert [scores.rows[6].cells[at].text for at in (2, 5, 12, 13, 14)] == ["n/a"] * 5
+    assert scores.rows[6].cells[3].text != "n/a"
     assert "n/a, not run yet (2 of 70 cells): VTW K=6: SD, MV." in scores.notes
     line = long_table(results).query("method == 'vtw' and setting == 'K=6' and benchmark == 'SD'")
     assert list(line.metric) == ["rouge_l"]
@@ -159,7 +160,7 @@ def test_missing_cells_are_listed_and_never_averaged_over(tmp_path):
 
 def test_without_uncompressed_cells_nothing_is_relative(tmp_path):
     results = results_of(tmp_path, [exact("SD", "plphp", 0.5)], PAIR)
-    row = sheets(results, "toy", {})[0].rows[1].entries
+    row = sheets(results, "toy", {})[0].rows[1].cells
     assert (row[2].text, row[2].detail, row[12].text) == ("50.00", "", "n/a")
     assert long_table(results).relative_to_none.isna().all()
 
@@ -177,7 +178,7 @@ def test_failed_samples_are_marked_and_explained(tmp_path):
     failing["efficiency"] = {name: values[:3] for name, values in failing["efficiency"].items()}
     results = results_of(tmp_path, [exact("SD", "none", 0.5), failing], PAIR)
     scores, intervals = sheets(results, "toy", {})[:2]
-    assert [row.entries[2].mark for row in scores.rows[:2]] == ["", "†1"]
+    assert [row.cells[2].mark for row in scores.rows[:2]] == ["", "†1"]
     assert any("PLPHP r=0.4, Δr=0.3 on SD: 1 of 4 (OSError: broken image)" in note for note in scores.notes)
     assert any(note.startswith("Failed samples:") and "PLPHP" in note for note in intervals.notes)
 
@@ -185,7 +186,7 @@ def test_failed_samples_are_marked_and_explained(tmp_path):
 def test_a_cell_whose_samples_all_failed_prints_no_score(tmp_path):
     lost = factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", samples=4, failed=(0, 1, 2, 3))
     results = results_of(tmp_path, [exact("SD", "none", 0.5), lost], PAIR)
-    entry = sheets(results, "toy", {})[0].rows[1].entries[2]
+    entry = sheets(results, "toy", {})[0].rows[1].cells[2]
     assert (entry.text, entry.mark, entry.detail) == ("n/a", "†4", "")
     assert math.isnan(results.average_cost(1, "kv_saved"))
 
@@ -202,7 +203,7 @@ def test_subsets_are_named_with_their_size_and_seed_and_have_wider_intervals(tmp
 
 
 def test_costs_are_averaged_over_benchmarks(whole):
-    row = sheets(whole, "toy", {})[0].rows[4].entries  # VTW K=3
+    row = sheets(whole, "toy", {})[0].rows[4].cells  # VTW K=3
     assert (row[13].text, row[14].text) == ("37.5%", "50.0%")  # kv_bytes: 0.2 + 0.8 · 0.375 of the full prompt's
 
 
@@ -238,7 +239,7 @@ def test_notes_name_images_that_had_to_be_converted(whole, tmp_path):
 def test_slot_accuracy_is_a_sheet_of_its_own_only_where_measured(tmp_path, whole):
     slots = sheets(whole, "toy", {})[3]
     mean = np.mean([whole.score(4, name, "slot_accuracy").value for name in comparison.BENCHMARKS])
-    assert slots.rows[4].entries[9].text == f"{100 * mean:.2f}"
+    assert slots.rows[4].cells[9].text == f"{100 * mean:.2f}"
     record = factories.cell("SD")
     del record["metrics"]["slot_accuracy"]
     assert len(sheets(results_of(tmp_path, [record]), "paper", {})) == 3
@@ -246,8 +247,8 @@ def test_slot_accuracy_is_a_sheet_of_its_own_only_where_measured(tmp_path, whole
 
 def test_published_numbers_appear_as_rows_and_are_not_ranked(whole):
     rows = sheets(whole, "paper", {("plphp", "r=0.4, Δr=0.3"): {("SD", "rouge_l"): 99.5}})[0].rows
-    assert [entry.text for entry in rows[-1].entries[:4]] == ["PLPHP, as published", "r=0.4, Δr=0.3", "99.50", "n/a"]
-    assert not any(entry.emphasis for entry in rows[-1].entries)
+    assert [entry.text for entry in rows[-1].cells[:4]] == ["PLPHP, as published", "r=0.4, Δr=0.3", "99.50", "n/a"]
+    assert not any(entry.emphasis for entry in rows[-1].cells)
 
 
 def test_the_same_cells_and_seed_give_the_same_table(tmp_path, whole):

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import table2
-from plphp_core.reporting.cells import load_cells
 from plphp_core.reporting.comparison import BENCHMARKS, evaluate
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.savings import savings
@@ -69,8 +69,8 @@ def test_layout_and_every_printed_number(saved):
 def test_the_profiles_own_thresholds_are_marked_in_every_sheet(saved):
     scores, intervals, _, against = table2.sheets(saved, "toy", DEFAULTS, [])
     for sheet in (scores, intervals, against):
-        marked = [row for row in range(9) if any(entry.mark for entry in sheet.rows[row].entries)]
-        assert marked == [4] and [entry.mark for entry in sheet.rows[4].entries[1:3]] == ["*", "*"]
+        marked = [row for row in range(9) if any(entry.mark for entry in sheet.rows[row].cells)]
+        assert marked == [4] and [entry.mark for entry in sheet.rows[4].cells[1:3]] == ["*", "*"]
     assert any(note.startswith("* the thresholds") and "r = 0.4, Δr = 0.3" in note for note in scores.notes)
 
 
@@ -90,9 +90,9 @@ def test_each_raised_threshold_is_compared_with_the_next_lower_one(saved):
          for name in factories.ABLATIONS] for at in (one.changed, one.base)
     ]  # fmt: skip
     points = 100 * (np.mean(means[0]) - np.mean(means[1]))
-    assert points < 0 and sheet.rows[0].entries[-1].text == f"{points:.2f}".replace("-", "−")
+    assert points < 0 and sheet.rows[0].cells[-1].text == f"{points:.2f}".replace("-", "−")
     scores = [results.score(at, "SD", "rouge_l").value for at in (one.changed, one.base)]
-    assert sheet.rows[0].entries[2].text == f"{100 * (scores[0] / scores[1] - 1):+.2f}%".replace("-", "−")
+    assert sheet.rows[0].cells[2].text == f"{100 * (scores[0] / scores[1] - 1):+.2f}%".replace("-", "−")
     assert "Of 50 comparisons" in sheet.notes[1]
     assert sheet.notes[-1] == "The paper claims it (C12)."
 

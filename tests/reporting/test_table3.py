@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from plphp_core.families import get_family
+from plphp_core.records.cell_result import load_cells
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
-from plphp_core.reporting.cells import ReportError, load_cells
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES, NothingToShow, Options
 from plphp_core.reporting.configured import models_configured
@@ -36,7 +37,7 @@ def sheets(parts, profile="toy", references=NOTHING, claims=()):
 
 
 def texts(sheet, row):
-    return [entry.text for entry in sheet.rows[row].entries]
+    return [entry.text for entry in sheet.rows[row].cells]
 
 
 def exact(model, method, benchmark, score, **changes):
@@ -82,16 +83,16 @@ def test_bold_is_what_prints_above_the_same_model_uncompressed(whole):
             for at in range(FIRST, last):
                 ours, theirs = texts(sheet, plphp)[at], texts(sheet, none)[at]
                 above = ours not in ("–", "n/a") and float(ours) > float(theirs)
-                assert (sheet.rows[plphp].entries[at].emphasis == "best") == above
+                assert (sheet.rows[plphp].cells[at].emphasis == "best") == above
                 bold += above
-            assert not any(entry.emphasis for entry in sheet.rows[none].entries)
+            assert not any(entry.emphasis for entry in sheet.rows[none].cells)
         assert 0 < bold < 3 * (last - FIRST)
 
 
 @pytest.mark.parametrize(("score", "bold"), [(0.51, True), (0.5, False), (0.50001, False), (0.49, False)])
 def test_bold_compares_as_printed(tmp_path, score, bold):
     parts = compared(tmp_path, [exact("mantis", "none", "SD", 0.5), exact("mantis", "plphp", "SD", score)])
-    plphp = sheets(parts)[0].rows[5].entries
+    plphp = sheets(parts)[0].rows[5].cells
     change = FIRST + len(SCORES)
     assert (plphp[FIRST].emphasis == "best") == (plphp[change].emphasis == "best") == bold
     assert plphp[FIRST].detail == ("+2.00%" if bold else "−2.00%" if score < 0.5 else "0.00%")
@@ -199,7 +200,7 @@ def test_published_numbers_stand_below_their_model_and_are_not_marked(whole, tmp
     scores = sheets(whole, "paper", references)[0]
     found = texts(scores, 4)
     assert found[:4] == [IDEFICS, "PLPHP, as published", "n/a", "99.50"] and found[-3:] == ["n/a", "n/a", "51.5%"]
-    assert len(scores.rows) == 7 and not any(entry.emphasis for entry in scores.rows[4].entries)
+    assert len(scores.rows) == 7 and not any(entry.emphasis for entry in scores.rows[4].cells)
     assert not any(note.startswith("As published") for note in scores.notes)
 
 

@@ -15,7 +15,7 @@ from tests.reporting.test_report import PUBLISHED, ROOT
 
 
 def texts(sheet, row):
-    return [entry.text for entry in sheet.rows[row].entries]
+    return [entry.text for entry in sheet.rows[row].cells]
 
 
 def report(folder, *argv):
@@ -72,9 +72,9 @@ def test_the_cache_is_printed_in_a_unit_that_fits(tmp_path, factor, unit):
 def test_scores_are_ranked_and_costs_are_not(tmp_path):
     scores = table4.sheets(costs_of(tmp_path, factories.of_costs()), "toy", {})[0]
     for at in (2, 3):
-        marks = [row.entries[at].emphasis for row in scores.rows]
+        marks = [row.cells[at].emphasis for row in scores.rows]
         assert sorted(marks) == ["", "", "", "best", "second"] and marks[0] == ""
-    assert not any(entry.emphasis for row in scores.rows for entry in row.entries[4:])
+    assert not any(entry.emphasis for row in scores.rows for entry in row.cells[4:])
 
 
 def test_notes_say_what_is_measured_and_that_the_toys_times_mean_nothing(tmp_path):
@@ -93,9 +93,9 @@ def test_times_that_are_not_compared_are_marked_and_explained(tmp_path):
     records = factories.of_costs()
     records[2]["hardware"] = "H200"
     scores = table4.sheets(costs_of(tmp_path, records), "toy", {})[0]
-    vtw = scores.rows[2].entries
+    vtw = scores.rows[2].cells
     assert [vtw[at].mark for at in (7, 9)] == ["‡", "‡"] and [vtw[at].text for at in (8, 10)] == ["n/a", "n/a"]
-    assert not any(entry.mark for entry in scores.rows[3].entries)
+    assert not any(entry.mark for entry in scores.rows[3].cells)
     assert any(note.startswith("‡") and "VTW K=4: measured on H200" in note for note in scores.notes)
 
 
@@ -104,7 +104,7 @@ def test_missing_and_failed(tmp_path):
     records[1] = factories.of_costs(failed=(3,))[1]
     scores = table4.sheets(costs_of(tmp_path, records), "toy", {})[0]
     assert set(texts(scores, 3)[2:]) == {"n/a"}
-    assert scores.rows[1].entries[2].mark == "†1"
+    assert scores.rows[1].cells[2].mark == "†1"
     said = " ".join(scores.notes)
     assert "n/a, not run yet (1 of 4 cells): PLPHP r=0.4, Δr=0.3: all" in said
     assert "Failed samples are left out of every mean" in said

@@ -33,7 +33,7 @@ def test_layout_and_every_printed_number(tmp_path):
     for row, cell in enumerate(cells):
         paid = cell["efficiency"]
         latency, size = statistics.median(paid["decode_ms_per_token"]), statistics.mean(paid["kv_bytes"])
-        entries = table.rows[row].entries
+        entries = table.rows[row].cells
         assert (entries[2].text, entries[4].text) == (f"{latency:.2f}", f"{size / 2**20:.2f}")
         found = costs.value(row, "decode_ms_per_token")
         assert entries[2].detail == f"[{found.low:.2f}, {found.high:.2f}]"
@@ -64,7 +64,7 @@ def test_claims_stand_beside_ours_on_the_paper_profile(tmp_path):
         return statistics.median([ms for ms in records[r]["decode_ms_per_token"] if ms is not None])
 
     for row, r in ((0, 0.4), (2, 0.3)):
-        entry = claims.rows[row].entries[2]
+        entry = claims.rows[row].cells[2]
         saved = 1 - median(r) / median(None)
         assert entry.text == f"{100 * saved:+.2f}%".replace("-", "−")
         assert entry.detail == f"{100 * (1 / (1 - saved) - 1):+.2f}%".replace("-", "−")
@@ -72,7 +72,7 @@ def test_claims_stand_beside_ours_on_the_paper_profile(tmp_path):
         assert texts(claims, row)[3] == f"[{-100 * change.high:+.2f}%, {-100 * change.low:+.2f}%]".replace("-", "−")
     for row, r in ((1, 0.4), (3, 0.3)):
         saved = 1 - sum(records[r]["kv_bytes"]) / sum(records[None]["kv_bytes"])
-        assert texts(claims, row)[2] == f"{100 * saved:+.2f}%" and claims.rows[row].entries[2].detail == ""
+        assert texts(claims, row)[2] == f"{100 * saved:+.2f}%" and claims.rows[row].cells[2].detail == ""
 
 
 def test_claims_are_quoted_but_not_compared_on_the_toy(tmp_path):

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from plphp_core.reporting.options import WHAT
 from plphp_core.reporting.request import Report
-from plphp_core.reporting.sheet import Sheet
+from plphp_core.reporting.table_model import Table
 
 LONG = 48  # characters of an entry
 
@@ -31,7 +31,7 @@ class TableView:
     stub: how many leading columns name the row; long: places of the columns with sentences, which wrap.
     """
 
-    sheet: Sheet
+    sheet: Table
     groups: tuple[Head, ...]
     stub: int
     long: tuple[int, ...]
@@ -101,7 +101,7 @@ def _section(report: Report, clean: Callable) -> Section:
     )
 
 
-def _title(sheets: Sequence[Sheet]) -> str:
+def _title(sheets: Sequence[Table]) -> str:
     """The first sheet's title; of sheets that are alike, one per case, what their titles begin with."""
     titles = [sheet.title for sheet in sheets]
     if len(titles) < 2 or any(sheet.columns != sheets[0].columns for sheet in sheets):
@@ -129,14 +129,14 @@ def _name(name: str, variant: str = "") -> str:
     return f"{shown} ({', '.join(in_words(variant))})" if variant else shown
 
 
-def _view(sheet: Sheet, clean: Callable) -> TableView:
+def _view(sheet: Table, clean: Callable) -> TableView:
     groups = tuple(
         Head(group, len(list(members)), False) for group, members in groupby(column.group for column in sheet.columns)
     )
     places = range(len(sheet.columns))
-    long = tuple(at for at in places if any(len(row.entries[at].text) > LONG for row in sheet.rows))
+    long = tuple(at for at in places if any(len(row.cells[at].text) > LONG for row in sheet.rows))
     stub = next((at for at in places if at in long or not sheet.columns[at].text), len(places))
-    cleaned = Sheet(
+    cleaned = Table(
         clean(sheet.title), sheet.columns, sheet.rows, tuple(clean(note) for note in sheet.notes), sheet.marks
     )
     return TableView(cleaned, groups if any(head.label for head in groups) else (), max(1, stub), long)

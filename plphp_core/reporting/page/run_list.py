@@ -1,0 +1,98 @@
+"""The runs behind the page, from their manifests, and a summary of what was measured where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from plphp_core.records.cell_result import Cell
+from plphp_core.reporting.request import Report
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the page lists it; `content` is the whole manifest."""
+
+    name: str
+    command: str
+    started: str
+    took: str
+    status: str
+    commit: str
+    hardware: str
+    content: str
+
+
+def runs(folder: Path, clean) -> tuple[list[Run], list[str]]:
+    """The runs of `folder`/manifests, oldest first, and the names of files that cannot be read."""
+    found, damaged = [], []
+    for path in sorted((folder / "manifests").glob("*.json")):
+        try:
+            found.append(_run(path.stem, clean(json.loads(path.read_text(encoding="utf-8")))))
+        except (OSError, ValueError, TypeError, AttributeError):
+            damaged.append(path.name)
+    return found, damaged
+
+
+def _run(name: str, said: dict) -> Run:
+    state = said.get("commit") or {}
+    commit = str(state.get("commit") or "n/a")[:12] + (" + changes" if state.get("dirty") else "")
+    machine = said.get("hardware") or {}
+    parts = [*map(str, machine.get("gpus") or ()), machine.get("cpu"), _cores(machine.get("cores"))]
+    return Run(
+        name=name,
+        command=" ".join(map(str, said.get("command") or ())) or "n/a",
+        started=_moment(said.get("started")),
+        took=_duration(said.get("started"), said.get("ended")),
+        status=str(said.get("status") or "n/a"),
+        commit=commit,
+        hardware=", ".join(str(part) for part in parts if part) or "n/a",
+        content=json.dumps(said, indent=1, ensure_ascii=False),
+    )
+
+
+def _cores(number: object) -> str:
+    return f"{number} cores" if number else ""
+
+
+def _moment(said: object) -> str:
+    return str(said).replace("T", " ").replace("+00:00", " UTC") if said else "n/a"
+
+
+def _duration(started: object, ended: object) -> str:
+    try:
+        seconds = round((datetime.fromisoformat(str(ended)) - datetime.fromisoformat(str(started))).total_seconds())
+    except ValueError:
+        return "n/a"
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
+
+
+def measured(reports: Sequence[Report], found: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """What, on what and when: names with their lines."""
+    cells = {cell.path: cell for report in reports for part in report.parts for cell in part.cells.values()}.values()
+    answered = f"{len(cells)} cells (model × method with its setting × benchmark), {sum(c.n for c in cells):,} answers"
+    failed = sum(cell.errors for cell in cells)
+    days = sorted({run.started[:10] for run in found if run.started != "n/a"})
+    when = (
+        f"{len(found)} on {days[0]}" if len(days) == 1 else f"{len(found)}, {days[0]} to {days[-1]}" if days else "n/a"
+    )
+    lines = {
+        "Models": {_checkpoint(cell) for cell in cells},
+        "Measured": {answered + (f", {failed:,} sample{'s' * (failed > 1)} failed" if failed else "")},
+        "Hardware": {cell.hardware for cell in cells},
+        "Software": {_versions(cell) for cell in cells},
+        "Runs": {when},
+    }
+    return [(name, sorted(said) or ["n/a"]) for name, said in lines.items()]
+
+
+def _checkpoint(cell: Cell) -> str:
+    revision = cell.revision.removeprefix("sha256:")[:10]
+    return f"{cell.model} from {cell.checkpoint} ({revision}), {cell.dtype}"
+
+
+def _versions(cell: Cell) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(cell.versions.items())) or "unrecorded"
