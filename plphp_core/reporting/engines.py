@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
+from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Options, Results
 from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.ranks import parts
 from plphp_core.evaluation.settings import ENGINES
 from plphp_core.reporting.cells import EFFICIENCY, Cell, ReportError
-from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
-from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run
 from plphp_core.reporting.visible import visible
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}

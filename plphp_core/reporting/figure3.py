@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from plphp_core.reporting import drawing, layout
+from plphp_core.analysis.results import NothingToShow
+from plphp_core.reporting import drawing, score_columns
 from plphp_core.reporting.cells import ReportError
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.sights import Sight
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted
@@ -96,7 +96,7 @@ def draw(sight: Sight, layer: int, image: int, profile: str) -> dict[str, bytes]
             )
         question = textwrap.shorten(" ".join(sight.question.split()), 110, placeholder=" …")
         where = f"{sight.title}, layer {layer + 1} of {len(sight.gamma)}, γ = {sight.gamma[layer]:.2f}"
-        figure.suptitle(f"Figure 3{layout.where(profile)}: {where}\n“{question}”", fontsize=8)
+        figure.suptitle(f"Figure 3{score_columns.where(profile)}: {where}\n“{question}”", fontsize=8)
         return drawing.files(figure)
 
 
@@ -120,7 +120,7 @@ def draw_heads(sight: Sight, layer: int, image: int, profile: str) -> bytes:
             title = _with_gamma(f"head {head + 1}", sight.rows[layer, head])
             _heat(one, picture, boxes, sight.rows[layer, head, own], title)
         where = f"{sight.title}, layer {layer + 1} of {len(sight.gamma)}, every query head"
-        figure.suptitle(f"Figure 3{layout.where(profile)}: {where}", fontsize=8)
+        figure.suptitle(f"Figure 3{score_columns.where(profile)}: {where}", fontsize=8)
         return drawing.files(figure)["png"]
 
 
@@ -176,7 +176,7 @@ def sheets(sight: Sight, layer: int, image: int, profile: str, png: str, others:
         )
     if others:
         notes.append(f"{others} more samples of this model have been looked at; doc=… and tasks=… choose among them.")
-    title = f"Figure 3{layout.where(profile)}: heads of layer {layer + 1}, {sight.title} on {sight.benchmark}"
+    title = f"Figure 3{score_columns.where(profile)}: heads of layer {layer + 1}, {sight.title} on {sight.benchmark}"
     return [Table(title, columns, tuple(rows), tuple(notes))]
 
 

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from plphp_core.analysis.comparable import rows_found
+from plphp_core.analysis.costs import Costs, cost_table, costs, sample_table
+from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Results, evaluate
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting import (
     engine_table,
     engines,
@@ -19,7 +23,6 @@ from plphp_core.reporting import (
     table5,
     vtw_rule,
 )
-from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -30,12 +33,9 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
-from plphp_core.reporting.long_tables import long_table, relative_table
+from plphp_core.reporting.csv_export import long_table, relative_table
 from plphp_core.reporting.readings import Reading
-from plphp_core.reporting.request import Report, Request, joined, model_variant, on_benchmarks, variant_of
-from plphp_core.reporting.savings import savings
-from plphp_core.reporting.selection import rows_found
+from plphp_core.reporting.request import Report, Request, joined, model_suffix, on_benchmarks, selection_suffix
 
 
 def _table1(asked: Request) -> Report:
@@ -46,7 +46,7 @@ def _table1(asked: Request) -> Report:
     rule = vtw_rule.load_rule(vtw_rule.path(options.results, asked.profile, options.model))
     sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
     return Report(
-        "table1", model_variant(options) + variant_of(asked, [results]), sheets, [results], _scores([results])
+        "table1", model_suffix(options) + selection_suffix(asked, [results]), sheets, [results], _scores([results])
     )
 
 
@@ -67,7 +67,7 @@ def _table3(asked: Request) -> Report:
     references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
     sheets = table3.sheets(parts, asked.profile, references, _claims(options))
     chosen = f".models={'+'.join(models)}" if models else ""
-    return Report("table3", chosen + variant_of(asked, parts), sheets, parts, _scores(parts))
+    return Report("table3", chosen + selection_suffix(asked, parts), sheets, parts, _scores(parts))
 
 
 def _table4(asked: Request) -> Report:
@@ -125,7 +125,7 @@ def _figure3(asked: Request) -> Report:
     layer = figure3.chosen_layer(sight, options.layer)
     image = figure3.chosen_image(sight, layer, options.image)
     asked_for = [(name, getattr(options, name)) for name in ("doc", "layer", "image")]
-    variant = model_variant(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
+    variant = model_suffix(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
     variant += "".join(f".{name}={value}" for name, value in asked_for if value is not None)
     sheets = figure3.sheets(sight, layer, image, asked.profile, f"figure3{variant}.png", others)
     pictures = figure3.draw(sight, layer, image, asked.profile)
@@ -166,17 +166,17 @@ def _figure7(asked: Request) -> Report:
 
 
 def _figure8(asked: Request) -> Report:
-    from plphp_core.reporting import cases, figure8
-    from plphp_core.reporting.documents import Documents
+    from plphp_core.reporting import figure8, qualitative_examples
+    from plphp_core.reporting.dataset_access import Documents
 
     options = asked.options
     results, benchmarks, variant = on_benchmarks("figure8", asked)
-    chosen = cases.choose(results, benchmarks, options.cases, options.seed, options.docs)
+    chosen = qualitative_examples.choose(results, benchmarks, options.cases, options.seed, options.docs)
     variant += f".cases={options.cases}" if options.cases != 1 and not options.docs else ""
     variant += f".docs={options.docs.strip('[]').replace(',', '+').replace(':', '-')}" if options.docs else ""
     documents = Documents(asked.root, asked.profile, asked.folder / "fingerprints.json")
     extra_metrics = extra_metrics_configured(asked.configs, asked.profile)
-    found = cases.cases(results, asked.folder, documents, chosen, extra_metrics)
+    found = qualitative_examples.cases(results, asked.folder, documents, chosen, extra_metrics)
     picture = f"figure8{variant}.png"
     sheets = figure8.sheets(found, results, asked.profile, picture, options.seed, bool(options.docs))
     pictures = figure8.draw(found, results, asked.profile)
@@ -189,7 +189,9 @@ def _sweep(asked: Request) -> Report:
     cells = [cell for cell in asked.own_cells if cell.benchmark in labels]
     found = [cell.benchmark for cell in filter(asked.of_model, cells)]
     results = evaluate(cells, None, asked.of_model, asked.choices, [one for one in BENCHMARKS if one not in found])
-    variant = model_variant(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + variant_of(asked, [results])
+    variant = (
+        model_suffix(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + selection_suffix(asked, [results])
+    )
     sheets = sweep.sheets(results, asked.profile)
     return Report("sweep", variant, sheets, [results], {"": sweep.table(results)}, planned=False, latex=False)
 
@@ -202,7 +204,7 @@ def _engines(asked: Request) -> Report:
     cells = asked.settled(cells=cells, leave=["engine"])
     rows = rows_configured(asked.configs, "table1", asked.profile, asked.options.model)
     found = engines.compare(cells, rows or rows_found(cells), asked.of_model, asked.choices)
-    variant = model_variant(asked.options) + variant_of(asked, found.parts)
+    variant = model_suffix(asked.options) + selection_suffix(asked, found.parts)
     sheets = engine_table.sheets(found, asked.profile)
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
 

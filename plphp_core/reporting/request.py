@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
+from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
 from plphp_core.reporting import render
 from plphp_core.reporting.cells import Cell
 from plphp_core.reporting.choice import Choice, settle
-from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
@@ -21,7 +22,6 @@ from plphp_core.reporting.configured import (
     tasks_configured,
 )
 from plphp_core.reporting.readings import Reading, by_model, load_readings, settled
-from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
 from plphp_core.reporting.visible import visible
 
@@ -140,7 +140,7 @@ def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
     others = [label for label in BENCHMARKS if label not in labels]
     results = evaluate(here, rows, asked.of_model, asked.choices, others)
     chosen = "" if tasks == own else f".tasks={joined(tasks)}"
-    return results, labels, model_variant(asked.options) + chosen + variant_of(asked, [results])
+    return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
 
 
 def joined(tasks: str) -> str:
@@ -148,11 +148,11 @@ def joined(tasks: str) -> str:
     return "+".join(name.strip() for name in tasks.strip("[]").split(","))
 
 
-def model_variant(options: argparse.Namespace) -> str:
+def model_suffix(options: argparse.Namespace) -> str:
     return "" if options.model == MODEL else f".model={options.model}"
 
 
-def variant_of(asked: Request, parts: Sequence[Results]) -> str:
+def selection_suffix(asked: Request, parts: Sequence[Results]) -> str:
     """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
 
     A subset, another protocol, prompts that are not the protocol's own, a dtype that was asked for and is not usual.
@@ -177,8 +177,8 @@ def _other_dtype(asked: Request, models: Sequence[str]) -> str:
     return "" if dtype in (None, *map(asked.usual_dtype, models)) else f".dtype={dtype}"
 
 
-def variant_asked(asked: Request) -> str:
-    """As `variant_of`, of everything that is asked for together, also where nothing of it is finished.
+def asked_suffix(asked: Request) -> str:
+    """As `selection_suffix`, of everything that is asked for together, also where nothing of it is finished.
 
     What the command line leaves open is what all cells agree in that are left after `choice.settle`, otherwise the
     usual.
@@ -195,4 +195,4 @@ def variant_asked(asked: Request) -> str:
     prompts = common("prompts", PROTOCOL_PROMPTS.get(used), uncaptioned)
     engine, limit, seed = common("engine", "generate"), common("limit", None), common("limit_seed", None)
     dtype = _other_dtype(asked, [asked.options.model])
-    return model_variant(asked.options) + _suffix(used, prompts, engine, limit, seed) + dtype
+    return model_suffix(asked.options) + _suffix(used, prompts, engine, limit, seed) + dtype

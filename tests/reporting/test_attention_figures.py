@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.reporting import figure1, figure2, figure3, sights
 from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.cli import main
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.readings import by_model, layer_means, load_readings
 from plphp_core.vision.token_geometry import grid
 from tests.reporting.reading_factories import VALLEY, reading, sight

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plphp_core.reporting.bootstrap import with_interval
+from plphp_core.analysis.bootstrap import with_interval
 from plphp_core.reporting.claims.attention import largest
 from plphp_core.reporting.claims.verdict import Outcome, Verdict
 from plphp_core.reporting.readings import layer_means, load_readings

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plphp_core.reporting.bootstrap import MISSING, with_interval
+from plphp_core.analysis.bootstrap import MISSING, with_interval
 from plphp_core.reporting.claims.verdict import (
     POSITIVE,
     TAIL,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from plphp_core.reporting import cases, figure8
+from plphp_core.analysis.comparable import Filters, rows_found
+from plphp_core.analysis.results import NothingToShow, evaluate
+from plphp_core.reporting import figure8, qualitative_examples
 from plphp_core.reporting.cells import ReportError
-from plphp_core.reporting.comparison import NothingToShow, evaluate
-from plphp_core.reporting.selection import Filters, rows_found
 from tests.reporting.page_factories import FakeDocuments, World, answer
 
 LONG = "word " * 400
@@ -41,24 +41,24 @@ def results(world):
 
 
 def of(world, results, chosen, **documents):
-    return cases.cases(results, world.folder / "toy", FakeDocuments(30, **documents), chosen, {})
+    return qualitative_examples.cases(results, world.folder / "toy", FakeDocuments(30, **documents), chosen, {})
 
 
 def test_samples_are_drawn_by_seed_from_what_every_method_answered(results):
-    found = cases.choose(results, ["SD", "VST"], 29, 0, None)
+    found = qualitative_examples.choose(results, ["SD", "VST"], 29, 0, None)
     assert [doc for name, doc in found if name == "SD"] == [doc for doc in range(30) if doc != 7]
-    few = cases.choose(results, ["SD", "VST"], 2, 0, None)
-    assert few == cases.choose(results, ["SD", "VST"], 2, 0, None) and len(few) == 4
-    assert len({tuple(cases.choose(results, ["SD"], 2, seed, None)) for seed in range(8)}) > 4
+    few = qualitative_examples.choose(results, ["SD", "VST"], 2, 0, None)
+    assert few == qualitative_examples.choose(results, ["SD", "VST"], 2, 0, None) and len(few) == 4
+    assert len({tuple(qualitative_examples.choose(results, ["SD"], 2, seed, None)) for seed in range(8)}) > 4
 
 
 def test_samples_asked_for(results):
-    assert cases.choose(results, ["SD", "VST"], 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
+    assert qualitative_examples.choose(results, ["SD", "VST"], 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
     for wrong, said in (("sd:7", "has not been answered"), ("coco:1", "one of SD, VST"), ("sd", "one of SD, VST")):
         with pytest.raises(ReportError, match=said):
-            cases.choose(results, ["SD", "VST"], 1, 0, wrong)
+            qualitative_examples.choose(results, ["SD", "VST"], 1, 0, wrong)
     with pytest.raises(NothingToShow):
-        cases.choose(results, ["COCO2017"], 1, 0, None)
+        qualitative_examples.choose(results, ["COCO2017"], 1, 0, None)
 
 
 def test_answers_and_costs_are_the_journals(world, results):

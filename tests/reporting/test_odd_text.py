@@ -9,12 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import Options, evaluate
 from plphp_core.reporting import drawing, figure5, render, reports
-from plphp_core.reporting.cases import Case, Reply
 from plphp_core.reporting.cells import load_cells
-from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.figure8 import draw, sheets, table
-from plphp_core.reporting.selection import Filters
+from plphp_core.reporting.qualitative_examples import Case, Reply
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from plphp_core.reporting.visible import visible, visible_in
 from tests.reporting import factories

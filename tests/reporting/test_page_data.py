@@ -6,8 +6,8 @@ import pytest
 
 from plphp_core.evaluation.identity import Fingerprints
 from plphp_core.evaluation.settings import Benchmark
-from plphp_core.reporting import documents, page
-from plphp_core.reporting.documents import Documents, NoDocuments
+from plphp_core.reporting import dataset_access, page
+from plphp_core.reporting.dataset_access import Documents, NoDocuments
 from plphp_core.reporting.page.thumbnails import data_uri
 from tasks.toy.generate import generate
 from tests.reporting import factories
@@ -22,19 +22,19 @@ def toy(tmp_path_factory):
     """The toy data drawn anew, in place of the repository's, which may be missing; and the tasks over them."""
     folder = tmp_path_factory.mktemp("toy")
     generate(folder, samples=48)
-    composed = documents.settings_from_config
+    composed = dataset_access.settings_from_config
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            documents,
+            dataset_access,
             "settings_from_config",
             lambda config, root: dataclasses.replace(composed(config, root), data_root=folder),
         )
-        yield documents._suite(ROOT, "toy", folder / "fingerprints.json")
+        yield dataset_access._suite(ROOT, "toy", folder / "fingerprints.json")
 
 
 def test_a_profile_without_configuration_gives_a_reason(tmp_path):
     with pytest.raises(NoDocuments, match=r"the tasks cannot be read: .*nowhere"):
-        documents._suite(ROOT, "nowhere", tmp_path / "memory.json")
+        dataset_access._suite(ROOT, "nowhere", tmp_path / "memory.json")
 
 
 def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):
@@ -82,7 +82,7 @@ def test_data_of_another_revision_are_refused(toy, tmp_path):
 def test_data_that_are_gone_are_a_reason_not_a_crash(toy, tmp_path):
     settings = dataclasses.replace(toy.settings, data_root=tmp_path / "nothing")
     opener = Documents(ROOT, "toy", tmp_path / "memory.json")
-    opener._suite = documents.Suite(settings, Fingerprints(tmp_path / "memory.json"))
+    opener._suite = dataset_access.Suite(settings, Fingerprints(tmp_path / "memory.json"))
     world = World(tmp_path, samples=2)
     with pytest.raises(NoDocuments, match=r"the data cannot be opened: .*no data at"):
         opener.open(world.asked().cells[0])

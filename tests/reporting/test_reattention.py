@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plphp_core.analysis.bootstrap import with_interval
 from plphp_core.reporting import reattention
-from plphp_core.reporting.bootstrap import with_interval
 from plphp_core.reporting.readings import layer_means, load_readings
 from tests.reporting.reading_factories import VALLEY, reading
 

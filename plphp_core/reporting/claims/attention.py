@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
+from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.families import get_family
-from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
 from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.claims.evidence import FACTS, FAILED, Evidence, Measured, Quantity, distinct
 from plphp_core.reporting.claims.finding import POINTS
 from plphp_core.reporting.claims.sources import Sources
-from plphp_core.reporting.comparison import BENCHMARKS
 from plphp_core.reporting.readings import MODELS, Reading, layer_means
 from plphp_core.reporting.reattention import DEEP, peaks, rebound
 

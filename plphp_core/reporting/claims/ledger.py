@@ -10,7 +10,7 @@ from plphp_core.reporting.claims.finding import Finding
 from plphp_core.reporting.claims.judgement import judge, unmeasured
 from plphp_core.reporting.claims.rules import RULES
 from plphp_core.reporting.claims.sources import Sources
-from plphp_core.reporting.request import Report, Request, variant_asked
+from plphp_core.reporting.request import Report, Request, asked_suffix
 
 PAPER = "arXiv 2502.14504v1"
 
@@ -46,7 +46,7 @@ def report(asked: Request) -> Report:
         "seed": options.seed,
         "average": options.average,
     }
-    variant = variant_asked(asked)
+    variant = asked_suffix(asked)
     extra = {f"claims{variant}.json": page.text(found, asked.profile, made)}
     sheets = page.sheets(found, asked.profile)
     return Report("claims", variant, sheets, (), {}, planned=False, latex=False, extra=extra)

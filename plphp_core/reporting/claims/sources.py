@@ -8,9 +8,11 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from plphp_core.reporting import costs, table3
+from plphp_core.analysis import costs
+from plphp_core.analysis.results import BENCHMARKS, Results, evaluate
+from plphp_core.analysis.retention_stats import Savings, savings
+from plphp_core.reporting import table3
 from plphp_core.reporting.cells import ReportError
-from plphp_core.reporting.comparison import BENCHMARKS, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -21,7 +23,6 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.readings import Reading
 from plphp_core.reporting.request import Request
-from plphp_core.reporting.savings import Savings, savings
 
 
 def once(make: Callable) -> property:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from plphp_core.reporting import render
-from plphp_core.reporting.documents import Documents
+from plphp_core.reporting.dataset_access import Documents
 from plphp_core.reporting.options import LEDGER
 from plphp_core.reporting.page.choices import choices
 from plphp_core.reporting.page.ledger import ledger

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS
 from plphp_core.evaluation.benchmarks import OpenTask
 from plphp_core.reporting.answers import Answers, answers
 from plphp_core.reporting.cells import Cell
-from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS
 from plphp_core.reporting.configured import extra_metrics_configured
-from plphp_core.reporting.documents import Documents, NoDocuments, images, references
+from plphp_core.reporting.dataset_access import Documents, NoDocuments, images, references
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
 from plphp_core.reporting.request import Report, Request

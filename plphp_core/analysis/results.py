@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.families import family_names, get_family
-from plphp_core.reporting.bootstrap import (
+from plphp_core.analysis.bootstrap import (
     CONFIDENCE,
     MISSING,
     RESAMPLES,
@@ -20,8 +19,9 @@ from plphp_core.reporting.bootstrap import (
     estimate,
     relative,
 )
+from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
+from plphp_core.families import family_names, get_family
 from plphp_core.reporting.cells import Cell, ReportError
-from plphp_core.reporting.selection import Filters, RowSpec, place, rows_found
 
 # (benchmark, metric, heading), in the paper's order.
 SCORES = (

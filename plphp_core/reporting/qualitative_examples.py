@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from plphp_core.analysis.results import NothingToShow, Results
 from plphp_core.reporting.answers import Answers, answers
 from plphp_core.reporting.cells import ReportError
-from plphp_core.reporting.comparison import NothingToShow, Results
-from plphp_core.reporting.documents import Documents, NoDocuments, images, references
+from plphp_core.reporting.dataset_access import Documents, NoDocuments, images, references
 
 
 @dataclass(frozen=True)

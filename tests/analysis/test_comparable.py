@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
 from plphp_core.reporting.cells import ReportError, load_cells
 from plphp_core.reporting.configured import models_configured, rows_configured
-from plphp_core.reporting.selection import Filters, RowSpec, place, rows_found
 from tests.reporting import factories
 
 BENCHMARKS = ("SD", "IE", "Flickr30k")
