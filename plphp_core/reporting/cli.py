@@ -19,7 +19,7 @@ from plphp_core.reporting import render
 from plphp_core.reporting.cells import Cell, ReportError, read_cells
 from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
 from plphp_core.reporting.reports import REPORTS
-from plphp_core.reporting.request import Report, Request, asked_suffix
+from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str], root: Path) -> int:
     codes, refused, failed, made = [], [], [], []
     try:
         cells, damaged = _cells(options, names)
-        asked = Request(cells, _filters(options), _choices(options), options, root)
+        asked = ReportRequest(cells, _filters(options), _choices(options), options, root)
     except (ReportError, OSError) as error:
         return _complain(error)
     for sentence in damaged.values():
@@ -67,7 +67,7 @@ def main(argv: Sequence[str], root: Path) -> int:
     return FAILED if FAILED in codes else max(codes)
 
 
-def _write_page(made: Sequence[Report], asked: Request, missing: Sequence[tuple[str, str]]) -> int:
+def _write_page(made: Sequence[Report], asked: ReportRequest, missing: Sequence[tuple[str, str]]) -> int:
     from plphp_core.reporting import page  # a page needs what no table does
 
     try:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from plphp_core.analysis.results import Results
 from plphp_core.reporting import drawing, score_columns
-from plphp_core.reporting.qualitative_examples import Case, Reply
+from plphp_core.reporting.qualitative_examples import QualitativeExample, Reply
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 
 WIDTH = 2 * drawing.COLUMN
@@ -20,7 +20,7 @@ MOST_IMAGES = 4  # drawn of one sample
 SMALL = {"fontsize": 6, "va": "top"}
 
 
-def draw(cases: Sequence[Case], results: Results, profile: str) -> dict[str, bytes]:
+def draw(cases: Sequence[QualitativeExample], results: Results, profile: str) -> dict[str, bytes]:
     """The figure as "pdf" and "png": a block per sample, images and question above, a column per method below."""
     with drawing.style():
         wrapped = [_Block(case, results) for case in cases]
@@ -40,7 +40,7 @@ class _Block:
 
     TOP = 1.15  # inches of images
 
-    def __init__(self, case: Case, results: Results):
+    def __init__(self, case: QualitativeExample, results: Results):
         self.case = case
         self.columns = max(len(case.replies), 1)
         across = int(30 * 4 / self.columns)  # characters of a column
@@ -74,7 +74,9 @@ class _Block:
             place.text(x, y - 3.9 * LINE / self.height, body, linespacing=1.25, **SMALL)
 
 
-def sheets(cases: Sequence[Case], results: Results, profile: str, png: str, seed: int, asked: bool) -> list[Table]:
+def sheets(
+    cases: Sequence[QualitativeExample], results: Results, profile: str, png: str, seed: int, asked: bool
+) -> list[Table]:
     """One sheet per sample, with whole answers."""
     columns = (
         TableColumn("Method", text=True),
@@ -121,7 +123,7 @@ def sheets(cases: Sequence[Case], results: Results, profile: str, png: str, seed
     return found
 
 
-def table(cases: Sequence[Case], results: Results) -> pd.DataFrame:
+def table(cases: Sequence[QualitativeExample], results: Results) -> pd.DataFrame:
     """One line per sample and method."""
     return pd.DataFrame(
         {

@@ -32,7 +32,7 @@ class Reply:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class QualitativeExample:
     """One sample. `question`, `references` and `images` are empty where its data are not at hand, as `missing` says."""
 
     benchmark: str
@@ -46,7 +46,7 @@ class Case:
 
 def cases(
     results: Results, folder: Path, documents: Documents, chosen: Sequence[tuple[str, int]], extra_metrics: dict
-) -> list[Case]:
+) -> list[QualitativeExample]:
     """The chosen samples with the answers of every row that has them.
 
     Args:
@@ -104,7 +104,9 @@ def _asked_for(part: str, common: dict[str, set[int]]) -> tuple[str, int]:
     return name, int(match[2])
 
 
-def _case(results: Results, benchmark: str, doc: int, own: dict[int, Answers], documents: Documents) -> Case:
+def _case(
+    results: Results, benchmark: str, doc: int, own: dict[int, Answers], documents: Documents
+) -> QualitativeExample:
     replies = [_reply(row, some.lines[doc]) for row, some in own.items()]
     cell = next(cell for (_, name), cell in results.cells.items() if name == benchmark)
     try:
@@ -112,9 +114,11 @@ def _case(results: Results, benchmark: str, doc: int, own: dict[int, Answers], d
         request = task.requests[doc]
         if not all(some.asked(doc, request.context, request.generation) for some in own.values()):
             raise NoDocuments("the task asks something else now")
-        return Case(benchmark, doc, request.context, references(task, doc), list(images(task, doc)), replies)
+        return QualitativeExample(
+            benchmark, doc, request.context, references(task, doc), list(images(task, doc)), replies
+        )
     except (NoDocuments, KeyError) as reason:
-        return Case(benchmark, doc, "", [], [], replies, str(reason))
+        return QualitativeExample(benchmark, doc, "", [], [], replies, str(reason))
 
 
 def _reply(row: int, line: dict) -> Reply:

@@ -35,10 +35,10 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.csv_export import long_table, relative_table
 from plphp_core.reporting.readings import Reading
-from plphp_core.reporting.request import Report, Request, joined, model_suffix, on_benchmarks, selection_suffix
+from plphp_core.reporting.request import Report, ReportRequest, joined, model_suffix, on_benchmarks, selection_suffix
 
 
-def _table1(asked: Request) -> Report:
+def _table1(asked: ReportRequest) -> Report:
     options = asked.options
     rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
     results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices)
@@ -50,7 +50,7 @@ def _table1(asked: Request) -> Report:
     )
 
 
-def _table2(asked: Request) -> Report:
+def _table2(asked: ReportRequest) -> Report:
     results, _, variant = on_benchmarks("table2", asked)
     defaults = method_configured(asked.configs, "plphp", asked.profile, asked.options.model)
     refused = refused_configured(asked.configs, "table2", asked.profile, asked.options.model)
@@ -59,7 +59,7 @@ def _table2(asked: Request) -> Report:
     return Report("table2", variant, sheets, [results], {"": long_table(results, saved)})
 
 
-def _table3(asked: Request) -> Report:
+def _table3(asked: ReportRequest) -> Report:
     options = asked.options
     models = [name for name in options.models.strip("[]").split(",") if name]
     cells = asked.settled(models or models_configured(asked.configs, "table3")[0])
@@ -70,13 +70,13 @@ def _table3(asked: Request) -> Report:
     return Report("table3", chosen + selection_suffix(asked, parts), sheets, parts, _scores(parts))
 
 
-def _table4(asked: Request) -> Report:
+def _table4(asked: ReportRequest) -> Report:
     found, variant = _costs("table4", asked)
     sheets = table4.sheets(found, asked.profile, published.load_reference(asked.options.published, "table4"))
     return Report("table4", variant, sheets, [found.results], {"": cost_table(found)})
 
 
-def _table5(asked: Request) -> Report:
+def _table5(asked: ReportRequest) -> Report:
     found, variant = _costs("table5", asked)
     reference = published.load_reference(asked.options.published, "table5")
     sheets = table5.sheets(found, asked.profile, reference, _claims(asked.options))
@@ -84,7 +84,7 @@ def _table5(asked: Request) -> Report:
 
 
 # matplotlib takes a second to import, which the tables need not wait for: each figure imports its own module
-def _figure1(asked: Request) -> Report:
+def _figure1(asked: ReportRequest) -> Report:
     from plphp_core.reporting import figure1
 
     models, variant = _readings(asked)
@@ -98,7 +98,7 @@ def _figure1(asked: Request) -> Report:
     return Report("figure1", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
-def _figure2(asked: Request) -> Report:
+def _figure2(asked: ReportRequest) -> Report:
     from plphp_core.reporting import figure2
 
     (every, variant), cut = _readings(asked), asked.options.cut
@@ -113,7 +113,7 @@ def _figure2(asked: Request) -> Report:
     return Report("figure2", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
-def _figure3(asked: Request) -> Report:
+def _figure3(asked: ReportRequest) -> Report:
     from plphp_core.reporting import figure3, sights
 
     options = asked.options
@@ -133,7 +133,7 @@ def _figure3(asked: Request) -> Report:
     return Report("figure3", variant, sheets, [], {}, pictures, extra, planned=False, latex=False)
 
 
-def _figure5(asked: Request) -> Report:
+def _figure5(asked: ReportRequest) -> Report:
     from plphp_core.reporting import figure5
 
     results, _, variant = on_benchmarks("figure5", asked)
@@ -143,7 +143,7 @@ def _figure5(asked: Request) -> Report:
     return Report("figure5", variant, sheets, [results], {"": long_table(results, saved)}, pictures)
 
 
-def _figure6(asked: Request) -> Report:
+def _figure6(asked: ReportRequest) -> Report:
     from plphp_core.reporting import figure6
 
     results, benchmarks, variant = on_benchmarks("figure6", asked)
@@ -156,7 +156,7 @@ def _figure6(asked: Request) -> Report:
     return Report("figure6", variant, sheets, [results], tables, pictures)
 
 
-def _figure7(asked: Request) -> Report:
+def _figure7(asked: ReportRequest) -> Report:
     from plphp_core.reporting import figure7
 
     found, variant = _costs("figure7", asked)
@@ -165,7 +165,7 @@ def _figure7(asked: Request) -> Report:
     return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
 
 
-def _figure8(asked: Request) -> Report:
+def _figure8(asked: ReportRequest) -> Report:
     from plphp_core.reporting import figure8, qualitative_examples
     from plphp_core.reporting.dataset_access import Documents
 
@@ -183,7 +183,7 @@ def _figure8(asked: Request) -> Report:
     return Report("figure8", variant, sheets, [results], {"": figure8.table(found, results)}, pictures, latex=False)
 
 
-def _sweep(asked: Request) -> Report:
+def _sweep(asked: ReportRequest) -> Report:
     tasks = asked.options.tasks
     labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
     cells = [cell for cell in asked.own_cells if cell.benchmark in labels]
@@ -196,7 +196,7 @@ def _sweep(asked: Request) -> Report:
     return Report("sweep", variant, sheets, [results], {"": sweep.table(results)}, planned=False, latex=False)
 
 
-def _engines(asked: Request) -> Report:
+def _engines(asked: ReportRequest) -> Report:
     """Of the rows of Table 1."""
     if asked.filters.engine is not None:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
@@ -209,7 +209,7 @@ def _engines(asked: Request) -> Report:
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
 
 
-def _readings(asked: Request) -> tuple[dict[str, list[Reading]], str]:
+def _readings(asked: ReportRequest) -> tuple[dict[str, list[Reading]], str]:
     """The readings of each model, and what files' names say of the choice."""
     found = asked.readings()
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
@@ -231,13 +231,13 @@ def _readings(asked: Request) -> tuple[dict[str, list[Reading]], str]:
     return chosen, variant + (f".limit={filters.limit}" if filters.limit not in (None, "full") else "")
 
 
-def _ledger(asked: Request) -> Report:
+def _ledger(asked: ReportRequest) -> Report:
     from plphp_core.reporting import claims
 
     return claims.report(asked)
 
 
-def _costs(name: str, asked: Request) -> tuple[Costs, str]:
+def _costs(name: str, asked: ReportRequest) -> tuple[Costs, str]:
     """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
     label = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, name))
     results, _, variant = on_benchmarks(name, asked)
@@ -253,7 +253,7 @@ def _claims(options: argparse.Namespace) -> list[published.Claim]:
     return published.load_claims(options.published) if known else []
 
 
-def _claim(asked: Request, name: str) -> str:
+def _claim(asked: ReportRequest, name: str) -> str:
     """What the paper says in words, with what it is worth on this profile; empty where the claims are not at hand."""
     found = [claim for claim in _claims(asked.options) if claim.id == name]
     if not found:
@@ -263,7 +263,7 @@ def _claim(asked: Request, name: str) -> str:
 
 
 # name → what makes it, in the order of `all`
-REPORTS: dict[str, Callable[[Request], Report]] = {
+REPORTS: dict[str, Callable[[ReportRequest], Report]] = {
     "table1": _table1,
     "table2": _table2,
     "table3": _table3,

@@ -63,7 +63,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReportRequest:
     """What the command line asks for. `options` are its own; `root` is the repository, where configs/ lies."""
 
     cells: Sequence[Cell]
@@ -130,7 +130,7 @@ class Request:
         return self.options.results / self.options.profile
 
 
-def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
+def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], str]:
     """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
     own = tasks_configured(asked.configs, name)
     tasks = (asked.options.tasks or own).strip("[]")
@@ -152,7 +152,7 @@ def model_suffix(options: argparse.Namespace) -> str:
     return "" if options.model == MODEL else f".model={options.model}"
 
 
-def selection_suffix(asked: Request, parts: Sequence[Results]) -> str:
+def selection_suffix(asked: ReportRequest, parts: Sequence[Results]) -> str:
     """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
 
     A subset, another protocol, prompts that are not the protocol's own, a dtype that was asked for and is not usual.
@@ -172,12 +172,12 @@ def _suffix(used: object, prompts: object, engine: object, limit: object, seed: 
     return "".join(found)
 
 
-def _other_dtype(asked: Request, models: Sequence[str]) -> str:
+def _other_dtype(asked: ReportRequest, models: Sequence[str]) -> str:
     dtype = asked.filters.dtype
     return "" if dtype in (None, *map(asked.usual_dtype, models)) else f".dtype={dtype}"
 
 
-def asked_suffix(asked: Request) -> str:
+def asked_suffix(asked: ReportRequest) -> str:
     """As `selection_suffix`, of everything that is asked for together, also where nothing of it is finished.
 
     What the command line leaves open is what all cells agree in that are left after `choice.settle`, otherwise the

@@ -10,12 +10,12 @@ from plphp_core.reporting.claims.finding import Finding
 from plphp_core.reporting.claims.judgement import judge, unmeasured
 from plphp_core.reporting.claims.rules import RULES
 from plphp_core.reporting.claims.sources import Sources
-from plphp_core.reporting.request import Report, Request, asked_suffix
+from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
 
 PAPER = "arXiv 2502.14504v1"
 
 
-def findings(asked: Request) -> list[Finding]:
+def findings(asked: ReportRequest) -> list[Finding]:
     """One per claim in claims.yaml, in its order. A claim whose cells are missing or ambiguous is not measured.
 
     Raises ReportError if the claims themselves cannot be read.
@@ -35,7 +35,7 @@ def findings(asked: Request) -> list[Finding]:
     return found
 
 
-def report(asked: Request) -> Report:
+def report(asked: ReportRequest) -> Report:
     """The ledger as files: claims.md, and claims.json as an extra. Raises ReportError as `findings` does."""
     found = findings(asked)
     options = asked.choices

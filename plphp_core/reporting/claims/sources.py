@@ -22,7 +22,7 @@ from plphp_core.reporting.configured import (
     tasks_configured,
 )
 from plphp_core.reporting.readings import Reading
-from plphp_core.reporting.request import Request
+from plphp_core.reporting.request import ReportRequest
 
 
 def once(make: Callable) -> property:
@@ -46,7 +46,7 @@ def once(make: Callable) -> property:
 class Sources:
     """Every table raises ReportError where its cells are missing or ambiguous."""
 
-    asked: Request
+    asked: ReportRequest
     made: dict[str, object] = field(default_factory=dict, init=False)
 
     @once

@@ -15,7 +15,7 @@ from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.dataset_access import Documents, NoDocuments, images, references
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
-from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.request import Report, ReportRequest
 
 SHOWN = ("table1", "table3", "figure8")  # the reports whose cells are shown; sweeps would be thousands of rows
 CHUNK = 100  # documents per piece
@@ -68,7 +68,7 @@ def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
 
 def collect(
     reports: Sequence[Report],
-    asked: Request,
+    asked: ReportRequest,
     pieces: Pieces,
     clean: Callable = str,
     documents: Documents | None = None,
