@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plphp_core.reporting.cells import Metric
+from plphp_core.records.cell_result import Metric
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

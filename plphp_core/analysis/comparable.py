@@ -13,7 +13,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from plphp_core.evaluation.settings import SYMBOLS
-from plphp_core.reporting.cells import Cell, ReportError
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.errors import ReportError
 
 SHARED = (
     "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "engine", "limit",

@@ -19,7 +19,7 @@ from plphp_core.bench.report import capacity_markdown, disturbance, speed_markdo
 from plphp_core.bench.settings import GRID, Bench, bench_from_config
 from plphp_core.bench.sources import source
 from plphp_core.evaluation.composing import composed
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 from plphp_core.reporting.render import write_atomically
 
 LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r", "prefill_vision_tokens"))

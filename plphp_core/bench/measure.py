@@ -14,7 +14,7 @@ from plphp_core.bench.sources import CheckpointSource, RandomSource, source
 from plphp_core.bench.timing import times_of
 from plphp_core.bench.together import Decoded, available, decode_in_turn
 from plphp_core.decoding.device import free_memory
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 
 COLUMNS = (
     "model", "regime", "method", "params", "batch", "prompt_tokens", "vision_tokens", "retention", "status",

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch
 
-from plphp_core.evaluation.errors import UserError
 from plphp_core.pruning.method import LayerView, Method, make_method
 from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
 from plphp_core.pruning.selection import Selection
+from plphp_core.records.errors import UserError
 
 FORCED = ("r", "delta_r")  # what a plan of PLPHP may set; its thresholds need a trained model's attention
 

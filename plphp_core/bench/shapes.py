@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from plphp_core.evaluation.errors import unknown
 from plphp_core.families import family_of
+from plphp_core.records.errors import unknown
 
 IMAGE_TOKEN_OFFSET = 2  # the image token is the last id but one; text ids are drawn below it
 

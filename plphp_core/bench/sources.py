@@ -15,10 +15,10 @@ from plphp_core.bench.regimes import random_cache
 from plphp_core.bench.settings import Bench
 from plphp_core.bench.shapes import Shape, build, floor_weight_bytes, prompts, shape_named, shape_of
 from plphp_core.decoding.fast_generate import prefill
-from plphp_core.evaluation.errors import UserError
 from plphp_core.families import get_family
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method, make_method
+from plphp_core.records.errors import UserError
 
 
 @dataclass(eq=False)

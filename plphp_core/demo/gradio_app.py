@@ -15,7 +15,7 @@ from plphp_core.demo.session import Session
 from plphp_core.demo.theme import KEPT, NOTE, TITLE, TOY
 from plphp_core.demo.token_maps import ALL, NO_ANSWER, maps
 from plphp_core.demo.widgets import changed, widget
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 
 log = logging.getLogger("plphp.demo")
 DEVICE = {"concurrency_id": "device", "concurrency_limit": 1}  # whoever needs the model waits in one queue

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.records.errors import UserError, unknown
 
 HOST = "127.0.0.1"  # this machine only
 LARGEST_UPLOAD = "64mb"
@@ -106,7 +106,7 @@ def serving(root: Path, options: dict[str, str]):
         OSError: the port was taken meanwhile.
     """
     from plphp_core.demo.catalogue import Catalogue
-    from plphp_core.evaluation.cells import shown
+    from plphp_core.evaluation.cell_spec import shown
 
     loading = {key: options[key] for key in LOADING if key in options}
     catalogue = Catalogue(root, options["profile"], options["model"], loading, options.get("checkpoint"))

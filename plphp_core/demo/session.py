@@ -17,11 +17,11 @@ from plphp_core.demo.conversation import Conversation, Turn, context
 from plphp_core.demo.parameters import Parameter, build, in_symbols, parameters_of, whole
 from plphp_core.demo.streaming import StreamedAnswer, encode, stream
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel, LoadOnce, load
 from plphp_core.evaluation.settings import setting_text
 from plphp_core.pruning.method import method_names
+from plphp_core.records.errors import UserError
 
 log = logging.getLogger("plphp.demo")
 WARM_UP = "warm up"

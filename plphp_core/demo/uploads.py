@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from plphp_core.evaluation.answering import whole_images_only
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 from plphp_core.vision.images import as_rgb
 
 MOST_PIXELS = 50_000_000  # a phone's largest pictures; decoded, 150 MB

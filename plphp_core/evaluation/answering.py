@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from PIL import ImageFile
 
 from plphp_core.decoding.device import free_memory
-from plphp_core.evaluation.engines import Decoded, generation_arguments
 from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.generation import Decoded, generation_arguments
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.requests import Request, batches
 from plphp_core.evaluation.sharing import decode_each

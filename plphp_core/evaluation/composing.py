@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.evaluation.defaults import own_defaults
-from plphp_core.evaluation.errors import UserError
 from plphp_core.pruning.method import method_names, not_loaded
+from plphp_core.records.errors import UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own switch: raise instead of printing and exiting
 LISTS = ("tasks", "table.models", "table.skip", "attention.models")  # keys of which several values are one list

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.pruning.method import make_method, method_names, not_loaded
+from plphp_core.records.errors import UserError, unknown
 
 
 def method_defaults(configs: Path, name: str, profile: Mapping, model: Mapping) -> dict:

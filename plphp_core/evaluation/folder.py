@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 
 OF_A_RUN = ("cells", "journal", "locks", "logs", "manifests")
 

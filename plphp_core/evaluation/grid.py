@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from plphp_core.evaluation.errors import UserError
 from plphp_core.pruning.method import make_method
+from plphp_core.records.errors import UserError
 
 
 def expand(row: dict, defaults: dict | None = None) -> tuple[list[dict], list[str]]:

@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from plphp_core.evaluation.announce import say
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.settings import Settings
 from plphp_core.evaluation.together import Run, shared_settings
+from plphp_core.records.errors import UserError
 
 FAILED, USAGE = 1, 2
 

@@ -19,13 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from plphp_core.evaluation.announce import first_process, say
 from plphp_core.evaluation.composing import compose_and_call, register_resolvers
 from plphp_core.evaluation.depth import misfits
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.in_turn import in_turn
 from plphp_core.evaluation.settings import MethodSettings, Settings, check_method, settings_from_config
 from plphp_core.evaluation.submitted import JobFailed, conclude, failed_jobs
 from plphp_core.evaluation.tables import ALL, configurations
 from plphp_core.evaluation.together import Run, together
 from plphp_core.evaluation.values import flag
+from plphp_core.records.errors import UserError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 

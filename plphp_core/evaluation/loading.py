@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation import options
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 
 if TYPE_CHECKING:
     from plphp_core.evaluation.settings import ModelSettings  # needs OmegaConf, which a loaded model does not

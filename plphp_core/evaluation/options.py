@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 
 FILE = "generation_config.json"
 # Change which token is chosen, and `generate` obeys them.

@@ -10,7 +10,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from plphp_core.families import family_names
 from plphp_core.pruning.method import method_names
 
-WRAPPER = "plphp_core.evaluation.wrapper"
+WRAPPER = "plphp_core.evaluation.lmms_model"
 
 
 def model_ids() -> dict[str, tuple[str, str]]:

@@ -10,22 +10,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from plphp_core.evaluation.answering import JointAnswerer
-from plphp_core.evaluation.benchmarks import Suite, metric_function
-from plphp_core.evaluation.cells import Cell, write_result
-from plphp_core.evaluation.errors import RunError, UserError
-from plphp_core.evaluation.identity import Fingerprints, checkpoint_identity
-from plphp_core.evaluation.journal import Journal
+from plphp_core.evaluation.cell_spec import Cell, write_result
+from plphp_core.evaluation.distributed import Ranks, fold
+from plphp_core.evaluation.lmms_tasks import Suite, metric_function
 from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.lock import Busy, run_lock
 from plphp_core.evaluation.logs import logging_to
-from plphp_core.evaluation.manifest import Manifest, command_line
 from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.plan import cells_of, merged, plan, show
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.ranks import Ranks, fold
 from plphp_core.evaluation.settings import MethodSettings, Settings, check_method
-from plphp_core.evaluation.stopping import Stop, Terminated
-from plphp_core.evaluation.work import Work
+from plphp_core.evaluation.signals import Stop, Terminated
+from plphp_core.evaluation.worker import Work
+from plphp_core.records.errors import RunError, UserError
+from plphp_core.records.journal import Journal
+from plphp_core.records.manifest import Manifest, command_line
+from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 

@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.evaluation import values
 from plphp_core.evaluation.defaults import method_defaults, unknown_method
-from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.evaluation.grid import expand
 from plphp_core.families.base import STYLES, Family
+from plphp_core.records.errors import UserError, unknown
 
 PROTOCOLS = ("lmms_eval", "llava")
 PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from plphp_core.decoding.features import FeatureClock, shared_features
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
-from plphp_core.evaluation.engines import Decoded, decode
 from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.generation import Decoded, decode
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.pruning.method import Method
 

@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from plphp_core.evaluation.composing import options
-from plphp_core.evaluation.errors import UserError, unknown
+from plphp_core.records.errors import UserError, unknown
 
 ALL = "all"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from plphp_core.evaluation.source_code import hashes, hashes_of_functions, own_package, short_hash
+from plphp_core.records.source_code import hashes, hashes_of_functions, own_package, short_hash
 
 SCORING = {"process_results", "metric_list", "filter_list", "doc_to_target"}
 # of a task's configuration: where it and its data lie, and what keys hold by name

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError, unknown
 from plphp_core.families.base import dtype_name
+from plphp_core.records.errors import UserError, unknown
 
 
 def one_of(key: str, value: object, allowed: Sequence[str]) -> str:

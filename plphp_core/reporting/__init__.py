@@ -1,7 +1,10 @@
 """Tables and figures from the numbers of `analysis`.
 
-`configured` reads which rows and benchmarks a table has; `score_columns`, `cost_columns`, `comparison_tables`, `notes`
-and `csv_export` hold what tables share. `table1` … `table5` and `figure1` … `figure8` lay out one table or figure of
-the paper each, `sweep` and `engines` what was run besides; `drawing` says how figures look, `table_model` and `render`
-write tables in any format, `reports` and `cli` are the command. Nothing here runs a model.
+`cells` loads and checks the result files, `selection` picks the one cell that belongs in each place of a table,
+`configured` reads which rows and benchmarks a table has, `bootstrap` puts an interval on every number, `comparison` has
+the numbers of one model, `savings` its vision tokens and cache, `rivals` and `contrasts` compare rows with each other,
+`layout`, `notes` and `long_tables` hold what tables of methods × benchmarks share, `costs` and `cost_lines` the same
+for cache and times on one benchmark. `table1` … `table5` lay out one table of the
+paper each, `figures` its figures, `sweep` and `engines` what was run besides; `table_model` and
+`render` write tables in any format, `reports` and `cli` are the command. Nothing here runs a model.
 """

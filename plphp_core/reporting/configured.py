@@ -10,10 +10,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.evaluation.defaults import method_defaults
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.grid import expand
 from plphp_core.evaluation.settings import setting_text
-from plphp_core.reporting.cells import ReportError
+from plphp_core.records.errors import ReportError, UserError
+from plphp_core.reporting.selection import RowSpec
 
 
 def rows_configured(configs: Path, table: str, profile: str, model: str) -> list[RowSpec] | None:

@@ -10,38 +10,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plphp_core.evaluation.answering import whole_images_only
-from plphp_core.evaluation.benchmarks import OpenTask, Suite
-from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.identity import Fingerprints
+from plphp_core.evaluation.lmms_tasks import OpenTask, Suite
 from plphp_core.evaluation.settings import Benchmark, settings_from_config
-from plphp_core.reporting.cells import Cell
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.errors import UserError
+from plphp_core.records.revisions import Fingerprints
 
 log = logging.getLogger("plphp.page")
 
 
-class NoDocuments(Exception):
+class DatasetUnavailable(Exception):
     """The data behind a cell cannot be shown; the message says why, in half a sentence."""
 
 
-class Documents:
+class DatasetAccess:
     """Opens the tasks of finished cells, each once. lmms-eval is imported when the first one is opened."""
 
     def __init__(self, root: Path, profile: str, memory: Path):
         """`memory`: file in which content hashes of data are remembered."""
         self._root, self._profile, self._memory = root, profile, memory
         self._suite: Suite | None = None
-        self._tasks: dict[tuple[str, str], OpenTask | NoDocuments] = {}
+        self._tasks: dict[tuple[str, str], OpenTask | DatasetUnavailable] = {}
 
     def open(self, cell: Cell) -> OpenTask:
-        """The cell's task with the very data that it was answered on. Raises NoDocuments."""
+        """The cell's task with the very data that it was answered on. Raises DatasetUnavailable."""
         key = (cell.task, cell.data_revision)
         if key not in self._tasks:
             try:
                 self._tasks[key] = self._open(cell)
-            except NoDocuments as reason:
+            except DatasetUnavailable as reason:
                 self._tasks[key] = reason
         found = self._tasks[key]
-        if isinstance(found, NoDocuments):
+        if isinstance(found, DatasetUnavailable):
             raise found
         return found
 
@@ -49,16 +49,16 @@ class Documents:
         try:
             facts = self._opened_suite().facts(Benchmark(cell.benchmark, cell.task))
             if facts.data != cell.data_revision:
-                raise NoDocuments(
+                raise DatasetUnavailable(
                     f"the data at hand are revision {facts.data[:19]}, the answers belong to {cell.data_revision[:19]}"
                 )
             return self._suite.open(facts)
         except UserError as error:
-            raise NoDocuments(f"the data cannot be opened: {error}") from error
-        except NoDocuments:
+            raise DatasetUnavailable(f"the data cannot be opened: {error}") from error
+        except DatasetUnavailable:
             raise
         except Exception as error:  # of a task's own code, or of the network: a report is made without, too
-            raise NoDocuments(f"the data cannot be opened: {type(error).__name__}: {error}") from error
+            raise DatasetUnavailable(f"the data cannot be opened: {type(error).__name__}: {error}") from error
 
     def _opened_suite(self) -> Suite:
         if self._suite is None:
@@ -79,7 +79,7 @@ def _suite(root: Path, profile: str, memory: Path) -> Suite:
         with contextlib.redirect_stderr(io.StringIO()):  # what lmms-eval says of optional packages
             return Suite(settings, Fingerprints(memory))
     except (HydraException, OmegaConfBaseException, UserError, ImportError) as error:
-        raise NoDocuments(f"the tasks cannot be read: {str(error).splitlines()[0]}") from error
+        raise DatasetUnavailable(f"the tasks cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def references(task: OpenTask, doc_id: int) -> list[str]:

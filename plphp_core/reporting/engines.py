@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
-from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Options, Results
-from plphp_core.evaluation.journal import Journal
-from plphp_core.evaluation.ranks import parts
+from plphp_core.evaluation.distributed import parts
 from plphp_core.evaluation.settings import ENGINES
-from plphp_core.reporting.cells import EFFICIENCY, Cell, ReportError
-from plphp_core.reporting.visible import visible
+from plphp_core.records.cell_result import EFFICIENCY, Cell
+from plphp_core.records.errors import ReportError
+from plphp_core.records.journal import Journal
+from plphp_core.records.visible import visible
+from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
+from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
 
@@ -133,7 +134,7 @@ def answers(cell: Cell) -> dict[int, dict]:
 
 
 def _made_from(cell: Cell, lines: list[dict]) -> bool:
-    from plphp_core.evaluation.cells import efficiency  # takes seconds to import, which no other report needs
+    from plphp_core.evaluation.cell_spec import efficiency  # takes seconds to import, which no other report needs
 
     try:
         costs = efficiency(lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from plphp_core.reporting.cells import ReportError
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table_model import NA
 
 

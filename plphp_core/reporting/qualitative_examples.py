@@ -10,14 +10,14 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from plphp_core.analysis.results import NothingToShow, Results
-from plphp_core.reporting.answers import Answers, answers
-from plphp_core.reporting.cells import ReportError
-from plphp_core.reporting.dataset_access import Documents, NoDocuments, images, references
+from plphp_core.records.errors import ReportError
+from plphp_core.reporting.cell_answers import CellAnswers, answers
+from plphp_core.reporting.comparison import NothingToShow, Results
+from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 
 
 @dataclass(frozen=True)
-class Reply:
+class ExampleAnswer:
     """What one row of a table answered. Times in milliseconds, the sample's share of its batch; nan if unknown."""
 
     row: int
@@ -40,12 +40,12 @@ class QualitativeExample:
     question: str
     references: list[str]
     images: list[Image]
-    replies: list[Reply]
+    replies: list[ExampleAnswer]
     missing: str = ""
 
 
 def cases(
-    results: Results, folder: Path, documents: Documents, chosen: Sequence[tuple[str, int]], extra_metrics: dict
+    results: Results, folder: Path, documents: DatasetAccess, chosen: Sequence[tuple[str, int]], extra_metrics: dict
 ) -> list[QualitativeExample]:
     """The chosen samples with the answers of every row that has them.
 
@@ -54,7 +54,7 @@ def cases(
         chosen: (benchmark, document).
         extra_metrics: the profile's.
     """
-    read: dict[tuple[int, str], Answers] = {}
+    read: dict[tuple[int, str], CellAnswers] = {}
     for (row, benchmark), cell in results.cells.items():
         if benchmark in {name for name, _ in chosen}:
             read[row, benchmark] = answers(cell, folder, extra_metrics)
@@ -105,7 +105,7 @@ def _asked_for(part: str, common: dict[str, set[int]]) -> tuple[str, int]:
 
 
 def _case(
-    results: Results, benchmark: str, doc: int, own: dict[int, Answers], documents: Documents
+    results: Results, benchmark: str, doc: int, own: dict[int, CellAnswers], documents: DatasetAccess
 ) -> QualitativeExample:
     replies = [_reply(row, some.lines[doc]) for row, some in own.items()]
     cell = next(cell for (_, name), cell in results.cells.items() if name == benchmark)
@@ -113,17 +113,17 @@ def _case(
         task = documents.open(cell)
         request = task.requests[doc]
         if not all(some.asked(doc, request.context, request.generation) for some in own.values()):
-            raise NoDocuments("the task asks something else now")
+            raise DatasetUnavailable("the task asks something else now")
         return QualitativeExample(
             benchmark, doc, request.context, references(task, doc), list(images(task, doc)), replies
         )
-    except (NoDocuments, KeyError) as reason:
+    except (DatasetUnavailable, KeyError) as reason:
         return QualitativeExample(benchmark, doc, "", [], [], replies, str(reason))
 
 
-def _reply(row: int, line: dict) -> Reply:
+def _reply(row: int, line: dict) -> ExampleAnswer:
     retention, batch = line["retention"], line["batch_size"]
-    return Reply(
+    return ExampleAnswer(
         row=row,
         text=line["text"],
         new_tokens=line["new_tokens"],

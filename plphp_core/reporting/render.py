@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from plphp_core.records.visible import visible
 from plphp_core.reporting.table_model import Table, TableCell, TableRow
-from plphp_core.reporting.visible import visible
 
 _MARKDOWN = str.maketrans({"&": "&amp;"} | {c: "\\" + c for c in "\\`*_{}[<>|#~$"})
 _NOTE_WIDTH = 120

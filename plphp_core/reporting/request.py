@@ -12,8 +12,10 @@ import pandas as pd
 from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
 from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.visible import visible
 from plphp_core.reporting import render
-from plphp_core.reporting.cells import Cell
+from plphp_core.reporting.attention_results import AttentionResult, by_model, load_readings, settled
 from plphp_core.reporting.choice import Choice, settle
 from plphp_core.reporting.configured import (
     benchmarks_configured,
@@ -21,9 +23,8 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.readings import Reading, by_model, load_readings, settled
+from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
-from plphp_core.reporting.visible import visible
 
 MODEL = "llava_onevision"  # of all tables but Table 3
 
@@ -101,7 +102,7 @@ class ReportRequest:
         """Of the model that all tables but Table 3 are about."""
         return self.settled([self.options.model])
 
-    def readings(self) -> dict[str, list[Reading]]:
+    def readings(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings. Raises ReportError as `readings` does."""
         found = settled(load_readings(self.folder / "attention"), self.filters, self.usual_dtype)
         self.note(found)

@@ -8,7 +8,7 @@ import pytest
 from plphp_core.bench.capacity import capacity
 from plphp_core.bench.measure import COLUMNS, measure
 from plphp_core.bench.report import disturbance, speed_markdown, to_csv
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 from tests.bench.factories import MACHINE, settings
 
 MAYBE = {"share_of_ideal_nominal", "share_of_ideal_measured", "peak_bytes"}  # none has no share; not every OS tells

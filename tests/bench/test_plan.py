@@ -10,8 +10,8 @@ from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.bench.plan import plan_lengths, planned_method
 from plphp_core.bench.shapes import SHAPES, build, prompts
-from plphp_core.evaluation.errors import UserError
 from plphp_core.pruning.method import Method
+from plphp_core.records.errors import UserError
 
 TINY = SHAPES["tiny"]
 IMAGES = [TINY.image_tokens] * 2

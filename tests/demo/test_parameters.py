@@ -7,9 +7,9 @@ import pytest
 
 from plphp_core.demo.catalogue import Catalogue
 from plphp_core.demo.parameters import build, in_symbols, parameters_of
-from plphp_core.evaluation.errors import UserError
 from plphp_core.pruning import method as methods
 from plphp_core.pruning.method import Method, method_names
+from plphp_core.records.errors import UserError
 from tests.demo.factories import ROOT
 
 

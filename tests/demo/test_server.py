@@ -10,7 +10,7 @@ import pytest
 from plphp_core import demo
 from plphp_core.demo.catalogue import check_checkpoint
 from plphp_core.demo.server import main, parse
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 from tests.demo.factories import ROOT
 
 

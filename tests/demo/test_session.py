@@ -13,8 +13,8 @@ from plphp_core.demo.session import Session
 from plphp_core.demo.streaming import encode, stream
 from plphp_core.demo.uploads import read_images
 from plphp_core.evaluation.answering import Answerer, Request
-from plphp_core.evaluation.errors import UserError
 from plphp_core.pruning.method import make_method
+from plphp_core.records.errors import UserError
 from tests.demo.factories import answer_of
 
 TOKENS = 24

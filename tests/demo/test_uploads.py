@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from plphp_core.demo.uploads import MOST_IMAGES, read_image, read_images
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 from tests.demo.factories import halves
 
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.evaluation import keys
-from plphp_core.evaluation.benchmarks import TaskFacts
-from plphp_core.evaluation.cells import SCORES, Cell, content_hash
-from plphp_core.evaluation.explain import differences, explain, facts, reasons, result_reasons
-from plphp_core.evaluation.journal import Journal, JournalError
-from plphp_core.evaluation.keys import cell_identity, digest, library_versions
+from plphp_core.evaluation.cache_miss import differences, explain, facts, reasons, result_reasons
+from plphp_core.evaluation.cell_spec import SCORES, Cell, content_hash
+from plphp_core.evaluation.lmms_tasks import TaskFacts
 from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
+from plphp_core.records import cache_keys as keys
+from plphp_core.records.cache_keys import cell_identity, digest, library_versions
+from plphp_core.records.journal import Journal, JournalError
 
 MODEL = ModelSettings(
     "tiny", "qwen2_vl", "/checkpoints/tiny", None, "float32", "sdpa", "cuda:1",

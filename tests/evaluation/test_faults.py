@@ -14,14 +14,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from baselines import FastV
-from plphp_core.evaluation import cells as cells_module
-from plphp_core.evaluation import keys, source_code
+from plphp_core.evaluation import cell_spec as cells_module
 from plphp_core.evaluation.composing import register_resolvers
-from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.journal import Journal
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import FAILED, OK, run
 from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.records import cache_keys as keys
+from plphp_core.records import source_code
+from plphp_core.records.errors import UserError
+from plphp_core.records.journal import Journal
 from tests.evaluation.factories import save_data, settings
 from tests.evaluation.test_journal import in_child
 from tests.evaluation.test_runner import FakeAnswerer, cells, fake, journal_keys, never, timeless  # noqa: F401

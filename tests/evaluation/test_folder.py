@@ -5,10 +5,10 @@ import tempfile
 
 import pytest
 
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.folder import OF_A_RUN, check_folders
-from plphp_core.evaluation.identity import Fingerprints
 from plphp_core.evaluation.runner import OK, run
+from plphp_core.records.errors import UserError
+from plphp_core.records.revisions import Fingerprints
 from plphp_core.reporting.render import write_atomically
 from tests.evaluation.factories import settings
 from tests.evaluation.test_runner import fake  # noqa: F401

@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from plphp_core.evaluation.composing import LISTS, compose_and_call, composed, listed
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.launch import main
 from plphp_core.evaluation.settings import settings_from_config
 from plphp_core.pruning.method import method_names
+from plphp_core.records.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from plphp_core.evaluation.manifest import REDACTED, Manifest, redact
+from plphp_core.records.manifest import REDACTED, Manifest, redact
 from tests.evaluation.factories import settings
 
 

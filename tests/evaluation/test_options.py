@@ -12,10 +12,10 @@ from transformers import GenerationConfig
 from plphp_core import PLPHP
 from plphp_core.evaluation import answering, options
 from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadOnce, load
 from plphp_core.evaluation.runner import OK, run
+from plphp_core.records.errors import UserError
 from tests.evaluation.factories import TASK, settings
 from tests.evaluation.test_runner import cells, never
 from tests.evaluation.test_sharing import content

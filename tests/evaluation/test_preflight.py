@@ -7,7 +7,6 @@ import sys
 import pytest
 from rich.console import Console
 
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import (
     Check,
@@ -23,6 +22,7 @@ from plphp_core.evaluation.preflight.check import (
 )
 from plphp_core.evaluation.preflight.checklist import SECTIONS, preflight
 from plphp_core.evaluation.preflight.command import main
+from plphp_core.records.errors import UserError
 from tasks.toy.generate import build
 from tests.evaluation import damage
 from tests.evaluation.test_launch import ROOT, configured

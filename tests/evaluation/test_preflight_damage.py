@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from plphp_core.evaluation.answering import Request
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.preflight import answers as answers_module
 from plphp_core.evaluation.preflight.answers import answers
@@ -23,6 +22,7 @@ from plphp_core.evaluation.preflight.generation import generation
 from plphp_core.evaluation.preflight.headers import read_header
 from plphp_core.evaluation.preflight.model import configuration
 from plphp_core.evaluation.preflight.tokens import tokenizer
+from plphp_core.records.errors import UserError
 from tests.evaluation import damage
 from tests.evaluation.test_launch import ROOT, configured
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import pytest
 
-from plphp_core.evaluation.journal import Journal
-from plphp_core.evaluation.ranks import Ranks, fold, parts
+from plphp_core.evaluation.distributed import Ranks, fold, parts
 from plphp_core.evaluation.runner import OK, TERMINATED, run
+from plphp_core.records.journal import Journal
 from tests.evaluation.factories import settings
 from tests.evaluation.test_journal import in_child
 from tests.evaluation.test_runner import FakeAnswerer, cells, fake, journal_keys, timeless  # noqa: F401

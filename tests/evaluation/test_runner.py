@@ -17,10 +17,10 @@ from baselines import FastV
 from plphp_core import PLPHP
 from plphp_core.evaluation import runner
 from plphp_core.evaluation.answering import Answer, Failure, JointAnswerer
-from plphp_core.evaluation.benchmarks import Suite
-from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.journal import Journal, JournalError
+from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.runner import FAILED, INTERRUPTED, OK, TERMINATED, run, run_together
+from plphp_core.records.errors import UserError
+from plphp_core.records.journal import Journal, JournalError
 from tests.evaluation.factories import save_checkpoint, settings
 from tests.evaluation.test_journal import in_child, lines
 
@@ -112,7 +112,7 @@ def test_lost_result_files_are_scored_again_from_the_journal(uninterrupted, tmp_
     run_settings = dataclasses.replace(uninterrupted[0], results=tmp_path / "mini")
     shutil.copytree(uninterrupted[0].results, run_settings.results)
     shutil.rmtree(run_settings.results / "cells")
-    monkeypatch.setattr("plphp_core.evaluation.benchmarks._visuals", never)
+    monkeypatch.setattr("plphp_core.evaluation.lmms_tasks._visuals", never)
     assert run(run_settings, {}, never) == OK
     before = {name: timeless(cell) for name, cell in cells(uninterrupted[0]).items()}
     assert {name: timeless(cell) for name, cell in cells(run_settings).items()} == before
@@ -231,7 +231,7 @@ def test_failed_samples_are_counted_left_out_and_tried_again(world, loader, tmp_
     """A broken image costs its own sample and no other; the exit code says so; the next run tries it again."""
     run_settings = settings(world, ("plphp",), results=tmp_path / "mini")
     with monkeypatch.context() as patch:
-        patch.setattr("plphp_core.evaluation.benchmarks._visuals", broken_at(4))
+        patch.setattr("plphp_core.evaluation.lmms_tasks._visuals", broken_at(4))
         assert run(run_settings, {}, loader, display) == FAILED
     (cell,) = cells(run_settings).values()
     assert cell["n"] == 9 and cell["errors"] == 1 and 4 not in cell["doc_ids"]
@@ -296,7 +296,7 @@ def a_broken_line(self, layer, view):
 
 
 def test_a_sample_that_fails_among_others_shows_no_traceback(world, loader, tmp_path, monkeypatch, display):
-    monkeypatch.setattr("plphp_core.evaluation.benchmarks._visuals", broken_at(4))
+    monkeypatch.setattr("plphp_core.evaluation.lmms_tasks._visuals", broken_at(4))
     assert run(settings(world, results=tmp_path / "mini"), {}, loader, display) == FAILED
     assert "Traceback" not in display.console.file.getvalue()
 

@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from plphp_core.evaluation import loading, runner
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.in_turn import in_turn
-from plphp_core.evaluation.keys import LIBRARIES
 from plphp_core.evaluation.settings import settings_from_config
 from plphp_core.evaluation.tables import configurations
+from plphp_core.records.cache_keys import LIBRARIES
+from plphp_core.records.errors import UserError
 from tests.evaluation.repositories import ROOT, command, make_repository
 
 

@@ -36,8 +36,8 @@ def loaded(request, world, loader):
 
 
 def requests(world, loader, count=4, **generation):
-    from plphp_core.evaluation.benchmarks import Suite
-    from plphp_core.evaluation.identity import Fingerprints
+    from plphp_core.evaluation.lmms_tasks import Suite
+    from plphp_core.records.revisions import Fingerprints
 
     run_settings = settings(world)
     suite = Suite(run_settings, Fingerprints(world / "none.json"))

@@ -7,10 +7,11 @@ import pytest
 
 from baselines import FastV
 from plphp_core import PLPHP
-from plphp_core.evaluation import keys, source_code
 from plphp_core.evaluation.settings import MethodSettings, ModelSettings
-from plphp_core.evaluation.source_code import hashes, hashes_of_functions, own_package
 from plphp_core.evaluation.task_code import task_code
+from plphp_core.records import cache_keys as keys
+from plphp_core.records import source_code
+from plphp_core.records.source_code import hashes, hashes_of_functions, own_package
 
 CODE = '''
 """A module."""
@@ -140,4 +141,4 @@ def test_lmms_evals_own_functions_are_not_read_and_partials_and_wrappers_are():
 
     assert hashes_of_functions([mean, len], source_code.Path("/")) == {}
     partial = functools.partial(own_package, ["x"])
-    assert list(hashes_of_functions([partial], source_code.Path("/"))) == ["plphp_core/evaluation/source_code.py"]
+    assert list(hashes_of_functions([partial], source_code.Path("/"))) == ["plphp_core/records/source_code.py"]

@@ -16,12 +16,12 @@ from lmms_eval.models import get_model, list_available_models
 from PIL import Image
 
 from plphp_core.evaluation.answering import Answerer, Failure, Request, batches
-from plphp_core.evaluation.engines import generation_arguments
-from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.generation import generation_arguments
+from plphp_core.evaluation.lmms_model import GenerationErrors
 from plphp_core.evaluation.loading import load
-from plphp_core.evaluation.wrapper import GenerationErrors
 from plphp_core.families import family_names, get_family
 from plphp_core.pruning.method import method_names
+from plphp_core.records.errors import UserError
 from tests.evaluation.factories import settings
 
 FAMILY = get_family("llava_onevision")

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from plphp_core.reporting.cells import ReportError, load_cell, load_cells
+from plphp_core.records.cell_result import load_cell, load_cells
+from plphp_core.records.errors import ReportError
 from tests.reporting import factories
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.comparable import Filters
+from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.choice import settle
-from plphp_core.reporting.readings import Reading
 from plphp_core.reporting.reports import REPORTS
 from tests.reporting import factories
 from tests.reporting.claims_factories import asked, paper_cells, readings
@@ -136,7 +135,7 @@ def test_verdicts_rest_on_the_kind_that_the_tables_show(tmp_path):
 
 def test_engines_are_compared_on_a_kind_that_both_have(tmp_path):
     """Everything under generate, a subset under both: the subset is what can be compared."""
-    from plphp_core.reporting.cells import load_cells
+    from plphp_core.records.cell_result import load_cells
     from plphp_core.reporting.engines import under_both
 
     few = factories.suite(benchmarks=("SD",), **FEW)
@@ -157,7 +156,7 @@ def test_readings_of_another_dtype_are_pushed_aside_too(tmp_path):
     factories.write(tmp_path, factories.cell("SD", profile="paper"))
     one = asked(tmp_path)
     (parts,) = one.readings().values()
-    assert {part.dtype for part in parts} == {"bfloat16"} and isinstance(parts[0], Reading)
+    assert {part.dtype for part in parts} == {"bfloat16"} and isinstance(parts[0], AttentionResult)
     assert any(line.startswith("shown is dtype=bfloat16; also finished: dtype=float32") for line in one.said)
 
 

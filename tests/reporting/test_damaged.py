@@ -6,7 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from plphp_core.reporting.cells import ReportError, load_cell
+from plphp_core.records.cell_result import load_cell
+from plphp_core.records.errors import ReportError
 from tests.reporting import factories
 from tests.reporting.test_table4 import report, written
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plphp_core.records.visible import visible
 from plphp_core.reporting import page, render
-from plphp_core.reporting.answers import answers
+from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.page.ledger import ledger
 from plphp_core.reporting.page.pieces import script_safe
 from plphp_core.reporting.page.thumbnails import data_uri
 from plphp_core.reporting.request import Report
-from plphp_core.reporting.visible import visible
 from tests.reporting.page_factories import (
     HOSTILE,
     ROOT,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from plphp_core.reporting.cells import ReportError
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.published import load_claims, load_reference
 from tests.reporting import factories

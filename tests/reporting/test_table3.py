@@ -11,8 +11,9 @@ import pytest
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import BENCHMARKS, SCORES, NothingToShow, Options
 from plphp_core.families import get_family
+from plphp_core.records.cell_result import load_cells
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
-from plphp_core.reporting.cells import ReportError, load_cells
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.configured import models_configured
 from plphp_core.reporting.published import load_claims, load_reference

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import vtw_rule
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.vtw_rule import DepthRule
 from scripts.choose_vtw_k import main as choose
 from tests.reporting import factories

@@ -17,8 +17,8 @@ from plphp_core.bench.gpu_check import costs, exactness, toys
 from plphp_core.bench.gpu_check.evidence import Evidence, Part, carry_out
 from plphp_core.bench.gpu_check.setting import DTYPE, FULL, REDUCED, Setting
 from plphp_core.bench.report import DECODE, PREFILL
-from plphp_core.evaluation.errors import RunError
-from plphp_core.evaluation.manifest import git_state, versions
+from plphp_core.records.errors import RunError
+from plphp_core.records.manifest import git_state, versions
 
 SHOWN = ("python", "torch", "torchvision", "transformers", "numpy")
 

@@ -114,7 +114,7 @@ def _loaded(setting: Setting, name: str, dtype: torch.dtype):
 
 def _batch(loaded) -> tuple[dict, dict]:
     """Inputs of test samples of different lengths, and the arguments of their generation as a run makes them."""
-    from plphp_core.evaluation.engines import generation_arguments, pad_token
+    from plphp_core.evaluation.generation import generation_arguments, pad_token
     from tasks.toy.prompts import context
     from tasks.toy.samples import make_samples
     from tasks.toy.scenes import draw

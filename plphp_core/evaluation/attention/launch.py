@@ -14,10 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from plphp_core.evaluation.announce import say
 from plphp_core.evaluation.composing import compose_and_call, options
 from plphp_core.evaluation.depth import misfits
-from plphp_core.evaluation.errors import UserError
 from plphp_core.evaluation.launch import INTERRUPTED, OK, USAGE, resolved
 from plphp_core.evaluation.settings import Settings, settings_from_config
 from plphp_core.evaluation.tables import key, of_each
+from plphp_core.records.errors import UserError
 
 
 def main(root: Path) -> int:
@@ -70,8 +70,8 @@ class _Asked:
         """Returns the exit code. Raises UserError."""
         if self.error is not None:
             raise self.error
-        from plphp_core.evaluation.attention.look import look
-        from plphp_core.evaluation.attention.run import attend
+        from plphp_core.evaluation.attention.attention_maps import look
+        from plphp_core.evaluation.attention.attention_runner import attend
         from plphp_core.evaluation.loading import LoadOnce
 
         loader, codes = LoadOnce(), [OK]

@@ -15,8 +15,7 @@ from plphp_core import PLPHP, prune
 from plphp_core.decoding.device import free_memory
 from plphp_core.decoding.measure import StepClock
 from plphp_core.evaluation.answering import Answerer, Request
-from plphp_core.evaluation.engines import generation_arguments, pad_token
-from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.generation import generation_arguments, pad_token
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, reason, refused, skipped, warning
@@ -28,6 +27,7 @@ from plphp_core.evaluation.preflight.processor import QUESTION
 from plphp_core.evaluation.preflight.tokens import end_tokens
 from plphp_core.evaluation.preflight.units import gib, plural
 from plphp_core.pruning import hf
+from plphp_core.records.errors import UserError
 
 NEW_TOKENS = 8
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plphp_core.evaluation.errors import UserError
+from plphp_core.records.errors import UserError
 
 if TYPE_CHECKING:
     from plphp_core.evaluation.preflight.case import Case

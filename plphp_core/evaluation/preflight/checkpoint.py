@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.evaluation.errors import UserError
-from plphp_core.evaluation.identity import hub_commit
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, Status, check, failed, first_line, ok, warning
 from plphp_core.evaluation.preflight.headers import LFS, DamagedFile, TensorHeader, read_header
 from plphp_core.evaluation.preflight.network import asked_offline
 from plphp_core.evaluation.preflight.units import count, gib, plural
+from plphp_core.records.errors import UserError
+from plphp_core.records.revisions import hub_commit
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")

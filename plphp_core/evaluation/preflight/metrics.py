@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from plphp_core.evaluation.benchmarks import metric_function
-from plphp_core.evaluation.errors import UserError
+from plphp_core.evaluation.lmms_tasks import metric_function
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, refused, skipped
+from plphp_core.records.errors import UserError
 
 CAPTION_METRICS = ("cider", "meteor")
 RIGHT, WRONG = "A man rides a brown horse.", "Two cats sleep."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from plphp_core.records.errors import ReportError
 from plphp_core.reporting import published
-from plphp_core.reporting.cells import ReportError
 from plphp_core.reporting.claims import page
 from plphp_core.reporting.claims.command import Command
 from plphp_core.reporting.claims.finding import Finding

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from plphp_core.analysis import costs
-from plphp_core.analysis.results import BENCHMARKS, Results, evaluate
-from plphp_core.analysis.retention_stats import Savings, savings
-from plphp_core.reporting import table3
-from plphp_core.reporting.cells import ReportError
+from plphp_core.records.errors import ReportError
+from plphp_core.reporting import costs, table3
+from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.reporting.comparison import BENCHMARKS, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -21,8 +20,8 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.readings import Reading
-from plphp_core.reporting.request import ReportRequest
+from plphp_core.reporting.request import Request
+from plphp_core.reporting.savings import Savings, savings
 
 
 def once(make: Callable) -> property:
@@ -82,7 +81,7 @@ class Sources:
         return savings(self._evaluate("figure6", self._benchmarks("figure6")))
 
     @once
-    def attention(self) -> dict[str, list[Reading]]:
+    def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings."""
         return self.asked.readings()
 

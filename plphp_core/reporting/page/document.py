@@ -10,8 +10,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from plphp_core.records.visible import visible
 from plphp_core.reporting import render
-from plphp_core.reporting.dataset_access import Documents
+from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.options import LEDGER
 from plphp_core.reporting.page.choices import choices
 from plphp_core.reporting.page.ledger import ledger
@@ -20,8 +21,7 @@ from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
 from plphp_core.reporting.page.runs import measured, runs
 from plphp_core.reporting.page.samples import collect
 from plphp_core.reporting.page.sections import in_words, sections
-from plphp_core.reporting.request import Report, ReportRequest
-from plphp_core.reporting.visible import visible
+from plphp_core.reporting.request import Report, Request
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it
 TEMPLATES = Path(__file__).parent / "templates"
@@ -34,7 +34,7 @@ def write(
     missing: Sequence[tuple[str, str]] = (),
     variant: str = "",
     budget: int = BUDGET,
-    documents: Documents | None = None,
+    documents: DatasetAccess | None = None,
 ) -> list[Path]:
     """Write `results/<profile>/report.html` about `reports`, and `report_files/` beside it where that is large.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from plphp_core.reporting.cells import Cell
+from plphp_core.records.cell_result import Cell
 from plphp_core.reporting.request import Report
 
 

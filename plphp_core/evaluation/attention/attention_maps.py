@@ -1,0 +1,135 @@
+"""One sample in full: the last prompt token's attention in every layer and head, and what PLPHP keeps of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from plphp_core.evaluation.answering import JointAnswerer
+from plphp_core.evaluation.attention.attention_runner import FOLDER
+from plphp_core.evaluation.attention.reading import places, prefill_to_look_at
+from plphp_core.evaluation.cell_spec import shown
+from plphp_core.evaluation.lmms_tasks import Suite
+from plphp_core.evaluation.loading import LoadOnce
+from plphp_core.evaluation.logs import logging_to
+from plphp_core.evaluation.progress import Display
+from plphp_core.evaluation.settings import Settings, check_method
+from plphp_core.records.errors import UserError
+from plphp_core.records.journal import write_atomically
+from plphp_core.records.manifest import device_name
+from plphp_core.records.revisions import Fingerprints, checkpoint_identity
+from plphp_core.vision.images import as_rgb
+
+SCHEMA = 1
+
+
+def look(settings: Settings, doc: int | None, loader: LoadOnce, display: Display | None = None) -> Path:
+    """Write `attention/<model>.<task>.doc=<n>.json`, the tensors beside it as safetensors, and the images as PNG.
+
+    Args:
+        settings: with one benchmark and the method whose choice is shown.
+        doc: number of the sample; None: the first of the seeded random order.
+    Returns:
+        the .json file, which is written last.
+    Raises:
+        UserError: there is no such sample, it has no image, or the method withdraws tokens.
+    """
+    display = display or Display()
+    with logging_to(settings, display):
+        return _write(settings, doc, loader, display)
+
+
+def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Display) -> Path:
+    if len(settings.benchmarks) != 1:
+        names = ", ".join(benchmark.label for benchmark in settings.benchmarks)
+        raise UserError(f"one sample of one benchmark can be looked at, not of {names}; choose one, such as tasks=[sd]")
+    fingerprints = Fingerprints(settings.results / "fingerprints.json")
+    weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
+    suite = Suite(settings, fingerprints)
+    facts = suite.facts(settings.benchmarks[0])
+    task = suite.open(facts)
+    asked_for = doc is not None
+    doc = doc if asked_for else task.chosen(1, settings.limit_seed)[0]
+    if isinstance(doc, bool) or doc not in task.requests:
+        raise UserError(f"attention.doc = {doc}, but {facts.task} has the samples 0 to {max(task.requests)}")
+    settings_of_method = settings.methods[0]
+    method = check_method(settings_of_method.name, settings_of_method.params)
+    if method is None:
+        raise UserError("method=none keeps everything; name a method whose choice is to be seen, such as method=plphp")
+    request, reader = task.requests[doc], JointAnswerer(loader(settings.model), [method])
+    try:
+        tensors, facts_of_sample = _look(reader, request, method)
+    except ValueError as error:
+        raise UserError(f"sample {doc} of {facts.task}: {error}") from error
+    path = settings.results / FOLDER / f"{settings.model.name}.{facts.task}.doc={doc}.json"
+    path.unlink(missing_ok=True)  # never an older look's words beside newer tensors
+    pictures = []
+    for number, image in enumerate(request.visuals()):
+        buffer = io.BytesIO()
+        as_rgb(image)[0].save(buffer, format="PNG")
+        pictures.append(f"{path.stem}.image{number}.png")
+        write_atomically(path.with_name(pictures[-1]), buffer.getvalue())
+    write_atomically(path.with_suffix(".safetensors"), save(tensors))
+    content = {
+        "schema": SCHEMA,
+        "profile": settings.profile,
+        "model": settings.model.name,
+        "family": settings.model.family,
+        "located": settings.model.make_family().located,
+        "checkpoint": shown(settings.model.checkpoint, settings.root),
+        "revision": weights,
+        "dtype": settings.model.dtype,
+        "hardware": device_name(settings.model.device),
+        "method": asdict(settings_of_method),
+        "asked_for": asked_for,
+        "task": facts.task,
+        "benchmark": facts.benchmark.label,
+        "data_revision": facts.data,
+        "doc_id": doc,
+        "question": request.context,
+        "images": pictures,
+        "tensors": path.with_suffix(".safetensors").name,
+        **facts_of_sample,
+    }
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    display.say(f"{settings.model.name}: sample {doc} of {facts.benchmark.label} written to {path}")
+    return path
+
+
+@torch.inference_mode()
+def _look(reader: JointAnswerer, request, method) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and facts of one sample.
+
+    `rows` (layers, query_heads, vision tokens) fp32: attention of the last prompt token. `kept` (layers, kv_heads,
+    vision tokens) uint8. `boxes` (vision tokens, 4): where each lies on its image. `image_of` (vision tokens).
+    """
+    inputs = reader.inputs(request)
+    shared = prefill_to_look_at(reader.loaded, inputs)
+    images = shared.prompt.images[0]
+    positions = torch.cat(images)
+    rows = [shared.views[layer].last_row[0].cpu()[:, positions] for layer in sorted(shared.views)]
+    trace = shared.prefilled(method).trace
+    kept = [_membership(positions, of_layer[0]) for of_layer in trace.kept]
+    tensors = {
+        "rows": torch.stack(rows).contiguous(),
+        "kept": torch.stack(kept).to(torch.uint8).contiguous(),
+        "boxes": torch.cat(places(reader.loaded, inputs)).contiguous(),
+        "image_of": torch.cat([torch.full((len(one),), j) for j, one in enumerate(images)]).int().contiguous(),
+    }
+    facts = {
+        "prompt_tokens": shared.prompt.lengths[0],
+        "vision_attention": [round(float(rows_of.sum(-1).mean()), 6) for rows_of in rows],
+        "retention": [round(value, 6) for value in trace.retention[0].tolist()],
+    }
+    return tensors, facts
+
+
+def _membership(positions: Tensor, heads: Tensor) -> Tensor:
+    """`(kv_heads, vision tokens)` bool: which positions are among each head's."""
+    return torch.stack([torch.isin(positions, of_head) for of_head in heads])

@@ -1,0 +1,131 @@
+"""Content keys: two samples share a key exactly when their answers must be the same.
+
+`docs/fidelity.md`, "What identifies an answer", goes through all that can change an answer and says of each whether it
+is in the key, and why not where it is not. An image is identified by data revision and sample number, so that an
+answered sample is recognised without decoding it; the line itself carries a hash of the pixels. The benchmark's
+protocol is part of the task's name and prompt.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from typing import Any
+
+from plphp_core.evaluation.settings import MethodSettings, ModelSettings, check_method
+from plphp_core.families import get_family
+from plphp_core.records.source_code import hashes, own_package
+
+# Of the harness, what answers; of the rest of `plphp_core`, whatever these modules and the family import.
+HARNESS = ("answering", "generation", "loading", "options", "requests", "sharing")
+ANSWERING = tuple(f"plphp_core.evaluation.{name}" for name in HARNESS)
+HARNESS_PACKAGES = ("config", "evaluation", "records")
+# Compute prompts, pixels and answers. lmms-eval's part in answers is the prompt's text, which is in every sample's key.
+LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
+
+REEXPORTING = ("plphp_core", "plphp_core.pruning")  # packages that hold nothing of their own
+CODE = ("answering code", "method code", "task code")  # parts of an identity: file → hash
+
+
+def digest(value: object) -> str:
+    """SHA-256 of plain data, independent of the order of dictionary keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def cell_identity(
+    model: ModelSettings,
+    weights: str,
+    template: str,
+    method: MethodSettings,
+    task: str,
+    task_version: object,
+    data: str,
+    generation: dict,
+    task_code: Mapping[str, str] | None = None,
+) -> dict:
+    """What all samples of a cell share, as plain data that reads the same from JSON; `digest` of it is the cell's key.
+
+    Args:
+        weights: `checkpoint_identity`.
+        template: chat string of the family for a fixed text, which shows its system prompt and roles.
+        data: revision of the data set.
+        generation: the task's generation arguments.
+        task_code: file → hash, of what makes its prompts and images.
+    """
+    answering, made = answering_code(model), check_method(method.name, method.params)
+    found = {} if made is None else method_code(type(made))
+    own = {file: code for file, code in found.items() if file not in answering}
+    hub_name = None if weights.startswith("sha256:") else model.checkpoint
+    identity = {
+        "answering code": answering,
+        "weights": [hub_name, weights],
+        "family": [model.family, template, model.prompts, model.options],
+        "numerics": [model.dtype, model.attn_implementation, model.device.split(":")[0], model.engine],
+        "method": [method.name, method.params],
+        "method code": own,
+        "task": [task, task_version, generation],
+        "task code": task_code or {},
+        "data": data,
+        "versions": library_versions(),
+    }
+    return json.loads(json.dumps(identity, default=str))
+
+
+def sample_key(cell: str, doc_id: int, context: str, generation: dict) -> str:
+    """One sample of the cell with key `cell`."""
+    return digest([cell, doc_id, context, generation])
+
+
+def sample_keys(cell: str, requests: Mapping[int, Any], chosen: Iterable[int]) -> dict[int, str]:
+    """doc_id → key, for the chosen ones of a task's requests (`answering.Request`)."""
+    return {row: sample_key(cell, row, requests[row].context, requests[row].generation) for row in chosen}
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that compute answers, without build tags such as +cu126; "none" where not installed."""
+    return {name: installed(name) for name in LIBRARIES}
+
+
+@functools.cache
+def installed(library: str) -> str:
+    """Version of one library."""
+    try:
+        return version(library).split("+")[0]
+    except PackageNotFoundError:
+        return "none"
+
+
+def answering_code(model: ModelSettings) -> dict[str, str]:
+    """File → hash, of the code that answers with this family under whatever method."""
+    return _answering_code(type(get_family(model.family)).__module__)
+
+
+@functools.cache
+def _answering_code(family: str) -> dict[str, str]:
+    return hashes([*ANSWERING, family], _answers)
+
+
+@functools.cache
+def method_code(cls: type) -> dict[str, str]:
+    """File → hash, of a method's module, its base classes' and what they import from their own packages or the core.
+
+    A method of another distribution than ours brings that one's name and version.
+    """
+    modules = [base.__module__ for base in cls.__mro__ if base is not object]
+    tops = {module.partition(".")[0] for module in modules} - {"plphp_core"}
+    own = own_package(tops)
+    others = {one for top in tops for one in packages_distributions().get(top, ()) if one != "plphp"}
+    versions = {one: installed(one) for one in sorted(others)}
+    return hashes(modules, lambda other: own(other) or _answers(other)) | versions
+
+
+def _answers(module: str) -> bool:
+    """Whether a module that answering imports is part of it: not the harness around it, nor what only re-exports."""
+    parts = module.split(".")
+    if parts[0] != "plphp_core" or module in REEXPORTING:
+        return False
+    return parts[1] not in HARNESS_PACKAGES or module in ANSWERING

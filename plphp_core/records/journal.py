@@ -1,0 +1,257 @@
+"""The journal: one append-only JSON line per answered sample, the only source of truth of an evaluation.
+
+What holds, whatever kills the process: every line that was appended and synced stays; a line torn by the kill is cut
+off when the journal is opened again and kept aside; no key is answered twice. Errors are lines too, and are superseded
+by a later answer under the same key. A third kind of line says once what a cell's key stands for, so that answers that
+are not reused can say why.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from plphp_core.records.errors import RunError
+
+SCHEMA = 1
+CONTENTS = ("text", "reading", "error")  # a line has one: an answer, what was read of a sample's attention, or neither
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+log = logging.getLogger("plphp.journal")
+
+
+class JournalError(RunError):
+    """The journal could not be written; everything reported as appended before is still there."""
+
+
+class Journal:
+    """Answers of one cell on disk. Opening it repairs a torn end; hold the cell's lock while it is open.
+
+    Attributes:
+        answers: key → line, the first answer under each key.
+        errors: key → line, the latest error of each key that has no answer yet.
+        counts: cell key → number of its answers.
+        identities: cell key → what it is the digest of (`keys.cell_identity`), where that was written down.
+    """
+
+    def __init__(self, path: Path):
+        self._begin(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        created = not path.exists()
+        try:
+            self._file = os.open(path, FLAGS, 0o644)
+            if created:
+                sync_folder(path.parent)
+            self._size = self._recover()
+        except OSError as failure:
+            raise self._failed(failure) from failure
+
+    @classmethod
+    def peek(cls, *paths: Path) -> Journal:
+        """What journals hold together, where another process may be writing: nothing is repaired, or can be appended.
+
+        Args:
+            paths: the journal, and its parts if there are any (`ranks.parts`); missing ones are empty.
+        """
+        found = cls.__new__(cls)
+        found._begin(paths[0])
+        for path in paths:
+            with suppress(FileNotFoundError):
+                content = path.read_bytes()
+                for record in map(_parse, content[: content.rfind(b"\n") + 1].splitlines()):
+                    if record is not None:
+                        found._remember(record)
+        return found
+
+    def _begin(self, path: Path) -> None:
+        self.path, self._file, self._size = path, -1, 0
+        self.answers: dict[str, dict] = {}
+        self.errors: dict[str, dict] = {}
+        self.counts: Counter[str] = Counter()
+        self.identities: dict[str, dict] = {}
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; everything appended is already on disk."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def append(self, records: Iterable[dict]) -> None:
+        """Write records and return once they are on disk; records whose key is answered already are left out.
+
+        A record carries "key" and one of CONTENTS.
+
+        Raises:
+            JournalError: the disk is full or fails. The journal then ends where it ended before the call.
+        """
+        fresh: dict[str, dict] = {}
+        for record in records:
+            if record["key"] not in self.answers:
+                fresh.setdefault(record["key"], {"schema": SCHEMA, **record})
+        self._write(fresh.values())
+
+    def identify(self, cell_key: str, identity: dict) -> None:
+        """Write down, once, what a cell's key stands for; return when it is on disk.
+
+        Raises:
+            JournalError: as `append`.
+        """
+        if cell_key not in self.identities:
+            self._write([{"schema": SCHEMA, "cell": cell_key, "identity": identity}])
+
+    def _write(self, records: Collection[dict]) -> None:
+        """All of the records or none."""
+        if not records:
+            return
+        lines = b"".join(_line(record) for record in records)
+        try:
+            _write_all(self._file, lines)
+            os.fsync(self._file)
+        except BaseException as failure:  # Ctrl-C between write and sync included: what is not known to be safe goes
+            os.ftruncate(self._file, self._size)
+            if isinstance(failure, OSError):
+                raise self._failed(failure) from failure
+            raise
+        self._size += len(lines)
+        for record in records:
+            self._remember(record)
+
+    def _remember(self, record: dict) -> None:
+        if "key" not in record:
+            self.identities.setdefault(record["cell"], record["identity"])
+            return
+        key = record["key"]
+        if key in self.answers:
+            return
+        if "error" in record:
+            self.errors[key] = record
+        else:
+            self.answers[key] = record
+            self.counts[str(record.get("cell"))] += 1
+            self.errors.pop(key, None)
+
+    def _recover(self) -> int:
+        """Read every whole line; cut off a torn end. Returns the size of the sound part in bytes."""
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        lines = content[:end].split(b"\n")[:-1]
+        while lines and _parse(lines[-1]) is None:  # after a power cut the last line can be whole and still be noise
+            end -= len(lines.pop()) + 1
+        broken = {}
+        for number, line in enumerate(lines, start=1):
+            if (record := _parse(line)) is None:
+                broken[number] = line
+            else:
+                self._remember(record)
+        if end < len(content):
+            log.warning(
+                "%s ends in a torn line (%d bytes, a run was killed while writing); moved to %s",
+                self.path,
+                len(content) - end,
+                self._set_aside(content[end:]),
+            )
+            os.ftruncate(self._file, end)
+            os.fsync(self._file)
+        return self._without(broken, lines) if broken else end
+
+    def _without(self, broken: dict[int, bytes], lines: list[bytes]) -> int:
+        """Take lines that say nothing out of the middle of the file, which is replaced as a whole. Returns its size."""
+        log.warning(
+            "%s: no journal line: %s; moved to %s, their samples will be answered again",
+            self.path,
+            ", ".join(f"line {number}" for number in broken),
+            self._set_aside(b"\n".join(broken.values())),
+        )
+        sound = b"".join(line + b"\n" for number, line in enumerate(lines, start=1) if number not in broken)
+        write_atomically(self.path, sound)
+        os.close(self._file)
+        self._file = os.open(self.path, FLAGS, 0o644)
+        return len(sound)
+
+    def _set_aside(self, torn: bytes) -> Path:
+        """Keep what is no journal line in a file beside; returns that file."""
+        aside = self.path.with_suffix(".torn")
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        with aside.open("ab") as file:
+            file.write(f"# {stamp}, cut from {self.path.name}\n".encode() + torn.rstrip(b"\n") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return aside
+
+    def _failed(self, failure: OSError) -> JournalError:
+        reason = "the disk is full" if failure.errno in FULL_DISK else failure.strerror
+        return JournalError(
+            f"cannot write {self.path}: {reason}. {len(self.answers)} answers in it are safe; make room and run the "
+            "same command again to go on"
+        )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a file's creation or renaming in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` as a whole: readers see the old content or the new, also after a kill.
+
+    Raises:
+        RunError: the disk is full or fails; the old content stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as failure:
+        raise RunError(f"cannot write {path}: {failure.strerror}; nothing already written is lost") from failure
+    finally:
+        with suppress(OSError):  # said above
+            temporary.unlink(missing_ok=True)
+
+
+def _line(record: dict) -> bytes:
+    infinite = "identity" in record  # where a task's own argument may be .inf; no answer holds such a number
+    text = json.dumps(record, ensure_ascii=False, allow_nan=infinite, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _parse(line: bytes) -> dict | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict):
+        return None
+    if "key" in record:
+        known = isinstance(record["key"], str) and any(name in record for name in CONTENTS)
+    else:
+        known = isinstance(record.get("cell"), str) and isinstance(record.get("identity"), dict)
+    return record if known else None

