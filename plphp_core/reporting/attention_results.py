@@ -15,7 +15,6 @@ from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.families import family_names, get_family
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
 from plphp_core.reporting.choice import Choice, DtypeOf, settle
 from plphp_core.vision.spatial_groups import CUTS
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import NothingToShow, Options
 from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import render
-from plphp_core.reporting.comparison import NothingToShow, Options
 from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
 from plphp_core.reporting.reports import REPORTS
 from plphp_core.reporting.request import Report, ReportRequest, asked_suffix

@@ -13,7 +13,6 @@ from plphp_core.evaluation.defaults import method_defaults
 from plphp_core.evaluation.grid import expand
 from plphp_core.evaluation.settings import setting_text
 from plphp_core.records.errors import ReportError, UserError
-from plphp_core.reporting.selection import RowSpec
 
 
 def rows_configured(configs: Path, table: str, profile: str, model: str) -> list[RowSpec] | None:

@@ -24,7 +24,6 @@ from plphp_core.reporting import (
     vtw_rule,
 )
 from plphp_core.reporting.attention_results import AttentionResult
-from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -35,11 +34,15 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
-from plphp_core.reporting.long_tables import long_table, relative_table
-from plphp_core.reporting.request import Report, Request, joined, model_variant, on_benchmarks, variant_of
-from plphp_core.reporting.savings import savings
-from plphp_core.reporting.selection import rows_found
+from plphp_core.reporting.csv_export import long_table, relative_table
+from plphp_core.reporting.request import (
+    Report,
+    ReportRequest,
+    joined,
+    model_suffix,
+    on_benchmarks,
+    selection_suffix,
+)
 
 
 def _table1(asked: ReportRequest) -> Report:
@@ -88,7 +91,7 @@ def _table5(asked: ReportRequest) -> Report:
 
 
 # matplotlib takes a second to import, which the tables need not wait for: each figure imports its own module
-def _figure1(asked: Request) -> Report:
+def _figure1(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import attention_by_layer
 
     models, variant = _readings(asked)
@@ -102,7 +105,7 @@ def _figure1(asked: Request) -> Report:
     return Report("figure1", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
-def _figure2(asked: Request) -> Report:
+def _figure2(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import attention_by_region
 
     (every, variant), cut = _readings(asked), asked.options.cut
@@ -117,7 +120,7 @@ def _figure2(asked: Request) -> Report:
     return Report("figure2", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
-def _figure3(asked: Request) -> Report:
+def _figure3(asked: ReportRequest) -> Report:
     from plphp_core.reporting import attention_sample
     from plphp_core.reporting.figures import attention_by_head
 
@@ -138,7 +141,7 @@ def _figure3(asked: Request) -> Report:
     return Report("figure3", variant, sheets, [], {}, pictures, extra, planned=False, latex=False)
 
 
-def _figure5(asked: Request) -> Report:
+def _figure5(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import retention_vs_score
 
     results, _, variant = on_benchmarks("figure5", asked)
@@ -148,7 +151,7 @@ def _figure5(asked: Request) -> Report:
     return Report("figure5", variant, sheets, [results], {"": long_table(results, saved)}, pictures)
 
 
-def _figure6(asked: Request) -> Report:
+def _figure6(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import retention_grid
 
     results, benchmarks, variant = on_benchmarks("figure6", asked)
@@ -161,7 +164,7 @@ def _figure6(asked: Request) -> Report:
     return Report("figure6", variant, sheets, [results], tables, pictures)
 
 
-def _figure7(asked: Request) -> Report:
+def _figure7(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import cost_per_sample
 
     found, variant = _costs("figure7", asked)
@@ -170,7 +173,7 @@ def _figure7(asked: Request) -> Report:
     return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
 
 
-def _figure8(asked: Request) -> Report:
+def _figure8(asked: ReportRequest) -> Report:
     from plphp_core.reporting import qualitative_examples
     from plphp_core.reporting.dataset_access import DatasetAccess
     from plphp_core.reporting.figures import answers_side_by_side
@@ -217,7 +220,7 @@ def _engines(asked: ReportRequest) -> Report:
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
 
 
-def _readings(asked: Request) -> tuple[dict[str, list[AttentionResult]], str]:
+def _readings(asked: ReportRequest) -> tuple[dict[str, list[AttentionResult]], str]:
     """The readings of each model, and what files' names say of the choice."""
     found = asked.readings()
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables

@@ -23,7 +23,6 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
 
 MODEL = "llava_onevision"  # of all tables but Table 3

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from plphp_core.analysis.comparable import Filters, same_documents, same_run
+from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import layout, notes
-from plphp_core.reporting.comparison import NothingToShow, Options, Results, evaluate
+from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.configured import models_configured, rows_configured
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, percent

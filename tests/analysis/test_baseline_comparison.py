@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.analysis import baseline_comparison
+from plphp_core.analysis.bootstrap import Estimate, difference
+from plphp_core.analysis.comparable import Filters, RowSpec
+from plphp_core.analysis.results import BENCHMARKS, Options, evaluate
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting import layout, rivals
-from plphp_core.reporting.bootstrap import Estimate, difference
-from plphp_core.reporting.comparison import BENCHMARKS, Options, evaluate
-from plphp_core.reporting.long_tables import long_table
-from plphp_core.reporting.selection import Filters, RowSpec
+from plphp_core.reporting import comparison_tables, score_columns
+from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.table1 import HEAD
 from tests.reporting import factories
 from tests.reporting.test_table1 import FAST, exact, results_of, without
@@ -94,8 +95,8 @@ def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_
 def test_equals_seldom_look_different():
     """Two settings of equal quality: about one interval of twenty leaves out 0."""
     rng, wrong, runs = np.random.default_rng(3), 0, 200
+    from plphp_core.analysis.bootstrap import Resamples, estimate, relative
     from plphp_core.records.cell_result import Metric
-    from plphp_core.reporting.bootstrap import Resamples, estimate, relative
 
     for seed in range(runs):
         hard = rng.random(60)

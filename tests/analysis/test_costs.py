@@ -17,10 +17,7 @@ from plphp_core.analysis.results import BENCHMARKS, Options, evaluate
 from plphp_core.evaluation.settings import settings_from_config
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import cost_lines
-from plphp_core.reporting import costs as cost
-from plphp_core.reporting.bootstrap import Resamples
-from plphp_core.reporting.comparison import BENCHMARKS, Options, evaluate
+from plphp_core.reporting import cost_columns
 from plphp_core.reporting.configured import benchmark_configured, rows_configured, tasks_configured
 from tests.reporting import factories
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS, Options
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import claims
-from plphp_core.reporting.comparison import BENCHMARKS, Options
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import ReportRequest
 from plphp_core.vision.spatial_groups import CUTS

@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
+from plphp_core.analysis.comparable import Filters, rows_found
+from plphp_core.analysis.results import Options, evaluate
 from plphp_core.evaluation.answering import Request as Question
 from plphp_core.evaluation.cell_spec import SCORES
 from plphp_core.evaluation.cell_spec import result_key as of_fields
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.dataset_access import DatasetUnavailable
-from plphp_core.reporting.request import Report, Request
-from plphp_core.reporting.selection import Filters, rows_found
+from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.analysis.comparable import Filters
 from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.choice import settle
 from plphp_core.reporting.reports import REPORTS

@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.claims.equal_retention import change, interpolate
 from plphp_core.reporting.claims.verdict import Outcome, Verdict

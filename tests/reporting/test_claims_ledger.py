@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.analysis.comparable import Filters
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.claims.rules import ALL, OF_ORDER, RULES
 from plphp_core.reporting.claims.verdict import Outcome, Verdict

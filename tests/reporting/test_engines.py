@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.analysis.comparable import Filters, RowSpec
+from plphp_core.analysis.results import Options
 from plphp_core.evaluation.cell_spec import efficiency
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import OK, run

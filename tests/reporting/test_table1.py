@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.analysis import results as scored
+from plphp_core.analysis.comparable import Filters, RowSpec
+from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import comparison
-from plphp_core.reporting.comparison import Options, evaluate
-from plphp_core.reporting.long_tables import long_table, relative_table
-from plphp_core.reporting.selection import Filters, RowSpec
+from plphp_core.reporting.csv_export import long_table, relative_table
 from plphp_core.reporting.table1 import sheets
 from tests.reporting import factories
 

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS, evaluate
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import table2
-from plphp_core.reporting.comparison import BENCHMARKS, evaluate
 from plphp_core.reporting.configured import rows_configured
 from tests.reporting import factories
 from tests.reporting.test_table1 import FAST

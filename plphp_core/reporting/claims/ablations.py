@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plphp_core.analysis import paired_contrasts
+from plphp_core.analysis.bootstrap import Estimate, average, difference
+from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import contrasts, table2
-from plphp_core.reporting.bootstrap import Estimate, average, difference
+from plphp_core.reporting import comparison_tables, table2
 from plphp_core.reporting.claims.evidence import Measured, Quantity, negative, of_cells
 from plphp_core.reporting.claims.finding import POINTS
 from plphp_core.reporting.claims.scores import per_benchmark, shared
 from plphp_core.reporting.claims.sources import Sources
-from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.contrasts import Contrast
 from plphp_core.reporting.figures import retention_grid
-from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.table_model import number
 
 

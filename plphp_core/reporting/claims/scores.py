@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
+from plphp_core.analysis.comparable import LABELS
+from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, Results
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.bootstrap import MISSING, Estimate, average, scaled
 from plphp_core.reporting.claims.evidence import Evidence, Measured, Quantity, of_cells
 from plphp_core.reporting.claims.finding import SAVED
 from plphp_core.reporting.claims.sources import Sources

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
-from plphp_core.reporting import layout
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis.results import Results
+from plphp_core.reporting import score_columns
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.qualitative_examples import ExampleAnswer, QualitativeExample
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent

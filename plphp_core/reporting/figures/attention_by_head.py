@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import layout
+from plphp_core.reporting import score_columns
 from plphp_core.reporting.attention_sample import AttentionSample
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from plphp_core.reporting import cost_lines, layout
-from plphp_core.reporting.bootstrap import MISSING
-from plphp_core.reporting.costs import DECODE, KV, Costs, per_sample
+from plphp_core.analysis.bootstrap import MISSING
+from plphp_core.analysis.costs import DECODE, KV, Costs, per_sample
+from plphp_core.reporting import cost_columns, score_columns
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
 

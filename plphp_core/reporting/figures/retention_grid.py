@@ -9,13 +9,14 @@ from itertools import pairwise
 
 import pandas as pd
 
-from plphp_core.reporting import contrasts, layout, notes, rivals
-from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
-from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.contrasts import Contrast
+from plphp_core.analysis import paired_contrasts
+from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
+from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
+from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.retention_vs_score import metric_of
-from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
 HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))

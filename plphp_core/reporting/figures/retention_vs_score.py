@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from plphp_core.reporting import layout, notes, rivals
-from plphp_core.reporting.bootstrap import scaled
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis.bootstrap import scaled
+from plphp_core.analysis.comparable import LABELS
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
+from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.selection import LABELS
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))

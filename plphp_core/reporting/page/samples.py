@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.records.cell_result import Cell
 from plphp_core.reporting.cell_answers import CellAnswers, answers
-from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS
 from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 from plphp_core.reporting.page.pieces import Pieces
