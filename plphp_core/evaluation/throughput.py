@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plphp_core.evaluation.settings import ModelSettings
+from plphp_core.config.run_settings import ModelSettings
 from plphp_core.records.errors import UserError
 from plphp_core.records.manifest import device_name
 

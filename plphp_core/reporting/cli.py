@@ -13,7 +13,7 @@ from pathlib import Path
 
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import NothingToShow, Options
-from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import render

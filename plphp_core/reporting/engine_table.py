@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from plphp_core.analysis.results import SCORES
-from plphp_core.evaluation.settings import ENGINES
+from plphp_core.config.run_settings import ENGINES
 from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.engines import FIELDS, Comparison, Pair
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number

@@ -14,8 +14,8 @@ import numpy as np
 
 from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
 from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Options, Results
+from plphp_core.config.run_settings import ENGINES
 from plphp_core.evaluation.distributed import parts
-from plphp_core.evaluation.settings import ENGINES
 from plphp_core.records.cell_result import EFFICIENCY, Cell
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal

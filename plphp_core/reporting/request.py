@@ -11,7 +11,7 @@ import pandas as pd
 
 from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
 from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
-from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.visible import visible
 from plphp_core.reporting import render

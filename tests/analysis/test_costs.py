@@ -14,7 +14,7 @@ from plphp_core.analysis import costs as cost
 from plphp_core.analysis.bootstrap import Resamples
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import BENCHMARKS, Options, evaluate
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.config.run_settings import settings_from_config
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import cost_columns

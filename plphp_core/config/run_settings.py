@@ -9,9 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from plphp_core.evaluation import values
-from plphp_core.evaluation.defaults import method_defaults, unknown_method
-from plphp_core.evaluation.grid import expand
+from plphp_core.config import checked_values as values
+from plphp_core.config.method_defaults import method_defaults, unknown_method
+from plphp_core.config.row_grid import expand
 from plphp_core.families.base import STYLES, Family
 from plphp_core.records.errors import UserError, unknown
 

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from submitit.core.utils import DelayedSubmission, cloudpickle_dump
 
-from plphp_core.evaluation.submitted import JobFailed, conclude, failed_jobs
+from plphp_core.evaluation.submitit_jobs import JobFailed, conclude, failed_jobs
 from tests.evaluation.factories import make_world
 from tests.evaluation.repositories import ROOT, command, make_repository
 
@@ -53,7 +53,7 @@ def repository(tmp_path):
 def submit(repository: Path, *arguments: str) -> subprocess.CompletedProcess:
     """The command line in a process of its own, started from another folder."""
     code = (
-        f"import sys; from pathlib import Path; from plphp_core.evaluation.launch import main; "
+        f"import sys; from pathlib import Path; from plphp_core.evaluation.run_app import main; "
         f"sys.exit(main(Path({str(repository)!r})))"
     )
     command = [sys.executable, "-c", code, *arguments]

@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from plphp_core.evaluation.composing import options
+from plphp_core.config.hydra_app import options
 from plphp_core.records.errors import UserError, unknown
 
 ALL = "all"

@@ -1,20 +1,38 @@
-"""Groups of runs one after the other in one process: what fails costs the others nothing."""
+"""The scheduler: which runs share a model, its prefills and its cells, and one such group after the other."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from plphp_core.evaluation.announce import say
-from plphp_core.evaluation.settings import Settings
-from plphp_core.evaluation.together import Run, shared_settings
+from plphp_core.config.run_settings import Settings
+from plphp_core.evaluation.console import say
 from plphp_core.records.errors import UserError
 
 FAILED, USAGE = 1, 2
+Run = tuple[Settings, dict]  # and its resolved configuration
 
 
-def in_turn(groups: Sequence[Sequence[Run]], run: Callable[[Sequence[Run]], int]) -> int:
-    """Carry out groups of runs (`together`); one that fails costs the others nothing.
+def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
+    """Group runs that agree in their `shared_settings`, in order of first appearance."""
+    groups: list[tuple[Settings, list[Run]]] = []
+    for settings, config in runs:
+        shared = shared_settings(settings)
+        group = next((group for known, group in groups if known == shared), None)
+        if group is None:
+            groups.append((shared, group := []))
+        group.append((settings, config))
+    return [group for _, group in groups]
+
+
+def shared_settings(settings: Settings) -> Settings:
+    """Without what the runs of a group may differ in: methods, benchmarks, and the table they belong to."""
+    return replace(settings, methods=(), benchmarks=(), table=None, skipped=(), refused=())
+
+
+def run_groups(groups: Sequence[Sequence[Run]], run: Callable[[Sequence[Run]], int]) -> int:
+    """Carry out groups of runs (`group_runs`); one that fails costs the others nothing.
 
     Returns:
         exit code: 0 all finished; 1 some samples, cells or groups failed; 2 every group was refused; 128 and more:

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_configs import tables
 from plphp_core.evaluation import loading
-from plphp_core.evaluation.in_turn import labels
-from plphp_core.evaluation.settings import Settings
-from plphp_core.evaluation.tables import tables
-from plphp_core.evaluation.together import together
+from plphp_core.evaluation.scheduler import group_runs, labels
 from plphp_core.reporting import cli
 from tests.evaluation.factories import settings
 from tests.evaluation.repositories import ROOT, command, make_repository
@@ -44,7 +43,7 @@ def changed(value):
 def test_only_methods_benchmarks_and_tables_may_differ(name):
     one = settings(Path("/world"))
     other = dataclasses.replace(one, **{name: changed(getattr(one, name))})
-    assert len(together([(one, {}), (other, {})])) == (1 if name in MAY_DIFFER else 2)
+    assert len(group_runs([(one, {}), (other, {})])) == (1 if name in MAY_DIFFER else 2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["none", "plphp"])), max_size=8))
@@ -53,7 +52,7 @@ def test_every_run_is_in_one_group_in_order_of_first_appearance(runs):
         (settings(Path("/world"), methods=[method], limit=1 + limit), {"number": number})
         for number, (limit, method) in enumerate(runs)
     ]
-    groups = together(asked)
+    groups = group_runs(asked)
     assert [group[0][0].limit for group in groups] == list(dict.fromkeys(some.limit for some, _ in asked))
     for group in groups:
         assert group == [run for run in asked if run[0].limit == group[0][0].limit]

@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from plphp_core.evaluation.folder import OF_A_RUN, check_folders
+from plphp_core.evaluation.results_folder import OF_A_RUN, check_folders
 from plphp_core.evaluation.runner import OK, run
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints

@@ -3,25 +3,14 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from plphp_core.evaluation.composing import LISTS, compose_and_call, composed, listed
-from plphp_core.evaluation.launch import main
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.config.hydra_app import LISTS, compose_and_call, composed, listed
+from plphp_core.evaluation.run_app import main
 from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def configured(*overrides: str):
-    OmegaConf.register_new_resolver("repository", lambda path: str(ROOT / path), replace=True)
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
-        return settings_from_config(compose(config_name="config", overrides=list(overrides)), ROOT)
+from tests.configured import ROOT, configured
 
 
 @pytest.mark.parametrize("profile", ["paper", "toy"])

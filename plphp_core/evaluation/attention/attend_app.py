@@ -11,12 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from plphp_core.evaluation.announce import say
-from plphp_core.evaluation.composing import compose_and_call, options
+from plphp_core.config.hydra_app import compose_and_call, options
+from plphp_core.config.run_settings import Settings, settings_from_config
+from plphp_core.config.table_configs import key, of_each
+from plphp_core.evaluation.console import say
 from plphp_core.evaluation.depth import misfits
-from plphp_core.evaluation.launch import INTERRUPTED, OK, USAGE, resolved
-from plphp_core.evaluation.settings import Settings, settings_from_config
-from plphp_core.evaluation.tables import key, of_each
+from plphp_core.evaluation.run_app import INTERRUPTED, OK, USAGE, resolved
 from plphp_core.records.errors import UserError
 
 

@@ -19,7 +19,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from plphp_core.evaluation.defaults import own_defaults
+from plphp_core.config.method_defaults import own_defaults
 from plphp_core.pruning.method import method_names, not_loaded
 from plphp_core.records.errors import UserError
 

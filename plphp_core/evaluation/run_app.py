@@ -16,15 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from plphp_core.evaluation.announce import first_process, say
-from plphp_core.evaluation.composing import compose_and_call, register_resolvers
+from plphp_core.config.checked_values import flag
+from plphp_core.config.hydra_app import compose_and_call, register_resolvers
+from plphp_core.config.run_settings import MethodSettings, Settings, check_method, settings_from_config
+from plphp_core.config.table_configs import ALL, configurations
+from plphp_core.evaluation.console import first_process, say
 from plphp_core.evaluation.depth import misfits
-from plphp_core.evaluation.in_turn import in_turn
-from plphp_core.evaluation.settings import MethodSettings, Settings, check_method, settings_from_config
-from plphp_core.evaluation.submitted import JobFailed, conclude, failed_jobs
-from plphp_core.evaluation.tables import ALL, configurations
-from plphp_core.evaluation.together import Run, together
-from plphp_core.evaluation.values import flag
+from plphp_core.evaluation.scheduler import Run, group_runs, run_groups
+from plphp_core.evaluation.submitit_jobs import JobFailed, conclude, failed_jobs
 from plphp_core.records.errors import UserError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
@@ -129,7 +128,7 @@ class _Asked:
                 return USAGE
             for sentence in unfit:  # before hours of what does fit; at its end they are named again
                 say(f"warning: {sentence}")
-        groups = together(self.runs)
+        groups = group_runs(self.runs)
         code = OK
         if groups and (self._plan or self._dry):
             from plphp_core.evaluation.estimate import show_plan
@@ -142,7 +141,7 @@ class _Asked:
             from plphp_core.evaluation.loading import LoadOnce
             from plphp_core.evaluation.runner import run_together
 
-            code = in_turn(groups, partial(run_together, loader=LoadOnce()))
+            code = run_groups(groups, partial(run_together, loader=LoadOnce()))
             if distributed.is_initialized():  # torchrun's processes stay connected from one group to the next
                 distributed.destroy_process_group()
             if self._sweep and code < 128:
