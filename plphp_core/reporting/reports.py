@@ -243,7 +243,7 @@ def _readings(asked: ReportRequest) -> tuple[dict[str, list[AttentionResult]], s
 
 
 def _ledger(asked: ReportRequest) -> Report:
-    from plphp_core.reporting import claims
+    from plphp_core import claims
 
     return claims.report(asked)
 
