@@ -7,19 +7,19 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from plphp_core.evaluation.preflight import device as device_module
-from plphp_core.evaluation.preflight import memory as memory_module
-from plphp_core.evaluation.preflight.answers import _eager_calls
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Status, run_checks
-from plphp_core.evaluation.preflight.checkpoint import Checkpoint
-from plphp_core.evaluation.preflight.data import TaskData
-from plphp_core.evaluation.preflight.disk import disk, results_folder
-from plphp_core.evaluation.preflight.headers import TensorHeader
-from plphp_core.evaluation.preflight.longest import LongestPrompt
-from plphp_core.evaluation.preflight.memory import estimate, free_ram, memory, vision_sizes
-from plphp_core.evaluation.preflight.units import GIB, count, gib, plural
-from plphp_core.evaluation.preflight.versions import packages
+from plphp_core.preflight import device as device_module
+from plphp_core.preflight import memory as memory_module
+from plphp_core.preflight.answers import _eager_calls
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Status, run_checks
+from plphp_core.preflight.checkpoint import Checkpoint
+from plphp_core.preflight.data import TaskData
+from plphp_core.preflight.disk import disk, results_folder
+from plphp_core.preflight.headers import TensorHeader
+from plphp_core.preflight.longest import LongestPrompt
+from plphp_core.preflight.memory import estimate, free_ram, memory, vision_sizes
+from plphp_core.preflight.units import GIB, count, gib, plural
+from plphp_core.preflight.versions import packages
 from tests import factories
 from tests.configured import configured
 

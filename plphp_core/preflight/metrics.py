@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from plphp_core.evaluation.lmms_tasks import metric_function
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, refused, skipped
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, first_line, ok, refused, skipped
 from plphp_core.records.errors import UserError
 
 CAPTION_METRICS = ("cider", "meteor")

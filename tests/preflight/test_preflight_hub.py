@@ -10,14 +10,14 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from plphp_core.evaluation.preflight import checkpoint as checkpoint_module
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Status, run_checks
-from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
-from plphp_core.evaluation.preflight.headers import DamagedFile, read_header
-from plphp_core.evaluation.preflight.model import configuration, weights
+from plphp_core.preflight import checkpoint as checkpoint_module
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Status, run_checks
+from plphp_core.preflight.checkpoint import checkpoint_files
+from plphp_core.preflight.headers import DamagedFile, read_header
+from plphp_core.preflight.model import configuration, weights
 from tests.configured import ROOT, configured
-from tests.evaluation import damage
+from tests.preflight import damage
 
 TOY = ROOT / "tasks" / "toy" / "checkpoints" / "llava_onevision"
 NAME, COMMIT = "somebody/llava-onevision", "c0ffee" + "0" * 34

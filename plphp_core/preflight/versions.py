@@ -12,8 +12,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, warning
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, first_line, ok, warning
 from plphp_core.pruning.method import broken_modules
 
 SHOWN = ("torch", "transformers", "lmms-eval", "datasets")

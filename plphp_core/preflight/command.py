@@ -51,8 +51,8 @@ def _checked(config: DictConfig, root: Path) -> int:
     except (UserError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
-    from plphp_core.evaluation.preflight.case import Case
-    from plphp_core.evaluation.preflight.checklist import preflight
+    from plphp_core.preflight.case import Case
+    from plphp_core.preflight.checklist import preflight
 
     console = Console(file=sys.stdout, highlight=False)
     return max(preflight(Case(one, config.weights), console) for one in settings)

@@ -10,21 +10,21 @@ from rich.console import Console
 
 from plphp_core.evaluation.answering import Request
 from plphp_core.evaluation.loading import load
-from plphp_core.evaluation.preflight import answers as answers_module
-from plphp_core.evaluation.preflight.answers import answers
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Status, exit_code, run_checks
-from plphp_core.evaluation.preflight.checklist import SECTIONS, preflight
-from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
-from plphp_core.evaluation.preflight.device import attention, device
-from plphp_core.evaluation.preflight.drawing import drawn
-from plphp_core.evaluation.preflight.generation import generation
-from plphp_core.evaluation.preflight.headers import read_header
-from plphp_core.evaluation.preflight.model import configuration
-from plphp_core.evaluation.preflight.tokens import tokenizer
+from plphp_core.preflight import answers as answers_module
+from plphp_core.preflight.answers import answers
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Status, exit_code, run_checks
+from plphp_core.preflight.checklist import SECTIONS, preflight
+from plphp_core.preflight.checkpoint import checkpoint_files
+from plphp_core.preflight.device import attention, device
+from plphp_core.preflight.drawing import drawn
+from plphp_core.preflight.generation import generation
+from plphp_core.preflight.headers import read_header
+from plphp_core.preflight.model import configuration
+from plphp_core.preflight.tokens import tokenizer
 from plphp_core.records.errors import UserError
 from tests.configured import ROOT, configured
-from tests.evaluation import damage
+from tests.preflight import damage
 
 CHECKPOINTS = ROOT / "tasks" / "toy" / "checkpoints"
 # All that looks at the checkpoint. Data and Java have tests of their own.

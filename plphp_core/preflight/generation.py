@@ -10,9 +10,9 @@ from transformers import GenerationConfig
 
 from plphp_core.evaluation import options
 from plphp_core.evaluation.options import FILE
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, reason, warning
-from plphp_core.evaluation.preflight.tokens import tokenizer
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, first_line, ok, reason, warning
+from plphp_core.preflight.tokens import tokenizer
 
 RESTORE = f"restore {FILE} from the original checkpoint"
 CHAT_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_utterance>")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, warning
-from plphp_core.evaluation.preflight.device import device
-from plphp_core.evaluation.preflight.longest import longest_prompt
-from plphp_core.evaluation.preflight.model import weights
-from plphp_core.evaluation.preflight.units import GIB, gib
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, ok, warning
+from plphp_core.preflight.device import device
+from plphp_core.preflight.longest import longest_prompt
+from plphp_core.preflight.model import weights
+from plphp_core.preflight.units import GIB, gib
 
 CUDA_ITSELF = 0.75 * GIB  # context, kernels, cuBLAS workspaces
 SLACK = 1.1  # of what is allocated and freed again: allocators round up and leave gaps

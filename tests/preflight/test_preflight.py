@@ -7,8 +7,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import (
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import (
     Check,
     Status,
     check,
@@ -20,12 +20,12 @@ from plphp_core.evaluation.preflight.check import (
     skipped,
     warning,
 )
-from plphp_core.evaluation.preflight.checklist import SECTIONS, preflight
-from plphp_core.evaluation.preflight.command import main
+from plphp_core.preflight.checklist import SECTIONS, preflight
+from plphp_core.preflight.command import main
 from plphp_core.records.errors import UserError
 from tasks.toy.generate import build
 from tests.configured import ROOT, configured
-from tests.evaluation import damage
+from tests.preflight import damage
 
 
 def found(*findings, needs=()) -> Check:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import torch
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, warning
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, first_line, ok, warning
 
 NATIVE_BF16 = (8, 0)  # compute capability from which bfloat16 is computed by hardware
 

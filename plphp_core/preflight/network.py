@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, ok, reason, warning
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, ok, reason, warning
 
 PATIENCE = (3.0, 6.0)  # seconds to connect, at the first try and the second
 _unreachable: dict[str, str] = {}  # endpoint → why, while a preflight has switched the libraries offline

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Iterator
 from unittest import mock
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, reason
-from plphp_core.evaluation.preflight.drawing import drawn
-from plphp_core.evaluation.preflight.tokens import image_token
 from plphp_core.families import get_family
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, first_line, ok, reason
+from plphp_core.preflight.drawing import drawn
+from plphp_core.preflight.tokens import image_token
 
 QUESTION = "What is in the picture?"
 RESTORE = "copy processor_config.json and preprocessor_config.json (as far as the original has them)"

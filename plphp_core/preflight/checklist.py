@@ -10,23 +10,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from plphp_core.evaluation.preflight.answers import answers
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Check, Result, Status, exit_code, run_checks
-from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
-from plphp_core.evaluation.preflight.data import data
-from plphp_core.evaluation.preflight.device import attention, device
-from plphp_core.evaluation.preflight.disk import disk, results_folder
-from plphp_core.evaluation.preflight.generation import generation
-from plphp_core.evaluation.preflight.longest import longest_prompt
-from plphp_core.evaluation.preflight.memory import memory
-from plphp_core.evaluation.preflight.metrics import metrics
-from plphp_core.evaluation.preflight.model import configuration, decoder, weights
-from plphp_core.evaluation.preflight.network import network, online_again
-from plphp_core.evaluation.preflight.processor import chat_template, image_tokens, processor
-from plphp_core.evaluation.preflight.tokens import end_tokens, image_token, tokenizer
-from plphp_core.evaluation.preflight.units import plural
-from plphp_core.evaluation.preflight.versions import packages
+from plphp_core.preflight.answers import answers
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Check, Result, Status, exit_code, run_checks
+from plphp_core.preflight.checkpoint import checkpoint_files
+from plphp_core.preflight.data import data
+from plphp_core.preflight.device import attention, device
+from plphp_core.preflight.disk import disk, results_folder
+from plphp_core.preflight.generation import generation
+from plphp_core.preflight.longest import longest_prompt
+from plphp_core.preflight.memory import memory
+from plphp_core.preflight.metrics import metrics
+from plphp_core.preflight.model import configuration, decoder, weights
+from plphp_core.preflight.network import network, online_again
+from plphp_core.preflight.processor import chat_template, image_tokens, processor
+from plphp_core.preflight.tokens import end_tokens, image_token, tokenizer
+from plphp_core.preflight.units import plural
+from plphp_core.preflight.versions import packages
 
 SECTIONS: dict[str, tuple[Check, ...]] = {
     "This machine": (packages, device, attention, network, results_folder),

@@ -8,11 +8,11 @@ import datasets.config
 import pytest
 from huggingface_hub import close_session, constants
 
-from plphp_core.evaluation.preflight import network as module
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Status, run_checks
-from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
-from plphp_core.evaluation.preflight.network import asked_offline, network, online_again
+from plphp_core.preflight import network as module
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Status, run_checks
+from plphp_core.preflight.checkpoint import checkpoint_files
+from plphp_core.preflight.network import asked_offline, network, online_again
 from tests.configured import configured
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, warning
-from plphp_core.evaluation.preflight.data import TaskData
-from plphp_core.evaluation.preflight.drawing import drawn
-from plphp_core.evaluation.preflight.processor import image_tokens
 from plphp_core.families.base import IMAGE_MARK
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, ok, warning
+from plphp_core.preflight.data import TaskData
+from plphp_core.preflight.drawing import drawn
+from plphp_core.preflight.processor import image_tokens
 
 UNKNOWN = (
     2304,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, reason
-from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
-from plphp_core.evaluation.preflight.model import configuration, weights
 from plphp_core.families.base import IMAGE_MARK, Family
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, ok, reason
+from plphp_core.preflight.checkpoint import checkpoint_files
+from plphp_core.preflight.model import configuration, weights
 
 PADDING = 0.01  # share of the embedding's rows that may stand empty; published checkpoints leave up to 0.3 %
 

@@ -17,15 +17,15 @@ from plphp_core.decoding.measure import StepClock
 from plphp_core.evaluation.answering import Answerer, Request
 from plphp_core.evaluation.generation import generation_arguments, pad_token
 from plphp_core.evaluation.loading import LoadedModel, load
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, ok, reason, refused, skipped, warning
-from plphp_core.evaluation.preflight.device import attention, device
-from plphp_core.evaluation.preflight.drawing import drawn
-from plphp_core.evaluation.preflight.generation import generation
-from plphp_core.evaluation.preflight.memory import memory
-from plphp_core.evaluation.preflight.processor import QUESTION
-from plphp_core.evaluation.preflight.tokens import end_tokens
-from plphp_core.evaluation.preflight.units import gib, plural
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, ok, reason, refused, skipped, warning
+from plphp_core.preflight.device import attention, device
+from plphp_core.preflight.drawing import drawn
+from plphp_core.preflight.generation import generation
+from plphp_core.preflight.memory import memory
+from plphp_core.preflight.processor import QUESTION
+from plphp_core.preflight.tokens import end_tokens
+from plphp_core.preflight.units import gib, plural
 from plphp_core.pruning import hf
 from plphp_core.records.errors import UserError
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, Status, check, failed, first_line, ok, warning
-from plphp_core.evaluation.preflight.headers import LFS, DamagedFile, TensorHeader, read_header
-from plphp_core.evaluation.preflight.network import asked_offline
-from plphp_core.evaluation.preflight.units import count, gib, plural
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, Status, check, failed, first_line, ok, warning
+from plphp_core.preflight.headers import LFS, DamagedFile, TensorHeader, read_header
+from plphp_core.preflight.network import asked_offline
+from plphp_core.preflight.units import count, gib, plural
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import hub_commit
 

@@ -8,12 +8,12 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict, Image
 
-from plphp_core.evaluation.preflight import data as data_module
-from plphp_core.evaluation.preflight import metrics as metrics_module
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Status, run_checks
-from plphp_core.evaluation.preflight.data import data
-from plphp_core.evaluation.preflight.metrics import metrics
+from plphp_core.preflight import data as data_module
+from plphp_core.preflight import metrics as metrics_module
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Status, run_checks
+from plphp_core.preflight.data import data
+from plphp_core.preflight.metrics import metrics
 from tasks.toy.generate import build
 from tests.configured import configured
 

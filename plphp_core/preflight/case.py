@@ -11,9 +11,9 @@ from plphp_core.config.run_settings import Settings
 from plphp_core.families.base import Family
 
 if TYPE_CHECKING:
-    from plphp_core.evaluation.preflight.checkpoint import Checkpoint
-    from plphp_core.evaluation.preflight.data import TaskData
-    from plphp_core.evaluation.preflight.longest import LongestPrompt
+    from plphp_core.preflight.checkpoint import Checkpoint
+    from plphp_core.preflight.data import TaskData
+    from plphp_core.preflight.longest import LongestPrompt
 
 
 @dataclass(eq=False)

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from plphp_core.evaluation.preflight.case import Case
-from plphp_core.evaluation.preflight.check import Finding, check, failed, ok
-from plphp_core.evaluation.preflight.units import gib
+from plphp_core.preflight.case import Case
+from plphp_core.preflight.check import Finding, check, failed, ok
+from plphp_core.preflight.units import gib
 
 PER_ANSWER = 4096  # bytes, more than a journal line and a result's share take
 LEAST = 100 * 2**20  # logs, manifests, tables

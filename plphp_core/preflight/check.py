@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from plphp_core.records.errors import UserError
 
 if TYPE_CHECKING:
-    from plphp_core.evaluation.preflight.case import Case
+    from plphp_core.preflight.case import Case
 
 
 class Status(StrEnum):
