@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
+from plphp_core.analysis.comparable import RowSpec
 from plphp_core.config.hydra_app import composed, options
 from plphp_core.config.table_configs import table_config
 from plphp_core.config.table_rows import method_defaults, table_rows
-from plphp_core.records.cell_result import ReportError
-from plphp_core.records.errors import UserError
-from plphp_core.reporting.selection import RowSpec
+from plphp_core.records.errors import ReportError, UserError
 
 
 def rows_configured(table: str, profile: str, model: str) -> list[RowSpec] | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
+from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.config.report_settings import MODEL, ReportSettings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell
@@ -15,14 +17,16 @@ from plphp_core.records.visible import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.attention_results import AttentionResult, by_model, load_readings, settled
 from plphp_core.reporting.choice import Choice, settle
-from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
     rows_configured,
 )
-from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
+
+LEDGER = "claims"  # comes last: it judges what the others show
+ORDER = ("table1", "table2", "table3", "table4", "table5", "figure1", "figure2", "figure3", "figure5", "figure6",
+         "figure7", "figure8", "sweep", "engines", LEDGER)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReportRequest:
     """What the command line asks for. `options` are its own; paths below `root` are shown relative to it."""
 
     cells: Sequence[Cell]
@@ -123,7 +127,7 @@ class Request:
         return self.options.results / self.options.profile
 
 
-def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
+def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], str]:
     """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
     tasks = asked.options.tasks
     labels, own = benchmarks_configured(tasks, name), benchmarks_configured(None, name)
@@ -132,7 +136,7 @@ def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
     others = [label for label in BENCHMARKS if label not in labels]
     results = evaluate(here, rows, asked.of_model, asked.choices, others)
     chosen = f".tasks={joined(tasks)}" if tasks and labels != own else ""
-    return results, labels, model_variant(asked.options) + chosen + variant_of(asked, [results])
+    return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
 
 
 def joined(tasks: str) -> str:
@@ -140,11 +144,11 @@ def joined(tasks: str) -> str:
     return "+".join(name.strip() for name in tasks.strip("[]").split(","))
 
 
-def model_variant(options: ReportSettings) -> str:
+def model_suffix(options: ReportSettings) -> str:
     return "" if options.model == MODEL else f".model={options.model}"
 
 
-def variant_of(asked: Request, parts: Sequence[Results]) -> str:
+def selection_suffix(asked: ReportRequest, parts: Sequence[Results]) -> str:
     """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
 
     A subset, another protocol, prompts that are not the protocol's own, a dtype that was asked for and is not usual.
@@ -164,13 +168,13 @@ def _suffix(used: object, prompts: object, engine: object, limit: object, seed: 
     return "".join(found)
 
 
-def _other_dtype(asked: Request, models: Sequence[str]) -> str:
+def _other_dtype(asked: ReportRequest, models: Sequence[str]) -> str:
     dtype = asked.filters.dtype
     return "" if dtype in (None, *map(asked.usual_dtype, models)) else f".dtype={dtype}"
 
 
-def variant_asked(asked: Request) -> str:
-    """As `variant_of`, of everything that is asked for together, also where nothing of it is finished.
+def asked_suffix(asked: ReportRequest) -> str:
+    """As `selection_suffix`, of everything that is asked for together, also where nothing of it is finished.
 
     What the command line leaves open is what all cells agree in that are left after `choice.settle`, otherwise the
     usual.
@@ -187,4 +191,4 @@ def variant_asked(asked: Request) -> str:
     prompts = common("prompts", PROTOCOL_PROMPTS.get(used), uncaptioned)
     engine, limit, seed = common("engine", "generate"), common("limit", None), common("limit_seed", None)
     dtype = _other_dtype(asked, [asked.options.model])
-    return model_variant(asked.options) + _suffix(used, prompts, engine, limit, seed) + dtype
+    return model_suffix(asked.options) + _suffix(used, prompts, engine, limit, seed) + dtype

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from plphp_core.reporting.options import WHAT
-from plphp_core.reporting.request import Report
+from plphp_core.reporting.request import ORDER, Report
 from plphp_core.reporting.table_model import Table
 
 LONG = 48  # characters of an entry
@@ -65,7 +64,7 @@ def sections(reports: Sequence[Report], clean: Callable, missing: Mapping[str, s
     """One section per report, in the order of the command line's; `missing`: name → why there is no such report."""
     found = [(report.name, _section(report, clean)) for report in reports]
     found += [(name, _absent(name, clean(reason))) for name, reason in (missing or {}).items()]
-    places = {name: at for at, name in enumerate(WHAT)}
+    places = {name: at for at, name in enumerate(ORDER)}
     return [section for _, section in sorted(found, key=lambda one: places.get(one[0], len(places)))]
 
 
