@@ -59,6 +59,8 @@ def command(name, arguments, carry_out=None):
         exit code: 0 done; 1 something failed; 2 it cannot be served as it stands, said in a sentence; 130 interrupted.
         Commands have further ones of their own.
     """
+    from omegaconf.errors import OmegaConfBaseException
+
     from plphp_core.config.help_text import help_text
     from plphp_core.records.errors import UserError
 
@@ -69,8 +71,8 @@ def command(name, arguments, carry_out=None):
         arguments = [one if "=" in one or one.startswith("-") else f"table={one}" for one in arguments]
     try:
         return (carry_out or import_module(COMMANDS[name][0]).main)(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OmegaConfBaseException) as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         return USAGE
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)

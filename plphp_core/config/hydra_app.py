@@ -67,7 +67,7 @@ def compose_and_call(arguments: Sequence[str], job: Callable[[DictConfig], objec
     """
     register()
     sweeps = any(one in ("-m", "--multirun", "hydra.mode=MULTIRUN") or _elsewhere(one) for one in arguments)
-    arguments = list(arguments) if sweeps else listed(arguments)
+    arguments = sorted(arguments if sweeps else listed(arguments), key=lambda one: one not in ("-m", "--multirun"))
     run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)
     with patch.object(sys, "argv", [sys.argv[0], *arguments]):
         if os.environ.get(FULL_ERROR) == "1":  # somebody wants to see Hydra's own
@@ -119,7 +119,11 @@ def _sentences(overrides: Sequence[str], name: str = "config") -> Iterator[None]
     """Within the block, what Hydra says over many lines is raised as a UserError of one."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if type(error) is ValueError and not str(error).startswith("Config group override"):  # of `table=null`
+            raise
+        if isinstance(error, UserError):
+            raise
         said = str(error).strip().splitlines()[0].removeprefix(f"In '{name}': ").rstrip(".")
         raise UserError("; ".join(filter(None, [said, _advice(error, said, overrides, name)]))) from error
 

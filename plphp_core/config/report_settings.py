@@ -80,7 +80,7 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
     Raises:
         UserError: a value is not allowed, or no table is named.
     """
-    if config.table is None:
+    if config.get("table") is None:
         raise UserError("no table or figure is named; give table=table1, table=figure5, table=claims or table=all")
     given = {key(one): value(one) for one in overrides} | {name: "" for name in also}
     node = config.report

@@ -47,10 +47,9 @@ def test_missing_cells_and_failures_are_a_notice_or_an_exit_code(tmp_path, capsy
     assert report(tmp_path, "report.quiet=true", "report.strict=true") == 3
 
 
-@pytest.mark.parametrize("limit", ["limit=null", "limit="])
-def test_no_limit_means_the_full_benchmarks(tmp_path, capsys, limit):
+def test_no_limit_means_the_full_benchmarks(tmp_path, capsys):
     factories.write(tmp_path, factories.cell("SD"), factories.cell("SD", limit=48))
-    assert report(tmp_path, "report.quiet=true", limit) == 0
+    assert report(tmp_path, "report.quiet=true", "limit=null") == 0
     assert "shown is" not in capsys.readouterr().err  # nothing was left to choose
     assert (tmp_path / "toy" / "table1.md").exists()
 
@@ -92,7 +91,7 @@ def test_choices_are_keys_and_pick_among_cells(tmp_path):
     factories.write(tmp_path, factories.cell("SD"))
     assert report(tmp_path, "report.quiet=true", "report.rank=all") == 0
     assert "best of a column among all rows" in (tmp_path / "toy" / "table1.md").read_text(encoding="utf-8")
-    chosen = ["report.exclude=[other_r=0.4*.json]", f"method.alpha={factories.PLPHP['alpha']}"]
+    chosen = ["report.exclude=['other_r=0.4*.json']", f"method.alpha={factories.PLPHP['alpha']}"]
     assert report(tmp_path, "report.quiet=true", *chosen) == 0
 
 
@@ -129,7 +128,6 @@ def test_an_unwritable_place_is_reported(tmp_path, capsys):
         (["report.cases=11"], "report.cases"),
         (["report.strict=7"], "report.strict must be true or false"),
         (["limit=full"], "limit must be a whole number"),
-        (["table=null"], "no table or figure is named"),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_code_2(tmp_path, capsys, argv, complaint):

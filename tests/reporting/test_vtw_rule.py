@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from plphp_core.cli.vtw_depth_command import main as choose
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import vtw_rule
 from plphp_core.reporting.vtw_rule import DepthRule
-from scripts.choose_vtw_k import main as choose
 from tests.reporting import factories
 from tests.reporting.test_report import report
 from tests.reporting.test_table1 import results_of
