@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from plphp_core.evaluation.composing import composed, options
-from plphp_core.evaluation.settings import Settings, settings_from_config
+from plphp_core.config.hydra_app import composed, options
+from plphp_core.config.run_settings import Settings, settings_from_config
 from plphp_core.families import get_family
 from plphp_core.pruning.method import make_method
 from plphp_core.records.errors import unknown

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from plphp_core.evaluation.settings import SYMBOLS
+from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.pruning.method import Method, make_method
 
 

@@ -234,7 +234,7 @@ def _readings(asked: Request) -> tuple[dict[str, list[AttentionResult]], str]:
 
 
 def _ledger(asked: Request) -> Report:
-    from plphp_core.reporting import claims
+    from plphp_core import claims
 
     return claims.report(asked)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.visible import visible
 from plphp_core.reporting import render
