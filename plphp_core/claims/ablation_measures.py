@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plphp_core.analysis import paired_contrasts
+from plphp_core.analysis.bootstrap import Estimate, average, difference
+from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
 from plphp_core.claims.claim_evidence import Measured, Quantity, negative, of_cells
 from plphp_core.claims.claim_finding import POINTS
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.score_measures import per_benchmark, shared
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import contrasts, table2
-from plphp_core.reporting.bootstrap import Estimate, average, difference
-from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.contrasts import Contrast
+from plphp_core.reporting import comparison_tables, table2
 from plphp_core.reporting.figures import retention_grid
-from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.table_model import number
 
 
@@ -30,12 +31,12 @@ def delta_r(sources: ClaimSources) -> Measured:
         changes = [per_benchmark(results, one.changed, one.base, name) for one in pairs]
         parts.append(Quantity(name, average(changes)))
     evidence = of_cells(results, _rows(pairs), results.asked())
-    kept = average([contrasts.kept_points(saved, one) for one in pairs])
+    kept = average([paired_contrasts.kept_points(saved, one) for one in pairs])
     remark = (
         f"Mean over {len(pairs)} pairs. The pairs keep not quite equally many vision tokens: Δr > 0 keeps "
         f"{number(100 * kept.value, signed=True)} points on average."
     )
-    return Measured(tuple(parts), evidence, (contrasts.tally(saved, pairs), remark))
+    return Measured(tuple(parts), evidence, (comparison_tables.tally(saved, pairs), remark))
 
 
 def thresholds(sources: ClaimSources) -> Measured:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
+from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
+from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.claims.claim_evidence import FACTS, FAILED, ClaimEvidence, Measured, Quantity, distinct
 from plphp_core.claims.claim_finding import POINTS
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.attention_results import MODELS, AttentionResult, layer_means
-from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
-from plphp_core.reporting.comparison import BENCHMARKS
 
 
 def rises_again(sources: ClaimSources) -> Measured:

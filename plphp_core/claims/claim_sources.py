@@ -8,10 +8,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from plphp_core.analysis import costs
+from plphp_core.analysis.results import BENCHMARKS, Results, evaluate
+from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import costs, table3
+from plphp_core.reporting import table3
 from plphp_core.reporting.attention_results import AttentionResult
-from plphp_core.reporting.comparison import BENCHMARKS, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -20,8 +22,7 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.request import Request
-from plphp_core.reporting.savings import Savings, savings
+from plphp_core.reporting.request import ReportRequest
 
 
 def once(make: Callable) -> property:
@@ -45,7 +46,7 @@ def once(make: Callable) -> property:
 class ClaimSources:
     """Every table raises ReportError where its cells are missing or ambiguous."""
 
-    asked: Request
+    asked: ReportRequest
     made: dict[str, object] = field(default_factory=dict, init=False)
 
     @once

@@ -10,12 +10,12 @@ from plphp_core.claims.judgement import judge, unmeasured
 from plphp_core.claims.reproduce_command import Command
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import published
-from plphp_core.reporting.request import Report, Request, variant_asked
+from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
 
 PAPER = "arXiv 2502.14504v1"
 
 
-def findings(asked: Request) -> list[ClaimFinding]:
+def findings(asked: ReportRequest) -> list[ClaimFinding]:
     """One per claim in claims.yaml, in its order. A claim whose cells are missing or ambiguous is not measured.
 
     Raises ReportError if the claims themselves cannot be read.
@@ -35,7 +35,7 @@ def findings(asked: Request) -> list[ClaimFinding]:
     return found
 
 
-def report(asked: Request) -> Report:
+def report(asked: ReportRequest) -> Report:
     """The ledger as files: claims.md, and claims.json as an extra. Raises ReportError as `findings` does."""
     found = findings(asked)
     options = asked.choices
@@ -46,7 +46,7 @@ def report(asked: Request) -> Report:
         "seed": options.seed,
         "average": options.average,
     }
-    variant = variant_asked(asked)
+    variant = asked_suffix(asked)
     extra = {f"claims{variant}.json": ledger_tables.text(found, asked.profile, made)}
     sheets = ledger_tables.sheets(found, asked.profile)
     return Report("claims", variant, sheets, (), {}, planned=False, latex=False, extra=extra)

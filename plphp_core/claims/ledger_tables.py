@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from plphp_core.claims.claim_finding import ORDER, SAVED, ClaimFinding, plain, span, written
 from plphp_core.claims.verdict import Outcome, Verdict
-from plphp_core.reporting import layout
+from plphp_core.reporting import score_columns
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow
 
 SCHEMA = 1
@@ -66,7 +66,7 @@ def text(findings: Sequence[ClaimFinding], profile: str, made: Mapping[str, obje
 
 def sheets(findings: Sequence[ClaimFinding], profile: str) -> list[Table]:
     """Headline and table, then a sheet per claim."""
-    title = f"Claims of arXiv 2502.14504v1{layout.where(profile)}: {headline(findings)}"
+    title = f"Claims of arXiv 2502.14504v1{score_columns.where(profile)}: {headline(findings)}"
     notes = list(READING)
     if profile != "paper":
         notes.insert(

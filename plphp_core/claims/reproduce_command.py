@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
-from plphp_core.reporting.request import MODEL, Request
+from plphp_core.reporting.request import MODEL, ReportRequest
 
 FLEXIBLE = ("table2", "table5", "figure5", "figure6")  # make targets that take MODEL=
 SEVERAL = ("table3", "figure1")  # of more than one model
@@ -22,7 +22,7 @@ class Command:
     chosen: Mapping[str, str | None]
 
     @classmethod
-    def of(cls, asked: Request) -> Command:
+    def of(cls, asked: ReportRequest) -> Command:
         chosen = {name: getattr(asked.filters, name) for name in ("protocol", "prompts", "engine", "limit")}
         return cls(asked.profile, asked.options.model, chosen)
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plphp_core.analysis.attention_peaks import peaks
+from plphp_core.analysis.bootstrap import with_interval
 from plphp_core.claims.attention_measures import largest
 from plphp_core.claims.verdict import Outcome, Verdict
 from plphp_core.reporting.attention_results import layer_means, load_readings
-from plphp_core.reporting.bootstrap import with_interval
 from tests.claims.claims_factories import CHECKPOINTS, ledger, paper_cells, readings
 from tests.reporting import factories
 

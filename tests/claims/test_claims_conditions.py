@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from plphp_core.analysis.comparable import Filters
 from plphp_core.claims.claim_rules import RULES
 from plphp_core.claims.paper_conditions import is_the_papers
 from plphp_core.claims.verdict import Outcome, Verdict
-from plphp_core.reporting.selection import Filters
 from tests.claims.claims_factories import A100, asked, everything, ledger, paper_cells, timed
 from tests.reporting import factories
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.equal_retention import change, interpolate
 from plphp_core.claims.verdict import Outcome, Verdict
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.configured import rows_configured
-from plphp_core.reporting.savings import savings
-from plphp_core.reporting.selection import Filters
 from tests.claims.claims_factories import ledger, paper_cells
 from tests.reporting import factories
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.analysis.comparable import Filters
 from plphp_core.claims.claim_rules import ALL, OF_ORDER, RULES
 from plphp_core.claims.verdict import Outcome, Verdict
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.published import load_claims
-from plphp_core.reporting.selection import Filters
 from tests.claims.claims_factories import A100, PUBLISHED, everything, ledger, paper_cells
 from tests.reporting import factories
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plphp_core.analysis.bootstrap import MISSING, with_interval
 from plphp_core.claims.verdict import (
     POSITIVE,
     TAIL,
@@ -20,7 +21,6 @@ from plphp_core.claims.verdict import (
     outcomes,
     overall,
 )
-from plphp_core.reporting.bootstrap import MISSING, with_interval
 
 YES, NO, OPEN = Outcome.AS_CLAIMED, Outcome.NOT_AS_CLAIMED, Outcome.UNDECIDED
 SPREAD = np.linspace(-1, 1, 401)  # 95 % of it lie within ±0.95

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.records.cell_result import Cell
 from plphp_core.reporting.cell_answers import CellAnswers, answers
-from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS
 from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
-from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.request import Report, ReportRequest
 
 SHOWN = ("table1", "table3", "figure8")  # the reports whose cells are shown; sweeps would be thousands of rows
 CHUNK = 100  # documents per piece
@@ -68,7 +68,7 @@ def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
 
 def collect(
     reports: Sequence[Report],
-    asked: Request,
+    asked: ReportRequest,
     pieces: Pieces,
     clean: Callable = str,
     documents: DatasetAccess | None = None,

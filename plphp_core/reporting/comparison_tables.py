@@ -1,53 +1,21 @@
-"""Each row against Uncompressed and against the best baseline, paired by sample.
-
-A baseline is every compressed row of another method than PLPHP. The best one on a benchmark is the one with the highest
-mean change relative to Uncompressed over that benchmark's score columns; the best one on average the same over all
-score columns. It is chosen on the samples it is then compared on, which flatters it; its interval does not know that it
-was chosen.
-"""
+"""Tables that compare rows with each other: with Uncompressed and the best baseline, or with a chosen other row."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from plphp_core.analysis.baseline_comparison import best, verdicts
+from plphp_core.analysis.bootstrap import MISSING, Estimate
+from plphp_core.analysis.paired_contrasts import Contrast, kept_points
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting import notes
-from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.comparison import BENCHMARKS, Results
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, percent
-
-OURS = "plphp"
+from plphp_core.reporting.score_columns import scores_of
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
 
-def baselines(results: Results) -> list[int]:
-    """Indices of the rows that PLPHP is compared with."""
-    return [index for index, row in enumerate(results.rows) if row.method not in ("none", OURS)]
-
-
-def best(results: Results, benchmarks: Sequence[str] = BENCHMARKS) -> int | None:
-    """Index of the best baseline on `benchmarks` together; None if none has all their score columns."""
-    changes = {index: results.average_change(index, benchmarks).value for index in baselines(results)}
-    known = {index: change for index, change in changes.items() if not math.isnan(change)}
-    return max(known, key=known.__getitem__, default=None)
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """Of `columns` score columns, in how many the interval of the change lies wholly above and wholly below 0."""
-
-    above: int
-    below: int
-    columns: int
-
-
-def verdicts(changes: Sequence[Estimate]) -> Verdicts:
-    """Changes without an interval are not counted, not even as columns."""
-    known = [change for change in changes if not math.isnan(change.low)]
-    return Verdicts(sum(one.low > 0 for one in known), sum(one.high < 0 for one in known), len(known))
-
-
-def sheet(results: Results, title: str, head: Sequence[TableColumn], rows: Sequence[TableRow]) -> Table:
+def baseline_table(results: Results, title: str, head: Sequence[TableColumn], rows: Sequence[TableRow]) -> Table:
     """Average change against both with intervals, and in how many score columns the two differ.
 
     Args:
@@ -120,3 +88,58 @@ def _notes(results: Results, top: int | None, own: dict[str, int | None]) -> lis
             f"one on each benchmark: {each}. It was chosen on the very samples it is compared on, which favours it."
         )
     return found
+
+
+def contrast_table(
+    saved: Savings, title: str, head: Sequence[str], contrasts: Sequence[Contrast], remarks: Sequence[str] = ()
+) -> Table:
+    """A line per contrast: relative change of every score, of their average, and of the vision tokens kept, in points.
+
+    Args:
+        head: headings of the text columns.
+        remarks: printed below the sheet, after how to read it.
+    """
+    results = saved.results
+    shown = scores_of(results.asked())
+    columns = (
+        *[TableColumn(name, text=True) for name in head],
+        *[TableColumn(label, group) for group, _, label in shown],
+        TableColumn("change", "Average"),
+        TableColumn("points", "Vision kept"),
+    )
+    lines = []
+    for one in contrasts:
+        changes = [results.change(one.changed, name, metric, one.base) for name, metric, _ in shown]
+        changes.append(results.average_change(one.changed, base=one.base))
+        kept = kept_points(saved, one)
+        points = TableCell(number(100 * kept.value, signed=True), "" if kept is MISSING else _points(kept))
+        lines.append(TableRow((*map(TableCell, one.names), *map(_relative, changes), points), one.rule))
+    reading = (
+        f"In parentheses {results.options.confidence:.0%} intervals: both settings are drawn on the same samples in "
+        f"each of {results.options.resamples:,} resamples. The intervals are not widened for their number."
+    )
+    return Table(title, columns, tuple(lines), (reading, *remarks))
+
+
+def tally(saved: Savings, contrasts: Sequence[Contrast]) -> str:
+    """In how many score columns of how many contrasts the interval lies wholly above or below 0."""
+    results = saved.results
+    every = [results.change(one.changed, *column, one.base) for one in contrasts for column in results.columns()]
+    changes = [change for change in every if not math.isnan(change.value)]
+    found = verdicts(changes)
+    higher = sum(change.value > 0 for change in changes)
+    lower = sum(change.value < 0 for change in changes)
+    return (
+        f"Of {len(changes)} comparisons of a score (every line in every score column) {higher} are higher and {lower} "
+        f"lower; the interval lies wholly above 0 in {found.above} and wholly below 0 in {found.below}."
+    )
+
+
+def _relative(change: Estimate) -> TableCell:
+    text = percent(change.value)
+    return TableCell(text, "" if text == NA else bounds(change.low, change.high, signed=True))
+
+
+def _points(kept: Estimate) -> str:
+    low, high = (number(100 * end, signed=True) for end in (kept.low, kept.high))
+    return NA if NA in (low, high) else f"[{low}, {high}]"

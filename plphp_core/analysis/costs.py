@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, relative, with_interval
+from plphp_core.analysis.results import SCORES, Results
 from plphp_core.records.cell_result import Cell
-from plphp_core.reporting.bootstrap import MISSING, Estimate, Resamples, relative, with_interval
-from plphp_core.reporting.comparison import SCORES, Results
 
 RETENTION, KV, DECODE, PREFILL, EVALUATION = QUANTITIES = (
     "retention",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.configured import models_configured, rows_configured
-from plphp_core.reporting.selection import Filters, RowSpec, place, rows_found
 from tests.reporting import factories
 
 BENCHMARKS = ("SD", "IE", "Flickr30k")

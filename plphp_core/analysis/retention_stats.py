@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, with_interval
+from plphp_core.analysis.results import Results
 from plphp_core.records.cell_result import Cell
-from plphp_core.reporting.bootstrap import MISSING, Estimate, Resamples, average, with_interval
-from plphp_core.reporting.comparison import Results
 
 
 @dataclass(frozen=True, eq=False)

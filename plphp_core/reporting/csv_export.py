@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from plphp_core.analysis.baseline_comparison import best
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, SCORES, Results, protocol
+from plphp_core.analysis.retention_stats import Savings
 from plphp_core.records.cell_result import EFFICIENCY
-from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.comparison import BENCHMARKS, MULTI_IMAGE, SCORES, Results, protocol
-from plphp_core.reporting.rivals import best
-from plphp_core.reporting.savings import Savings
 
 AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_baseline", "relative_to_baseline",
            "baseline_low", "baseline_high", "n_baseline")  # fmt: skip

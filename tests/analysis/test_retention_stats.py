@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from plphp_core.reporting.bootstrap import Resamples
-from plphp_core.reporting.savings import savings
+from plphp_core.analysis.bootstrap import Resamples
+from plphp_core.analysis.retention_stats import savings
 from tests.reporting import factories
 from tests.reporting.test_table1 import FAST, results_of
 
@@ -19,7 +19,7 @@ def saved(tmp_path_factory):
 
 
 def _rows(records):
-    from plphp_core.reporting.selection import RowSpec
+    from plphp_core.analysis.comparable import RowSpec
 
     return [RowSpec(one["method"], one["params"], one["setting"]) for one in records]
 

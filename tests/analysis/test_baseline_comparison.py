@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.analysis import baseline_comparison
+from plphp_core.analysis.bootstrap import Estimate, difference
+from plphp_core.analysis.comparable import Filters, RowSpec
+from plphp_core.analysis.results import BENCHMARKS, Options, evaluate
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting import layout, rivals
-from plphp_core.reporting.bootstrap import Estimate, difference
-from plphp_core.reporting.comparison import BENCHMARKS, Options, evaluate
-from plphp_core.reporting.long_tables import long_table
-from plphp_core.reporting.selection import Filters, RowSpec
+from plphp_core.reporting import comparison_tables, score_columns
+from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.table1 import HEAD
 from tests.reporting import factories
 from tests.reporting.test_table1 import FAST, exact, results_of, without
@@ -35,15 +36,15 @@ def records_of(scores):
 
 
 def sheet_of(results):
-    return rivals.sheet(results, "T", HEAD, layout.rows(results))
+    return comparison_tables.baseline_table(results, "T", HEAD, score_columns.rows(results))
 
 
 def test_the_best_baseline_is_chosen_per_benchmark_and_on_average(tmp_path):
     # relative to none: fastv −40 %, −10 %; vtw −10 %, −30 %: fastv −25 %, vtw −20 % on average
     results = results_of(tmp_path, records_of({"SD": (0.5, 0.3, 0.45, 0.5), "IE": (0.5, 0.45, 0.35, 0.6)}), ROWS)
-    assert rivals.baselines(results) == [1, 2]
-    assert [rivals.best(results, [name]) for name in ("SD", "IE")] == [2, 1]
-    assert rivals.best(results) == 2
+    assert baseline_comparison.baselines(results) == [1, 2]
+    assert [baseline_comparison.best(results, [name]) for name in ("SD", "IE")] == [2, 1]
+    assert baseline_comparison.best(results) == 2
     sheet = sheet_of(results)
     assert sheet.title == "T: against Uncompressed and the best baseline"
     plphp = [entry.text for entry in sheet.rows[3].cells]
@@ -60,17 +61,17 @@ def test_the_best_baseline_is_chosen_per_benchmark_and_on_average(tmp_path):
 
 def test_a_baseline_that_lacks_a_benchmark_is_not_best_on_average(tmp_path):
     results = results_of(tmp_path, records_of({"SD": (0.5, 0.3, 0.45, 0.5), "IE": (0.5, 0.45, None, 0.6)}), ROWS)
-    assert rivals.best(results, ["SD"]) == 2 and rivals.best(results) == 1
+    assert baseline_comparison.best(results, ["SD"]) == 2 and baseline_comparison.best(results) == 1
 
 
 def test_without_uncompressed_or_baselines_there_is_nothing_to_compare(tmp_path):
     alone = results_of(tmp_path, records_of({"SD": (0.5, None, None, 0.4)}), ROWS)
-    assert rivals.best(alone) is None
+    assert baseline_comparison.best(alone) is None
     sheet = sheet_of(alone)
     assert sheet.title == "T: against Uncompressed" and len(sheet.columns) == len(HEAD) + 5
     assert {entry.text for entry in sheet.rows[1].cells[2:]} == {"n/a"}
     orphan = results_of(tmp_path / "2", records_of({"SD": (None, 0.3, None, 0.4)}), ROWS)
-    assert rivals.best(orphan) is None
+    assert baseline_comparison.best(orphan) is None
     assert {entry.text for entry in sheet_of(orphan).rows[3].cells[2:]} == {"n/a"}
 
 
@@ -79,7 +80,7 @@ def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_
     records = [one for one in factories.suite(benchmarks=("SD",)) if one["method"] in ("none", "fastv", "plphp")]
     rows = [RowSpec(one["method"], one["params"], one["setting"]) for one in records]
     results = results_of(tmp_path, records, rows, Options(resamples=4000))
-    ours, rival = 5, rivals.best(results, ["SD"])
+    ours, rival = 5, baseline_comparison.best(results, ["SD"])
     samples = [np.array(records[at]["metrics"]["rouge_l"]["samples"]) for at in (ours, rival)]
     draws = np.random.default_rng(11).integers(0, 48, size=(4000, 48))
     changes = samples[0][draws].mean(1) / samples[1][draws].mean(1) - 1
@@ -94,8 +95,8 @@ def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_
 def test_equals_seldom_look_different():
     """Two settings of equal quality: about one interval of twenty leaves out 0."""
     rng, wrong, runs = np.random.default_rng(3), 0, 200
+    from plphp_core.analysis.bootstrap import Resamples, estimate, relative
     from plphp_core.records.cell_result import Metric
-    from plphp_core.reporting.bootstrap import Resamples, estimate, relative
 
     for seed in range(runs):
         hard = rng.random(60)
@@ -121,7 +122,7 @@ def test_the_csv_has_both_comparisons(tmp_path):
     results = results_of(tmp_path, factories.suite())
     table = long_table(results)
     for benchmark in BENCHMARKS:
-        rival = rivals.best(results, [benchmark])
+        rival = baseline_comparison.best(results, [benchmark])
         lines = table[(table.benchmark == benchmark) & (table.setting == "r=0.5, Δr=0.3")]
         assert set(lines.best_baseline) == {results.label(rival)}
         for line in lines.to_dict("records"):
@@ -139,7 +140,7 @@ def test_verdicts_count_only_intervals():
     def change(low, high):
         return Estimate((low + high) / 2, np.empty(0), low, high)
 
-    found = rivals.verdicts([change(0.1, 0.2), change(-0.2, -0.1), change(-0.1, 0.1), change(0.0, 0.1),
+    found = baseline_comparison.verdicts([change(0.1, 0.2), change(-0.2, -0.1), change(-0.1, 0.1), change(0.0, 0.1),
                              change(math.nan, math.nan)])  # fmt: skip
     assert (found.above, found.below, found.columns) == (1, 1, 4)
 
@@ -156,4 +157,4 @@ def test_filters_reach_the_comparison(tmp_path):
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     cells = load_cells(tmp_path / "toy" / "cells", "toy")
     left = evaluate(cells, None, Filters(exclude=("*fastv*",)), FAST)
-    assert {left.rows[index].method for index in rivals.baselines(left)} == {"vtw"}
+    assert {left.rows[index].method for index in baseline_comparison.baselines(left)} == {"vtw"}

@@ -10,15 +10,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from plphp_core.analysis import costs as cost
+from plphp_core.analysis.bootstrap import Resamples
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS, Options, evaluate
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import cost_lines
-from plphp_core.reporting import costs as cost
-from plphp_core.reporting.bootstrap import Resamples
-from plphp_core.reporting.comparison import BENCHMARKS, Options, evaluate
+from plphp_core.reporting import cost_columns
 from plphp_core.reporting.configured import benchmark_configured, rows_configured, tasks_configured
-from plphp_core.reporting.selection import Filters
 from tests.reporting import factories
 
 OTHERS = [name for name in BENCHMARKS if name != "DetailCaps"]
@@ -97,9 +97,9 @@ def test_few_batches_have_no_interval(tmp_path):
     costs = costs_of(tmp_path, factories.of_costs(samples=40))
     assert math.isnan(costs.value(0, cost.DECODE).low) and math.isnan(costs.change(3, cost.EVALUATION).high)
     assert not math.isnan(costs.change(3, cost.DECODE).value) and not math.isnan(costs.value(0, cost.KV).low)
-    assert "fewer than 6 batches" in cost_lines.times(costs)[0]
+    assert "fewer than 6 batches" in cost_columns.times(costs)[0]
     many = costs_of(tmp_path / "many", factories.of_costs(samples=48))
-    assert not math.isnan(many.value(0, cost.DECODE).low) and "too few" not in cost_lines.times(many)[0]
+    assert not math.isnan(many.value(0, cost.DECODE).low) and "too few" not in cost_columns.times(many)[0]
 
 
 def test_changes_of_times_are_paired(tmp_path):

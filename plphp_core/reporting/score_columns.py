@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from plphp_core.reporting.bootstrap import MISSING, relative
-from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS, Results
-from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.selection import LABELS
+from plphp_core.analysis.bootstrap import MISSING, relative
+from plphp_core.analysis.comparable import LABELS
+from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS, Results
+from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting.table_model import TableCell, TableColumn, TableRow, bounds, emphasise, number, percent
 
 Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference

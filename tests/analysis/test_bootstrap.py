@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from plphp_core.analysis.bootstrap import MISSING, Resamples, average, estimate, relative
 from plphp_core.records.cell_result import Metric
-from plphp_core.reporting.bootstrap import MISSING, Resamples, average, estimate, relative
 
 SCORES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=30)
 

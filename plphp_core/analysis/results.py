@@ -9,10 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.families import family_names, get_family
-from plphp_core.records.cell_result import Cell
-from plphp_core.records.errors import ReportError
-from plphp_core.reporting.bootstrap import (
+from plphp_core.analysis.bootstrap import (
     CONFIDENCE,
     MISSING,
     RESAMPLES,
@@ -22,7 +19,10 @@ from plphp_core.reporting.bootstrap import (
     estimate,
     relative,
 )
-from plphp_core.reporting.selection import Filters, RowSpec, place, rows_found
+from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
+from plphp_core.families import family_names, get_family
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.errors import ReportError
 
 # (benchmark, metric, heading), in the paper's order.
 SCORES = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, TIMES, Costs
 from plphp_core.reporting import notes
-from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, TIMES, Costs
 from plphp_core.reporting.table_model import NA, TableCell, bounds, number, percent
 
 APART = "‡"  # beside times that are not compared
