@@ -15,7 +15,11 @@ __all__ = ["PLPHP", "Method", "Trace", "fast_generate", "make_method", "method_n
 _PLACES = {"fast_generate": "plphp_core.decoding.fast_generate", "prune": "plphp_core.pruning.hooks"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("plphp")
     if name in __all__:
         return getattr(import_module(_PLACES.get(name, "plphp_core.pruning")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

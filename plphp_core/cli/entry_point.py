@@ -16,7 +16,7 @@ COMMANDS = {  # → the module whose `main(arguments)` carries it out, and what 
     "attend": ("plphp_core.evaluation.attention.attend_app", "where models look: readings for Figures 1, 2 and 3"),
     "report": ("plphp_core.cli.report_command", "tables, figures, verdicts and the page from what has been run"),
     "reproduce": ("plphp_core.cli.reproduction_command", "run or read what a table or figure needs, then report it"),
-    "preflight": ("plphp_core.preflight.command", "before hours of GPU time: would a run work?"),
+    "preflight": ("plphp_core.preflight.preflight_app", "before hours of GPU time: would a run work?"),
     "bench": ("plphp_core.bench.bench_app", "decoding beside its roofline"),
     "demo": ("plphp_core.demo.server", "the methods side by side in a browser"),
     "choose-vtw-k": ("plphp_core.cli.vtw_depth_command", "VTW's K by its own rule, which Table 1 quotes"),
