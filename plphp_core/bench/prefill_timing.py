@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -17,17 +16,12 @@ from plphp_core.bench.memory_estimate import is_out_of_memory
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.measure import layer_flops
-from plphp_core.pruning.hooks import _Session, prune
+from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
-from plphp_core.pruning.prefill import Prefill
-
-# Where a method works during a prefill: reading the prompt; scores, choice and gather after a layer's attention; the
-# shorter stream before a layer.
-WORK = ((_Session, "_before_model"), (Prefill, "leave_attention"), (Prefill, "_shorten"))
 
 
 @dataclass(frozen=True)
-class Prefilling:
+class PrefillTime:
     """Milliseconds of one prefill, vision tower included, and of the method's own work within it.
 
     Attributes:
@@ -40,10 +34,10 @@ class Prefilling:
 
 
 @torch.inference_mode()
-def prefills_in_turn(
+def interleaved_prefills(
     model: nn.Module, inputs: dict, methods: Sequence[Method | None], warm_up: int, rounds: int
-) -> list[list[Prefilling] | None]:
-    """Milliseconds of prefills through the model's own forward and the hooks, the methods taking turns.
+) -> list[list[PrefillTime] | None]:
+    """Time prefills through the model's own forward and the hooks, the methods taking turns.
 
     Without a method there are no hooks either. Every second round goes backwards.
 
@@ -53,7 +47,7 @@ def prefills_in_turn(
     Returns:
         Per method its rounds; None: out of memory.
     """
-    found: list[list[Prefilling] | None] = [[] for _ in methods]
+    found: list[list[PrefillTime] | None] = [[] for _ in methods]
     for number in range(warm_up + rounds):
         order = range(len(methods))
         for index in order if number % 2 == 0 else reversed(order):
@@ -73,9 +67,10 @@ def prefills_in_turn(
     return found
 
 
-def _prefill_once(model: nn.Module, inputs: dict, method: Method | None) -> Prefilling:
+def _prefill_once(model: nn.Module, inputs: dict, method: Method | None) -> PrefillTime:
     clock = _WorkClock(model.device)
-    with prune(model, method, record_attention=False) if method is not None else nullcontext(), clock.on():
+    hooks = nullcontext() if method is None else prune(model, method, record_attention=False, around_work=clock.span)
+    with hooks:
         synchronise(model.device)
         preemptions, began = Preemptions(), time.perf_counter()
         out = prefill(model, inputs)
@@ -83,40 +78,22 @@ def _prefill_once(model: nn.Module, inputs: dict, method: Method | None) -> Pref
         milliseconds = (time.perf_counter() - began) * 1e3
         preempted = preemptions.per_second
     del out
-    return Prefilling(milliseconds, clock.milliseconds, preempted)
-
-
-def flops_ratio(shape: DecoderShape, stream: list[int]) -> float:
-    """Operations of a prefill whose layers run over `stream` tokens, as a share of one where nothing is withdrawn.
-
-    By FastV's formula, see `layer_flops`; vision tower and head are not counted.
-    """
-    whole = shape.layers * layer_flops(stream[0], shape.hidden, shape.intermediate)
-    return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in stream) / whole
+    return PrefillTime(milliseconds, clock.milliseconds, preempted)
 
 
 class _WorkClock:
-    """Adds up the time within WORK: device events on CUDA, the host's clock elsewhere."""
+    """Adds up the time of its spans: device events on CUDA, the host's clock elsewhere."""
 
     def __init__(self, device: torch.device):
         self.cuda, self.spans = device.type == "cuda", []
 
     @contextmanager
-    def on(self):
-        with ExitStack() as stack:
-            for owner, name in WORK:
-                stack.enter_context(patch.object(owner, name, self._timed(getattr(owner, name))))
+    def span(self) -> Iterator[None]:
+        start = self._now()
+        try:
             yield
-
-    def _timed(self, call):
-        def timed(*args, **kwargs):
-            start = self._now()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self.spans.append((start, self._now()))
-
-        return timed
+        finally:
+            self.spans.append((start, self._now()))
 
     def _now(self):
         if not self.cuda:
@@ -131,3 +108,12 @@ class _WorkClock:
             torch.cuda.synchronize()
             return sum(start.elapsed_time(end) for start, end in self.spans)
         return sum(end - start for start, end in self.spans) * 1e3
+
+
+def flops_ratio(shape: DecoderShape, stream: list[int]) -> float:
+    """Operations of a prefill whose layers run over `stream` tokens, as a share of one where nothing is withdrawn.
+
+    By FastV's formula, see `layer_flops`; vision tower and head are not counted.
+    """
+    whole = shape.layers * layer_flops(stream[0], shape.hidden, shape.intermediate)
+    return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in stream) / whole

@@ -10,7 +10,7 @@ from plphp_core.bench.bench_models import CheckpointSource, RandomSource, source
 from plphp_core.bench.bench_settings import BenchCase, BenchSettings
 from plphp_core.bench.interleaved_decoding import Decoded, available, decode_in_turn
 from plphp_core.bench.interleaved_rounds import times_of
-from plphp_core.bench.prefill_timing import Prefilling, flops_ratio, prefills_in_turn
+from plphp_core.bench.prefill_timing import PrefillTime, flops_ratio, interleaved_prefills
 from plphp_core.bench.roofline import floor_ms
 from plphp_core.bench.speed_ups import SPEEDS, relate
 from plphp_core.decoding.device import free_memory
@@ -155,7 +155,7 @@ def prefill_columns(origin: Source, cases: list[BenchCase], bench: BenchSettings
     say(f"{origin.name}, {vision} vision tokens: {len(names)} prefills in turn, {bench.prefill_rounds} rounds")
     methods = [origin.method(name, dict(params)) for name, params in names]
     inputs = origin.inputs(bench.prefill_batch, vision)
-    measured = prefills_in_turn(origin.model, inputs, methods, bench.prefill_warm_up, bench.prefill_rounds)
+    measured = interleaved_prefills(origin.model, inputs, methods, bench.prefill_warm_up, bench.prefill_rounds)
     plain = next((rounds for (name, _), rounds in zip(names, measured, strict=True) if name == "none"), None)
     found = {}
     for name, method, rounds in zip(names, methods, measured, strict=True):
@@ -164,7 +164,7 @@ def prefill_columns(origin: Source, cases: list[BenchCase], bench: BenchSettings
     return found
 
 
-def _of_prefill(rounds: list[Prefilling], plain: list[Prefilling] | None) -> dict:
+def _of_prefill(rounds: list[PrefillTime], plain: list[PrefillTime] | None) -> dict:
     whole = times_of([each.whole for each in rounds])
     columns = {
         "prefill_ms": whole.median,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from plphp_core.analysis.results import Results
 from plphp_core.records.cell_result import Cell, evaluated_alone
 from plphp_core.reporting.attention_results import AttentionResult
-from plphp_core.reporting.comparison import Results
 
 FEWEST = 30  # documents of a benchmark, below which a bootstrap interval is too narrow to decide anything
 FAILED = 0.01  # share of the samples of a cell

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.claims.claim_evidence import ClaimEvidence
 from plphp_core.claims.verdict import RuleOutcome, Verdict
-from plphp_core.reporting.bootstrap import MISSING, Estimate
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import NA, number
 

@@ -7,10 +7,12 @@ from functools import cached_property
 
 from omegaconf import OmegaConf
 
+from plphp_core.analysis import costs
+from plphp_core.analysis.results import BENCHMARKS, Results, evaluate
+from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import costs, table3
+from plphp_core.reporting import table3
 from plphp_core.reporting.attention_results import AttentionResult
-from plphp_core.reporting.comparison import BENCHMARKS, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -19,14 +21,13 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.request import Request
-from plphp_core.reporting.savings import Savings, savings
+from plphp_core.reporting.request import ReportRequest
 
 
 class ClaimSources:
     """Every table raises ReportError where its cells are missing or ambiguous."""
 
-    def __init__(self, asked: Request):
+    def __init__(self, asked: ReportRequest):
         self.asked = asked
 
     @cached_property

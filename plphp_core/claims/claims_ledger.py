@@ -12,13 +12,13 @@ from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.judgement import judge, unmeasured
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import published
-from plphp_core.reporting.request import Report, Request, variant_asked
+from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
 
 PAPER = "arXiv 2502.14504v1"
 SCHEMA = 1
 
 
-def findings(asked: Request) -> list[ClaimFinding]:
+def findings(asked: ReportRequest) -> list[ClaimFinding]:
     """One per claim in claims.yaml, in its order. A claim whose cells are missing or ambiguous is not measured.
 
     Raises ReportError if the claims themselves cannot be read.
@@ -36,15 +36,15 @@ def findings(asked: Request) -> list[ClaimFinding]:
     return found
 
 
-def report(asked: Request) -> Report:
+def report(asked: ReportRequest) -> Report:
     """The ledger as files: claims.md, and claims.json as an extra. Raises ReportError as `findings` does."""
-    found, variant = findings(asked), variant_asked(asked)
+    found, variant = findings(asked), asked_suffix(asked)
     extra = {f"claims{variant}.json": ledger_json(found, asked)}
     sheets = ledger_tables.tables(found, asked.profile)
     return Report("claims", variant, sheets, (), {}, planned=False, latex=False, extra=extra, findings=found)
 
 
-def ledger_json(found: Sequence[ClaimFinding], asked: Request) -> str:
+def ledger_json(found: Sequence[ClaimFinding], asked: ReportRequest) -> str:
     """The content of claims.json; the same findings always give the same bytes."""
     made = {name: getattr(asked.choices, name) for name in ("confidence", "resamples", "seed", "average")}
     content = {

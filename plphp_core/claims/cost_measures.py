@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
+from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, with_interval
+from plphp_core.analysis.costs import DECODE, FEWEST, KV, PREFILL, TIMES, Costs
+from plphp_core.analysis.results import Options
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import PERCENT, SAVED, TOKENS, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.bootstrap import MISSING, Estimate, Resamples, with_interval
-from plphp_core.reporting.comparison import Options
-from plphp_core.reporting.costs import DECODE, FEWEST, KV, PREFILL, TIMES, Costs
 from plphp_core.reporting.table5 import claimed
 from plphp_core.reporting.table_model import percent
 

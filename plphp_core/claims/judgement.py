@@ -13,7 +13,7 @@ from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.verdict import RuleOutcome, Verdict, outcomes, overall
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.request import MODEL, Request
+from plphp_core.reporting.request import MODEL, ReportRequest
 
 DECIDED = {
     RuleOutcome.AS_CLAIMED: Verdict.REPRODUCED,
@@ -70,7 +70,7 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
     return finding(verdict, " ".join(filter(None, [*why, todo])), outcome)
 
 
-def unmeasured(claim: Claim, rule: ClaimRule | None, asked: Request, reason: str) -> ClaimFinding:
+def unmeasured(claim: Claim, rule: ClaimRule | None, asked: ReportRequest, reason: str) -> ClaimFinding:
     """A claim without anything to judge, and why."""
     run = reproduce_command(rule.sources[0], asked, {}, subset=True) if rule else ""
     label = "" if asked.profile == "paper" else asked.profile
@@ -79,7 +79,7 @@ def unmeasured(claim: Claim, rule: ClaimRule | None, asked: Request, reason: str
     return ClaimFinding(claim, rule, ClaimMeasurement(), label, Verdict.NOT_MEASURED, None, reason, run)
 
 
-def reproduce_command(table: str, asked: Request, facts: Mapping[str, Sequence[str]], subset: bool) -> str:
+def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequence[str]], subset: bool) -> str:
     """The make command for a table or figure under the conditions of the cells there are, else those asked for.
 
     Args:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from plphp_core.analysis import paired_contrasts
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
+from plphp_core.analysis.bootstrap import MISSING, Estimate, average, difference, scaled
+from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence, evidence_of_rows
 from plphp_core.claims.claim_finding import POINTS, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.score_measures import change_on, shared
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import contrasts, table2
+from plphp_core.reporting import comparison_tables, table2
 from plphp_core.reporting.attention_results import MODELS, layer_means
-from plphp_core.reporting.bootstrap import MISSING, Estimate, average, difference, scaled
-from plphp_core.reporting.comparison import BENCHMARKS
-from plphp_core.reporting.contrasts import Contrast
 from plphp_core.reporting.figures import retention_grid
 from plphp_core.reporting.table_model import number
 
@@ -32,13 +33,13 @@ def delta_r(sources: ClaimSources) -> ClaimMeasurement:
         ClaimPart(name, average([change_on(results, one.changed, one.base, name) for one in pairs]))
         for name in results.asked()
     )
-    kept = average([contrasts.kept_points(saved, one) for one in pairs])
+    kept = average([paired_contrasts.kept_points(saved, one) for one in pairs])
     remark = (
         f"Mean over {len(pairs)} pairs. The pairs keep not quite equally many vision tokens: Δr > 0 keeps "
         f"{number(100 * kept.value, signed=True)} points on average."
     )
     found = evidence_of_rows(results, _rows(pairs), results.asked())
-    return ClaimMeasurement(parts, found, (contrasts.tally(saved, pairs), remark))
+    return ClaimMeasurement(parts, found, (comparison_tables.tally(saved, pairs), remark))
 
 
 def thresholds(sources: ClaimSources) -> ClaimMeasurement:

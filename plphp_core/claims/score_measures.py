@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
+from plphp_core.analysis.comparable import LABELS
+from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, Results
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence_of_rows
 from plphp_core.claims.claim_finding import SAVED, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.bootstrap import MISSING, Estimate, average, scaled
-from plphp_core.reporting.comparison import BENCHMARKS, MULTI_IMAGE, Results
-from plphp_core.reporting.savings import savings
-from plphp_core.reporting.selection import LABELS
 from plphp_core.reporting.table_model import bounds, percent
 
 

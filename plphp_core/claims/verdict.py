@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from plphp_core.reporting.bootstrap import CONFIDENCE, Estimate
+from plphp_core.analysis.bootstrap import CONFIDENCE, Estimate
 
 TAIL = (1 - CONFIDENCE) / 2  # what an interval leaves out at either end
 

@@ -4,9 +4,10 @@ import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,16 +17,22 @@ from plphp_core.families import family_of
 from plphp_core.pruning import hf
 from plphp_core.pruning.cache import PrunedLayer, renew
 from plphp_core.pruning.generate_guard import guard_model, unguard_model
-from plphp_core.pruning.method import Method, require
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.prompt import read_prompt
 from plphp_core.pruning.trace import Trace
+from plphp_core.pruning.validation import require
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def prune(model: nn.Module, method: Method | None, record_attention: bool = True) -> Iterator[Trace]:
+def prune(
+    model: nn.Module,
+    method: Method | None,
+    record_attention: bool = True,
+    around_work: Callable[[], AbstractContextManager] = nullcontext,
+) -> Iterator[Trace]:
     """Within the block, every prefill of `model` prunes its cache by `method`; `generate()` works as always.
 
     Blocks may be nested (the innermost one acts), and a model can be pruned again after its block. Each thread or
@@ -40,6 +47,8 @@ def prune(model: nn.Module, method: Method | None, record_attention: bool = True
             `trace.missing` says why.
         record_attention: put γ of every layer into the trace; False leaves out (NaN) what the method does not ask for,
             so that a timing shows the method's own cost.
+        around_work: makes the context in which each piece of the method's own work runs, to time it: reading the
+            prompt; scores, choice and gather after a layer's attention; the shorter stream before a layer.
 
     Yields:
         the trace of the latest prefill.
@@ -49,7 +58,7 @@ def prune(model: nn.Module, method: Method | None, record_attention: bool = True
         ValueError: parameters that do not fit the model, or a model that does not work as this release knows it; inside
             the block, calls that cannot be pruned, and selections that break the rules of `Method`.
     """
-    session = _Session(model, method, record_attention)
+    session = _Session(model, method, record_attention, around_work)
     try:
         _open(session)
         yield session.trace
@@ -104,15 +113,15 @@ def _generating(model: nn.Module, name: str, args: tuple, kwargs: dict) -> Itera
     if cache is not None:  # positions are made before the first forward
         session.family.resume(model, cache)
     state = session.state
-    outer, state.traced = getattr(state, "traced", None), False
+    outer, state.traced = state.traced, False
     if reason is not None:  # its first forward is no prefill of the prompt alone
         session.trace.start(None, missing=reason)
         state.traced = None
-        state.blind = True
+        state.untraceable = True
     try:
         yield
     finally:
-        state.traced, state.blind = outer, False
+        state.traced, state.untraceable = outer, False
 
 
 def running_prefill(model: nn.Module) -> Prefill | None:
@@ -128,10 +137,29 @@ def refuse_inside(model: nn.Module, name: str) -> None:
     require(not inside, f"{name} inside a prune block does not follow it: give it the method as its argument")
 
 
+@dataclass
+class _ForwardState:
+    """What a thread knows of the forward it runs.
+
+    Attributes:
+        acts: whether the forward that runs belongs to this block.
+        prefill: the prefill, if that forward is one.
+        second: whether it is another prompt's than the caller's.
+        traced: whether the call of `generate` around it has had its prefill; None outside of one.
+        untraceable: whether what that call asks for cannot be traced.
+    """
+
+    acts: bool = False
+    prefill: Prefill | None = None
+    second: bool = False
+    traced: bool | None = None
+    untraceable: bool = False
+
+
 class _Session:
     """Hooks of one `prune` block on one model."""
 
-    def __init__(self, model: nn.Module, method: Method | None, record_attention: bool):
+    def __init__(self, model: nn.Module, method: Method | None, record_attention: bool, around_work: Callable):
         if method is not None and not isinstance(method, Method):
             raise TypeError(f"method = {method!r}, but a pruning method such as PLPHP() or None is needed")
         rows = 1 if method is None else method.query_rows
@@ -139,7 +167,7 @@ class _Session:
             rows is None or (type(rows) is int and rows >= 1),
             f"{method!r}: query_rows = {rows!r}, but must be None (all rows) or a number of rows from 1 on",
         )
-        self.model, self.method, self.record_attention = model, method, record_attention
+        self.model, self.method, self.record_attention, self.around_work = model, method, record_attention, around_work
         self.family = family_of(model)
         self.decoder = self.family.decoder(model)
         self.trace = Trace()
@@ -153,10 +181,7 @@ class _Session:
             method.check(self.num_layers)
         self.signature = inspect.signature(model.forward)
         self.handles = []
-        # Of the thread that runs a forward: .acts: it is one of ours; .prefill: if it is a prefill; .traced: whether
-        # the call of generate() around it has had its prefill, None outside of one; .blind: what that call asks for
-        # cannot be traced.
-        self.state = threading.local()
+        self._threads = threading.local()  # no subclass of it: torch.compile would read the defaults of its class
 
     def install(self) -> None:
         if self.problem:
@@ -192,12 +217,20 @@ class _Session:
         raise TypeError("a model inside a prune block cannot be copied; copy it outside")
 
     @property
+    def state(self) -> _ForwardState:
+        """Of the current thread."""
+        state = getattr(self._threads, "state", None)
+        if state is None:
+            state = self._threads.state = _ForwardState()
+        return state
+
+    @property
     def prefill(self) -> Prefill | None:
-        return getattr(self.state, "prefill", None)
+        return self.state.prefill
 
     @property
     def acts(self) -> bool:
-        return getattr(self.state, "acts", False)
+        return self.state.acts
 
     @property
     def flash(self) -> bool:
@@ -206,6 +239,10 @@ class _Session:
     # --- hooks -----------------------------------------------------------------------------------------------------
 
     def _before_model(self, model, args, kwargs):
+        with self.around_work():
+            self._read_call(model, args, kwargs)
+
+    def _read_call(self, model, args, kwargs) -> None:
         self.state.prefill = None
         self.state.acts = _acting(model) is self
         if not self.state.acts:
@@ -223,7 +260,7 @@ class _Session:
             return
         if inputs.get("position_ids") is None:  # else they are made already, in generate() after the guard's resume
             self.family.resume(model, call.cache if seen else None)
-        if getattr(self.state, "blind", False):
+        if self.state.untraceable:
             return
         if seen == 0:
             self._begin(ids, call)
@@ -238,14 +275,14 @@ class _Session:
     def _begin(self, ids, call: hf.ModelCall) -> None:
         """Follow this forward as a prefill."""
         state = self.state
-        state.second = bool(getattr(state, "traced", None))
+        state.second = bool(state.traced)
         if state.second:
             # Another prompt in one generate(), such as the unconditional one of classifier-free guidance, is none of
             # the caller's: it is pruned if it can be, and the trace stays as it is.
             with suppress(ValueError):
                 state.prefill = self._prefill(ids, call)
             return
-        if getattr(state, "traced", None) is False:
+        if state.traced is False:
             state.traced = True
         with self._excused():
             self.trace.start(None, missing="the latest prefill did not come to its end")
@@ -303,7 +340,7 @@ class _Session:
             yield
         except Exception as error:
             self.state.prefill = None
-            if not getattr(self.state, "second", False):
+            if not self.state.second:
                 self.trace.start(None, missing=str(error) or type(error).__name__)
             if self.method is not None:
                 raise
@@ -324,7 +361,8 @@ class _Session:
         if prefill is None or (prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added):
             return None
         hidden, args, kwargs = hf.take_hidden(args, kwargs)
-        hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
+        with self.around_work() if prefill.withdrawn is not None else nullcontext():
+            hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
         return (hidden, *args), kwargs
 
     def _mask_hook(self, layer: int):
@@ -356,7 +394,7 @@ class _Session:
                 self.family.remember(self.model, call.cache)
             if self.prefill is None:
                 return
-            with self._excused(), torch.no_grad():
+            with self._excused(), torch.no_grad(), self.around_work():
                 hf.refuse_cache(call.cache, layer, self.prefill.prompt.image_of.shape[1])
                 self.prefill.leave_attention(layer, attention, call.cache, call.position_embeddings)
 
@@ -372,7 +410,7 @@ class _Session:
                 f"hooks ran in {layers} of {self.num_layers} layers: the model's forward, or part of it, was compiled "
                 "or replaced by itself, and its other layers hold everything; use the model as it was loaded",
             )
-            self.prefill.check.settle()
+            self.prefill.check.verify()
             if not self.state.second:
                 self.trace.become(self.prefill.trace)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from plphp_core import claims
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS, Options
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.comparison import BENCHMARKS, Options
 from plphp_core.reporting.configured import rows_configured
-from plphp_core.reporting.request import Request
-from plphp_core.reporting.selection import Filters
+from plphp_core.reporting.request import ReportRequest
 from plphp_core.vision.spatial_groups import CUTS
 from tests.reporting import factories
 
@@ -95,11 +95,11 @@ def everything(right=True, **changes) -> list[dict]:
     return list(places.values())
 
 
-def asked(folder, profile="paper", resamples=200, filters=None, **options) -> Request:
+def asked(folder, profile="paper", resamples=200, filters=None, **options) -> ReportRequest:
     """What `scripts/report.py claims` hands on."""
     known = {"profile": profile, "results": folder, "published": PUBLISHED, "model": "llava_onevision"} | options
     cells = load_cells(folder / profile / "cells", profile)
-    return Request(cells, filters or Filters(), Options(resamples=resamples), Namespace(**known), ROOT)
+    return ReportRequest(cells, filters or Filters(), Options(resamples=resamples), Namespace(**known), ROOT)
 
 
 def ledger(folder, records=(), **options) -> dict[str, claims.ClaimFinding]:

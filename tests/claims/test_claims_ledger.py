@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from plphp_core.analysis.comparable import Filters
 from plphp_core.claims.claim_evidence import is_the_papers
 from plphp_core.claims.claim_rules import ALL, OF_ORDER, RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.published import load_claims
-from plphp_core.reporting.selection import Filters
 from tests.claims.claims_factories import A100, PUBLISHED, everything, ledger, paper_cells, timed
 from tests.reporting import factories
 

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from plphp_core import claims
+from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.claims import ledger_tables
 from plphp_core.claims.claim_finding import written, written_interval
 from plphp_core.claims.claim_rules import OF_ORDER, RULES
 from plphp_core.claims.verdict import Verdict
-from plphp_core.reporting.bootstrap import MISSING, Estimate
 from plphp_core.reporting.published import load_claims
 from tests.claims.claims_factories import PUBLISHED, ROOT, asked, everything, ledger, paper_cells
 from tests.reporting import factories

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plphp_core.analysis.bootstrap import MISSING, with_interval
 from plphp_core.claims.verdict import TAIL, RuleOutcome, Statement, interval, outcomes, overall
-from plphp_core.reporting.bootstrap import MISSING, with_interval
 
 YES, NO, OPEN = RuleOutcome.AS_CLAIMED, RuleOutcome.NOT_AS_CLAIMED, RuleOutcome.UNDECIDED
 SPREAD = np.linspace(-1, 1, 401)  # 95 % of it lie within ±0.95

@@ -22,8 +22,9 @@ from plphp_core.evaluation.progress import Display, PlannedCell
 from plphp_core.evaluation.signals import Stop, Terminated
 from plphp_core.records.cache_keys import cell_identity, digest, sample_keys
 from plphp_core.records.errors import RunError, UserError
+from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal, write_atomically
-from plphp_core.records.manifest import Manifest, command_line, device_name
+from plphp_core.records.manifest import Manifest, command_line
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
 OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143

@@ -21,7 +21,7 @@ from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
 from plphp_core.reporting.page.run_list import measured, runs
 from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.page.sections import in_words, sections
-from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.request import Report, ReportRequest
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it
 TEMPLATES = Path(__file__).parent / "templates"
@@ -29,7 +29,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def write(
     reports: Sequence[Report],
-    asked: Request,
+    asked: ReportRequest,
     *,
     missing: Sequence[tuple[str, str]] = (),
     variant: str = "",

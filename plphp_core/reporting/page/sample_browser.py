@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.records.cell_result import Cell
 from plphp_core.reporting.cell_answers import CellAnswers, answers
-from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS
 from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
-from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.request import Report, ReportRequest
 
 SWEEP = "sweep"
 GRIDS = ("table2", "figure6", SWEEP, "engines")  # reports with many settings of one method: thousands of rows
@@ -89,7 +89,7 @@ def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
 
 def collect(
     reports: Sequence[Report],
-    asked: Request,
+    asked: ReportRequest,
     pieces: Pieces,
     clean: Callable[[str], str] = str,
     documents: DatasetAccess | None = None,
