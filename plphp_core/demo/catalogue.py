@@ -13,7 +13,7 @@ from plphp_core.evaluation.settings import ModelSettings, settings_from_config
 from plphp_core.families import get_family
 from plphp_core.records.errors import UserError, unknown
 from plphp_core.reporting.configured import method_configured, rows_configured
-from plphp_core.reporting.selection import LABELS
+from plphp_core.reporting.method_style import method_style
 
 
 def check_checkpoint(checkpoint: str) -> None:
@@ -92,7 +92,7 @@ class Catalogue:
 
     def method_title(self, method: str) -> str:
         """A method's name as tables print it."""
-        return LABELS.get(method, method)
+        return method_style(method).label
 
     def _configured(self, model: str, method: str) -> dict:
         """A method's parameters and the template of its `setting`."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from plphp_core.evaluation.settings import SYMBOLS
 from plphp_core.reporting.figures import drawing
+from plphp_core.reporting.method_style import method_style
 
 INK = "#8a8f98"  # readable on white and on black
 THRESHOLDS = ("alpha", "beta")
@@ -24,7 +25,7 @@ def layers_chart(
         retention, gammas: per layer.
         params: the method's parameters; thresholds of γ among them are drawn.
     """
-    look = drawing.colour(method, methods)
+    look = method_style(method).colour
     bars = look if method != "none" else INK
     with drawing.style():
         figure = drawing.blank(1.15)

@@ -8,7 +8,7 @@ from html import escape
 from plphp_core.demo.charts import layers_chart
 from plphp_core.demo.conversation import Turn
 from plphp_core.demo.maps import data_uri, thumbnail
-from plphp_core.reporting.figures import drawing
+from plphp_core.reporting.method_style import method_style
 
 THUMBNAIL = 44  # pixels high
 # Gradio's own label of the box stands beside the textarea, without belonging to it.
@@ -35,7 +35,7 @@ def status(text: str, kind: str = "ready") -> str:
 
 def column_head(title: str, method: str, methods: Sequence[str]) -> str:
     """The head of a method's column, in the method's colour."""
-    colour = "var(--body-text-color)" if method == "none" else drawing.colour(method, methods)
+    colour = "var(--body-text-color)" if method == "none" else method_style(method).colour
     return f'<div class="column-head" style="--accent: {colour}">{escape(title)}</div>'
 
 

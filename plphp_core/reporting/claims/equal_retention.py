@@ -15,8 +15,8 @@ from plphp_core.reporting.bootstrap import MISSING, Estimate, average, relative,
 from plphp_core.reporting.claims.evidence import Measured, Quantity, of_cells
 from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES
+from plphp_core.reporting.method_style import method_style
 from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.selection import LABELS
 from plphp_core.reporting.table_model import percent
 
 RIVALS = ("fastv", "vtw")
@@ -35,11 +35,13 @@ def as_good(sources: Sources) -> Measured:
             inside, outside = _within(saved, ours, theirs, name)
             metrics = [metric for benchmark, metric, _ in SCORES if benchmark == name]
             changes = [change(saved, row, theirs, name, metric) for row in inside for metric in metrics]
-            label = f"{LABELS[rival]} on {name}"
+            label = f"{method_style(rival).label} on {name}"
             parts.append(Quantity(label, scaled(average(changes), 100)))
             gaps.setdefault((rival, outside), []).append(name)
     remarks = [
-        f"{LABELS[rival]} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items() if outside
+        f"{method_style(rival).label} on {', '.join(names)}: {outside}."
+        for (rival, outside), names in gaps.items()
+        if outside
     ]
     rows = [at for method in ("none", *RIVALS, "plphp") for at in _settings(saved, method)]
     return Measured(tuple(parts), of_cells(results, rows, BENCHMARKS), tuple(remarks))

@@ -11,8 +11,8 @@ from plphp_core.reporting.claims.evidence import Evidence, Measured, Quantity, o
 from plphp_core.reporting.claims.finding import SAVED
 from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS, MULTI_IMAGE, Results
+from plphp_core.reporting.method_style import method_style
 from plphp_core.reporting.savings import savings
-from plphp_core.reporting.selection import LABELS
 from plphp_core.reporting.table_model import bounds, percent
 
 
@@ -35,7 +35,7 @@ def above(sources: Sources, rival: str) -> Measured:
     results = sources.table1
     ours, settings = sources.default(results), [at for at, row in enumerate(results.rows) if row.method == rival]
     if not settings:
-        raise ReportError(f"the table has no row of {LABELS.get(rival, rival)}")
+        raise ReportError(f"the table has no row of {method_style(rival).label}")
     found = of_cells(results, [ours, *settings], BENCHMARKS)
     run = [at for at in settings if any(index == at for index, _ in results.cells)]
     both = shared(results, [ours, *run], BENCHMARKS)

@@ -83,7 +83,7 @@ class Sources:
     @once
     def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings."""
-        return self.asked.readings()
+        return self.asked.attention()
 
     @property
     def folder(self) -> Path:
