@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from plphp_core.reporting.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
+from plphp_core.analysis.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
 from plphp_core.vision.spatial_groups import LABELS
 
 if TYPE_CHECKING:

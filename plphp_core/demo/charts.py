@@ -7,9 +7,9 @@ import io
 import math
 from collections.abc import Sequence
 
-from plphp_core.evaluation.settings import SYMBOLS
+from plphp_core.analysis.method_style import method_style
+from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.method_style import method_style
 
 INK = "#8a8f98"  # readable on white and on black
 THRESHOLDS = ("alpha", "beta")

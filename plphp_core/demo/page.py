@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from plphp_core.analysis.method_style import method_style
 from plphp_core.demo.charts import layers_chart
 from plphp_core.demo.conversation import Turn
 from plphp_core.demo.maps import data_uri, thumbnail
-from plphp_core.reporting.method_style import method_style
 
 THUMBNAIL = 44  # pixels high
 # Gradio's own label of the box stands beside the textarea, without belonging to it.

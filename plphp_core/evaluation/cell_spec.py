@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from plphp_core.config.run_settings import MethodSettings, Settings
 from plphp_core.evaluation.answering import Answer, Failure, Request, Result
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
-from plphp_core.evaluation.settings import MethodSettings, Settings
 from plphp_core.records.cache_keys import CODE, cell_identity, digest, installed, library_versions, sample_keys
 from plphp_core.records.errors import RunError
 from plphp_core.records.journal import Journal, write_atomically

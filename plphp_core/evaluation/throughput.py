@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plphp_core.evaluation.settings import ModelSettings
+from plphp_core.config.run_settings import ModelSettings
 from plphp_core.records.errors import UserError
-from plphp_core.records.manifest import device_name
+from plphp_core.records.host import device_name
 
 LINES = 200  # looked at in each journal, evenly spread: prompts get shorter towards its end
 

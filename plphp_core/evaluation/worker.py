@@ -7,17 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 
+from plphp_core.config.run_settings import Settings
 from plphp_core.evaluation.answering import Answer, JointAnswerer, Request, batches
 from plphp_core.evaluation.cell_spec import Cell, journal_records
 from plphp_core.evaluation.distributed import Ranks, parts
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.settings import Settings
 from plphp_core.evaluation.signals import Stop
 from plphp_core.records.errors import RunError
+from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
-from plphp_core.records.manifest import device_name
 
 log = logging.getLogger("plphp.work")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.families import family_names, get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.choice import Choice, DtypeOf, settle
-from plphp_core.reporting.comparison import BENCHMARKS
-from plphp_core.reporting.selection import Filters
 from plphp_core.vision.spatial_groups import CUTS
 
 SCHEMA = 1

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from plphp_core.config.run_settings import Benchmark, settings_from_config
 from plphp_core.evaluation.answering import whole_images_only
 from plphp_core.evaluation.lmms_tasks import OpenTask, Suite
-from plphp_core.evaluation.settings import Benchmark, settings_from_config
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints

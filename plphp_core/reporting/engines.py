@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
+from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Options, Results
+from plphp_core.config.run_settings import ENGINES
 from plphp_core.evaluation.distributed import parts
-from plphp_core.evaluation.settings import ENGINES
 from plphp_core.records.cell_result import EFFICIENCY, Cell
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal
 from plphp_core.records.visible import visible
-from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
-from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
 

@@ -7,8 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from plphp_core.analysis.results import Results
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.comparison import Results
 
 SCHEMA = 1
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from plphp_core.evaluation.settings import Benchmark
+from plphp_core.config.run_settings import Benchmark
 from plphp_core.records.revisions import Fingerprints
 from plphp_core.reporting import dataset_access, page
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable

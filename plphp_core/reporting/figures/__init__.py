@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from plphp_core.reporting.request import Report, Request
+    from plphp_core.reporting.request import Report, ReportRequest
 
 MODULES = {
     "figure1": "attention_by_layer",
@@ -19,6 +19,6 @@ MODULES = {
 }
 
 
-def figure_report(name: str, asked: Request) -> Report:
+def figure_report(name: str, asked: ReportRequest) -> Report:
     """A figure with all its files. matplotlib, which takes a second to import, is imported here."""
     return import_module(f"{__name__}.{MODULES[name]}").FIGURE.report(asked)

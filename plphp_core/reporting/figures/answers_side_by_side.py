@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
+from plphp_core.analysis.method_style import method_style
+from plphp_core.analysis.results import Results
 from plphp_core.reporting import dataset_access, qualitative_examples
-from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.method_style import method_style
 from plphp_core.reporting.qualitative_examples import QualitativeExample
-from plphp_core.reporting.request import Request, on_benchmarks
+from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 
 WIDTH = 2 * drawing.COLUMN
@@ -47,7 +47,7 @@ class SideBySide:
     how: str = "as asked for"
 
 
-def gather(asked: Request) -> Shown[SideBySide]:
+def gather(asked: ReportRequest) -> Shown[SideBySide]:
     """The samples that were asked for, or some of each benchmark by the seed."""
     options = asked.options
     results, benchmarks, variant = on_benchmarks("figure8", asked)

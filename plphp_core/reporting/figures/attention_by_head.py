@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from plphp_core.analysis.attention_heads import head_frame
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
 from plphp_core.reporting.attention_sample import AttentionSample
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.request import Request, joined, model_variant
+from plphp_core.reporting.request import ReportRequest, joined, model_suffix
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted
 
@@ -97,14 +97,14 @@ def head_attention(sample: AttentionSample, layer: int | None, image: int | None
     return HeadAttention(sample, layer - 1, image - 1, others)
 
 
-def gather(asked: Request) -> Shown[HeadAttention]:
+def gather(asked: ReportRequest) -> Shown[HeadAttention]:
     """The sample, layer and image that were asked for."""
     options = asked.options
     alone = options.tasks and options.table == "figure3"
     benchmark = benchmark_configured(asked.configs, options.tasks) if alone else None
     path, others = attention_sample.find(asked.folder / "attention", options.model, benchmark, options.doc)
     content = head_attention(attention_sample.load(path), options.layer, options.image, others)
-    variant = model_variant(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
+    variant = model_suffix(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
     named = {name: getattr(options, name) for name in ("doc", "layer", "image")}
     return Shown(content, variant + "".join(f".{name}={one}" for name, one in named.items() if one is not None))
 

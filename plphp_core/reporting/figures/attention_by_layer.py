@@ -17,7 +17,7 @@ from plphp_core.reporting.configured import method_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.request import Request
+from plphp_core.reporting.request import ReportRequest
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
 
 LINE, PEAK, THRESHOLD = "#0072B2", "#D55E00", "#666666"
@@ -55,7 +55,7 @@ def layer_attention(
     return LayerAttention(models, thresholds, gamma_frame(models, seed), found)
 
 
-def gather(asked: Request) -> Shown[LayerAttention]:
+def gather(asked: ReportRequest) -> Shown[LayerAttention]:
     """γ of all models that were asked for, and the thresholds that a run of PLPHP has."""
     models, variant = chosen(asked)
     params = {name: method_configured(asked.configs, "plphp", asked.profile, name) for name in models}

@@ -11,12 +11,12 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from plphp_core.analysis.attention_frame import NO_PLACE, group_frame
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.reporting.attention_results import AttentionResult
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.request import Request
+from plphp_core.reporting.request import ReportRequest
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
@@ -54,7 +54,7 @@ def region_attention(models: Mapping[str, Sequence[AttentionResult]], cut: str) 
     return RegionAttention(fit, cut, group_frame(fit, cut), left_out)
 
 
-def gather(asked: Request) -> Shown[RegionAttention]:
+def gather(asked: ReportRequest) -> Shown[RegionAttention]:
     """The models that were asked for, cut as asked for."""
     (models, variant), cut = chosen(asked), asked.options.cut
     return Shown(region_attention(models, cut), variant + ("" if cut == "bands" else f".cut={cut}"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.reporting.attention_results import AttentionResult
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.configured import benchmarks_configured
-from plphp_core.reporting.request import Request, joined
+from plphp_core.reporting.request import ReportRequest, joined
 
 
-def chosen(asked: Request) -> tuple[dict[str, list[AttentionResult]], str]:
+def chosen(asked: ReportRequest) -> tuple[dict[str, list[AttentionResult]], str]:
     """The results of each model, and what files' names say of the choice. Raises NothingToShow."""
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
     names = [name for name in asked.options.models.strip("[]").split(",") if name] if alone else []

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plphp_core.reporting import cost_lines, layout
+from plphp_core.analysis.costs import DECODE, KV, Costs, costs, sample_table
+from plphp_core.reporting import cost_columns, score_columns
 from plphp_core.reporting.configured import benchmark_configured, tasks_configured
-from plphp_core.reporting.costs import DECODE, KV, Costs, costs, sample_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.request import Request, on_benchmarks
+from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, number
 
 RAW = 150  # samples up to which curves go through every one; of more, a running median over faint points
@@ -51,7 +51,7 @@ class SampleCosts:
         return self.frame[rows == index]
 
 
-def gather(asked: Request) -> Shown[SampleCosts]:
+def gather(asked: ReportRequest) -> Shown[SampleCosts]:
     """The costs of the rows of Table 4 on its benchmark, or the one that was asked for."""
     benchmark = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, "figure7"))
     results, _, variant = on_benchmarks("figure7", asked)
@@ -62,7 +62,7 @@ def gather(asked: Request) -> Shown[SampleCosts]:
 def draw(content: SampleCosts, page: Page) -> Figure:
     """Decode time above, KV cache below, over the samples in the data set's order."""
     costs, cells = content.costs, content.costs.cells()
-    unit, scale = cost_lines.kv_unit(costs)
+    unit, scale = cost_columns.kv_unit(costs)
     figure = drawing.blank(3.2 + 0.14 * math.ceil(len(cells) / 2))
     latency, cache = figure.subplots(2, 1, sharex=True)
     many, every = content.samples > RAW, max(1, content.samples // 8)
@@ -98,7 +98,7 @@ def running_median(values: pd.Series) -> pd.Series:
 def tables(content: SampleCosts, page: Page) -> list[Table]:
     """What the curves show, in numbers."""
     costs = content.costs
-    unit, scale = cost_lines.kv_unit(costs)
+    unit, scale = cost_columns.kv_unit(costs)
     columns = [TableColumn(name, group) for group in ("Decode ms/token", f"KV cache {unit}") for name in QUANTILES]
 
     def line(results, index: int) -> list[TableCell]:
@@ -113,15 +113,15 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
     above = int((content.frame[DECODE] > content.ceiling).sum()) if content.ceiling > 0 else 0
     notes = [
         page.files,
-        *cost_lines.conditions(costs, page.profile),
-        *cost_lines.measures(costs, DECODE, KV),
+        *cost_columns.conditions(costs, page.profile),
+        *cost_columns.measures(costs, DECODE, KV),
         drawn,
         *([f"Not drawn: {above} samples whose decode time lies above the axis."] if above else []),
-        *cost_lines.unfinished(costs),
+        *cost_columns.unfinished(costs),
     ]
     title = f"{page.title}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
     head = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
-    return [Table(title, (*head, *columns), tuple(layout.rows(costs.results, line)), tuple(notes))]
+    return [Table(title, (*head, *columns), tuple(score_columns.rows(costs.results, line)), tuple(notes))]
 
 
 FIGURE = FigureSpec(

@@ -16,10 +16,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.method_style import method_style
 from plphp_core.records.visible import visible
-from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.method_style import method_style
-from plphp_core.reporting.selection import RowSpec
 
 COLUMN = 3.35  # inches, of a two-column paper
 DASHES = ("-", "--", ":", "-.")  # rows of one method
@@ -42,6 +42,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.handlelength": 1.8,
     "legend.columnspacing": 1.2,
+    "legend.labelspacing": 0.35,
     "lines.linewidth": 1.1,
     "lines.markersize": 3,
     "pdf.fonttype": 42,  # text stays text

@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis.results import Results
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.layout import where
-from plphp_core.reporting.request import Report, Request
+from plphp_core.reporting.request import Report, ReportRequest
+from plphp_core.reporting.score_columns import where
 from plphp_core.reporting.table_model import Table
 
 Content = TypeVar("Content")
@@ -67,7 +67,7 @@ class FigureSpec(Generic[Content]):
     """
 
     name: str
-    gather: Callable[[Request], Shown[Content]]
+    gather: Callable[[ReportRequest], Shown[Content]]
     tables: Callable[[Content, Page], list[Table]]
     pictures: Mapping[str, Callable[[Content, Page], Figure]]
     beside: str
@@ -86,7 +86,7 @@ class FigureSpec(Generic[Content]):
         with drawing.style():
             return {name: drawing.files(draw(content, page)) for name, draw in self.pictures.items()}
 
-    def report(self, asked: Request) -> Report:
+    def report(self, asked: ReportRequest) -> Report:
         """The figure with all its files."""
         shown = self.gather(asked)
         page = self.page(asked.profile, shown.variant)

@@ -10,19 +10,20 @@ from itertools import pairwise
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plphp_core.reporting import contrasts, layout, notes, rivals
-from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis import paired_contrasts
+from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
+from plphp_core.analysis.method_style import method_style
+from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import savings
+from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.configured import refused_configured
-from plphp_core.reporting.contrasts import Contrast
+from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.figures.retention_vs_score import CAPTIONS, ScorePanels
-from plphp_core.reporting.long_tables import long_table
-from plphp_core.reporting.method_style import method_style
 from plphp_core.reporting.published import claim_quoted
-from plphp_core.reporting.request import Request, on_benchmarks
-from plphp_core.reporting.savings import savings
+from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
 HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))
@@ -39,7 +40,7 @@ def rates(results: Results) -> dict[float, dict[float, int]]:
     return {r: dict(sorted(found[r].items())) for r in sorted(found)}
 
 
-def gather(asked: Request) -> Shown[ScorePanels]:
+def gather(asked: ReportRequest) -> Shown[ScorePanels]:
     """The configured grid on the paper's benchmarks, or those that were asked for."""
     results, benchmarks, variant = on_benchmarks("figure6", asked)
     refused = refused_configured(asked.configs, "figure6", asked.profile, asked.options.model)
@@ -107,28 +108,32 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
     saved, results, shown = content.saved, content.results, content.results.asked()
 
     def line(results: Results, index: int) -> list[TableCell]:
-        return layout.score_line(results, index, shown)
+        return score_columns.score_line(results, index, shown)
 
     def spread(results: Results, index: int) -> list[TableCell]:
-        return layout.saved_interval_line(saved, index, shown)
+        return score_columns.saved_interval_line(saved, index, shown)
 
-    scores = layout.marked(
-        _heads(layout.rows(results, line), results), layout.score_values(results, shown), results, len(HEAD)
-    )
-    intervals = _heads(layout.rows(results, spread), results)
+    scores = _heads(score_columns.rows(results, line), results)
+    scores = score_columns.marked(scores, score_columns.score_values(results, shown), results, len(HEAD))
+    intervals = _heads(score_columns.rows(results, spread), results)
     pairs = against_zero(results)
     kept = (
         "Vision kept: with Δr a layer keeps r + Δr, r or r − Δr by its attention, so that two settings of one r need "
         "not keep equally much; a gain in score at more tokens kept is no gain of Δr itself."
     )
-    said = [*([contrasts.tally(saved, pairs)] if pairs else []), kept, *([content.claim] if content.claim else [])]
-    columns = (*HEAD, *layout.score_columns(shown))
+    said = [
+        *([comparison_tables.tally(saved, pairs)] if pairs else []),
+        kept,
+        *([content.claim] if content.claim else []),
+    ]
+    columns = (*HEAD, *score_columns.score_columns(shown))
+    at_zero = f"{page.title}: Δr > 0 against Δr = 0 at the same r"
     confidence = f"{page.title}: {results.options.confidence:.0%} confidence intervals"
     return [
         Table(f"{page.title}: r × Δr, {results.title}", columns, tuple(scores), tuple(_notes(content, page))),
         Table(confidence, columns, tuple(intervals), (*notes.intervals([results], "figure6.csv"), notes.SAVED)),
-        contrasts.sheet(saved, f"{page.title}: Δr > 0 against Δr = 0 at the same r", ("r", "Δr"), pairs, said),
-        rivals.sheet(results, page.title, HEAD, _heads(layout.rows(results), results)),
+        comparison_tables.contrast_table(saved, at_zero, ("r", "Δr"), pairs, said),
+        comparison_tables.baseline_table(results, page.title, HEAD, _heads(score_columns.rows(results), results)),
     ]
 
 
@@ -146,7 +151,7 @@ def paired_frame(content: ScorePanels) -> pd.DataFrame:
     """Δr > 0 against Δr = 0 at the same r: one line per pair, benchmark and metric, and the average over them."""
     saved, results, lines = content.saved, content.results, []
     for one in against_zero(results):
-        params, kept = results.rows[one.changed].params, contrasts.kept_points(saved, one)
+        params, kept = results.rows[one.changed].params, paired_contrasts.kept_points(saved, one)
         paired = {name: results.paired(one.changed, one.base, name) for name in results.benchmarks()}
         changes = [(*at, results.change(one.changed, *at, one.base), paired[at[0]]) for at in results.columns()]
         whole = results.average_change(one.changed, base=one.base)

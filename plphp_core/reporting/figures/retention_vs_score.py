@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plphp_core.reporting import layout, notes, rivals
-from plphp_core.reporting.bootstrap import scaled
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis.bootstrap import scaled
+from plphp_core.analysis.method_style import method_style
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings, savings
+from plphp_core.reporting import comparison_tables, notes, score_columns
+from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.long_tables import long_table
-from plphp_core.reporting.method_style import method_style
-from plphp_core.reporting.request import Request, on_benchmarks
-from plphp_core.reporting.savings import Savings, savings
+from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, bounds, number, percent
 
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
@@ -45,12 +45,12 @@ class ScorePanels:
 
     def metric(self, benchmark: str) -> tuple[str, str]:
         """The metric drawn for a benchmark, and its heading."""
-        own = {metric: heading for _, metric, heading in layout.scores_of([benchmark])}
+        own = {metric: heading for _, metric, heading in score_columns.scores_of([benchmark])}
         metric = self.captions if self.captions in own else next(iter(own))
         return metric, own[metric]
 
 
-def gather(asked: Request) -> Shown[ScorePanels]:
+def gather(asked: ReportRequest) -> Shown[ScorePanels]:
     """The rows of Table 1 on all benchmarks, or those that were asked for."""
     results, _, variant = on_benchmarks("figure5", asked)
     content = ScorePanels(savings(results), results.asked(), asked.options.caption_metric)
@@ -109,9 +109,9 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
         def line(results: Results, index: int, cells=cells) -> list[TableCell]:
             return [cell for name, metric, _ in drawn for cell in cells(content.saved, index, name, metric)]
 
-        rows = tuple(layout.rows(results, line))
+        rows = tuple(score_columns.rows(results, line))
         found.append(Table(f"{page.title}: {title}", (*HEAD, *columns), rows, tuple(said)))
-    return [*found, rivals.sheet(results, page.title, HEAD, layout.rows(results))]
+    return [*found, comparison_tables.baseline_table(results, page.title, HEAD, score_columns.rows(results))]
 
 
 def _values(saved: Savings, index: int, benchmark: str, metric: str) -> tuple[TableCell, TableCell]:

@@ -1,0 +1,193 @@
+"""Which finished cell belongs in which place of a table.
+
+A table compares like with like: one model, checkpoint, revision, precision, protocol and sample limit throughout, and
+on every benchmark the same documents in every row. Which of several kinds is meant where nobody says is `choice`'s
+business; where the cells that come here disagree, the report refuses and names the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from plphp_core.analysis.method_style import method_order, method_style
+from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.records.cell_result import Cell
+from plphp_core.records.errors import ReportError
+
+SHARED = (
+    "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "engine", "limit",
+    "limit_seed",
+)  # fmt: skip
+PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
+ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """A row of a table: a method and the parameters that name it. Parameters it leaves open may have any single value.
+
+    `text` is how the setting is printed; without it the parameters are listed.
+    """
+
+    method: str
+    params: dict[str, float | int | str] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def label(self) -> str:
+        return method_style(self.method).label
+
+    @property
+    def setting(self) -> str:
+        return self.text or ", ".join(f"{SYMBOLS.get(name, name)}={value}" for name, value in self.params.items())
+
+    def matches(self, cell: Cell) -> bool:
+        """True for cells of this method whose parameters include this row's."""
+        return cell.method == self.method and all(_same(cell.params.get(k), v) for k, v in self.params.items())
+
+
+def _same(found: object, wanted: object) -> bool:
+    if isinstance(found, (int, float)) and isinstance(wanted, (int, float)):
+        return abs(found - wanted) < 1e-9
+    return found == wanted
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the user asked for; None leaves a field open. `limit`: "full" or a number; `exclude`: file patterns."""
+
+    model: str | None = None
+    checkpoint: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+    attn_implementation: str | None = None
+    protocol: str | None = None
+    prompts: str | None = None
+    engine: str | None = None
+    limit: str | None = None
+    limit_seed: int | None = None
+    params: dict[tuple[str, str], str] = field(default_factory=dict)  # (method, parameter) -> value
+    exclude: tuple[str, ...] = ()
+
+    def __call__(self, cell: Cell) -> bool:
+        for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts", "engine"):
+            wanted = getattr(self, name)
+            if wanted is not None and getattr(cell, name) != wanted:
+                return False
+        if self.protocol is not None and cell.protocol != self.protocol and cell.benchmark not in ONE_PROTOCOL:
+            return False
+        if self.limit is not None and str("full" if cell.limit is None else cell.limit) != self.limit:
+            return False
+        if self.limit_seed is not None and cell.limit is not None and cell.limit_seed != self.limit_seed:
+            return False
+        for (method, name), wanted in self.params.items():
+            if cell.method == method and not _written_alike(cell.params.get(name), wanted):
+                return False
+        return not any(fnmatch(cell.path.name, pattern) for pattern in self.exclude)
+
+
+def _written_alike(found: object, wanted: str) -> bool:
+    try:
+        return _same(found, float(wanted))
+    except ValueError:
+        return str(found) == wanted
+
+
+def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
+    """One row per method and parameters among `cells`, in the paper's order of methods, then by parameters."""
+    found: list[RowSpec] = []
+    for cell in cells:  # a cell that several tables share is labelled by the one that ran it
+        if not any(row.method == cell.method and row.params == cell.params for row in found):
+            found.append(RowSpec(cell.method, cell.params, cell.setting))
+
+    def order(row: RowSpec) -> tuple:
+        numbers = {name: value for name, value in row.params.items() if isinstance(value, (int, float))}
+        # in the parameters' own order; FastV lists the row that drops most first
+        key = [(name, -value if name == "R" else value) for name, value in numbers.items()]
+        return method_order(row.method), key, str(row.params)
+
+    return sorted(found, key=order)
+
+
+def place(
+    cells: Sequence[Cell], rows: Sequence[RowSpec], benchmarks: Sequence[str], filters: Filters
+) -> dict[tuple[int, str], Cell]:
+    """{(row index, benchmark): cell} for every place that has a finished cell.
+
+    Raises ReportError, naming files, if two cells compete for a place or if the chosen cells are not comparable.
+    """
+    chosen: dict[tuple[int, str], Cell] = {}
+    candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
+    used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
+    styles = {cell.prompts for cell in used if cell.benchmark not in ONE_PROTOCOL}
+    if len(styles) == 1:  # captions of the other style belong to the other protocol's table
+        used = [cell for cell in used if cell.prompts in styles]
+    same_run(used, SHARED)
+    protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL} or {filters.protocol}
+    for index, row in enumerate(rows):
+        for benchmark in benchmarks:
+            rivals = [cell for cell in used if cell.benchmark == benchmark and row.matches(cell)]
+            if len(rivals) > 1 and benchmark in ONE_PROTOCOL:
+                # one task, run under both protocols: take the table's own
+                rivals = [cell for cell in rivals if cell.protocol in protocols] or rivals
+            if len(rivals) > 1:
+                raise ReportError(_rivalry(row, benchmark, rivals))
+            if rivals:
+                chosen[index, benchmark] = rivals[0]
+    same_documents(chosen.values())
+    return chosen
+
+
+def same_run(cells: Iterable[Cell], names: Sequence[str]) -> None:
+    """See that all cells agree in these fields of SHARED. Raises ReportError naming files and the option to choose."""
+    cells = list(cells)
+    for name in names:
+        of_field = cells if name != "protocol" else [cell for cell in cells if cell.benchmark not in ONE_PROTOCOL]
+        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
+
+
+def same_documents(cells: Iterable[Cell]) -> None:
+    """See that all cells of a benchmark rest on the same documents. Raises ReportError naming files that do not."""
+    columns: dict[str, list[Cell]] = {}
+    for cell in cells:
+        columns.setdefault(cell.benchmark, []).append(cell)
+    for column in columns.values():
+        for name in PER_BENCHMARK:
+            _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), "--exclude")
+        _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, "--exclude")
+
+
+def _refuse_mixture(cells: Sequence[Cell], name: str, value: Callable[[Cell], object], option: str) -> None:
+    files: dict[object, list[Path]] = {}
+    for cell in cells:
+        files.setdefault(value(cell), []).append(cell.path)
+    if len(files) > 1:
+        lines = [f"  {shown(name, key)}: {_listed(paths)}" for key, paths in files.items()]
+        advice = "leave files out with --exclude PATTERN" if option == "--exclude" else f"choose with {option}"
+        raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
+
+
+def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[Cell]) -> str:
+    names = sorted({name for cell in rivals for name in cell.params})
+    differing = [name for name in names if len({str(cell.params.get(name)) for cell in rivals}) > 1]
+    choose = f"choose with --param {row.method}.{differing[0]}=VALUE" if differing else ""
+    advice = choose or "leave files out with --exclude PATTERN"
+    lines = []
+    for cell in rivals:
+        parameters = ", ".join(f"{name}={value}" for name, value in cell.params.items())
+        lines.append(f"  {cell.path.name}: {parameters or 'no parameters'}")
+    place_name = f"{row.label} {row.setting}".strip()
+    return "\n".join([f"{len(rivals)} finished cells compete for {place_name} on {benchmark}; {advice}:", *lines])
+
+
+def shown(name: str, value: object) -> str:
+    """A field's value as options spell it."""
+    return "full" if name == "limit" and value is None else str(value)
+
+
+def _listed(paths: Sequence[Path], most: int = 4) -> str:
+    names = ", ".join(path.name for path in paths[:most])
+    return names + (f" and {len(paths) - most} more" if len(paths) > most else "")
