@@ -13,7 +13,7 @@ from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in
-from plphp_core.reporting import render, reports
+from plphp_core.reporting import render, reports, terminal
 from plphp_core.reporting.figures import drawing, retention_vs_score
 from plphp_core.reporting.figures.answers_side_by_side import FIGURE, SideBySide, tables
 from plphp_core.reporting.qualitative_examples import COLUMNS, QualitativeExample
@@ -69,7 +69,7 @@ def test_figure_8_draws_it_and_its_tables_hold_it(tmp_path, text):
     for written_down in (render.markdown(sheets), render.latex(sheets)):
         assert not any(unicodedata.category(one) == "Cs" or one == "\0" for one in written_down)
         written_down.encode("utf-8")
-    render.print_tables(sheets)
+    terminal.print_tables(sheets)
 
 
 def test_what_a_file_says_instead():

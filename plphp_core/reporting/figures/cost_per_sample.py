@@ -80,6 +80,7 @@ def draw(content: SampleCosts, page: Page) -> Figure:
     for axes in (latency, cache):
         axes.set_ylim(bottom=0)
     cache.set(ylabel=f"KV cache ({unit})", xlabel=f"sample of {costs.benchmark}", xlim=(1, max(content.samples, 2)))
+    cache.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = latency.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
