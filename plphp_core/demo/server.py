@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,18 +20,15 @@ HOST = "127.0.0.1"  # this machine only
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
-def main(arguments: list[str], wait: Callable[[], None] | None = None) -> int:
-    """Serve the demo until it is interrupted. Returns 0.
-
-    Args:
-        wait: returns when the server is to end; by default at Ctrl-C or a termination signal.
+def main(arguments: list[str]) -> int:
+    """Serve the demo until Ctrl-C or a termination signal. Returns 0.
 
     Raises:
         UserError, OSError: as `serving`.
     """
     with serving(arguments) as url:
         print(f"the demo is at {url} (Ctrl-C ends it)", flush=True)
-        (wait or _until_told)()
+        _until_told()
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -24,6 +25,9 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.table_model import Table
 
+if TYPE_CHECKING:
+    from plphp_core.claims.claim_finding import ClaimFinding
+
 LEDGER = "claims"  # comes last: it judges what the others show
 ORDER = ("table1", "table2", "table3", "table4", "table5", "figure1", "figure2", "figure3", "figure5", "figure6",
          "figure7", "figure8", "sweep", "engines", LEDGER)  # fmt: skip
@@ -35,7 +39,7 @@ class Report:
 
     tables: suffix of the name → what the csv file holds; pictures: file type → content; extra: further files by name.
     planned: whether a place without a finished cell is missing; otherwise the rows are whatever was run.
-    latex: whether there is a .tex file.
+    latex: whether there is a .tex file; findings: of the claims ledger.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Report:
     extra: Mapping[str, str | bytes] = field(default_factory=dict)
     planned: bool = True
     latex: bool = True
+    findings: Sequence[ClaimFinding] = ()
 
     def files(self) -> dict[str, str | bytes]:
         """File name → content."""
@@ -102,7 +107,7 @@ class ReportRequest:
         """Of the model that all tables but Table 3 are about."""
         return self.settled([self.options.model])
 
-    def readings(self) -> dict[str, list[AttentionResult]]:
+    def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings. Raises ReportError as `readings` does."""
         found = settled(load_readings(self.folder / "attention"), self.filters, self.usual_dtype)
         self.note(found)

@@ -5,8 +5,6 @@ import pytest
 from plphp_core.demo.catalogue import Catalogue, draw_examples
 from plphp_core.demo.session import DemoSession
 
-pytest.importorskip("gradio")
-
 
 @pytest.fixture(scope="package")
 def session():

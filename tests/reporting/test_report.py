@@ -127,7 +127,7 @@ def test_an_unwritable_place_is_reported(tmp_path, capsys):
         (["report.ranks=all"], "nearest: report.rank"),
         (["report.cases=11"], "report.cases"),
         (["report.strict=7"], "report.strict must be true or false"),
-        (["limit=full"], "limit must be a whole number"),
+        (["limit=null"], "limit must be a whole number"),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_code_2(tmp_path, capsys, argv, complaint):
