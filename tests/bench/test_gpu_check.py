@@ -80,8 +80,8 @@ def test_what_the_parts_found(whole):
 
 
 def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
-    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "pydantic", "psutil", "matplotlib", "lmms_eval",
-              "datasets", "accelerate", "jinja2")  # fmt: skip
+    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "pydantic", "psutil", "matplotlib",
+              "lmms_eval", "datasets", "accelerate", "jinja2")  # fmt: skip
     if Version(transformers.__version__) >= Version("5.23"):  # older ones import it wherever it is installed
         absent = (*absent, "scipy")
     script = (

@@ -1,4 +1,4 @@
-"""What does it cost? Memory as the allocator counts it, decoding beside its roofline, prefill with and without scoring."""
+"""What does it cost? Memory as the allocator counts it, decoding beside its roofline, prefill with and without scores."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ MEMORY_COLUMNS = (
 @gpu_part("memory", "Memory before and after pruning", least=15, limit=40, columns=MEMORY_COLUMNS)
 @torch.inference_mode()
 def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
-    """What a prefill of one prompt leaves in memory: as `trace.kv_bytes` reports it, as the storage of keys and values, as
-    the CUDA allocator counts it, and what is left once the cache is let go. MB.
+    """What a prefill of one prompt leaves in memory: as `trace.kv_bytes` reports it, as the storage of keys and values,
+    as the CUDA allocator counts it, and what is left once the cache is let go. MB.
     """
     inputs = setting.inputs(1, setting.sizes.vision[0])
     for method in setting.methods():
@@ -87,8 +87,8 @@ def _allocated(setting: GpuSetting) -> int:
 
 @gpu_part("decoding", "Decoding beside its roofline", least=40, limit=240, columns=(VISION, *DECODE_COLUMNS))
 def decoding(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
-    """The three backends, as in `make bench`: cases of a batch take turns, speed-up and share are of the same round. ρ =
-    roofline / measured; roofline: weights, keys and values read once. See docs/performance.md.
+    """The three backends, as in `make bench`: cases of a batch take turns, speed-up and share are of the same round.
+    ρ = roofline / measured; roofline: weights, keys and values read once. See docs/performance.md.
     """
     setting.model  # noqa: B018  (first: it may not fit)
     groups = [(vision, batch) for vision in setting.sizes.vision for batch in setting.sizes.batch]
@@ -117,8 +117,8 @@ def decoding(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
 
 @gpu_part("prefill", "Prefill with and without scoring", least=15, limit=60, columns=PREFILL_COLUMNS)
 def prefills(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
-    """Prefills of one prompt take turns. Added: the method's own work within the prefill; in tokens: of an unpruned one in
-    the fast backend.
+    """Prefills of one prompt take turns. Added: the method's own work within the prefill; in tokens: of an unpruned one
+    in the fast backend.
     """
     setting.model  # noqa: B018  (first: it may not fit)
     depth = setting.sizes.depth

@@ -39,8 +39,8 @@ ATTENTION: dict[str, tuple[str, Callable[[], bool] | None, Callable[[], Abstract
 @gpu_part("identity", "Identity where nothing is pruned", least=30, limit=100)
 @torch.inference_mode()
 def identity(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
-    """Logits of four tokens in bf16 under methods that prune nothing against those without any, bit for bit. Padded: two
-    prompts, one of them padded on the left.
+    """Logits of four tokens in bf16 under methods that prune nothing against those without any, bit for bit. Padded:
+    two prompts, one of them padded on the left.
     """
     layers = setting.shape.layers
     methods = (None, PLPHP(r=1.0, delta_r=0.0), FastV(K=setting.sizes.depth["fastv"], R=0.0), VTW(K=layers))
@@ -99,8 +99,8 @@ def _logits(model, inputs: dict) -> Tensor:
 @torch.inference_mode()
 def kernel_choice(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """Every kernel of the fast path over ragged slots of the real shape in bf16: the largest difference from fp32
-    (error), and milliseconds of 28 calls with their quartiles, from a CUDA graph on CUDA. Right: it agrees, recorded in a
-    graph too.
+    (error), and milliseconds of 28 calls with their quartiles, from a CUDA graph on CUDA. Right: it agrees, recorded in
+    a graph too.
     """
     shape, slots, device = setting.shape, setting.sizes.slots, torch.device(setting.device)
     heads = (shape.head_dim, shape.query_heads, shape.kv_heads)
