@@ -1,4 +1,4 @@
-"""What does it cost? Memory as the allocator counts it, decoding beside its roofline, prefill with and without scores."""
+"""Costs: memory as the allocator counts it, decoding beside its roofline, prefill with and without scoring."""
 
 from __future__ import annotations
 
