@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.bench.bench_settings import GRID, bench_from_config
+from plphp_core.bench.bench_tables import file_slug
 from plphp_core.bench.capacity_benchmark import capacity_benchmark
 from plphp_core.bench.sharing_benchmark import sharing_benchmark
 from plphp_core.bench.speed_benchmark import speed_benchmark
@@ -45,12 +46,12 @@ def main(root: Path, arguments: list[str]) -> int:
         began = time.perf_counter()
         result = BENCHMARKS[bench.kind](bench)
         page = result.page(shlex.join(["python", "scripts/bench.py", *arguments]), time.perf_counter() - began)
-        stem = bench.out / f"{bench.name}-{'-'.join(result.device.lower().split())}"
+        stem = bench.out / f"{bench.name}-{file_slug(result.device)}"
         files = [stem.with_name(stem.name + suffix) for suffix in (".csv", ".md")]
         for path, text in zip(files, (result.csv(), page), strict=True):
             write_atomically(path, text)
         if bench.kind == "speed":
-            files += plot_speed(result.rows, stem)
+            files += plot_speed(result.rows, result.device, stem)
     except (UserError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -24,7 +24,7 @@ class BenchResult:
     """What a benchmark found.
 
     Attributes:
-        device: part of the files' names.
+        device: what it was measured on.
         notes: paragraphs of the page, before its tables.
     """
 
@@ -46,6 +46,11 @@ class BenchResult:
 
         names = list(dict.fromkeys(column.name for column in self.columns))
         return pd.DataFrame(self.rows, columns=names, dtype=object).to_csv(index=False, na_rep=NA)
+
+
+def file_slug(name: str) -> str:
+    """A device's name as part of a file's name."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
 
 
 def bench_table(title: str, columns: Iterable[BenchColumn], rows: Sequence[dict], notes: Sequence[str] = ()) -> Table:

@@ -91,12 +91,6 @@ class MeasuredMachine:
     notes: dict[str, str]
 
     @property
-    def slug(self) -> str:
-        """The name as part of a file's name."""
-        kept = "".join(letter if letter.isalnum() else " " for letter in self.name.lower())
-        return "-".join(kept.split())
-
-    @property
     def memory(self) -> str:
         """Its memory's speed, for a page."""
         nominal = f"{self.nominal / 1e9:.0f} GB/s" if self.nominal else "n/a"

@@ -55,7 +55,7 @@ def sharing_benchmark(bench: BenchSettings, say: Say = print) -> BenchResult:
         )
     notes.append(f"Device: {machine.name}; {machine.facts}.")
     table = bench_table("Each setting", SHARING_COLUMNS, rows)
-    return BenchResult("One prefill for a whole sweep", machine.slug, rows, SHARING_COLUMNS, notes, [table])
+    return BenchResult("One prefill for a whole sweep", machine.name, rows, SHARING_COLUMNS, notes, [table])
 
 
 @torch.inference_mode()

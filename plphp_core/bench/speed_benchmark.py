@@ -106,7 +106,7 @@ def speed_benchmark(bench: BenchSettings, say: Say = print) -> BenchResult:
         say(f"warning: {warning}")
         notes.append(f"**{warning}**")
     return BenchResult(
-        "Decoding beside its roofline", machine.slug, rows, SPEED_COLUMNS, [*notes, READING], speed_tables(rows)
+        "Decoding beside its roofline", machine.name, rows, SPEED_COLUMNS, [*notes, READING], speed_tables(rows)
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from plphp_core.bench.bench_tables import file_slug
 from plphp_core.bench.gpu_check import gpu_answers, gpu_costs, gpu_exactness
 from plphp_core.bench.gpu_check.gpu_evidence import Evidence, run_parts
 from plphp_core.bench.gpu_check.gpu_setting import DTYPE, FULL, REDUCED, GpuSetting
@@ -67,7 +68,7 @@ def main(root: Path, arguments: list[str], began: float) -> int:
     wanted = [part for part in PARTS if not args.parts or part.name in args.parts]
     if sizes is REDUCED:  # seconds in all
         wanted = [replace(part, least=0) for part in wanted]
-    evidence = Evidence(about, args.out / f"{machine.slug}-{now:%Y-%m-%d-%H%M}", wanted)
+    evidence = Evidence(about, args.out / f"{file_slug(machine.name)}-{now:%Y-%m-%d-%H%M}", wanted)
     try:
         evidence.write()  # an --out that cannot be written is told now, not after eight minutes
         run_parts(evidence, setting, setting.deadline, lambda text: print(text, flush=True))
