@@ -114,6 +114,8 @@ class PromptSize:
 class PlannedRun:
     """A run that is about to be started, and what earlier checks found out about it for later ones.
 
+    What follows `weights` is empty until the check concerned has passed.
+
     Attributes:
         weights: whether the real weights are to be loaded.
         config: the checkpoint's transformers configuration.
@@ -123,14 +125,14 @@ class PlannedRun:
 
     settings: Settings
     weights: bool = True
-    checkpoint: CheckpointFiles | None = None
+    checkpoint: CheckpointFiles = CheckpointFiles(Path())
     config: Any = None
     model: Any = None
     tokenizer: Any = None
     processor: Any = None
-    metrics: dict[str, Callable] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     data: list[BenchmarkSample] = field(default_factory=list)
-    largest: PromptSize | None = None
+    largest: PromptSize = PromptSize(0, 0, 0)
 
     @cached_property
     def family(self) -> Family:

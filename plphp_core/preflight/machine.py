@@ -25,7 +25,7 @@ PATIENCE = 10.0  # seconds for the hub to answer
 def packages(run: PlannedRun) -> Iterator[CheckResult]:
     """Versions within the ranges of the installed package, and packages that import."""
     with failing("plphp is not installed in this environment", "`make setup`, or `pip install -e .[eval]`"):
-        python = metadata("plphp").get("Requires-Python") or ""
+        python = metadata("plphp")["Requires-Python"] or ""
         every = [Requirement(line) for line in requires("plphp") or ()]
     problems = []
     if not SpecifierSet(python).contains(platform.python_version(), prereleases=True):

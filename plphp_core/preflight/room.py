@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -97,18 +97,14 @@ def estimate(run: PlannedRun) -> dict[str, float]:
     wide = getattr(vision, "intermediate_size", None) or int(hidden * getattr(vision, "mlp_ratio", 4))
     depth = getattr(vision, "depth", None) or vision.num_hidden_layers
     return {
-        "weights": sum(map(_numel, run.checkpoint.shapes.values())) * size,
+        "weights": sum(torch.Size(shape).numel() for shape in run.checkpoint.shapes.values()) * size,
         "cache": 2 * layers * kv_heads * head_dim * (tokens + answer) * size,
         "decoder": SLACK * tokens * ((4 * text.hidden_size + 3 * text.intermediate_size) * size + scores),
         "vision": SLACK * batch * run.largest.patches * ((depth + 4) * hidden + 2 * wide) * size,
     }
 
 
-def _numel(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()
-
-
-def _fits(parts: dict[str, float], free: float, where: str, remedy: str) -> CheckResult:
+def _fits(parts: Mapping[str, float], free: float, where: str, remedy: str) -> CheckResult:
     needed = sum(parts.values())
     sentence = f"about {gib(needed)} needed, {gib(free)} free {where}: "
     sentence += ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
@@ -129,7 +125,7 @@ def disk(run: PlannedRun) -> Iterator[CheckResult]:
         file.flush()
     counts = [min(one.samples or 0, settings.limit or one.samples or 0) for one in run.data]
     written = {"results": LEAST + sum(counts) * len(settings.methods) * PER_ANSWER}
-    weights = sum(run.checkpoint.to_download.values()) if run.checkpoint else 0
+    weights = sum(run.checkpoint.to_download.values())
     downloads = {"weights": weights, "data": sum(one.to_download for one in run.data)}
     cache = _existing(Path(HF_HUB_CACHE))
     if folder.stat().st_dev == cache.stat().st_dev:
