@@ -22,7 +22,7 @@ LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r", "prefill_vision_tok
 
 
 def main(arguments: list[str]) -> int:
-    """Measure what the arguments ask for. Returns 0. Raises UserError, and OSError for a file that cannot be written."""
+    """Measure what the arguments ask for. Returns 0. Raises UserError; OSError for a file that cannot be written."""
     bench = bench_from_config(composed_bench(arguments))
     began = time.perf_counter()
     result = BENCHMARKS[bench.kind](bench)
