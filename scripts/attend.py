@@ -20,7 +20,7 @@ def load():
     from scripts import offline
 
     offline.force(sys.argv[1:])
-    from plphp_core.evaluation.attention.launch import main
+    from plphp_core.evaluation.attention.attend_app import main
 
     return partial(main, ROOT)
 

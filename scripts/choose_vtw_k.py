@@ -44,12 +44,12 @@ def main(overrides: list[str]) -> int:
     from rich.table import Table
 
     from baselines.vtw_depth import choose_k, divergences
+    from plphp_core.config.hydra_app import composed
+    from plphp_core.config.run_settings import settings_from_config
     from plphp_core.evaluation.answering import JointAnswerer
-    from plphp_core.evaluation.composing import composed
-    from plphp_core.evaluation.folder import check_folders
     from plphp_core.evaluation.lmms_tasks import Suite
     from plphp_core.evaluation.loading import load as load_model
-    from plphp_core.evaluation.settings import settings_from_config
+    from plphp_core.evaluation.results_folder import check_folders
     from plphp_core.records.revisions import Fingerprints, checkpoint_identity
     from plphp_core.reporting import vtw_rule
     from plphp_core.reporting.render import write_atomically

@@ -14,7 +14,7 @@ def load():
     from scripts import offline
 
     offline.force(sys.argv[1:])
-    from plphp_core.evaluation.launch import main
+    from plphp_core.evaluation.run_app import main
 
     return partial(main, ROOT)
 

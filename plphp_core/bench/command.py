@@ -18,7 +18,7 @@ from plphp_core.bench.plots import plot_speed
 from plphp_core.bench.report import capacity_markdown, disturbance, speed_markdown, to_csv
 from plphp_core.bench.settings import GRID, Bench, bench_from_config
 from plphp_core.bench.sources import source
-from plphp_core.evaluation.composing import composed
+from plphp_core.config.hydra_app import composed
 from plphp_core.records.errors import UserError
 from plphp_core.reporting.render import write_atomically
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plphp_core.bench.device import Machine
-from plphp_core.reporting.drawing import marker, shades
+from plphp_core.reporting.figures.drawing import marker, shades
 from plphp_core.reporting.render import write_atomically
 
 

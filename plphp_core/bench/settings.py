@@ -11,8 +11,8 @@ import torch
 from plphp_core.bench.plan import planned_method
 from plphp_core.bench.regimes import REGIMES
 from plphp_core.bench.shapes import shape_named
-from plphp_core.evaluation.values import dtype as checked_dtype
-from plphp_core.evaluation.values import results_folder
+from plphp_core.config.checked_values import dtype as checked_dtype
+from plphp_core.config.checked_values import results_folder
 from plphp_core.families import family_names
 from plphp_core.pruning.method import make_method, method_names
 from plphp_core.records.errors import UserError, unknown

@@ -7,8 +7,8 @@ import io
 import math
 from collections.abc import Sequence
 
-from plphp_core.evaluation.settings import SYMBOLS
-from plphp_core.reporting import drawing
+from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.reporting.figures import drawing
 
 INK = "#8a8f98"  # readable on white and on black
 THRESHOLDS = ("alpha", "beta")

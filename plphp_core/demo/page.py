@@ -8,7 +8,7 @@ from html import escape
 from plphp_core.demo.charts import layers_chart
 from plphp_core.demo.conversation import Turn
 from plphp_core.demo.maps import data_uri, thumbnail
-from plphp_core.reporting import drawing
+from plphp_core.reporting.figures import drawing
 
 THUMBNAIL = 44  # pixels high
 # Gradio's own label of the box stands beside the textarea, without belonging to it.

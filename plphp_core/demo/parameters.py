@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from plphp_core.evaluation.settings import SYMBOLS
+from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.pruning.method import Method, make_method
 
 Kind = Literal["share", "depth", "whole", "number", "choice", "flag", "text"]

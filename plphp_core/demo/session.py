@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from plphp_core.config.run_settings import setting_text
 from plphp_core.decoding.device import free_memory
 from plphp_core.demo.catalogue import Catalogue, check_checkpoint
 from plphp_core.demo.conversation import Conversation, Turn, context
@@ -19,7 +20,6 @@ from plphp_core.demo.streaming import StreamedAnswer, encode, stream
 from plphp_core.demo.uploads import read_images
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel, LoadOnce, load
-from plphp_core.evaluation.settings import setting_text
 from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError
 

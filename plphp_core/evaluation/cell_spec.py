@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from plphp_core.config.run_settings import MethodSettings, Settings
 from plphp_core.evaluation.answering import Failure, Request, Result
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
-from plphp_core.evaluation.settings import MethodSettings, Settings
 from plphp_core.records.cache_keys import CODE, cell_identity, installed, library_versions, sample_keys
 from plphp_core.records.cell_result import CellResult, costs_of, load_cell
 from plphp_core.records.errors import ReportError

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from plphp_core.config.run_settings import Benchmark, MethodSettings, Settings, check_method
 from plphp_core.decoding.shared_prefill import can_share
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts as written_by_ranks
-from plphp_core.evaluation.in_turn import labels
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.progress import Display, duration
-from plphp_core.evaluation.settings import Benchmark, MethodSettings, Settings, check_method
+from plphp_core.evaluation.scheduler import Run, labels
 from plphp_core.evaluation.throughput import Cost, ThroughputEstimator
-from plphp_core.evaluation.together import Run
 from plphp_core.records.cell_result import load_cell
 from plphp_core.records.errors import ReportError, UserError
 from plphp_core.records.journal import Journal

@@ -23,13 +23,13 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from tqdm import tqdm
 
+from plphp_core.config import checked_values as values
+from plphp_core.config.run_settings import ATTENTION, ENGINES, ModelSettings, check_method
 from plphp_core.decoding.device import free_memory
-from plphp_core.evaluation import values
 from plphp_core.evaluation.answering import Answer, Answerer, Failure, Request, answer_all
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.registration import model_ids
-from plphp_core.evaluation.settings import ATTENTION, ENGINES, ModelSettings, check_method
 from plphp_core.families import get_family
 from plphp_core.families.base import STYLES
 from plphp_core.records.errors import UserError, unknown

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from plphp_core.config.run_settings import Benchmark, Settings
 from plphp_core.evaluation.answering import Request
-from plphp_core.evaluation.settings import Benchmark, Settings
 from plphp_core.evaluation.task_code import metrics_code, task_code
 from plphp_core.records.errors import RunError, UserError, unknown
 from plphp_core.records.revisions import DATA_FILES, Fingerprints, hub_commit, loaded_data_commit

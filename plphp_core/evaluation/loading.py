@@ -16,7 +16,7 @@ from plphp_core.evaluation import options
 from plphp_core.records.errors import UserError
 
 if TYPE_CHECKING:
-    from plphp_core.evaluation.settings import ModelSettings  # needs OmegaConf, which a loaded model does not
+    from plphp_core.config.run_settings import ModelSettings  # needs OmegaConf, which a loaded model does not
 
 log = logging.getLogger("plphp.loading")
 

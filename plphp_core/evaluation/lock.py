@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from plphp_core.evaluation.folder import not_written
+from plphp_core.evaluation.results_folder import not_written
 from plphp_core.records.errors import UserError
 
 FIRST_TRY = 0.2  # seconds before the waiting is announced

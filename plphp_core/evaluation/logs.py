@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from plphp_core.evaluation.folder import OF_A_RUN, check_folders
+from plphp_core.config.run_settings import Settings
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.settings import Settings
+from plphp_core.evaluation.results_folder import OF_A_RUN, check_folders
 from plphp_core.records.errors import UserError
 
 

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from plphp_core.config.run_settings import Settings
 from plphp_core.evaluation.cache_miss import cache_misses
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.settings import Settings
 from plphp_core.evaluation.throughput import ThroughputEstimator
 from plphp_core.records.journal import Journal
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from plphp_core.config.run_settings import MethodSettings, Settings, check_method
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.cell_spec import CellSpec, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
@@ -20,7 +21,6 @@ from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.plan import cells_of, merged, plan, show
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.settings import MethodSettings, Settings, check_method
 from plphp_core.evaluation.signals import Stop, Terminated
 from plphp_core.evaluation.worker import Work
 from plphp_core.records.errors import RunError, UserError

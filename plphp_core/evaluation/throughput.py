@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from plphp_core.evaluation.settings import ModelSettings
+from plphp_core.config.run_settings import ModelSettings
 from plphp_core.records.cache_keys import numerics
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal_lines import CellKeyLine, OtherSchema, SampleLine, parsed

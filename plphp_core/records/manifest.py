@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from plphp_core.records.journal import write_atomically
 
 if TYPE_CHECKING:
-    from plphp_core.evaluation.settings import Settings  # needs OmegaConf, which versions and hardware do not
+    from plphp_core.config.run_settings import Settings  # needs OmegaConf, which versions and hardware do not
 
 PACKAGES = (
     "plphp",

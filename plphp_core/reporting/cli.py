@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import render

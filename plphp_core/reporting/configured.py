@@ -8,9 +8,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from plphp_core.evaluation.defaults import method_defaults
-from plphp_core.evaluation.grid import expand
-from plphp_core.evaluation.settings import setting_text
+from plphp_core.config.method_defaults import method_defaults
+from plphp_core.config.row_grid import expand
+from plphp_core.config.run_settings import setting_text
 from plphp_core.records.errors import ReportError, UserError
 from plphp_core.reporting.selection import RowSpec
 

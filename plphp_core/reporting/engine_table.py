@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from plphp_core.evaluation.settings import ENGINES
+from plphp_core.config.run_settings import ENGINES
 from plphp_core.reporting import layout, notes
 from plphp_core.reporting.comparison import SCORES
 from plphp_core.reporting.engines import FIELDS, Comparison, Pair

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plphp_core.config.run_settings import ENGINES
 from plphp_core.evaluation.distributed import parts
-from plphp_core.evaluation.settings import ENGINES
 from plphp_core.records.cell_result import EFFICIENCY, Cell
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal

@@ -19,6 +19,7 @@ from plphp_core.reporting import (
     table5,
     vtw_rule,
 )
+from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
@@ -32,7 +33,6 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
 from plphp_core.reporting.long_tables import long_table, relative_table
-from plphp_core.reporting.readings import Reading
 from plphp_core.reporting.request import Report, Request, joined, model_variant, on_benchmarks, variant_of
 from plphp_core.reporting.savings import savings
 from plphp_core.reporting.selection import rows_found
@@ -85,102 +85,106 @@ def _table5(asked: Request) -> Report:
 
 # matplotlib takes a second to import, which the tables need not wait for: each figure imports its own module
 def _figure1(asked: Request) -> Report:
-    from plphp_core.reporting import figure1
+    from plphp_core.reporting.figures import attention_by_layer
 
     models, variant = _readings(asked)
     thresholds = {}
     for name in models:
         params = method_configured(asked.configs, "plphp", asked.profile, name)
         thresholds[name] = (params["alpha"], params["beta"])
-    pictures = figure1.draw(models, thresholds, asked.profile, asked.choices.seed)
-    sheets = figure1.sheets(models, thresholds, asked.profile, f"figure1{variant}.png", asked.choices.seed)
-    tables = {"": figure1.table(models, asked.choices.seed)}
+    pictures = attention_by_layer.draw(models, thresholds, asked.profile, asked.choices.seed)
+    sheets = attention_by_layer.sheets(models, thresholds, asked.profile, f"figure1{variant}.png", asked.choices.seed)
+    tables = {"": attention_by_layer.table(models, asked.choices.seed)}
     return Report("figure1", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
 def _figure2(asked: Request) -> Report:
-    from plphp_core.reporting import figure2
+    from plphp_core.reporting.figures import attention_by_region
 
     (every, variant), cut = _readings(asked), asked.options.cut
-    models = figure2.with_places(every, cut)
+    models = attention_by_region.with_places(every, cut)
     if not models:
         raise NothingToShow(f"no model's tokens have places of their own; cut=order draws {', '.join(every)}")
     left_out = [parts[0].title for name, parts in every.items() if name not in models]
     variant += "" if cut == "bands" else f".cut={cut}"
-    pictures = figure2.draw(models, cut, asked.profile)
-    sheets = figure2.sheets(models, cut, left_out, asked.profile, f"figure2{variant}.png")
-    tables = {"": figure2.table(models, cut)}
+    pictures = attention_by_region.draw(models, cut, asked.profile)
+    sheets = attention_by_region.sheets(models, cut, left_out, asked.profile, f"figure2{variant}.png")
+    tables = {"": attention_by_region.table(models, cut)}
     return Report("figure2", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
 def _figure3(asked: Request) -> Report:
-    from plphp_core.reporting import figure3, sights
+    from plphp_core.reporting import attention_sample
+    from plphp_core.reporting.figures import attention_by_head
 
     options = asked.options
     benchmark = (
         benchmark_configured(asked.configs, options.tasks) if options.tasks and options.table == "figure3" else None
     )
-    path, others = sights.find(asked.folder / "attention", options.model, benchmark, options.doc)
-    sight = sights.load(path)
-    layer = figure3.chosen_layer(sight, options.layer)
-    image = figure3.chosen_image(sight, layer, options.image)
+    path, others = attention_sample.find(asked.folder / "attention", options.model, benchmark, options.doc)
+    sight = attention_sample.load(path)
+    layer = attention_by_head.chosen_layer(sight, options.layer)
+    image = attention_by_head.chosen_image(sight, layer, options.image)
     asked_for = [(name, getattr(options, name)) for name in ("doc", "layer", "image")]
     variant = model_variant(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
     variant += "".join(f".{name}={value}" for name, value in asked_for if value is not None)
-    sheets = figure3.sheets(sight, layer, image, asked.profile, f"figure3{variant}.png", others)
-    pictures = figure3.draw(sight, layer, image, asked.profile)
-    extra = {f"figure3_heads{variant}.png": figure3.draw_heads(sight, layer, image, asked.profile)}
+    sheets = attention_by_head.sheets(sight, layer, image, asked.profile, f"figure3{variant}.png", others)
+    pictures = attention_by_head.draw(sight, layer, image, asked.profile)
+    extra = {f"figure3_heads{variant}.png": attention_by_head.draw_heads(sight, layer, image, asked.profile)}
     return Report("figure3", variant, sheets, [], {}, pictures, extra, planned=False, latex=False)
 
 
 def _figure5(asked: Request) -> Report:
-    from plphp_core.reporting import figure5
+    from plphp_core.reporting.figures import retention_vs_score
 
     results, _, variant = on_benchmarks("figure5", asked)
     saved = savings(results)
-    sheets = figure5.sheets(saved, asked.profile, f"figure5{variant}.png", asked.options.caption_metric)
-    pictures = figure5.draw(saved, asked.profile, asked.options.caption_metric)
+    sheets = retention_vs_score.sheets(saved, asked.profile, f"figure5{variant}.png", asked.options.caption_metric)
+    pictures = retention_vs_score.draw(saved, asked.profile, asked.options.caption_metric)
     return Report("figure5", variant, sheets, [results], {"": long_table(results, saved)}, pictures)
 
 
 def _figure6(asked: Request) -> Report:
-    from plphp_core.reporting import figure6
+    from plphp_core.reporting.figures import retention_grid
 
     results, benchmarks, variant = on_benchmarks("figure6", asked)
     saved = savings(results)
     refused = refused_configured(asked.configs, "figure6", asked.profile, asked.options.model)
     picture = f"figure6{variant}.png"
-    sheets = figure6.sheets(saved, asked.profile, picture, refused, _claim(asked, "C11"))
-    pictures = figure6.draw(saved, asked.profile, benchmarks, asked.options.caption_metric)
-    tables = {"": long_table(results, saved), "_delta_r": figure6.paired_table(saved)}
+    sheets = retention_grid.sheets(saved, asked.profile, picture, refused, _claim(asked, "C11"))
+    pictures = retention_grid.draw(saved, asked.profile, benchmarks, asked.options.caption_metric)
+    tables = {"": long_table(results, saved), "_delta_r": retention_grid.paired_table(saved)}
     return Report("figure6", variant, sheets, [results], tables, pictures)
 
 
 def _figure7(asked: Request) -> Report:
-    from plphp_core.reporting import figure7
+    from plphp_core.reporting.figures import cost_per_sample
 
     found, variant = _costs("figure7", asked)
-    sheets = figure7.sheets(found, asked.profile, f"figure7{variant}.png")
-    pictures = figure7.draw(found, asked.profile)
+    sheets = cost_per_sample.sheets(found, asked.profile, f"figure7{variant}.png")
+    pictures = cost_per_sample.draw(found, asked.profile)
     return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
 
 
 def _figure8(asked: Request) -> Report:
-    from plphp_core.reporting import cases, figure8
-    from plphp_core.reporting.documents import Documents
+    from plphp_core.reporting import qualitative_examples
+    from plphp_core.reporting.dataset_access import DatasetAccess
+    from plphp_core.reporting.figures import answers_side_by_side
 
     options = asked.options
     results, benchmarks, variant = on_benchmarks("figure8", asked)
-    chosen = cases.choose(results, benchmarks, options.cases, options.seed, options.docs)
+    chosen = qualitative_examples.choose(results, benchmarks, options.cases, options.seed, options.docs)
     variant += f".cases={options.cases}" if options.cases != 1 and not options.docs else ""
     variant += f".docs={options.docs.strip('[]').replace(',', '+').replace(':', '-')}" if options.docs else ""
-    documents = Documents(asked.root, asked.profile, asked.folder / "fingerprints.json")
+    documents = DatasetAccess(asked.root, asked.profile, asked.folder / "fingerprints.json")
     extra_metrics = extra_metrics_configured(asked.configs, asked.profile)
-    found = cases.cases(results, asked.folder, documents, chosen, extra_metrics)
+    found = qualitative_examples.cases(results, asked.folder, documents, chosen, extra_metrics)
     picture = f"figure8{variant}.png"
-    sheets = figure8.sheets(found, results, asked.profile, picture, options.seed, bool(options.docs))
-    pictures = figure8.draw(found, results, asked.profile)
-    return Report("figure8", variant, sheets, [results], {"": figure8.table(found, results)}, pictures, latex=False)
+    sheets = answers_side_by_side.sheets(found, results, asked.profile, picture, options.seed, bool(options.docs))
+    pictures = answers_side_by_side.draw(found, results, asked.profile)
+    return Report(
+        "figure8", variant, sheets, [results], {"": answers_side_by_side.table(found, results)}, pictures, latex=False
+    )
 
 
 def _sweep(asked: Request) -> Report:
@@ -207,7 +211,7 @@ def _engines(asked: Request) -> Report:
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
 
 
-def _readings(asked: Request) -> tuple[dict[str, list[Reading]], str]:
+def _readings(asked: Request) -> tuple[dict[str, list[AttentionResult]], str]:
     """The readings of each model, and what files' names say of the choice."""
     found = asked.readings()
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.visible import visible
 from plphp_core.reporting import render
+from plphp_core.reporting.attention_results import AttentionResult, by_model, load_readings, settled
 from plphp_core.reporting.choice import Choice, settle
 from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.reporting.configured import (
@@ -21,7 +22,6 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.readings import Reading, by_model, load_readings, settled
 from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
 
@@ -101,7 +101,7 @@ class Request:
         """Of the model that all tables but Table 3 are about."""
         return self.settled([self.options.model])
 
-    def readings(self) -> dict[str, list[Reading]]:
+    def readings(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings. Raises ReportError as `readings` does."""
         found = settled(load_readings(self.folder / "attention"), self.filters, self.usual_dtype)
         self.note(found)

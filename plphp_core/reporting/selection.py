@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from plphp_core.evaluation.settings import SYMBOLS
+from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import ReportError
 

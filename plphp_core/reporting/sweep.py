@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from plphp_core.evaluation.settings import SYMBOLS
+from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.reporting import layout, notes
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.comparison import Results

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
+from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
 from tests import factories
 
 WORDS = [

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from omegaconf import OmegaConf
 
-from plphp_core.evaluation.launch import main
+from plphp_core.evaluation.run_app import main
 from tests.evaluation.factories import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,11 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from plphp_core.config.run_settings import settings_from_config
 from plphp_core.evaluation import estimate, loading
 from plphp_core.evaluation import lmms_tasks as benchmarks
 from plphp_core.evaluation.estimate import Part, plan
-from plphp_core.evaluation.launch import resolved
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.evaluation.run_app import resolved
 from plphp_core.records.errors import UserError
 from tests.evaluation.repositories import command, make_repository
 

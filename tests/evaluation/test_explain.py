@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
 from plphp_core.evaluation.cache_miss import differences, explain, facts, reasons, result_reasons
 from plphp_core.evaluation.cell_spec import SCORES, Cell, content_hash
 from plphp_core.evaluation.lmms_tasks import TaskFacts
-from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
 from plphp_core.records import cache_keys as keys
 from plphp_core.records.cache_keys import cell_identity, digest, library_versions
 from plphp_core.records.journal import Journal, JournalError

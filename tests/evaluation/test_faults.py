@@ -14,11 +14,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from baselines import FastV
+from plphp_core.config.hydra_app import register_resolvers
+from plphp_core.config.run_settings import settings_from_config
 from plphp_core.evaluation import cell_spec as cells_module
-from plphp_core.evaluation.composing import register_resolvers
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import FAILED, OK, run
-from plphp_core.evaluation.settings import settings_from_config
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code
 from plphp_core.records.errors import UserError

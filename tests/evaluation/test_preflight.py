@@ -24,8 +24,8 @@ from plphp_core.evaluation.preflight.checklist import SECTIONS, preflight
 from plphp_core.evaluation.preflight.command import main
 from plphp_core.records.errors import UserError
 from tasks.toy.generate import build
+from tests.configured import ROOT, configured
 from tests.evaluation import damage
-from tests.evaluation.test_launch import ROOT, configured
 
 
 def found(*findings, needs=()) -> Check:

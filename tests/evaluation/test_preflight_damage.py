@@ -23,8 +23,8 @@ from plphp_core.evaluation.preflight.headers import read_header
 from plphp_core.evaluation.preflight.model import configuration
 from plphp_core.evaluation.preflight.tokens import tokenizer
 from plphp_core.records.errors import UserError
+from tests.configured import ROOT, configured
 from tests.evaluation import damage
-from tests.evaluation.test_launch import ROOT, configured
 
 CHECKPOINTS = ROOT / "tasks" / "toy" / "checkpoints"
 # All that looks at the checkpoint. Data and Java have tests of their own.

@@ -15,7 +15,7 @@ from plphp_core.evaluation.preflight.check import Status, run_checks
 from plphp_core.evaluation.preflight.data import data
 from plphp_core.evaluation.preflight.metrics import metrics
 from tasks.toy.generate import build
-from tests.evaluation.test_launch import configured
+from tests.configured import configured
 
 COMMIT = "c0ffee" + "0" * 34
 

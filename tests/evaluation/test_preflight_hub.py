@@ -16,8 +16,8 @@ from plphp_core.evaluation.preflight.check import Status, run_checks
 from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
 from plphp_core.evaluation.preflight.headers import DamagedFile, read_header
 from plphp_core.evaluation.preflight.model import configuration, weights
+from tests.configured import ROOT, configured
 from tests.evaluation import damage
-from tests.evaluation.test_launch import ROOT, configured
 
 TOY = ROOT / "tasks" / "toy" / "checkpoints" / "llava_onevision"
 NAME, COMMIT = "somebody/llava-onevision", "c0ffee" + "0" * 34

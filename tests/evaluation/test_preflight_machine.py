@@ -21,7 +21,7 @@ from plphp_core.evaluation.preflight.memory import estimate, free_ram, memory, v
 from plphp_core.evaluation.preflight.units import GIB, count, gib, plural
 from plphp_core.evaluation.preflight.versions import packages
 from tests import factories
-from tests.evaluation.test_launch import configured
+from tests.configured import configured
 
 
 def look(one, subject):

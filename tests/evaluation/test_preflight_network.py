@@ -13,7 +13,7 @@ from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Status, run_checks
 from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
 from plphp_core.evaluation.preflight.network import asked_offline, network, online_again
-from tests.evaluation.test_launch import configured
+from tests.configured import configured
 
 
 @pytest.fixture

@@ -50,9 +50,9 @@ def test_a_method_from_elsewhere_has_its_own_defaults_everywhere(elsewhere):
 from pathlib import Path
 from plphp_core.demo.catalogue import Catalogue
 from plphp_core.demo.parameters import parameters_of
-from plphp_core.evaluation.composing import composed, options
+from plphp_core.config.hydra_app import composed, options
 from plphp_core.evaluation.registration import model_ids
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.config.run_settings import settings_from_config
 from plphp_core.reporting.configured import method_configured
 
 root = Path.cwd()

@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from plphp_core.config.run_settings import settings_from_config
+from plphp_core.config.table_configs import configurations
 from plphp_core.evaluation import loading, runner
-from plphp_core.evaluation.in_turn import in_turn
-from plphp_core.evaluation.settings import settings_from_config
-from plphp_core.evaluation.tables import configurations
+from plphp_core.evaluation.scheduler import run_groups
 from plphp_core.records.cache_keys import LIBRARIES
 from plphp_core.records.errors import UserError
 from tests.evaluation.repositories import ROOT, command, make_repository
@@ -208,13 +208,13 @@ def test_models_are_loaded_as_lmms_eval_does_on_the_paper_profile():
     assert {some.model.dtype for some in table3("profile=paper", "dtype=float32").values()} == {"float32"}
 
 
-def test_in_turn_refuses_a_single_model_as_a_run_does():
+def test_the_scheduler_refuses_a_single_model_as_a_run_does():
     def refuse(*_):
         raise UserError("no checkpoint")
 
     (some,) = table3("model=mantis", "profile=toy").values()
     with pytest.raises(UserError, match="no checkpoint"):
-        in_turn([[(some, {})]], refuse)
+        run_groups([[(some, {})]], refuse)
 
 
 def test_thresholds_of_a_model_are_the_profiles():

@@ -7,7 +7,7 @@ import pytest
 
 from baselines import FastV
 from plphp_core import PLPHP
-from plphp_core.evaluation.settings import MethodSettings, ModelSettings
+from plphp_core.config.run_settings import MethodSettings, ModelSettings
 from plphp_core.evaluation.task_code import task_code
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
 from plphp_core.evaluation import cell_spec as cells
 from plphp_core.evaluation.answering import Answer, Failure, Request
 from plphp_core.evaluation.attention.attention_runner import _Attending, _Part
 from plphp_core.evaluation.attention.reading import Reading
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
-from plphp_core.evaluation.settings import Benchmark, MethodSettings, ModelSettings, Settings
 from plphp_core.records.cache_keys import CODE
 from plphp_core.records.journal import Journal, write_atomically
 from plphp_core.reporting import vtw_rule

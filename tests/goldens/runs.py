@@ -84,7 +84,7 @@ def made(name: str, world: Path) -> dict[str, str]:
     errors = io.StringIO()
     with (
         mock.patch.object(Figure, "savefig", _lay_out),
-        mock.patch("plphp_core.reporting.documents.Documents", DocumentsAtHand),
+        mock.patch("plphp_core.reporting.dataset_access.DatasetAccess", DocumentsAtHand),
         contextlib.redirect_stderr(errors),
         contextlib.redirect_stdout(io.StringIO()),
     ):

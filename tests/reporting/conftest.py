@@ -2,7 +2,7 @@
 
 import pytest
 
-from plphp_core.reporting import drawing
+from plphp_core.reporting.figures import drawing
 from tests.reporting.page_tab import browser, small, tab  # noqa: F401  fixtures of tests in a browser
 
 

@@ -16,7 +16,7 @@ from plphp_core.evaluation.cell_spec import result_key as of_fields
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.comparison import Options, evaluate
-from plphp_core.reporting.documents import NoDocuments
+from plphp_core.reporting.dataset_access import DatasetUnavailable
 from plphp_core.reporting.request import Report, Request
 from plphp_core.reporting.selection import Filters, rows_found
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
@@ -137,7 +137,7 @@ def photograph(seed: int, size=(640, 480)) -> Image.Image:
 
 
 class FakeDocuments:
-    """In place of `Documents`: no data set, no lmms-eval. `refuse`: why nothing can be opened."""
+    """In place of `DatasetAccess`: no data set, no lmms-eval. `refuse`: why nothing can be opened."""
 
     def __init__(self, samples: int, refuse="", ask=context, references=None, image=drawing):
         self.samples, self.refuse, self.ask, self.image = samples, refuse, ask, image
@@ -145,7 +145,7 @@ class FakeDocuments:
 
     def open(self, cell):
         if self.refuse:
-            raise NoDocuments(self.refuse)
+            raise DatasetUnavailable(self.refuse)
         requests = {
             doc: Question(self.ask(doc), GENERATION, lambda doc=doc: [self.image(doc)], tag=doc)
             for doc in range(self.samples)

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import figure1, figure2, figure3, sights
+from plphp_core.reporting import attention_sample
+from plphp_core.reporting.attention_results import by_model, layer_means, load_readings
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.comparison import NothingToShow
-from plphp_core.reporting.readings import by_model, layer_means, load_readings
+from plphp_core.reporting.figures import attention_by_head, attention_by_layer, attention_by_region
 from plphp_core.vision.token_geometry import grid
-from tests.reporting.reading_factories import VALLEY, reading, sight
+from tests.reporting.attention_factories import VALLEY, reading, sight
 from tests.reporting.test_report import ROOT
 
 
@@ -30,7 +31,7 @@ def report(folder, *argv):
 
 
 def test_figure1_draws_means_bands_peaks_and_thresholds(models, drawn):
-    figure1.draw(models, {"llava_onevision": (0.25, 0.1)}, "toy")
+    attention_by_layer.draw(models, {"llava_onevision": (0.25, 0.1)}, "toy")
     left, right = drawn[-1].axes[:2]
     assert (left.get_title(), right.get_title()) == ("LLaVA-OneVision", "IDEFICS2")
     mean, peaks, alpha, beta = left.lines
@@ -48,7 +49,7 @@ def test_figure1_draws_means_bands_peaks_and_thresholds(models, drawn):
 
 
 def test_figure1_says_the_rule_the_samples_and_that_it_is_a_toy(models):
-    peaks, gamma = figure1.sheets(models, {}, "toy", "figure1.png")
+    peaks, gamma = attention_by_layer.sheets(models, {}, "toy", "figure1.png")
     assert [entry.text for entry in peaks.rows[0].cells][:4] == ["LLaVA-OneVision", "80", "5", "4"]
     notes = " ".join(peaks.notes)
     for said in ("at least 0.05", "SD 40 of 48, VST 40 of 48", "nothing of the paper's models", "some CPU"):
@@ -59,19 +60,19 @@ def test_figure1_says_the_rule_the_samples_and_that_it_is_a_toy(models):
 def test_figure1_without_peaks_says_none(tmp_path):
     folder = tmp_path / "toy" / "attention"
     reading(folder, gamma=sorted(VALLEY, reverse=True))
-    sheet, _ = figure1.sheets(by_model(load_readings(folder)), {}, "paper", "x.png")
+    sheet, _ = attention_by_layer.sheets(by_model(load_readings(folder)), {}, "paper", "x.png")
     assert sheet.rows[0].cells[2].text == "none" and not any("toy" in note for note in sheet.notes)
 
 
 def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, drawn):
-    kept = figure2.with_places(models, "bands")
-    assert list(kept) == ["llava_onevision"] and list(figure2.with_places(models, "order")) == list(models)
-    figure2.draw(kept, "bands", "toy")
+    kept = attention_by_region.with_places(models, "bands")
+    assert list(kept) == ["llava_onevision"] and list(attention_by_region.with_places(models, "order")) == list(models)
+    attention_by_region.draw(kept, "bands", "toy")
     lines = drawn[-1].axes[0].lines
     assert [line.get_label() for line in lines[:5]] == ["top", "upper", "middle", "lower", "bottom"]
     for line, share in zip(lines[:5], (0.1, 0.15, 0.4, 0.2, 0.1), strict=True):
         np.testing.assert_allclose(line.get_ydata(), share)
-    (sheet,) = figure2.sheets(kept, "bands", ["IDEFICS2"], "toy", "figure2.png")
+    (sheet,) = attention_by_region.sheets(kept, "bands", ["IDEFICS2"], "toy", "figure2.png")
     assert len(sheet.rows) == 6 and sheet.rows[2].cells[2].text == "20.0%" and sheet.rows[5].cells[1].text == "no place"
     assert any("IDEFICS2" in note and "latents" in note for note in sheet.notes)
 
@@ -110,7 +111,7 @@ def marked_sight(tmp_path, row, column, image, side=4):
     kept = np.ones((4, 2, 2 * side**2), np.uint8)
     kept[1, 1] = 0
     kept[1, 1, token] = 1
-    return sights.load(sight(tmp_path, rows=rows, kept=kept, side=side))
+    return attention_sample.load(sight(tmp_path, rows=rows, kept=kept, side=side))
 
 
 @pytest.mark.parametrize(("row", "column", "image"), [(0, 0, 0), (2, 3, 1), (3, 1, 0)])
@@ -118,8 +119,8 @@ def test_figure3_a_marked_token_is_lit_and_left_bright_in_its_place_and_nowhere_
     tmp_path, drawn, row, column, image
 ):
     found = marked_sight(tmp_path, row, column, image)
-    assert figure3.chosen_layer(found, None) == 1 and figure3.chosen_image(found, 1, None) == image
-    figure3.draw(found, 1, image, "toy")
+    assert attention_by_head.chosen_layer(found, None) == 1 and attention_by_head.chosen_image(found, 1, None) == image
+    attention_by_head.draw(found, 1, image, "toy")
     titles = {axes.get_title().partition(", γ")[0]: axes for axes in drawn[-1].axes}
     heat = titles["query head 3"].images[1].get_array()
     dark = titles["KV head 2 keeps 6%"].images[1].get_array()[..., 3]
@@ -135,7 +136,7 @@ def test_figure3_a_marked_token_is_lit_and_left_bright_in_its_place_and_nowhere_
 
 def test_figure3_in_numbers(tmp_path):
     found = marked_sight(tmp_path, 2, 3, 1)
-    (sheet,) = figure3.sheets(found, 1, 1, "toy", "figure3.png", 2)
+    (sheet,) = attention_by_head.sheets(found, 1, 1, "toy", "figure3.png", 2)
     first, second = ([entry.text for entry in row.cells] for row in sheet.rows)
     assert first[:2] == ["1", "1–2"] and first[3:] == ["100.0%", "100.0%", "3.1%"]
     assert second[1:] == ["3–4", "0.500", "3.1%", "100.0%", "3.1%"]
@@ -144,14 +145,14 @@ def test_figure3_in_numbers(tmp_path):
 
 def test_overlap_against_counting_by_hand():
     kept = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], bool)
-    assert figure3.overlap(kept, 0) == pytest.approx((1 / 3 + 0) / 2)
-    assert np.isnan(figure3.overlap(kept[:1], 0))
+    assert attention_by_head.overlap(kept, 0) == pytest.approx((1 / 3 + 0) / 2)
+    assert np.isnan(attention_by_head.overlap(kept[:1], 0))
 
 
 def test_tokens_without_a_place_stay_dark_and_pixels_without_tokens_grey(tmp_path, drawn):
     boxes = np.concatenate([grid(4, 4, (0, 0, 0.5, 1)).numpy(), np.full((16, 4), np.nan, np.float32)])
-    found = sights.load(sight(tmp_path, boxes=boxes))
-    figure3.draw(found, 0, 0, "toy")
+    found = attention_sample.load(sight(tmp_path, boxes=boxes))
+    attention_by_head.draw(found, 0, 0, "toy")
     titles = {axes.get_title().partition(", γ")[0]: axes for axes in drawn[-1].axes}
     overlay = titles["KV head 1 keeps 100%"].images[1].get_array()
     half = overlay.shape[1] // 2
@@ -159,13 +160,13 @@ def test_tokens_without_a_place_stay_dark_and_pixels_without_tokens_grey(tmp_pat
 
 
 def test_latents_have_no_figure3(tmp_path):
-    found = sights.load(sight(tmp_path, model="idefics2", located=False))
+    found = attention_sample.load(sight(tmp_path, model="idefics2", located=False))
     with pytest.raises(NothingToShow, match="latents"):
-        figure3.chosen_image(found, 0, None)
+        attention_by_head.chosen_image(found, 0, None)
 
 
 def test_every_query_head_has_its_map(tmp_path):
-    png = figure3.draw_heads(sights.load(sight(tmp_path)), 0, 0, "toy")
+    png = attention_by_head.draw_heads(attention_sample.load(sight(tmp_path)), 0, 0, "toy")
     assert Image.open(io.BytesIO(png)).size[0] > 1000
 
 
@@ -174,19 +175,20 @@ def test_a_sight_that_lost_a_file_is_named(tmp_path, which):
     path = sight(tmp_path)
     (path.with_suffix(".safetensors") if which == "tensors" else tmp_path / f"{path.stem}.image0.png").unlink()
     with pytest.raises(ReportError, match="look at the sample again"):
-        sights.load(path)
+        attention_sample.load(path)
 
 
 def test_sights_that_disagree_in_tokens_are_refused(tmp_path):
     with pytest.raises(ReportError, match="disagree"):
-        sights.load(sight(tmp_path, kept=np.ones((4, 2, 5), np.uint8)))
+        attention_sample.load(sight(tmp_path, kept=np.ones((4, 2, 5), np.uint8)))
 
 
 def test_the_chosen_sample_and_how_many_others(tmp_path):
     sight(tmp_path, doc=5)
     sight(tmp_path, doc=3, asked_for=True)
-    assert sights.find(tmp_path, "llava_onevision")[0].name.endswith("doc=5.json")  # though the other one is newer
-    assert sights.find(tmp_path, "llava_onevision", doc=3)[0].name.endswith("doc=3.json")
-    assert sights.find(tmp_path, "llava_onevision")[1] == 1
+    assert attention_sample.find(tmp_path, "llava_onevision")[0].name.endswith(
+        "doc=5.json"
+    )  # though the other one is newer
+    assert attention_sample.find(tmp_path, "llava_onevision", doc=3)[0].name.endswith("doc=3.json")
     with pytest.raises(NothingToShow, match="sample 9"):
-        sights.find(tmp_path, "llava_onevision", doc=9)
+        attention_sample.find(tmp_path, "llava_onevision", doc=9)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.choice import settle
-from plphp_core.reporting.readings import Reading
 from plphp_core.reporting.reports import REPORTS
 from plphp_core.reporting.selection import Filters
 from tests.reporting import factories
@@ -157,7 +157,7 @@ def test_readings_of_another_dtype_are_pushed_aside_too(tmp_path):
     factories.write(tmp_path, factories.cell("SD", profile="paper"))
     one = asked(tmp_path)
     (parts,) = one.readings().values()
-    assert {part.dtype for part in parts} == {"bfloat16"} and isinstance(parts[0], Reading)
+    assert {part.dtype for part in parts} == {"bfloat16"} and isinstance(parts[0], AttentionResult)
     assert any(line.startswith("shown is dtype=bfloat16; also finished: dtype=float32") for line in one.said)
 
 

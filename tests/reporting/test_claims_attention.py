@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plphp_core.analysis.attention_peaks import peaks
+from plphp_core.reporting.attention_results import layer_means, load_readings
 from plphp_core.reporting.bootstrap import with_interval
 from plphp_core.reporting.claims.attention import largest
 from plphp_core.reporting.claims.verdict import Outcome, Verdict
-from plphp_core.reporting.readings import layer_means, load_readings
-from plphp_core.reporting.reattention import peaks
 from tests.reporting import factories
 from tests.reporting.claims_factories import CHECKPOINTS, ledger, paper_cells, readings
 

@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from plphp_core.evaluation.settings import settings_from_config
+from plphp_core.config.run_settings import settings_from_config
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.configured import (
     benchmarks_configured,

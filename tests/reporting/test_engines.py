@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.cell_spec import efficiency
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import OK, run
-from plphp_core.evaluation.settings import Benchmark
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import engines
-from plphp_core.reporting.answers import answers
+from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.comparison import Options
 from plphp_core.reporting.selection import Filters, RowSpec

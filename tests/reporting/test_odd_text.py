@@ -11,10 +11,11 @@ from matplotlib.font_manager import FontProperties
 
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in
-from plphp_core.reporting import drawing, figure5, render, reports
-from plphp_core.reporting.cases import Case, Reply
+from plphp_core.reporting import render, reports
 from plphp_core.reporting.comparison import Options, evaluate
-from plphp_core.reporting.figure8 import draw, sheets, table
+from plphp_core.reporting.figures import drawing, retention_vs_score
+from plphp_core.reporting.figures.answers_side_by_side import draw, sheets, table
+from plphp_core.reporting.qualitative_examples import ExampleAnswer, QualitativeExample
 from plphp_core.reporting.selection import Filters
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
@@ -70,8 +71,8 @@ def test_every_character_that_counts_as_drawable_is_drawn():
 
 
 def case_of(text):
-    reply = Reply(0, text, 3, 0.5, 10, 20, 1.0, 2.0, 1)
-    return Case("SD", 7, text, [text], [], [reply])
+    reply = ExampleAnswer(0, text, 3, 0.5, 10, 20, 1.0, 2.0, 1)
+    return QualitativeExample("SD", 7, text, [text], [], [reply])
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
@@ -122,7 +123,7 @@ def test_a_figure_that_fails_is_named_and_the_rest_is_written(tmp_path, capsys, 
     def fail(*arguments):
         raise IndexError("string index\nout of range")
 
-    monkeypatch.setattr(figure5, "draw", fail)
+    monkeypatch.setattr(retention_vs_score, "draw", fail)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     assert report(tmp_path, "all", "--quiet") == 1
     said = capsys.readouterr().err

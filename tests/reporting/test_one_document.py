@@ -10,7 +10,7 @@ from pycocoevalcap.cider.cider import Cider
 
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
 from plphp_core.reporting.comparison import Options, evaluate
-from plphp_core.reporting.figure5 import draw
+from plphp_core.reporting.figures.retention_vs_score import draw
 from plphp_core.reporting.page.samples import collect
 from plphp_core.reporting.rivals import best
 from plphp_core.reporting.savings import savings

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from plphp_core.records.visible import visible
 from plphp_core.reporting import page, render
-from plphp_core.reporting.answers import answers
+from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.page.ledger import ledger
 from plphp_core.reporting.page.pieces import script_safe
 from plphp_core.reporting.page.thumbnails import data_uri

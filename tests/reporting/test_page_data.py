@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from plphp_core.evaluation.settings import Benchmark
+from plphp_core.config.run_settings import Benchmark
 from plphp_core.records.revisions import Fingerprints
-from plphp_core.reporting import documents, page
-from plphp_core.reporting.documents import Documents, NoDocuments
+from plphp_core.reporting import dataset_access, page
+from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable
 from plphp_core.reporting.page.thumbnails import data_uri
 from tasks.toy.generate import generate
 from tests.reporting import factories
@@ -22,19 +22,19 @@ def toy(tmp_path_factory):
     """The toy data drawn anew, in place of the repository's, which may be missing; and the tasks over them."""
     folder = tmp_path_factory.mktemp("toy")
     generate(folder, samples=48)
-    composed = documents.settings_from_config
+    composed = dataset_access.settings_from_config
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            documents,
+            dataset_access,
             "settings_from_config",
             lambda config, root: dataclasses.replace(composed(config, root), data_root=folder),
         )
-        yield documents._suite(ROOT, "toy", folder / "fingerprints.json")
+        yield dataset_access._suite(ROOT, "toy", folder / "fingerprints.json")
 
 
 def test_a_profile_without_configuration_gives_a_reason(tmp_path):
-    with pytest.raises(NoDocuments, match=r"the tasks cannot be read: .*nowhere"):
-        documents._suite(ROOT, "nowhere", tmp_path / "memory.json")
+    with pytest.raises(DatasetUnavailable, match=r"the tasks cannot be read: .*nowhere"):
+        dataset_access._suite(ROOT, "nowhere", tmp_path / "memory.json")
 
 
 def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):
@@ -73,18 +73,18 @@ def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):
 
 def test_data_of_another_revision_are_refused(toy, tmp_path):
     world = World(tmp_path, samples=2)  # revision "d0"
-    opener = Documents(ROOT, "toy", tmp_path / "memory.json")
+    opener = DatasetAccess(ROOT, "toy", tmp_path / "memory.json")
     opener._suite = toy
-    with pytest.raises(NoDocuments, match=r"are revision sha256:.*the answers belong to d0"):
+    with pytest.raises(DatasetUnavailable, match=r"are revision sha256:.*the answers belong to d0"):
         opener.open(world.asked().cells[0])
 
 
 def test_data_that_are_gone_are_a_reason_not_a_crash(toy, tmp_path):
     settings = dataclasses.replace(toy.settings, data_root=tmp_path / "nothing")
-    opener = Documents(ROOT, "toy", tmp_path / "memory.json")
-    opener._suite = documents.Suite(settings, Fingerprints(tmp_path / "memory.json"))
+    opener = DatasetAccess(ROOT, "toy", tmp_path / "memory.json")
+    opener._suite = dataset_access.Suite(settings, Fingerprints(tmp_path / "memory.json"))
     world = World(tmp_path, samples=2)
-    with pytest.raises(NoDocuments, match=r"the data cannot be opened: .*no data at"):
+    with pytest.raises(DatasetUnavailable, match=r"the data cannot be opened: .*no data at"):
         opener.open(world.asked().cells[0])
     asked = world.asked()
     (path,) = page.write(world.reports(asked), asked, documents=opener)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from PIL import Image
 
-from plphp_core.reporting.documents import images, references
+from plphp_core.reporting.dataset_access import images, references
 from plphp_core.reporting.page.choices import choices
 from plphp_core.reporting.page.paths import cleaner
 from plphp_core.reporting.page.pieces import Pieces

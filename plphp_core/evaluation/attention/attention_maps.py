@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from plphp_core.config.run_settings import Settings, check_method
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.attention.attention_runner import FOLDER
 from plphp_core.evaluation.attention.reading import places, prefill_to_look_at
@@ -19,7 +20,6 @@ from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.settings import Settings, check_method
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal import write_atomically
 from plphp_core.records.manifest import device_name

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from plphp_core.config.run_settings import MethodSettings, Settings
 from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.attention.reading import read
@@ -18,7 +19,6 @@ from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.lock import run_lock
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.settings import MethodSettings, Settings
 from plphp_core.evaluation.signals import Stop, Terminated
 from plphp_core.records.cache_keys import cell_identity, digest, sample_keys
 from plphp_core.records.errors import RunError, UserError

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from plphp_core.evaluation.settings import Settings
+from plphp_core.config.run_settings import Settings
 from plphp_core.families.base import Family
 
 if TYPE_CHECKING:

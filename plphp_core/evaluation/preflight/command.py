@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from plphp_core.evaluation.composing import compose_and_call
-from plphp_core.evaluation.settings import settings_from_config
-from plphp_core.evaluation.tables import configurations
+from plphp_core.config.hydra_app import compose_and_call
+from plphp_core.config.run_settings import settings_from_config
+from plphp_core.config.table_configs import configurations
 from plphp_core.records.errors import UserError
 
 USAGE, INTERRUPTED = 2, 128 + signal.SIGINT

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.answering import Request, whole_images_only
 from plphp_core.evaluation.lmms_tasks import Suite, TaskFacts
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, refused
 from plphp_core.evaluation.preflight.units import gib
-from plphp_core.evaluation.settings import Benchmark
 from plphp_core.families.base import IMAGE_MARK
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints

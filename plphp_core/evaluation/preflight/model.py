@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 
+from plphp_core.config.run_settings import check_method
 from plphp_core.evaluation.preflight.case import Case
 from plphp_core.evaluation.preflight.check import Finding, check, failed, first_line, ok, reason, warning
 from plphp_core.evaluation.preflight.checkpoint import checkpoint_files
 from plphp_core.evaluation.preflight.headers import TensorHeader
 from plphp_core.evaluation.preflight.units import plural
-from plphp_core.evaluation.settings import check_method
 
 # Part of a tensor's name -> the key of config.json that gives its shape.
 SHAPED_BY = {

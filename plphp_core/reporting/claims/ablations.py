@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import contrasts, figure6, table2
+from plphp_core.reporting import contrasts, table2
 from plphp_core.reporting.bootstrap import Estimate, average, difference
 from plphp_core.reporting.claims.evidence import Measured, Quantity, negative, of_cells
 from plphp_core.reporting.claims.finding import POINTS
@@ -13,6 +13,7 @@ from plphp_core.reporting.claims.scores import per_benchmark, shared
 from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import Results
 from plphp_core.reporting.contrasts import Contrast
+from plphp_core.reporting.figures import retention_grid
 from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.table_model import number
 
@@ -21,7 +22,7 @@ def delta_r(sources: Sources) -> Measured:
     """C11: on each benchmark the change from Δr = 0 to Δr > 0 at the same r, mean over all such pairs."""
     saved = sources.figure6
     results = saved.results
-    pairs = figure6.against_zero(results)
+    pairs = retention_grid.against_zero(results)
     if not pairs:
         raise ReportError("the figure has no pair of Δr > 0 and Δr = 0 at the same r")
     parts = []

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
+from plphp_core.reporting.attention_results import MODELS, AttentionResult, layer_means
 from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
 from plphp_core.reporting.claims.evidence import FACTS, FAILED, Evidence, Measured, Quantity, distinct
 from plphp_core.reporting.claims.finding import POINTS
 from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.comparison import BENCHMARKS
-from plphp_core.reporting.readings import MODELS, Reading, layer_means
-from plphp_core.reporting.reattention import DEEP, peaks, rebound
 
 
 def rises_again(sources: Sources) -> Measured:
@@ -40,7 +40,7 @@ def largest(gamma: Sequence[Estimate]) -> Estimate:
     return max(found, key=lambda one: one.value, default=MISSING)
 
 
-def of_readings(parts: Sequence[Reading]) -> Evidence:
+def of_readings(parts: Sequence[AttentionResult]) -> Evidence:
     """Evidence of one model's readings."""
     facts = {name: distinct(str(getattr(one, name)) for one in parts) for name in FACTS if hasattr(parts[0], name)}
     facts["limit"] = distinct(_limit(one) for one in parts)
@@ -56,6 +56,6 @@ def of_readings(parts: Sequence[Reading]) -> Evidence:
     )
 
 
-def _limit(one: Reading) -> str:
+def _limit(one: AttentionResult) -> str:
     asked = one.n + one.errors
     return "full" if asked >= one.population else f"{asked} of {one.population}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from plphp_core.evaluation.settings import PROTOCOL_PROMPTS
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.reporting.request import MODEL, Request
 
 FLEXIBLE = ("table2", "table5", "figure5", "figure6")  # make targets that take MODEL=

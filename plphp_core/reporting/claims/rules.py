@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from plphp_core.analysis.attention_peaks import RISE
 from plphp_core.records.errors import ReportError
+from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.claims import ablations, attention, costs, equal_retention, scores
 from plphp_core.reporting.claims.evidence import Measured
 from plphp_core.reporting.claims.finding import written
 from plphp_core.reporting.claims.sources import Sources
 from plphp_core.reporting.claims.verdict import Statement, at_least, at_most
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.readings import MODELS
-from plphp_core.reporting.reattention import RISE
 
 ALL = None  # every part is needed
 # of claims without a number: what their quantities are compared with; the border itself decides nothing

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import costs, table3
+from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.comparison import BENCHMARKS, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
@@ -19,7 +20,6 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.readings import Reading
 from plphp_core.reporting.request import Request
 from plphp_core.reporting.savings import Savings, savings
 
@@ -81,7 +81,7 @@ class Sources:
         return savings(self._evaluate("figure6", self._benchmarks("figure6")))
 
     @once
-    def attention(self) -> dict[str, list[Reading]]:
+    def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings."""
         return self.asked.readings()
 

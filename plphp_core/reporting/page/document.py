@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from plphp_core.records.visible import visible
 from plphp_core.reporting import render
-from plphp_core.reporting.documents import Documents
+from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.options import LEDGER
 from plphp_core.reporting.page.choices import choices
 from plphp_core.reporting.page.ledger import ledger
@@ -34,7 +34,7 @@ def write(
     missing: Sequence[tuple[str, str]] = (),
     variant: str = "",
     budget: int = BUDGET,
-    documents: Documents | None = None,
+    documents: DatasetAccess | None = None,
 ) -> list[Path]:
     """Write `results/<profile>/report.html` about `reports`, and `report_files/` beside it where that is large.
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.records.cell_result import Cell
-from plphp_core.reporting.answers import Answers, answers
+from plphp_core.reporting.cell_answers import CellAnswers, answers
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS
 from plphp_core.reporting.configured import extra_metrics_configured
-from plphp_core.reporting.documents import Documents, NoDocuments, images, references
+from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
 from plphp_core.reporting.request import Report, Request
@@ -71,7 +71,7 @@ def collect(
     asked: Request,
     pieces: Pieces,
     clean: Callable = str,
-    documents: Documents | None = None,
+    documents: DatasetAccess | None = None,
 ) -> dict:
     """Put every set into `pieces` and return what the browser has to know before it loads one, as plain data.
 
@@ -81,7 +81,7 @@ def collect(
     """
     results = asked.options.results / asked.profile
     sets, thumbnails, tasks = sample_sets(reports), Thumbnails(pieces), _Tasks()
-    documents = documents or Documents(asked.root, asked.profile, results / "fingerprints.json")
+    documents = documents or DatasetAccess(asked.root, asked.profile, results / "fingerprints.json")
     extra = extra_metrics_configured(asked.configs, asked.profile)
     listed = []
     for number, one in enumerate(sets):
@@ -91,7 +91,7 @@ def collect(
         try:
             task = _same_questions(documents.open(one.first), found)
             place = tasks.place(task, one, pieces, thumbnails)
-        except NoDocuments as reason:
+        except DatasetUnavailable as reason:
             place = None
             notes.insert(0, clean(f"Questions, references and images are not shown: {str(reason).rstrip('.')}."))
         listed.append(_set(number, one, found, pieces) | {"task": place, "notes": notes})
@@ -99,13 +99,13 @@ def collect(
     return {"sets": listed, "chunk": CHUNK}
 
 
-def _same_questions(task: OpenTask, found: dict[str, Answers]) -> OpenTask:
-    """The task, if it asks today what was answered. Raises NoDocuments."""
+def _same_questions(task: OpenTask, found: dict[str, CellAnswers]) -> OpenTask:
+    """The task, if it asks today what was answered. Raises DatasetUnavailable."""
     for label, answer in found.items():
         for doc_id in answer.lines:
             request = task.requests.get(doc_id)
             if request is None or not answer.asked(doc_id, request.context, request.generation):
-                raise NoDocuments(f"the task does not ask what {label} answered as document {doc_id} any more")
+                raise DatasetUnavailable(f"the task does not ask what {label} answered as document {doc_id} any more")
     return task
 
 
@@ -129,7 +129,7 @@ class _Tasks:
         return [task.requests[doc_id].context, references(task, doc_id), pictures]
 
 
-def _set(number: int, one: SampleSet, found: dict[str, Answers], pieces: Pieces) -> dict:
+def _set(number: int, one: SampleSet, found: dict[str, CellAnswers], pieces: Pieces) -> dict:
     """The answers and the index of a set as pieces, and what the browser lists of it."""
     documents = one.documents
     places = {label: {int(doc): at for at, doc in enumerate(cell.doc_ids)} for label, cell in one.cells.items()}
@@ -163,7 +163,7 @@ def _set(number: int, one: SampleSet, found: dict[str, Answers], pieces: Pieces)
     }
 
 
-def _answer(cell: Cell, at: int | None, found: Answers, doc_id: int) -> list | None:
+def _answer(cell: Cell, at: int | None, found: CellAnswers, doc_id: int) -> list | None:
     """[text, prompt tokens, new tokens, KV bytes, KV bytes of all, prefill ms, decode ms per token, retention by
     layer]; text None where only scores are known; [None, why] for a sample that failed; None for one not asked."""
     if at is None:

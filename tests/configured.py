@@ -1,0 +1,12 @@
+"""The repository's own configuration, composed and checked as the commands do it."""
+
+from pathlib import Path
+
+from plphp_core.config.hydra_app import composed
+from plphp_core.config.run_settings import Settings, settings_from_config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def configured(*overrides: str) -> Settings:
+    return settings_from_config(composed(ROOT, list(overrides)), ROOT)

@@ -1,0 +1,201 @@
+"""The command line: every configured row can be built, and what cannot be served is said in a sentence."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from plphp_core.config.hydra_app import LISTS, compose_and_call, composed, listed
+from plphp_core.evaluation.run_app import main
+from plphp_core.pruning.method import method_names
+from plphp_core.records.errors import UserError
+from tests.configured import ROOT, configured
+
+
+@pytest.mark.parametrize("profile", ["paper", "toy"])
+def test_table_1_has_the_papers_rows_and_benchmarks(profile):
+    found = configured("table=table1", f"profile={profile}")
+    rows = [f"{row.name} {row.setting}".strip() for row in found.methods]
+    layers = {"paper": (2, 3, 3, 10, 14, 20), "toy": (2, 2, 2, 3, 4, 6)}[profile]
+    assert rows == [
+        "none",
+        *(f"fastv K={k}, R={r}" for k, r in zip(layers[:3], (0.75, 0.5, 0.25), strict=True)),
+        *(f"vtw K={k}" for k in layers[3:]),
+        *(f"plphp r={r}, Δr=0.3" for r in (0.3, 0.4, 0.5)),
+    ]
+    labels = [benchmark.label for benchmark in found.benchmarks]
+    assert labels == ["SD", "IE", "VST", "MV", "Flickr30k", "COCO2017", "DetailCaps"]
+    assert found.table == "table1" and found.results == ROOT / "results" / profile
+
+
+def test_paper_profile_is_the_papers_setting():
+    found = configured("profile=paper")
+    assert (found.model.device, found.model.dtype, found.model.attn_implementation) == ("cuda", "bfloat16", "sdpa")
+    assert found.batch_size == 1 and not found.offline and found.data_root is None
+    assert found.model.checkpoint == "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+    assert found.methods[0].params == {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}
+
+
+def test_every_method_has_its_configuration():
+    for name in method_names():
+        (row,) = configured("profile=toy", f"method={name}").methods
+        assert row.name == name and "{" not in row.setting
+
+
+def test_a_profile_brings_alpha_and_beta_and_the_command_line_beats_it():
+    toy = ("profile=toy", "++profile.methods.llava_onevision.plphp={alpha:0.6,beta:0.4}")
+    assert configured(*toy).methods[0].params["alpha"] == 0.6
+    assert configured(*toy, "method.alpha=0.7").methods[0].params["alpha"] == 0.7
+    assert {row.params["beta"] for row in configured(*toy, "table=table1").methods if row.name == "plphp"} == {0.4}
+
+
+def test_tasks_are_chosen_by_group_or_list():
+    assert [b.task for b in configured("profile=toy", "tasks=[sd,mv]").benchmarks] == ["toy_sd", "toy_mv"]
+    assert [b.task for b in configured("profile=paper", "tasks=detailcaps").benchmarks] == ["plphp_detailcaps"]
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("limit=0", "limit must be a whole number, at least 1, got 0"),
+        ("limit=many", "limit must be a whole number"),
+        ("batch_size=2.5", "batch_size must be a whole number"),
+        ("protocol=other", "unknown protocol 'other'; allowed: llava, lmms_eval"),
+        (
+            "dtype=int8",
+            r"unknown dtype 'int8'; allowed: float32 \(fp32, float, single\), bfloat16 \(bf16\), float16 \(fp16, half",
+        ),
+        ("attn_implementation=fast", "unknown attn_implementation 'fast'; allowed: eager"),
+        ("device=tpu", "unknown device 'tpu'"),
+        ("model.family=llava_next", "unknown model family 'llava_next'; allowed: .*llava_onevision"),
+        ("method.name=other", "unknown method 'other'; allowed: fastv, none, plphp, vtw"),
+        ("method.r=0.9", "delta_r|r \\+"),
+        ("+method.K=3", "no parameter K; known: r, delta_r, alpha, beta, gqa"),
+        ("lock_timeout=-1", "lock_timeout must be a number of seconds"),
+        ("tasks=[]", "no tasks chosen"),
+        ("results=", "results= is empty"),
+        ("results=.", "results=. is the repository itself"),
+        ("results=[a]", r"results must be a text, got \['a'\]"),
+        ("model.checkpoint=", "model.checkpoint= is empty"),
+        (
+            "model.revision=abc",
+            "model.revision=abc is of a hub repository, but model.checkpoint=tasks/toy/.* is a folder",
+        ),
+    ],
+)
+def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override, message):
+    with pytest.raises(UserError, match=message):
+        configured("profile=toy", override)
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("method=other", "error: Could not find 'method/other'; options of method: fastv, none, plphp, vtw\n"),
+        ("model=typo", "error: Could not find 'model/typo'; options of model: idefics2, llava_onevision"),
+        ("method.q=1", "error: Could not override 'method.q'; known keys of method: name, setting, r, delta_r"),
+        ("limit=[1", "error: cannot read limit=[1: "),
+        (
+            "limit=1,2",
+            "limit=1,2 names several values: -m in front of all options runs one after the other, limit=[1,2]",
+        ),
+        ("model.checkpoint=/a=b", """for Hydra and for the shell: 'model.checkpoint="/a=b"'\n"""),
+        (
+            "method=vtw method.K=9",
+            "error: vtw K=9 does not fit llava_onevision: VTW: K = 9, but the model has 8 layers\n",
+        ),
+        (
+            "table=typo",
+            "options of table: all, figure5, figure6, figure7, figure8, table1, table2, table3, table4, table5\n",
+        ),
+        ("dry=7", "error: dry must be true or false, got 7"),
+        ("+method.q=1", "no parameter q; known: r, delta_r"),
+        ("tasks=[sd,other]", "Could not load 'tasks/other'; options of tasks: ablations, cases, coco2017"),
+        ("model.checkpoint=no/such/folder", "no checkpoint at no/such/folder"),
+    ],
+)
+def test_user_errors_are_a_sentence_and_exit_code_2(argument, message, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["run.py", "profile=toy", f"results={tmp_path}", *argument.split(" ")])
+    assert main(ROOT) == 2
+    said = capfd.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_a_table_and_a_method_exclude_each_other(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["run.py", "profile=toy", f"results={tmp_path}", "table=table1", "method.r=0.3"])
+    assert main(ROOT) == 2
+    assert "leave out either table=… or method=…" in capfd.readouterr().err
+
+
+def test_the_script_works_from_another_folder_and_leaves_nothing_there(tmp_path):
+    """No outputs/ of Hydra's, no change of directory."""
+    command = [sys.executable, str(ROOT / "scripts" / "run.py"), "profile=toy", "method.q=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 2 and "known keys of method" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_toy_profile_is_offline_before_any_library_can_ask():
+    """A clean environment, and a socket that no one may open: the scripts force the libraries offline themselves."""
+    code = (
+        "import sys; sys.argv = ['run.py', 'profile=toy']; sys.path.insert(0, '.')\n"
+        "from scripts import offline; offline.force(sys.argv[1:])\n"
+        "import huggingface_hub.constants as hub, datasets.config as data\n"
+        "print(hub.HF_HUB_OFFLINE, data.HF_HUB_OFFLINE)"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+
+
+def test_a_models_options_reach_the_settings_and_the_key():
+    assert configured("model=idefics2", "profile=toy").model.options == (("image_splitting", False),)
+    split = configured("model=idefics2", "profile=toy", "model.options.image_splitting=true")
+    assert split.model.options == (("image_splitting", True),)
+    with pytest.raises(UserError, match="has no option 'tiles'; known: image_splitting"):
+        configured("model=idefics2", "profile=toy", "+model.options.tiles=3")
+
+
+@pytest.mark.parametrize("short, full", [("bf16", "bfloat16"), ("fp16", "float16"), ("half", "float16"),
+    ("fp32", "float32"), ("float", "float32"), ("torch.bfloat16", "bfloat16")])  # fmt: skip
+def test_short_dtypes_are_the_same_cells(short, full):
+    assert configured("profile=toy", f"dtype={short}").model == configured("profile=toy", f"dtype={full}").model
+    assert configured("profile=toy", f"dtype={short}").model.dtype == full
+
+
+def test_the_toys_vtw_withdraws_where_its_tables_do():
+    for model in ("llava_onevision", "qwen2_vl", "idefics2", "mantis"):
+        (row,) = configured("profile=toy", "method=vtw", f"model={model}").methods
+        assert (row.params, row.setting) == ({"K": 4}, "K=4")
+        table = configured("profile=toy", "table=table4", f"model={model}", "tasks=[sd]").methods
+        assert row in table
+    assert configured("profile=paper", "method=vtw").methods[0].params == {"K": 14}
+
+
+def test_commas_are_a_list_where_one_is_wanted_and_a_sweep_after_m(monkeypatch):
+    found = []
+    for arguments in (["tasks=sd,mv"], ["tasks=[sd,mv]"], ["-m", "tasks=sd,mv"]):
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments[:-1], "profile=toy", arguments[-1]])
+        jobs = []
+        compose_and_call(ROOT, lambda config, jobs=jobs: jobs.append(dict(config.tasks)))
+        found.append(jobs)
+    both = {"sd": "SD", "mv": "MV"}
+    assert found == [[both], [both], [{"sd": "SD"}, {"mv": "MV"}]]
+    assert listed(["method=a,b", "tasks='a,b'", "tasks=choice(a,b)"], LISTS) == [
+        "method=a,b", "tasks='a,b'", "tasks=choice(a,b)"]  # fmt: skip
+
+
+def test_what_does_not_compose_is_one_line_from_every_command(tmp_path, capfd):
+    from plphp_core.bench.command import main as bench
+
+    for override, said in (
+        ("bench=typo", "options of bench: cpu, gpu, memory, sharing"),
+        ("results=", "results= is empty"),
+    ):
+        assert bench(ROOT, [override]) == 2
+        err = capfd.readouterr().err
+        assert said in err and err.count("\n") == 1
+    with pytest.raises(UserError, match="Could not find 'model/typo'; options of model: idefics2"):
+        composed(ROOT, ["model=typo"])
+    assert list(composed(ROOT, ["bench.batch=1,8"], "bench", ("bench.batch",)).bench.batch) == [1, 8]

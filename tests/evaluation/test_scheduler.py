@@ -1,0 +1,208 @@
+"""What shares a run: everything but methods, benchmarks and tables must agree; sweeps and all tables at once use it."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_configs import tables
+from plphp_core.evaluation import loading
+from plphp_core.evaluation.scheduler import group_runs, labels
+from plphp_core.reporting import cli
+from tests.evaluation.factories import settings
+from tests.evaluation.repositories import ROOT, command, make_repository
+
+MAY_DIFFER = {"methods", "benchmarks", "table", "skipped", "refused"}
+FIELDS = [field.name for field in dataclasses.fields(Settings)]
+
+
+def changed(value):
+    """Another value of the same kind."""
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, dtype="float16")
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, Path):
+        return value / "other"
+    if isinstance(value, tuple):
+        return (*value, "more")
+    if isinstance(value, dict):
+        return {**value, "more": "of it"}
+    return f"{value}-other" if isinstance(value, str) else (value or 0) + 1
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_only_methods_benchmarks_and_tables_may_differ(name):
+    one = settings(Path("/world"))
+    other = dataclasses.replace(one, **{name: changed(getattr(one, name))})
+    assert len(group_runs([(one, {}), (other, {})])) == (1 if name in MAY_DIFFER else 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["none", "plphp"])), max_size=8))
+def test_every_run_is_in_one_group_in_order_of_first_appearance(runs):
+    asked = [
+        (settings(Path("/world"), methods=[method], limit=1 + limit), {"number": number})
+        for number, (limit, method) in enumerate(runs)
+    ]
+    groups = group_runs(asked)
+    assert [group[0][0].limit for group in groups] == list(dict.fromkeys(some.limit for some, _ in asked))
+    for group in groups:
+        assert group == [run for run in asked if run[0].limit == group[0][0].limit]
+    assert len(set(labels(groups))) == len(groups)
+
+
+def test_groups_of_one_model_are_named_by_what_tells_them_apart():
+    one = settings(Path("/world"))
+    half = dataclasses.replace(one, model=dataclasses.replace(one.model, dtype="float16"))
+    assert labels([[(one, {})], [(half, {})]]) == ["tiny, dtype=float32", "tiny, dtype=float16"]
+
+
+# --- On the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def repository(world, tmp_path_factory):
+    return make_repository(tmp_path_factory.mktemp("repository"), world)
+
+
+@pytest.fixture
+def run(repository, tmp_path, monkeypatch, capfd):
+    return partial(command(repository, tmp_path, monkeypatch, capfd), "profile=toy", "limit=2")
+
+
+@pytest.fixture
+def summaries(monkeypatch):
+    """What the report of a sweep was asked for."""
+    asked = []
+    monkeypatch.setattr(cli, "main", lambda arguments, root: asked.append(arguments))
+    return asked
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The names of the models that were loaded."""
+    found = []
+
+    class Loader(loading.LoadOnce):
+        def __init__(self):
+            super().__init__(lambda model: found.append(model.name) or loading.load(model))
+
+    monkeypatch.setattr(loading, "LoadOnce", Loader)
+    return found
+
+
+def sweep(run, *arguments):
+    return partial(run, "-m", "model=one", "method=plphp")(*arguments)
+
+
+def test_a_sweep_is_one_run_without_what_its_method_refuses(run, summaries, loads, tmp_path):
+    done = sweep(run, "tasks=alone,other", "method.r=0.3,0.5", "method.delta_r=0,0.4")
+    assert done.code == 0, done.said
+    rates = Counter((cell["params"].get("r"), cell["params"].get("delta_r"), cell["benchmark"]) for cell in done.files)
+    each = [(None, None), (0.3, 0.0), (0.5, 0.0), (0.5, 0.4)]  # none, which changes are measured against, and its rows
+    assert rates == Counter((*rate, label) for label in ("SD", "IE") for rate in each)
+    refused = "left out: tasks=alone method.r=0.3 method.delta_r=0.4 and 1 more: PLPHP: delta_r = 0.4 > r = 0.3"
+    assert refused in done.said and "2 of 8 combinations left out" in done.said
+    assert loads == ["one"] and len(list((tmp_path / "toy" / "manifests").iterdir())) == 1
+    assert [arguments[0] for arguments in summaries] == ["sweep"] and "model=one" in summaries[0]
+
+
+def test_a_sweep_can_do_without_none(run, summaries):
+    done = sweep(run, "tasks=alone", "method.r=0.5", "with_none=false")
+    assert done.code == 0 and list(done.cells) == [("one", "plphp", "SD")], done.said
+    done = sweep(run, "tasks=alone", "method.r=0.5", "with_none=7")
+    assert done.code == 2 and "with_none must be true or false, got 7" in done.said
+
+
+def test_what_does_not_fit_the_depth_is_said_before_the_plan(run, summaries, loads):
+    done = run("-m", "model=one", "method=vtw", "method.K=2,9", "tasks=alone")
+    warning = "warning: vtw K=9 does not fit one: VTW: K = 9, but the model has 6 layers"
+    assert done.code == 1 and done.said.splitlines()[0] == warning, done.said
+    assert {name for _, name, _ in done.cells} == {"none", "vtw"} and loads == ["one"]
+    done = run("model=one", "method=vtw", "method.K=9", "tasks=alone")
+    assert done.code == 2 and done.said == f"error: {warning.removeprefix('warning: ')}\n" and loads == ["one"]
+
+
+def test_a_sweep_of_nothing_but_refused_combinations_is_a_wrong_request(run, summaries):
+    done = sweep(run, "tasks=alone", "method.r=0.1", "method.delta_r=0.2,0.3")
+    assert done.code == 2 and not done.cells and not summaries
+    assert "2 of 2 combinations left out" in done.said and "Traceback" not in done.said
+
+
+def test_a_single_refused_run_stays_an_error(run):
+    done = run("model=one", "tasks=alone", "method.r=0.1", "method.delta_r=0.2")
+    assert done.code == 2 and done.said.startswith("error: method plphp with") and done.said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ("limit=2,0", "error: limit must be a whole number, at least 1, got 0"),
+        ("method.r=0.3,0.5 +method.typo=1", "no parameter typo; .* .1 more combination"),
+        ("method.r=0.3,0.5 method.typo=1", "Could not override 'method.typo'"),
+        ("model=one,tow", "options of model: .*one, .*two"),
+        ("method.name=plphp,typo", "unknown method 'typo'"),
+    ],
+)
+def test_any_other_mistake_in_a_sweep_is_fatal_before_anything_is_answered(run, wrong, message):
+    done = sweep(run, "tasks=alone", *wrong.split())
+    assert done.code == 2 and not done.cells and "Traceback" not in done.said
+    assert done.said.count("error: ") == 1 and re.search(message, done.said), done.said
+
+
+def test_runs_that_do_not_fit_together_follow_each_other(run, summaries, loads):
+    done = run("-m", "model=one,two", "method=none,plphp", "tasks=alone")
+    assert done.code == 0 and len(done.files) == 4 and loads == ["one", "two"], done.said
+    assert "group 2 of 2: two" in done.said and len(summaries) == 2
+
+
+ANOTHER = """
+name: another
+defaults:
+  - override /tasks@_global_.tasks: mini
+rows: {toy: [{method: none}, {method: plphp, r: [0.3, 0.4], delta_r: [0.3, 0.4]}]}
+"""
+
+
+def test_all_tables_are_found_and_answer_every_cell_once(repository, world, tmp_path, monkeypatch, capfd, loads):
+    root = tmp_path / "repository"
+    shutil.copytree(repository, root, symlinks=True)
+    for path in (root / "configs" / "table").glob("*.yaml"):
+        if path.stem not in ("all", "pair"):
+            path.unlink()
+    (root / "configs" / "table" / "another.yaml").write_text(ANOTHER)
+    main_model = root / "configs" / "model" / "llava_onevision.yaml"
+    main_model.write_text((root / "configs" / "model" / "one.yaml").read_text())
+    run = command(root, tmp_path, monkeypatch, capfd)
+    done = run("table=all", "profile=toy", "tasks=mini", "limit=2")
+    assert done.code == 0, done.said
+    assert loads == ["one", "two"] and "group 2 of 2: two (pair)" in done.said and "estimated time" in done.said
+    assert Counter(cell["model"] for cell in done.files) == {"one": 2 * 4, "two": 2}
+    lines = [
+        json.loads(line) for path in (tmp_path / "toy" / "journal").iterdir() for line in path.read_text().splitlines()
+    ]
+    answers = Counter(line["key"] for line in lines if "text" in line)
+    assert len(answers) == 2 * len(done.files) and set(answers.values()) == {1}
+    again = run("table=all", "profile=toy", "tasks=mini", "limit=2")
+    assert again.code == 0 and len(loads) == 2 and "all 8 cells are finished" in again.said
+    one = run("table=all", "profile=toy", "tasks=mini", "limit=3", "model=two", "dry=true")
+    assert one.code == 0 and "group 1 of 1: two (another, pair)" in one.said, one.said
+
+
+@pytest.mark.parametrize("profile", ["toy", "paper"])
+def test_all_tables_of_the_paper_start_with_the_main_model(profile, tmp_path, monkeypatch, capfd):
+    done = command(ROOT, tmp_path, monkeypatch, capfd)("table=all", f"profile={profile}", "dry=true")
+    assert done.code == 0, done.said
+    files = {path.stem for path in (ROOT / "configs" / "table").glob("*.yaml")} - {"all"}
+    assert set(tables(ROOT)) == files >= {"table1", "table2", "table3", "figure6"}
+    first, *others = [line for line in done.said.splitlines() if line.startswith("group ")]
+    assert "llava_onevision" in first and all(name in first for name in files - {"table3"})
+    assert [line.split(": ")[1].split(" ")[0] for line in others] == ["qwen2_vl", "idefics2", "mantis"]
