@@ -19,8 +19,8 @@ from plphp_core.bench.report import capacity_markdown, disturbance, speed_markdo
 from plphp_core.bench.settings import GRID, Bench, bench_from_config
 from plphp_core.bench.sources import source
 from plphp_core.config.hydra_app import composed
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import UserError
-from plphp_core.reporting.render import write_atomically
 
 LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r", "prefill_vision_tokens"))
 USAGE = """usage: python scripts/bench.py [bench=cpu|gpu|memory|sharing] [option=value …]

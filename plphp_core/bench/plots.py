@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plphp_core.bench.device import Machine
+from plphp_core.records.atomic import write_atomically
 from plphp_core.reporting.figures.drawing import marker, shades
-from plphp_core.reporting.render import write_atomically
 
 
 def plot_speed(rows: Sequence[dict], machine: Machine, stem: Path) -> list[Path]:

@@ -98,7 +98,7 @@ class ShownMethod(Part):
     setting: str
 
 
-class AttentionSample(AttentionConditions):
+class AttentionMap(AttentionConditions):
     """One sample in full, Figure 3; its tensors and images lie beside it.
 
     Attributes:
@@ -121,7 +121,7 @@ class AttentionSample(AttentionConditions):
     retention: Numbers
 
 
-def load_attention(folder: Path) -> list[AttentionResult]:
+def load_readings(folder: Path) -> list[AttentionResult]:
     """Every result of attention readings in `folder` (`results/<profile>/attention`); none if there is no folder.
 
     Raises ReportError for the first file that is damaged or of another profile.
@@ -139,6 +139,6 @@ def load_attention_result(path: Path) -> AttentionResult:
     return AttentionResult.load(path, lambda _: "delete it and run scripts/attend.py again")
 
 
-def load_attention_sample(path: Path) -> AttentionSample:
+def load_attention_map(path: Path) -> AttentionMap:
     """Raises ReportError."""
-    return AttentionSample.load(path, lambda _: "look at the sample again")
+    return AttentionMap.load(path, lambda _: "look at the sample again")

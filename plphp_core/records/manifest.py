@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plphp_core.records.journal import write_atomically
+from plphp_core.records.atomic import write_atomically
 
 if TYPE_CHECKING:
     from plphp_core.config.run_settings import Settings  # needs OmegaConf, which versions and hardware do not

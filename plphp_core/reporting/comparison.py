@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from plphp_core.families import family_names, get_family
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.bootstrap import (
     CONFIDENCE,
@@ -74,7 +74,7 @@ class Results:
     rows: tuple[RowSpec, ...]
     options: Options
     skipped: tuple[str, ...] = ()
-    cells: dict[tuple[int, str], Cell] = field(default_factory=dict)
+    cells: dict[tuple[int, str], CellResult] = field(default_factory=dict)
     scores: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
     # relative to the uncompressed row, paired
     changes: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Results:
 
 
 def evaluate(
-    cells: Sequence[Cell],
+    cells: Sequence[CellResult],
     rows: Sequence[RowSpec] | None,
     filters: Filters,
     options: Options,

@@ -45,19 +45,18 @@ class QualitativeExample:
 
 
 def cases(
-    results: Results, folder: Path, documents: DatasetAccess, chosen: Sequence[tuple[str, int]], extra_metrics: dict
+    results: Results, folder: Path, documents: DatasetAccess, chosen: Sequence[tuple[str, int]]
 ) -> list[QualitativeExample]:
     """The chosen samples with the answers of every row that has them.
 
     Args:
         folder: results of the profile.
         chosen: (benchmark, document).
-        extra_metrics: the profile's.
     """
     read: dict[tuple[int, str], CellAnswers] = {}
     for (row, benchmark), cell in results.cells.items():
         if benchmark in {name for name, _ in chosen}:
-            read[row, benchmark] = answers(cell, folder, extra_metrics)
+            read[row, benchmark] = answers(cell, folder)
     found = []
     for benchmark, doc in chosen:
         own = {row: some for (row, name), some in sorted(read.items()) if name == benchmark and doc in some.lines}

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from plphp_core.records.attention_result import AttentionResult
+from plphp_core.records.depth_rule import load_rule, rule_path
 from plphp_core.reporting import (
     engine_table,
     engines,
@@ -19,12 +21,10 @@ from plphp_core.reporting import (
     table5,
     vtw_rule,
 )
-from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
-    extra_metrics_configured,
     method_configured,
     models_configured,
     refused_configured,
@@ -43,7 +43,7 @@ def _table1(asked: Request) -> Report:
     rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
     results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices)
     reference = published.load_reference(options.published, "table1")
-    rule = vtw_rule.load_rule(vtw_rule.path(options.results, asked.profile, options.model))
+    rule = load_rule(rule_path(options.results, asked.profile, options.model))
     sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
     return Report(
         "table1", model_variant(options) + variant_of(asked, [results]), sheets, [results], _scores([results])
@@ -177,8 +177,7 @@ def _figure8(asked: Request) -> Report:
     variant += f".cases={options.cases}" if options.cases != 1 and not options.docs else ""
     variant += f".docs={options.docs.strip('[]').replace(',', '+').replace(':', '-')}" if options.docs else ""
     documents = DatasetAccess(asked.root, asked.profile, asked.folder / "fingerprints.json")
-    extra_metrics = extra_metrics_configured(asked.configs, asked.profile)
-    found = qualitative_examples.cases(results, asked.folder, documents, chosen, extra_metrics)
+    found = qualitative_examples.cases(results, asked.folder, documents, chosen)
     picture = f"figure8{variant}.png"
     sheets = answers_side_by_side.sheets(found, results, asked.profile, picture, options.seed, bool(options.docs))
     pictures = answers_side_by_side.draw(found, results, asked.profile)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import layout, notes
 from plphp_core.reporting.comparison import NothingToShow, Options, Results, evaluate
@@ -21,7 +21,7 @@ ABOVE = "¹ above the same model uncompressed (bold in the files)"
 
 
 def compare(
-    cells: Sequence[Cell], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
+    cells: Sequence[CellResult], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
 ) -> list[Results]:
     """The numbers of each model, in the table's order; a model without a finished cell has none.
 

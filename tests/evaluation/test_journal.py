@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plphp_core.evaluation.lock import run_lock
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import RunError, UserError
-from plphp_core.records.journal import Journal, JournalError, write_atomically
+from plphp_core.records.journal import Journal, JournalError
 
 
 def answer(number: int, text: str = "a red circle") -> dict:

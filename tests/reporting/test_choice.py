@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.choice import settle
 from plphp_core.reporting.reports import REPORTS
 from plphp_core.reporting.selection import Filters

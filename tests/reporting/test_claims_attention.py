@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plphp_core.analysis.attention_peaks import peaks
-from plphp_core.reporting.attention_results import layer_means, load_readings
+from plphp_core.records.attention_result import load_readings
+from plphp_core.reporting.attention_results import layer_means
 from plphp_core.reporting.bootstrap import with_interval
 from plphp_core.reporting.claims.attention import largest
 from plphp_core.reporting.claims.verdict import Outcome, Verdict

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plphp_core.bench.report import table
 from plphp_core.decoding.device import free_memory
-from plphp_core.records.journal import write_atomically
+from plphp_core.records.atomic import write_atomically
 
 # What a part can end as. Only the first three say something about the hardware.
 PASSED, MEASURED, FAILED, ERROR, CUT_OFF, SKIPPED = "passed", "measured", "failed", "error", "cut off", "skipped"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
 from plphp_core.families import get_family
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.attention_results import MODELS, AttentionResult, layer_means
+from plphp_core.reporting.attention_results import MODELS, layer_means
 from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
 from plphp_core.reporting.claims.evidence import FACTS, FAILED, Evidence, Measured, Quantity, distinct
 from plphp_core.reporting.claims.finding import POINTS

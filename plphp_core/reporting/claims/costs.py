@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import costs as cost
 from plphp_core.reporting.bootstrap import MISSING, Estimate, Resamples, with_interval
@@ -50,7 +50,7 @@ def prefill_cost(sources: Sources) -> Measured:
     return Measured((Quantity("added to prefill", added, TOKENS),), evidence, tuple(remarks), _gap(found, row, PREFILL))
 
 
-def in_tokens(base: Cell, changed: Cell, options: Options) -> Estimate:
+def in_tokens(base: CellResult, changed: CellResult, options: Options) -> Estimate:
     """Median over samples of (prefill of `changed` − prefill of `base`) / (decode time per token of `base`).
 
     Samples of a batch share their times, so whole batches are drawn; fewer than costs.FEWEST give no interval.

@@ -8,7 +8,7 @@ from functools import reduce
 
 import numpy as np
 
-from plphp_core.records.cell_result import Cell, evaluated_alone
+from plphp_core.records.cell_result import CellResult, evaluated_alone
 from plphp_core.reporting.bootstrap import MISSING, Estimate
 from plphp_core.reporting.comparison import Results
 
@@ -109,7 +109,7 @@ def of_cells(results: Results, rows: Sequence[int], benchmarks: Iterable[str], s
     return Evidence(n, tuple(failed), tuple(missing), hardware, facts, results.untrained, alone)
 
 
-def _fact(cell: Cell, name: str) -> str:
+def _fact(cell: CellResult, name: str) -> str:
     if name == "limit":
         return "full" if cell.limit is None else f"{cell.limit} (seed {cell.limit_seed})"
     if name == "batch_size" and cell.batch_size is None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import costs, table3
-from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.comparison import BENCHMARKS, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from plphp_core.analysis import attention_peaks
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting import layout
-from plphp_core.reporting.attention_results import AttentionResult, layer_means
+from plphp_core.reporting.attention_results import layer_means
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number

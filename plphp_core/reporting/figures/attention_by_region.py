@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting import layout
-from plphp_core.reporting.attention_results import AttentionResult, layer_means
+from plphp_core.reporting.attention_results import layer_means
 from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_by_layer import conditions, ticks

@@ -10,8 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.visible import visible
-from plphp_core.reporting import render
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.options import LEDGER
 from plphp_core.reporting.page.choices import choices
@@ -78,7 +78,7 @@ def write(
             html = _page(content, browser | {"folder": beside}, ())
         else:
             html = _page(content, browser, pieces.inline())
-        render.write_atomically(folder / name, html)
+        write_atomically(folder / name, html)
     remove_unused(folder)
     return files
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from plphp_core.evaluation.lmms_tasks import OpenTask
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting.cell_answers import CellAnswers, answers
 from plphp_core.reporting.comparison import BENCHMARKS, SCORES, SLOTS
-from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
@@ -31,10 +30,10 @@ class SampleSet:
     title: str
     benchmark: str
     id: str = ""  # in addresses
-    cells: dict[str, Cell] = field(default_factory=dict)  # label of the row → cell
+    cells: dict[str, CellResult] = field(default_factory=dict)  # label of the row → cell
 
     @property
-    def first(self) -> Cell:
+    def first(self) -> CellResult:
         return next(iter(self.cells.values()))
 
     @property
@@ -82,11 +81,10 @@ def collect(
     results = asked.options.results / asked.profile
     sets, thumbnails, tasks = sample_sets(reports), Thumbnails(pieces), _Tasks()
     documents = documents or DatasetAccess(asked.root, asked.profile, results / "fingerprints.json")
-    extra = extra_metrics_configured(asked.configs, asked.profile)
     listed = []
     for number, one in enumerate(sets):
         print(f"report: samples {number + 1}/{len(sets)}, {one.title} on {one.benchmark}", file=sys.stderr, flush=True)
-        found = {label: answers(cell, results, extra, clean) for label, cell in one.cells.items()}
+        found = {label: answers(cell, results, clean) for label, cell in one.cells.items()}
         notes = [f"{label}: {answer.missing}" for label, answer in found.items() if answer.missing]
         try:
             task = _same_questions(documents.open(one.first), found)
@@ -163,7 +161,7 @@ def _set(number: int, one: SampleSet, found: dict[str, CellAnswers], pieces: Pie
     }
 
 
-def _answer(cell: Cell, at: int | None, found: CellAnswers, doc_id: int) -> list | None:
+def _answer(cell: CellResult, at: int | None, found: CellAnswers, doc_id: int) -> list | None:
     """[text, prompt tokens, new tokens, KV bytes, KV bytes of all, prefill ms, decode ms per token, retention by
     layer]; text None where only scores are known; [None, why] for a sample that failed; None for one not asked."""
     if at is None:
