@@ -11,7 +11,7 @@ from scripts.start import start  # noqa: E402
 
 
 def load():
-    from plphp_core.bench.command import main
+    from plphp_core.bench.bench_app import main
 
     return partial(main, ROOT, sys.argv[1:])
 

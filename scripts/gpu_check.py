@@ -16,7 +16,7 @@ from scripts.start import start  # noqa: E402
 
 
 def load():
-    from plphp_core.bench.gpu_check.check import main
+    from plphp_core.bench.gpu_check.gpu_check_app import main
 
     return partial(main, ROOT, sys.argv[1:], BEGAN)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import find_peaks
 
-from plphp_core.reporting.bootstrap import Estimate, with_interval
+from plphp_core.analysis.bootstrap import Estimate, with_interval
 
 RISE = 0.05  # of all attention; what γ must lose and win back
 DEEP = 1 / 3  # of the layers come before those that can be re-attention peaks

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from plphp_core.analysis.comparable import LABELS
 from plphp_core.config.hydra_app import composed, options
 from plphp_core.config.run_settings import ModelSettings, settings_from_config
 from plphp_core.families import get_family
 from plphp_core.records.errors import UserError, unknown
 from plphp_core.reporting.configured import method_configured, rows_configured
-from plphp_core.reporting.selection import LABELS
 
 
 def check_checkpoint(checkpoint: str) -> None:

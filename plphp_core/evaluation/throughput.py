@@ -11,8 +11,8 @@ from pathlib import Path
 from plphp_core.config.run_settings import ModelSettings
 from plphp_core.records.cache_keys import numerics
 from plphp_core.records.errors import UserError
+from plphp_core.records.host import device_name
 from plphp_core.records.journal_lines import CellKeyLine, OtherSchema, SampleLine, parsed
-from plphp_core.records.manifest import device_name
 
 LINES = 200  # looked at in each journal, evenly spread: prompts get shorter towards its end
 

@@ -16,9 +16,9 @@ from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.signals import Stop
 from plphp_core.records.errors import RunError
+from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer
-from plphp_core.records.manifest import device_name
 
 log = logging.getLogger("plphp.work")
 

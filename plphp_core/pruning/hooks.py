@@ -4,8 +4,8 @@ import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import partial
 
@@ -25,7 +25,12 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def prune(model: nn.Module, method: Method | None, record_attention: bool = True) -> Iterator[Trace]:
+def prune(
+    model: nn.Module,
+    method: Method | None,
+    record_attention: bool = True,
+    around_work: Callable[[], AbstractContextManager] = nullcontext,
+) -> Iterator[Trace]:
     """Within the block, every prefill of `model` prunes its cache by `method`; `generate()` works as always.
 
     Blocks may be nested (the innermost one acts), and a model can be pruned again after its block. Each thread or
@@ -40,6 +45,8 @@ def prune(model: nn.Module, method: Method | None, record_attention: bool = True
             `trace.missing` says why.
         record_attention: put γ of every layer into the trace; False leaves out (NaN) what the method does not ask for,
             so that a timing shows the method's own cost.
+        around_work: makes the context in which each piece of the method's own work runs, to time it: reading the
+            prompt; scores, choice and gather after a layer's attention; the shorter stream before a layer.
 
     Yields:
         the trace of the latest prefill.
@@ -49,7 +56,7 @@ def prune(model: nn.Module, method: Method | None, record_attention: bool = True
         ValueError: parameters that do not fit the model, or a model that does not work as this release knows it; inside
             the block, calls that cannot be pruned, and selections that break the rules of `Method`.
     """
-    session = _Session(model, method, record_attention)
+    session = _Session(model, method, record_attention, around_work)
     try:
         _open(session)
         yield session.trace
@@ -131,7 +138,7 @@ def refuse_inside(model: nn.Module, name: str) -> None:
 class _Session:
     """Hooks of one `prune` block on one model."""
 
-    def __init__(self, model: nn.Module, method: Method | None, record_attention: bool):
+    def __init__(self, model: nn.Module, method: Method | None, record_attention: bool, around_work: Callable):
         if method is not None and not isinstance(method, Method):
             raise TypeError(f"method = {method!r}, but a pruning method such as PLPHP() or None is needed")
         rows = 1 if method is None else method.query_rows
@@ -139,7 +146,7 @@ class _Session:
             rows is None or (type(rows) is int and rows >= 1),
             f"{method!r}: query_rows = {rows!r}, but must be None (all rows) or a number of rows from 1 on",
         )
-        self.model, self.method, self.record_attention = model, method, record_attention
+        self.model, self.method, self.record_attention, self.around_work = model, method, record_attention, around_work
         self.family = family_of(model)
         self.decoder = self.family.decoder(model)
         self.trace = Trace()
@@ -206,6 +213,10 @@ class _Session:
     # --- hooks -----------------------------------------------------------------------------------------------------
 
     def _before_model(self, model, args, kwargs):
+        with self.around_work():
+            self._read_call(model, args, kwargs)
+
+    def _read_call(self, model, args, kwargs) -> None:
         self.state.prefill = None
         self.state.acts = _acting(model) is self
         if not self.state.acts:
@@ -324,7 +335,8 @@ class _Session:
         if prefill is None or (prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added):
             return None
         hidden, args, kwargs = hf.take_hidden(args, kwargs)
-        hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
+        with self.around_work() if prefill.withdrawn is not None else nullcontext():
+            hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
         return (hidden, *args), kwargs
 
     def _mask_hook(self, layer: int):
@@ -356,7 +368,7 @@ class _Session:
                 self.family.remember(self.model, call.cache)
             if self.prefill is None:
                 return
-            with self._excused(), torch.no_grad():
+            with self._excused(), torch.no_grad(), self.around_work():
                 hf.refuse_cache(call.cache, layer, self.prefill.prompt.image_of.shape[1])
                 self.prefill.leave_attention(layer, attention, call.cache, call.position_embeddings)
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from plphp_core.records.atomic import sync_folder, write_atomically
-from plphp_core.records.errors import RunError
+from plphp_core.records.errors import NotWritten, RunError
 from plphp_core.records.journal_lines import SCHEMA, CellKeyLine, OtherSchema, SampleLine, encoded, parsed
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -51,6 +51,8 @@ class Journal:
             if created:
                 sync_folder(path.parent)
             self._size = self._recover()
+        except NotWritten:  # says it better
+            raise
         except OSError as failure:
             raise self._failed(failure) from failure
 

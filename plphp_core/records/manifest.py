@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import subprocess
@@ -14,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plphp_core.records.atomic import write_atomically
+from plphp_core.records.host import hardware
+from plphp_core.records.journal import write_atomically
 
 if TYPE_CHECKING:
     from plphp_core.config.run_settings import Settings  # needs OmegaConf, which versions and hardware do not
@@ -148,48 +148,6 @@ def git_state(root: Path) -> dict[str, object]:
         return {"commit": None, "dirty": None}
 
 
-def hardware() -> dict[str, object]:
-    """Processor, memory, GPUs and driver."""
-    import torch
-
-    gpus = (
-        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        if torch.cuda.is_available()
-        else []
-    )
-    driver = re.search(r"Kernel Module(?: for \S+)?\s+(\S+)", _read("/proc/driver/nvidia/version"))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory / 2**30, 1),
-        "gpus": gpus,
-        "cuda": torch.version.cuda,
-        "driver": driver[1] if driver else None,
-        "torch_threads": torch.get_num_threads(),
-    }
-
-
-def device_name(device: str) -> str:
-    """What a sample was answered on, for its journal line."""
-    import torch
-
-    return torch.cuda.get_device_name(torch.device(device)) if device.startswith("cuda") else cpu_name()
-
-
-def cpu_name() -> str:
-    """The processor's model name."""
-    match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()
-
-
 def command_line() -> list[str]:
     """How this process was started, without the folder of the interpreter."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

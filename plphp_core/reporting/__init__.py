@@ -1,4 +1,4 @@
-"""Tables from finished evaluation cells.
+"""Tables and figures from the numbers of `analysis`.
 
 `cells` loads and checks the result files, `selection` picks the one cell that belongs in each place of a table,
 `configured` reads which rows and benchmarks a table has, `bootstrap` puts an interval on every number, `comparison` has

@@ -7,12 +7,12 @@ from fnmatch import fnmatch
 
 import numpy as np
 
+from plphp_core.analysis.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
 from plphp_core.reporting.choice import Choice, DtypeOf, settle
-from plphp_core.reporting.comparison import BENCHMARKS
-from plphp_core.reporting.selection import Filters
 
 MODELS = ("llava_onevision", "qwen2_vl", "idefics2", "mantis")  # as the paper orders them
 CHOSEN = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts")  # by options of a report

@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.families import family_names, get_family
 from plphp_core.records.attention_result import load_attention_map
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.comparison import NothingToShow
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters, shown
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
-from plphp_core.reporting.selection import ONE_PROTOCOL, Filters, shown
 
 # in this order: the whole benchmarks under another protocol come before a subset under the usual one
 FIELDS = ("limit", "protocol", "prompts", "engine", "dtype", "limit_seed")

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import NothingToShow, Options
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import render
-from plphp_core.reporting.comparison import NothingToShow, Options
 from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
 from plphp_core.reporting.reports import REPORTS
-from plphp_core.reporting.request import Report, Request, variant_asked
-from plphp_core.reporting.selection import Filters
+from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str], root: Path) -> int:
     codes, refused, failed, made = [], [], [], []
     try:
         cells, damaged = _cells(options, names)
-        asked = Request(cells, _filters(options), _choices(options), options, root)
+        asked = ReportRequest(cells, _filters(options), _choices(options), options, root)
     except (ReportError, OSError) as error:
         return _complain(error)
     for sentence in damaged.values():
@@ -68,11 +68,11 @@ def main(argv: Sequence[str], root: Path) -> int:
     return FAILED if FAILED in codes else max(codes)
 
 
-def _write_page(made: Sequence[Report], asked: Request, missing: Sequence[tuple[str, str]]) -> int:
+def _write_page(made: Sequence[Report], asked: ReportRequest, missing: Sequence[tuple[str, str]]) -> int:
     from plphp_core.reporting import page  # a page needs what no table does
 
     try:
-        first, *pieces = page.write(made, asked, missing=missing, variant=variant_asked(asked))
+        first, *pieces = page.write(made, asked, missing=missing, variant=asked_suffix(asked))
     except Exception as error:  # what was written before stays; the page is named, and the code says so
         return _complain(error, "page: " * (not _known(error)))
     print(f"written to {first.parent}: {first.name}" + (f" and {len(pieces)} pieces beside it" if pieces else ""))

@@ -8,11 +8,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from plphp_core.analysis.comparable import RowSpec
 from plphp_core.config.method_defaults import method_defaults
 from plphp_core.config.row_grid import expand
 from plphp_core.config.run_settings import setting_text
 from plphp_core.records.errors import ReportError, UserError
-from plphp_core.reporting.selection import RowSpec
 
 
 def rows_configured(configs: Path, table: str, profile: str, model: str) -> list[RowSpec] | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
+from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Options, Results
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.evaluation.distributed import parts
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal
 from plphp_core.reporting.cell_answers import answered
-from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Options, Results
-from plphp_core.reporting.selection import SHARED, Filters, RowSpec, place, same_documents, same_run
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
 

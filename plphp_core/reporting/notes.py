@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from plphp_core.analysis.results import BENCHMARKS, SCORES, Results, protocol
 from plphp_core.records.cell_result import CellResult, evaluated_alone
-from plphp_core.reporting.comparison import BENCHMARKS, SCORES, Results, protocol
 
 PROTOCOLS = {
     "lmms_eval": "lmms-eval's own generation lengths and scoring",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from plphp_core.analysis.results import NothingToShow, Results
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.cell_answers import CellAnswers, answers
-from plphp_core.reporting.comparison import NothingToShow, Results
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 
 

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from plphp_core.analysis.comparable import rows_found
+from plphp_core.analysis.costs import Costs, cost_table, costs, sample_table
+from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Results, evaluate
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.depth_rule import load_rule, rule_path
 from plphp_core.reporting import (
@@ -21,7 +25,6 @@ from plphp_core.reporting import (
     table5,
     vtw_rule,
 )
-from plphp_core.reporting.comparison import BENCHMARKS, NothingToShow, Results, evaluate
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -31,14 +34,18 @@ from plphp_core.reporting.configured import (
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.costs import Costs, cost_table, costs, sample_table
-from plphp_core.reporting.long_tables import long_table, relative_table
-from plphp_core.reporting.request import Report, Request, joined, model_variant, on_benchmarks, variant_of
-from plphp_core.reporting.savings import savings
-from plphp_core.reporting.selection import rows_found
+from plphp_core.reporting.csv_export import long_table, relative_table
+from plphp_core.reporting.request import (
+    Report,
+    ReportRequest,
+    joined,
+    model_suffix,
+    on_benchmarks,
+    selection_suffix,
+)
 
 
-def _table1(asked: Request) -> Report:
+def _table1(asked: ReportRequest) -> Report:
     options = asked.options
     rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
     results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices)
@@ -46,11 +53,11 @@ def _table1(asked: Request) -> Report:
     rule = load_rule(rule_path(options.results, asked.profile, options.model))
     sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
     return Report(
-        "table1", model_variant(options) + variant_of(asked, [results]), sheets, [results], _scores([results])
+        "table1", model_suffix(options) + selection_suffix(asked, [results]), sheets, [results], _scores([results])
     )
 
 
-def _table2(asked: Request) -> Report:
+def _table2(asked: ReportRequest) -> Report:
     results, _, variant = on_benchmarks("table2", asked)
     defaults = method_configured(asked.configs, "plphp", asked.profile, asked.options.model)
     refused = refused_configured(asked.configs, "table2", asked.profile, asked.options.model)
@@ -59,7 +66,7 @@ def _table2(asked: Request) -> Report:
     return Report("table2", variant, sheets, [results], {"": long_table(results, saved)})
 
 
-def _table3(asked: Request) -> Report:
+def _table3(asked: ReportRequest) -> Report:
     options = asked.options
     models = [name for name in options.models.strip("[]").split(",") if name]
     cells = asked.settled(models or models_configured(asked.configs, "table3")[0])
@@ -67,16 +74,16 @@ def _table3(asked: Request) -> Report:
     references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
     sheets = table3.sheets(parts, asked.profile, references, _claims(options))
     chosen = f".models={'+'.join(models)}" if models else ""
-    return Report("table3", chosen + variant_of(asked, parts), sheets, parts, _scores(parts))
+    return Report("table3", chosen + selection_suffix(asked, parts), sheets, parts, _scores(parts))
 
 
-def _table4(asked: Request) -> Report:
+def _table4(asked: ReportRequest) -> Report:
     found, variant = _costs("table4", asked)
     sheets = table4.sheets(found, asked.profile, published.load_reference(asked.options.published, "table4"))
     return Report("table4", variant, sheets, [found.results], {"": cost_table(found)})
 
 
-def _table5(asked: Request) -> Report:
+def _table5(asked: ReportRequest) -> Report:
     found, variant = _costs("table5", asked)
     reference = published.load_reference(asked.options.published, "table5")
     sheets = table5.sheets(found, asked.profile, reference, _claims(asked.options))
@@ -84,7 +91,7 @@ def _table5(asked: Request) -> Report:
 
 
 # matplotlib takes a second to import, which the tables need not wait for: each figure imports its own module
-def _figure1(asked: Request) -> Report:
+def _figure1(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import attention_by_layer
 
     models, variant = _readings(asked)
@@ -98,7 +105,7 @@ def _figure1(asked: Request) -> Report:
     return Report("figure1", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
-def _figure2(asked: Request) -> Report:
+def _figure2(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import attention_by_region
 
     (every, variant), cut = _readings(asked), asked.options.cut
@@ -113,7 +120,7 @@ def _figure2(asked: Request) -> Report:
     return Report("figure2", variant, sheets, [], tables, pictures, planned=False, latex=False)
 
 
-def _figure3(asked: Request) -> Report:
+def _figure3(asked: ReportRequest) -> Report:
     from plphp_core.reporting import attention_sample
     from plphp_core.reporting.figures import attention_by_head
 
@@ -126,7 +133,7 @@ def _figure3(asked: Request) -> Report:
     layer = attention_by_head.chosen_layer(sight, options.layer)
     image = attention_by_head.chosen_image(sight, layer, options.image)
     asked_for = [(name, getattr(options, name)) for name in ("doc", "layer", "image")]
-    variant = model_variant(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
+    variant = model_suffix(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")
     variant += "".join(f".{name}={value}" for name, value in asked_for if value is not None)
     sheets = attention_by_head.sheets(sight, layer, image, asked.profile, f"figure3{variant}.png", others)
     pictures = attention_by_head.draw(sight, layer, image, asked.profile)
@@ -134,7 +141,7 @@ def _figure3(asked: Request) -> Report:
     return Report("figure3", variant, sheets, [], {}, pictures, extra, planned=False, latex=False)
 
 
-def _figure5(asked: Request) -> Report:
+def _figure5(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import retention_vs_score
 
     results, _, variant = on_benchmarks("figure5", asked)
@@ -144,7 +151,7 @@ def _figure5(asked: Request) -> Report:
     return Report("figure5", variant, sheets, [results], {"": long_table(results, saved)}, pictures)
 
 
-def _figure6(asked: Request) -> Report:
+def _figure6(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import retention_grid
 
     results, benchmarks, variant = on_benchmarks("figure6", asked)
@@ -157,7 +164,7 @@ def _figure6(asked: Request) -> Report:
     return Report("figure6", variant, sheets, [results], tables, pictures)
 
 
-def _figure7(asked: Request) -> Report:
+def _figure7(asked: ReportRequest) -> Report:
     from plphp_core.reporting.figures import cost_per_sample
 
     found, variant = _costs("figure7", asked)
@@ -166,7 +173,7 @@ def _figure7(asked: Request) -> Report:
     return Report("figure7", variant, sheets, [found.results], {"": sample_table(found)}, pictures)
 
 
-def _figure8(asked: Request) -> Report:
+def _figure8(asked: ReportRequest) -> Report:
     from plphp_core.reporting import qualitative_examples
     from plphp_core.reporting.dataset_access import DatasetAccess
     from plphp_core.reporting.figures import answers_side_by_side
@@ -186,18 +193,20 @@ def _figure8(asked: Request) -> Report:
     )
 
 
-def _sweep(asked: Request) -> Report:
+def _sweep(asked: ReportRequest) -> Report:
     tasks = asked.options.tasks
     labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
     cells = [cell for cell in asked.own_cells if cell.benchmark in labels]
     found = [cell.benchmark for cell in filter(asked.of_model, cells)]
     results = evaluate(cells, None, asked.of_model, asked.choices, [one for one in BENCHMARKS if one not in found])
-    variant = model_variant(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + variant_of(asked, [results])
+    variant = (
+        model_suffix(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + selection_suffix(asked, [results])
+    )
     sheets = sweep.sheets(results, asked.profile)
     return Report("sweep", variant, sheets, [results], {"": sweep.table(results)}, planned=False, latex=False)
 
 
-def _engines(asked: Request) -> Report:
+def _engines(asked: ReportRequest) -> Report:
     """Of the rows of Table 1."""
     if asked.filters.engine is not None:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
@@ -205,12 +214,12 @@ def _engines(asked: Request) -> Report:
     cells = asked.settled(cells=cells, leave=["engine"])
     rows = rows_configured(asked.configs, "table1", asked.profile, asked.options.model)
     found = engines.compare(cells, rows or rows_found(cells), asked.of_model, asked.choices)
-    variant = model_variant(asked.options) + variant_of(asked, found.parts)
+    variant = model_suffix(asked.options) + selection_suffix(asked, found.parts)
     sheets = engine_table.sheets(found, asked.profile)
     return Report("engines", variant, sheets, found.parts, {"": engine_table.table(found)}, latex=False)
 
 
-def _readings(asked: Request) -> tuple[dict[str, list[AttentionResult]], str]:
+def _readings(asked: ReportRequest) -> tuple[dict[str, list[AttentionResult]], str]:
     """The readings of each model, and what files' names say of the choice."""
     found = asked.readings()
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
@@ -232,13 +241,13 @@ def _readings(asked: Request) -> tuple[dict[str, list[AttentionResult]], str]:
     return chosen, variant + (f".limit={filters.limit}" if filters.limit not in (None, "full") else "")
 
 
-def _ledger(asked: Request) -> Report:
-    from plphp_core.reporting import claims
+def _ledger(asked: ReportRequest) -> Report:
+    from plphp_core import claims
 
     return claims.report(asked)
 
 
-def _costs(name: str, asked: Request) -> tuple[Costs, str]:
+def _costs(name: str, asked: ReportRequest) -> tuple[Costs, str]:
     """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
     label = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, name))
     results, _, variant = on_benchmarks(name, asked)
@@ -254,7 +263,7 @@ def _claims(options: argparse.Namespace) -> list[published.Claim]:
     return published.load_claims(options.published) if known else []
 
 
-def _claim(asked: Request, name: str) -> str:
+def _claim(asked: ReportRequest, name: str) -> str:
     """What the paper says in words, with what it is worth on this profile; empty where the claims are not at hand."""
     found = [claim for claim in _claims(asked.options) if claim.id == name]
     if not found:
@@ -264,7 +273,7 @@ def _claim(asked: Request, name: str) -> str:
 
 
 # name → what makes it, in the order of `all`
-REPORTS: dict[str, Callable[[Request], Report]] = {
+REPORTS: dict[str, Callable[[ReportRequest], Report]] = {
     "table1": _table1,
     "table2": _table2,
     "table3": _table3,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
+from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.attention_result import AttentionResult, load_readings
 from plphp_core.records.cell_result import CellResult
@@ -16,14 +18,12 @@ from plphp_core.records.visible import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.attention_results import by_model, settled
 from plphp_core.reporting.choice import Choice, settle
-from plphp_core.reporting.comparison import BENCHMARKS, Options, Results, evaluate, protocol
 from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
     rows_configured,
     tasks_configured,
 )
-from plphp_core.reporting.selection import ONE_PROTOCOL, Filters
 from plphp_core.reporting.table_model import Table
 
 MODEL = "llava_onevision"  # of all tables but Table 3
@@ -64,7 +64,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReportRequest:
     """What the command line asks for. `options` are its own; `root` is the repository, where configs/ lies."""
 
     cells: Sequence[CellResult]
@@ -131,7 +131,7 @@ class Request:
         return self.options.results / self.options.profile
 
 
-def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
+def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], str]:
     """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
     own = tasks_configured(asked.configs, name)
     tasks = (asked.options.tasks or own).strip("[]")
@@ -141,7 +141,7 @@ def on_benchmarks(name: str, asked: Request) -> tuple[Results, list[str], str]:
     others = [label for label in BENCHMARKS if label not in labels]
     results = evaluate(here, rows, asked.of_model, asked.choices, others)
     chosen = "" if tasks == own else f".tasks={joined(tasks)}"
-    return results, labels, model_variant(asked.options) + chosen + variant_of(asked, [results])
+    return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
 
 
 def joined(tasks: str) -> str:
@@ -149,11 +149,11 @@ def joined(tasks: str) -> str:
     return "+".join(name.strip() for name in tasks.strip("[]").split(","))
 
 
-def model_variant(options: argparse.Namespace) -> str:
+def model_suffix(options: argparse.Namespace) -> str:
     return "" if options.model == MODEL else f".model={options.model}"
 
 
-def variant_of(asked: Request, parts: Sequence[Results]) -> str:
+def selection_suffix(asked: ReportRequest, parts: Sequence[Results]) -> str:
     """What a file's name says of a table that is not the full one under the default protocol, so as not to replace it.
 
     A subset, another protocol, prompts that are not the protocol's own, a dtype that was asked for and is not usual.
@@ -173,13 +173,13 @@ def _suffix(used: object, prompts: object, engine: object, limit: object, seed: 
     return "".join(found)
 
 
-def _other_dtype(asked: Request, models: Sequence[str]) -> str:
+def _other_dtype(asked: ReportRequest, models: Sequence[str]) -> str:
     dtype = asked.filters.dtype
     return "" if dtype in (None, *map(asked.usual_dtype, models)) else f".dtype={dtype}"
 
 
-def variant_asked(asked: Request) -> str:
-    """As `variant_of`, of everything that is asked for together, also where nothing of it is finished.
+def asked_suffix(asked: ReportRequest) -> str:
+    """As `selection_suffix`, of everything that is asked for together, also where nothing of it is finished.
 
     What the command line leaves open is what all cells agree in that are left after `choice.settle`, otherwise the
     usual.
@@ -196,4 +196,4 @@ def variant_asked(asked: Request) -> str:
     prompts = common("prompts", PROTOCOL_PROMPTS.get(used), uncaptioned)
     engine, limit, seed = common("engine", "generate"), common("limit", None), common("limit_seed", None)
     dtype = _other_dtype(asked, [asked.options.model])
-    return model_variant(asked.options) + _suffix(used, prompts, engine, limit, seed) + dtype
+    return model_suffix(asked.options) + _suffix(used, prompts, engine, limit, seed) + dtype

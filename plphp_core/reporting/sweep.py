@@ -6,11 +6,11 @@ import math
 
 import pandas as pd
 
+from plphp_core.analysis.baseline_comparison import best
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.results import Results
 from plphp_core.config.run_settings import SYMBOLS
-from plphp_core.reporting import layout, notes
-from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.rivals import best
+from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
 FEWER = "‡"  # beside averages over fewer benchmarks than the sweep has
@@ -62,7 +62,7 @@ def table(results: Results) -> pd.DataFrame:
 def sheets(results: Results, profile: str) -> list[Table]:
     """One line per row, in the order of methods and parameters."""
     parameters = [name for name, printed in _parameters(results).items() if printed]
-    shown = layout.scores_of(results.benchmarks())
+    shown = score_columns.scores_of(results.benchmarks())
     columns = (
         TableColumn("Method", text=True),
         *[TableColumn(SYMBOLS.get(name, name), text=True) for name in parameters],
@@ -82,7 +82,7 @@ def sheets(results: Results, profile: str) -> list[Table]:
         rows.append(
             TableRow((TableCell(row.label), *map(TableCell, values), *scores, *_averages(results, index)), rule=starts)
         )
-    title = f"Sweep{layout.where(profile)}: every setting with finished cells, {results.title}"
+    title = f"Sweep{score_columns.where(profile)}: every setting with finished cells, {results.title}"
     return [Table(title, columns, tuple(rows), tuple(_notes(results, profile)))]
 
 

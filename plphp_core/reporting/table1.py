@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plphp_core.reporting import layout, notes, rivals
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis.results import Results
+from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.table_model import Table, TableColumn
 
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 
 
-def sheets(results: Results, profile: str, reference: layout.Reference, depth: Sequence[str] = ()) -> list[Table]:
+def sheets(
+    results: Results, profile: str, reference: score_columns.Reference, depth: Sequence[str] = ()
+) -> list[Table]:
     """The paper's layout first, then intervals, then what the rows are worth against each other, then the toy profile's
     slot accuracy.
 
@@ -19,25 +21,31 @@ def sheets(results: Results, profile: str, reference: layout.Reference, depth: S
         reference: published scores, `published.load_reference`.
         depth: what VTW's own rule says of its K, `vtw_rule.note`.
     """
-    title = f"Reproduction of Table 1{layout.where(profile)}"
-    rows = layout.marked(layout.rows(results, layout.score_line), layout.score_values(results), results, len(HEAD))
-    rows += layout.published_rows(reference) or [layout.nothing_published()]
+    title = f"Reproduction of Table 1{score_columns.where(profile)}"
+    rows = score_columns.marked(
+        score_columns.rows(results, score_columns.score_line), score_columns.score_values(results), results, len(HEAD)
+    )
+    rows += score_columns.published_rows(reference) or [score_columns.nothing_published()]
     scores = Table(
         f"{title}: methods × benchmarks, {results.title}",
-        (*HEAD, *layout.score_columns()),
+        (*HEAD, *score_columns.score_columns()),
         tuple(rows),
         tuple(_score_notes(results, profile, bool(reference), depth)),
     )
     intervals = Table(
         f"{title}: {results.options.confidence:.0%} confidence intervals",
-        (*HEAD, *layout.interval_columns()),
-        tuple(layout.rows(results, layout.interval_line)),
+        (*HEAD, *score_columns.interval_columns()),
+        tuple(score_columns.rows(results, score_columns.interval_line)),
         tuple(notes.intervals([results], "table1_relative.csv")),
     )
-    found = [scores, intervals, rivals.sheet(results, title, HEAD, layout.rows(results))]
-    if layout.has_slots(results):
-        rows = layout.marked(layout.rows(results, layout.slot_line), layout.slot_values(results), results, len(HEAD))
-        found.append(Table(f"{title}: slot accuracy", (*HEAD, *layout.SLOT_COLUMNS), tuple(rows), notes.SLOT_ACCURACY))
+    found = [scores, intervals, comparison_tables.baseline_table(results, title, HEAD, score_columns.rows(results))]
+    if score_columns.has_slots(results):
+        rows = score_columns.marked(
+            score_columns.rows(results, score_columns.slot_line), score_columns.slot_values(results), results, len(HEAD)
+        )
+        found.append(
+            Table(f"{title}: slot accuracy", (*HEAD, *score_columns.SLOT_COLUMNS), tuple(rows), notes.SLOT_ACCURACY)
+        )
     return found
 
 

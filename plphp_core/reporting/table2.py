@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from plphp_core.reporting import contrasts, layout, notes, rivals
-from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.contrasts import Contrast
-from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.selection import RowSpec
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
+from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
 HEAD = (TableColumn("Method", text=True), TableColumn("α", text=True), TableColumn("β", text=True))
@@ -27,38 +27,40 @@ def sheets(
         claim: what the paper says of the table.
     """
     results = saved.results
-    title = f"Reproduction of Table 2{layout.where(profile)}"
+    title = f"Reproduction of Table 2{score_columns.where(profile)}"
     shown = results.asked()
 
     def scores(results: Results, index: int) -> list[TableCell]:
-        return layout.score_line(results, index, shown)
+        return score_columns.score_line(results, index, shown)
 
     def intervals(results: Results, index: int) -> list[TableCell]:
-        return layout.saved_interval_line(saved, index, shown)
+        return score_columns.saved_interval_line(saved, index, shown)
 
-    rows = layout.marked(_rows(results, defaults, scores), layout.score_values(results, shown), results, len(HEAD))
+    rows = score_columns.marked(
+        _rows(results, defaults, scores), score_columns.score_values(results, shown), results, len(HEAD)
+    )
     pairs = raised(results)
     return [
         Table(
             f"{title}: thresholds α × β, {results.title}",
-            (*HEAD, *layout.score_columns(shown)),
+            (*HEAD, *score_columns.score_columns(shown)),
             tuple(rows),
             tuple(_notes(results, profile, defaults, refused)),
         ),
         Table(
             f"{title}: {results.options.confidence:.0%} confidence intervals",
-            (*HEAD, *layout.score_columns(shown)),
+            (*HEAD, *score_columns.score_columns(shown)),
             tuple(_rows(results, defaults, intervals)),
             (*notes.intervals([results], "table2.csv"), notes.SAVED),
         ),
-        contrasts.sheet(
+        comparison_tables.contrast_table(
             saved,
             f"{title}: one threshold raised, the other one held",
             ("raised", "held"),
             pairs,
-            [*([contrasts.tally(saved, pairs)] if pairs else []), *([claim] if claim else [])],
+            [*([comparison_tables.tally(saved, pairs)] if pairs else []), *([claim] if claim else [])],
         ),
-        rivals.sheet(results, title, HEAD, _rows(results, defaults)),
+        comparison_tables.baseline_table(results, title, HEAD, _rows(results, defaults)),
     ]
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from plphp_core.analysis.comparable import Filters, same_documents, same_run
+from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import layout, notes
-from plphp_core.reporting.comparison import NothingToShow, Options, Results, evaluate
+from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.configured import models_configured, rows_configured
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.selection import Filters, same_documents, same_run
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, percent
 
 HEAD = (TableColumn("Model", text=True), TableColumn("Method", text=True), TableColumn("Setting", text=True))
@@ -55,7 +55,7 @@ def compare(
 def sheets(
     parts: Sequence[Results],
     profile: str,
-    references: Mapping[str, layout.Reference],
+    references: Mapping[str, score_columns.Reference],
     claims: Sequence[Claim] = (),
 ) -> list[Table]:
     """The paper's layout first, then intervals, then the toy profile's slot accuracy.
@@ -64,38 +64,40 @@ def sheets(
         references: model → published scores, `published.load_reference`.
         claims: what the paper says of the table in words.
     """
-    title = f"Reproduction of Table 3{layout.where(profile)}"
+    title = f"Reproduction of Table 3{score_columns.where(profile)}"
     rows: list[TableRow] = []
     for part in parts:
-        own = layout.rows(part, layout.score_line, [part.title])
-        rows += _one_rule(_above(own, layout.score_values(part), part))
-        rows += [replace(row, rule=False) for row in layout.published_rows(references[part.model], [part.title])]
+        own = score_columns.rows(part, score_columns.score_line, [part.title])
+        rows += _one_rule(_above(own, score_columns.score_values(part), part))
+        rows += [replace(row, rule=False) for row in score_columns.published_rows(references[part.model], [part.title])]
     if not any(references.values()):
-        rows.append(layout.nothing_published(["all models"]))
+        rows.append(score_columns.nothing_published(["all models"]))
     found = [
         Table(
             f"{title}: models with and without PLPHP × benchmarks",
-            (*HEAD, *layout.score_columns()),
+            (*HEAD, *score_columns.score_columns()),
             tuple(rows),
             tuple(_score_notes(parts, profile, any(references.values()), claims)),
             ABOVE,
         )
     ]
-    rows = [row for part in parts for row in _one_rule(layout.rows(part, layout.interval_line, [part.title]))]
+    rows = [
+        row for part in parts for row in _one_rule(score_columns.rows(part, score_columns.interval_line, [part.title]))
+    ]
     found.append(
         Table(
             f"{title}: {parts[0].options.confidence:.0%} confidence intervals",
-            (*HEAD, *layout.interval_columns()),
+            (*HEAD, *score_columns.interval_columns()),
             tuple(rows),
             tuple(notes.intervals(parts, "table3_relative.csv")),
         )
     )
-    if any(map(layout.has_slots, parts)):
+    if any(map(score_columns.has_slots, parts)):
         rows = []
         for part in parts:
-            own = layout.rows(part, layout.slot_line, [part.title])
-            rows += _one_rule(_above(own, layout.slot_values(part), part))
-        columns = (*HEAD, *layout.SLOT_COLUMNS)
+            own = score_columns.rows(part, score_columns.slot_line, [part.title])
+            rows += _one_rule(_above(own, score_columns.slot_values(part), part))
+        columns = (*HEAD, *score_columns.SLOT_COLUMNS)
         found.append(Table(f"{title}: slot accuracy", columns, tuple(rows), notes.SLOT_ACCURACY, ABOVE))
     return found
 

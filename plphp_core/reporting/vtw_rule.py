@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from plphp_core.analysis.results import Results
 from plphp_core.records.depth_rule import DepthRule
-from plphp_core.reporting.comparison import Results
 
 
 def note(rule: DepthRule | None, results: Results) -> list[str]:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from plphp_core.bench.device import Machine
-from plphp_core.bench.settings import bench_from_config
+from plphp_core.bench.bench_machine import Machine
+from plphp_core.bench.bench_settings import bench_from_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"plphp": {"delta_r": 0.3}, "fastv": {"K": 2, "R": 0.5}, "vtw": {"K": 3}}

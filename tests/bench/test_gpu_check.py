@@ -15,12 +15,12 @@ import transformers
 from packaging.version import Version
 
 from plphp_core import PLPHP
-from plphp_core.bench.device import Machine
-from plphp_core.bench.gpu_check import check, costs, exactness, toys
-from plphp_core.bench.gpu_check.check import PARTS, main
-from plphp_core.bench.gpu_check.evidence import Check
-from plphp_core.bench.gpu_check.setting import REDUCED, Setting, label
-from plphp_core.bench.gpu_check.toys import agreement
+from plphp_core.bench.bench_machine import Machine
+from plphp_core.bench.gpu_check import gpu_answers, gpu_check_app, gpu_costs, gpu_exactness
+from plphp_core.bench.gpu_check.gpu_answers import agreement
+from plphp_core.bench.gpu_check.gpu_check_app import PARTS, main
+from plphp_core.bench.gpu_check.gpu_evidence import Check
+from plphp_core.bench.gpu_check.gpu_setting import REDUCED, Setting, label
 from plphp_core.decoding import kernels
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.kernels import choose
@@ -80,7 +80,7 @@ def test_what_the_parts_found(whole):
 
 
 def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
-    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "matplotlib", "lmms_eval",
+    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "pydantic", "matplotlib", "lmms_eval",
               "datasets", "accelerate", "jinja2")  # fmt: skip
     if Version(transformers.__version__) >= Version("5.23"):  # older ones import it wherever it is installed
         absent = (*absent, "scipy")
@@ -98,7 +98,7 @@ def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(check, "carry_out", None)  # would fail
+    monkeypatch.setattr(gpu_check_app, "carry_out", None)  # would fail
     (tmp_path / "file").write_text("")
     assert main(ROOT, ["--device", "cpu", "--out", str(tmp_path / "file")], time.monotonic()) == 1
     assert "error: " in capsys.readouterr().err
@@ -118,7 +118,7 @@ def not_holding(content: dict) -> list[str]:
 
 
 def test_a_method_that_prunes_is_not_identity(tmp_path, monkeypatch):
-    monkeypatch.setattr(exactness, "PLPHP", lambda **_: PLPHP(r=0.2, delta_r=0.0))
+    monkeypatch.setattr(gpu_exactness, "PLPHP", lambda **_: PLPHP(r=0.2, delta_r=0.0))
     code, content, _ = run(tmp_path, "--parts", "identity")
     assert code == 1 and content["parts"][0]["status"] == "failed"
     wrong = not_holding(content)
@@ -143,9 +143,9 @@ def test_a_fast_path_that_decodes_other_tokens_is_found_out(tmp_path, monkeypatc
         found.sequences[0, -1] = 7 - found.sequences[0, -1]
         return found
 
-    monkeypatch.setattr(check, "REDUCED", replace(REDUCED, toys=()))
-    original = toys.fast_generate
-    monkeypatch.setattr(toys, "fast_generate", other)
+    monkeypatch.setattr(gpu_check_app, "REDUCED", replace(REDUCED, toys=()))
+    original = gpu_answers.fast_generate
+    monkeypatch.setattr(gpu_answers, "fast_generate", other)
     code, content, _ = run(tmp_path, "--parts", "ragged")
     assert code == 1 and len(not_holding(content)) == len(content["parts"][0]["rows"])
 
@@ -168,7 +168,7 @@ def test_tokens_may_differ_only_from_a_tie_on():
 @pytest.fixture
 def graphs(monkeypatch):
     monkeypatch.setattr(Setting, "cuda", True)
-    monkeypatch.setattr(exactness, "stepper", _Graph)
+    monkeypatch.setattr(gpu_exactness, "stepper", _Graph)
     monkeypatch.setattr("plphp_core.decoding.stepping.record", record)
     choose.cache_clear()
     yield
@@ -180,7 +180,7 @@ def test_a_graph_that_decodes_other_tokens_is_found_out(monkeypatch, graphs, ker
     """`sdpa_slices` reads lengths on the host: replayed, it attends to those of the recording."""
     monkeypatch.setattr(kernels, "_preferred", lambda device: (kernel,))
     setting = Setting("cpu", REDUCED, Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
-    found = list(exactness.graph(setting))
+    found = list(gpu_exactness.graph(setting))
     rows, checks = found[0::2], found[1::2]
     assert {row["kernel"] for row in rows} == {kernel} and len(checks) == 4
     assert all(row["largest"] == 0 for row in rows) is holds
@@ -205,7 +205,7 @@ def allocator(monkeypatch):
 
 
 def test_the_allocator_counts_what_the_trace_reports_and_gets_it_back(allocator):
-    found = list(costs.memory(allocator))
+    found = list(gpu_costs.memory(allocator))
     rows, checks = [one for one in found if isinstance(one, dict)], [one for one in found if isinstance(one, Check)]
     assert len(rows) == 4 and len(checks) == 16 and not [check for check in checks if not check.holds]
     assert all(row["left"] < 512 and row["reported"] <= row["allocated"] for row in rows)
@@ -218,8 +218,8 @@ def test_a_cache_that_somebody_keeps_is_found_out(allocator, monkeypatch):
         kept.append(prefill(model, inputs))
         return kept[-1]
 
-    monkeypatch.setattr(costs, "prefill", keeps)
-    wrong = {one.what for one in costs.memory(allocator) if isinstance(one, Check) and not one.holds}
+    monkeypatch.setattr(gpu_costs, "prefill", keeps)
+    wrong = {one.what for one in gpu_costs.memory(allocator) if isinstance(one, Check) and not one.holds}
     assert wrong == {f"nothing is left behind, {label(method)}" for method in allocator.methods()}
 
 
@@ -232,7 +232,7 @@ def test_a_device_with_little_memory_is_given_less_until_the_batch_fails(monkeyp
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 1000 * 2**20))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
     setting = Setting("cpu", replace(REDUCED, crowd=1), Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
-    row, ran_out, answered, _ = toys.out_of_memory(setting)
+    row, ran_out, answered, _ = gpu_answers.out_of_memory(setting)
     assert limits == [0.2, 1.0] and row["batch"] == row["answered"] == 4
     assert answered.holds and not ran_out.holds  # nothing refuses memory here
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from plphp_core.bench.gpu_check.evidence import Check, Evidence, NotAvailableError, Part, carry_out
+from plphp_core.bench.gpu_check.gpu_evidence import Check, Evidence, NotAvailableError, Part, carry_out
 
 ABOUT = {
     "hardware": "made up", "date": "today", "reduced": False, "memory": "slow", "notes": {"driver": "1"},

@@ -187,7 +187,7 @@ def test_commas_are_a_list_where_one_is_wanted_and_a_sweep_after_m(monkeypatch):
 
 
 def test_what_does_not_compose_is_one_line_from_every_command(tmp_path, capfd):
-    from plphp_core.bench.command import main as bench
+    from plphp_core.bench.bench_app import main as bench
 
     for override, said in (
         ("bench=typo", "options of bench: cpu, gpu, memory, sharing"),

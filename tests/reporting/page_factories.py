@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
+from plphp_core.analysis.comparable import Filters, rows_found
+from plphp_core.analysis.results import Options, evaluate
 from plphp_core.evaluation.answering import Request as Question
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.journal_lines import SampleError, SampleLine
-from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.dataset_access import DatasetUnavailable
-from plphp_core.reporting.request import Report, Request
-from plphp_core.reporting.selection import Filters, rows_found
+from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.journal_factories import answer_of, write_journal
 from tests.reporting import factories
@@ -92,12 +92,12 @@ class World:
         sample = sample_key(key, doc_id, *self.ask(record["task"], doc_id))
         return SampleLine(key=sample, cell=key, doc_id=doc_id, hardware="2 CPU cores", **what)
 
-    def asked(self, profile="toy", root=ROOT) -> Request:
+    def asked(self, profile="toy", root=ROOT) -> ReportRequest:
         options = Namespace(results=self.folder, profile=profile, model="llava_onevision")
         cells = load_cells(self.folder / profile / "cells", profile)
-        return Request(cells, Filters(), Options(resamples=20), options, root)
+        return ReportRequest(cells, Filters(), Options(resamples=20), options, root)
 
-    def reports(self, asked: Request, notes=("A note.",), picture=b"") -> list[Report]:
+    def reports(self, asked: ReportRequest, notes=("A note.",), picture=b"") -> list[Report]:
         results = evaluate(asked.cells, rows_found(asked.cells), Filters(), asked.choices)
         pictures = {"png": picture} if picture else {}
         return [

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from plphp_core.analysis.comparable import Filters, rows_found
+from plphp_core.analysis.results import NothingToShow, evaluate
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import qualitative_examples
-from plphp_core.reporting.comparison import NothingToShow, evaluate
 from plphp_core.reporting.figures import answers_side_by_side
-from plphp_core.reporting.selection import Filters, rows_found
 from tests.reporting.page_factories import FakeDocuments, World, answer
 
 LONG = "word " * 400

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
 from plphp_core.reporting.attention_results import by_model, layer_means
 from plphp_core.reporting.cli import main
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.figures import attention_by_head, attention_by_layer, attention_by_region
 from plphp_core.vision.token_geometry import grid
 from tests.reporting.attention_factories import VALLEY, reading, sight

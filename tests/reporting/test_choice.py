@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.analysis.comparable import Filters
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.choice import settle
 from plphp_core.reporting.reports import REPORTS
-from plphp_core.reporting.selection import Filters
+from tests.claims.claims_factories import asked, paper_cells, readings
 from tests.reporting import factories
-from tests.reporting.claims_factories import asked, paper_cells, readings
 from tests.reporting.test_table4 import report, written
 
 FEW = {"samples": 8, "population": 48, "limit": 8}

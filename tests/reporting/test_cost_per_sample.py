@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from plphp_core.reporting.costs import DECODE
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.costs import DECODE
 from plphp_core.reporting.figures import cost_per_sample, drawing
-from plphp_core.reporting.selection import RowSpec
+from tests.analysis.test_costs import costs_of
 from tests.reporting import factories
-from tests.reporting.test_costs import costs_of
 from tests.reporting.test_table4 import report, written
 
 

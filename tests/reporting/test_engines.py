@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.analysis.comparable import Filters, RowSpec
+from plphp_core.analysis.results import Options
 from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import OK, run
@@ -16,8 +18,6 @@ from plphp_core.records.journal_lines import SampleLine
 from plphp_core.reporting import engines
 from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.cli import main
-from plphp_core.reporting.comparison import Options
-from plphp_core.reporting.selection import Filters, RowSpec
 from tests.evaluation.factories import make_world
 from tests.evaluation.factories import settings as settings_in
 from tests.journal_factories import answered_line, write_journal

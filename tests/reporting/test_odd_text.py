@@ -9,14 +9,14 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in
 from plphp_core.reporting import render, reports
-from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.figures import drawing, retention_vs_score
 from plphp_core.reporting.figures.answers_side_by_side import draw, sheets, table
 from plphp_core.reporting.qualitative_examples import ExampleAnswer, QualitativeExample
-from plphp_core.reporting.selection import Filters
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
 from tests.reporting.test_table4 import report, written

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
+from plphp_core.analysis.baseline_comparison import best
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
-from plphp_core.reporting.comparison import Options, evaluate
 from plphp_core.reporting.figures.retention_vs_score import draw
-from plphp_core.reporting.page.samples import collect
-from plphp_core.reporting.rivals import best
-from plphp_core.reporting.savings import savings
-from plphp_core.reporting.selection import Filters
+from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.table1 import sheets
+from tests.claims.claims_factories import ledger, paper_cells
 from tests.reporting import factories
-from tests.reporting.claims_factories import ledger, paper_cells
 from tests.reporting.page_factories import FakeDocuments, World
 from tests.reporting.test_engines import ROWS, finish
 from tests.reporting.test_engines import report as engines_report

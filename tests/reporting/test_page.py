@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from plphp_core.records.visible import visible
 from plphp_core.reporting import page
 from plphp_core.reporting.cell_answers import answers
-from plphp_core.reporting.page.ledger import ledger
 from plphp_core.reporting.page.pieces import script_safe
 from plphp_core.reporting.page.thumbnails import data_uri
+from plphp_core.reporting.page.verdicts import ledger
 from plphp_core.reporting.request import Report
 from tests.journal_factories import answered_line, write_journal
 from tests.reporting.page_factories import (

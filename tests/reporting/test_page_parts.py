@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from PIL import Image
 
 from plphp_core.reporting.dataset_access import images, references
-from plphp_core.reporting.page.choices import choices
+from plphp_core.reporting.page.fidelity import choices
 from plphp_core.reporting.page.paths import cleaner
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.sections import sections

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from plphp_core.reporting.comparison import BENCHMARKS
+from plphp_core.analysis.results import BENCHMARKS
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting.figures import drawing, retention_vs_score
-from plphp_core.reporting.savings import savings
 from tests.reporting import factories
 from tests.reporting.test_table1 import results_of, without
 from tests.reporting.test_table4 import report, texts, written

@@ -6,10 +6,10 @@ import statistics
 import pandas as pd
 import pytest
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS, evaluate
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import sweep
-from plphp_core.reporting.comparison import BENCHMARKS, evaluate
-from plphp_core.reporting.selection import Filters
 from tests.reporting import factories
 from tests.reporting.test_table1 import FAST
 from tests.reporting.test_table4 import report, texts, written

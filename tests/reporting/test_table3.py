@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.results import BENCHMARKS, SCORES, NothingToShow, Options
 from plphp_core.families import get_family
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
 from plphp_core.reporting.cli import main
-from plphp_core.reporting.comparison import BENCHMARKS, SCORES, NothingToShow, Options
 from plphp_core.reporting.configured import models_configured
 from plphp_core.reporting.published import load_claims, load_reference
-from plphp_core.reporting.selection import Filters
 from tests.reporting import factories
 from tests.reporting.test_report import PUBLISHED, ROOT
 

@@ -9,8 +9,8 @@ import pytest
 from plphp_core.reporting import table4
 from plphp_core.reporting.cli import main
 from plphp_core.reporting.published import load_reference
+from tests.analysis.test_costs import costs_of
 from tests.reporting import factories
-from tests.reporting.test_costs import costs_of
 from tests.reporting.test_report import PUBLISHED, ROOT
 
 

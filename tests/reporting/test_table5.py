@@ -8,8 +8,8 @@ import pytest
 
 from plphp_core.reporting import table5
 from plphp_core.reporting.published import load_claims, load_reference
+from tests.analysis.test_costs import costs_of
 from tests.reporting import factories
-from tests.reporting.test_costs import costs_of
 from tests.reporting.test_report import PUBLISHED
 from tests.reporting.test_table4 import report, texts, written
 

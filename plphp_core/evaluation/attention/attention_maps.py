@@ -22,7 +22,7 @@ from plphp_core.evaluation.progress import Display
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.attention_result import AttentionMap
 from plphp_core.records.errors import UserError
-from plphp_core.records.manifest import device_name
+from plphp_core.records.host import device_name
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 from plphp_core.vision.images import as_rgb
 

@@ -21,9 +21,10 @@ from plphp_core.evaluation.signals import Stop, Terminated
 from plphp_core.records.attention_result import AttentionResult, load_attention_result
 from plphp_core.records.cache_keys import cell_identity, sample_keys
 from plphp_core.records.errors import ReportError, RunError, UserError
+from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import SampleLine
-from plphp_core.records.manifest import Manifest, command_line, device_name
+from plphp_core.records.manifest import Manifest, command_line
 from plphp_core.records.record import digest
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 

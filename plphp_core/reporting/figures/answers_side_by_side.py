@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
-from plphp_core.reporting import layout
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis.results import Results
+from plphp_core.reporting import score_columns
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.qualitative_examples import ExampleAnswer, QualitativeExample
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
@@ -29,7 +29,7 @@ def draw(cases: Sequence[QualitativeExample], results: Results, profile: str) ->
         blocks = figure.subfigures(
             len(cases) + 1, 1, height_ratios=[0.3, *(block.height for block in wrapped)], squeeze=False
         )[:, 0]
-        title = f"Figure 8{layout.where(profile)}: {results.title}"
+        title = f"Figure 8{score_columns.where(profile)}: {results.title}"
         blocks[0].text(0.5, 0.5, title, ha="center", va="center", fontsize=8)
         for block, place in zip(wrapped, blocks[1:], strict=True):
             block.draw(place)
@@ -105,7 +105,7 @@ def sheets(
         ]  # fmt: skip
         notes = [f"Question: {case.question}", *(f"Reference: {one}" for one in case.references)]
         notes = notes if not case.missing else [f"Question, references and images are not at hand: {case.missing}."]
-        title = f"Figure 8{layout.where(profile)}, {results.title}: {case.benchmark}, sample {case.doc_id}"
+        title = f"Figure 8{score_columns.where(profile)}, {results.title}: {case.benchmark}, sample {case.doc_id}"
         found.append(Table(title, columns, tuple(rows), tuple(notes)))
     batch = max((reply.batch_size for case in cases for reply in case.replies), default=1)
     chosen = "as asked for" if asked else f"at random (seed {seed}) among those that every method answered"

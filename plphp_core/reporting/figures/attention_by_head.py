@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import layout
+from plphp_core.reporting import score_columns
 from plphp_core.reporting.attention_sample import AttentionSample
-from plphp_core.reporting.comparison import NothingToShow
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted
@@ -97,7 +97,7 @@ def draw(sight: AttentionSample, layer: int, image: int, profile: str) -> dict[s
             )
         question = textwrap.shorten(" ".join(sight.question.split()), 110, placeholder=" …")
         where = f"{sight.title}, layer {layer + 1} of {len(sight.gamma)}, γ = {sight.gamma[layer]:.2f}"
-        figure.suptitle(f"Figure 3{layout.where(profile)}: {where}\n“{question}”", fontsize=8)
+        figure.suptitle(f"Figure 3{score_columns.where(profile)}: {where}\n“{question}”", fontsize=8)
         return drawing.files(figure)
 
 
@@ -121,7 +121,7 @@ def draw_heads(sight: AttentionSample, layer: int, image: int, profile: str) -> 
             title = _with_gamma(f"head {head + 1}", sight.rows[layer, head])
             _heat(one, picture, boxes, sight.rows[layer, head, own], title)
         where = f"{sight.title}, layer {layer + 1} of {len(sight.gamma)}, every query head"
-        figure.suptitle(f"Figure 3{layout.where(profile)}: {where}", fontsize=8)
+        figure.suptitle(f"Figure 3{score_columns.where(profile)}: {where}", fontsize=8)
         return drawing.files(figure)["png"]
 
 
@@ -177,7 +177,7 @@ def sheets(sight: AttentionSample, layer: int, image: int, profile: str, png: st
         )
     if others:
         notes.append(f"{others} more samples of this model have been looked at; doc=… and tasks=… choose among them.")
-    title = f"Figure 3{layout.where(profile)}: heads of layer {layer + 1}, {sight.title} on {sight.benchmark}"
+    title = f"Figure 3{score_columns.where(profile)}: heads of layer {layer + 1}, {sight.title} on {sight.benchmark}"
     return [Table(title, columns, tuple(rows), tuple(notes))]
 
 

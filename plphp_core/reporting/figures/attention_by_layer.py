@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from plphp_core.analysis import attention_peaks
+from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.records.attention_result import AttentionResult
-from plphp_core.reporting import layout
+from plphp_core.reporting import score_columns
 from plphp_core.reporting.attention_results import layer_means
-from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
 
@@ -54,7 +54,7 @@ def draw(
             axes.set_xticks(ticks(len(gamma)))
         figure.supxlabel("layer", fontsize=8)
         figure.supylabel("attention to vision, γ", fontsize=8)
-        drawing.legend(figure, panels, place, f"Figure 1{layout.where(profile)}")
+        drawing.legend(figure, panels, place, f"Figure 1{score_columns.where(profile)}")
         return drawing.files(figure)
 
 
@@ -114,7 +114,7 @@ def sheets(
     for model, parts in models.items():
         values = [TableCell(number(one.value, 3)) for one in means[model]]
         lines.append(TableRow((TableCell(parts[0].title), *values, *[TableCell("–")] * (deepest - len(values)))))
-    title = f"Figure 1{layout.where(profile)}: attention to vision, layer by layer"
+    title = f"Figure 1{score_columns.where(profile)}: attention to vision, layer by layer"
     return [Table(title, head, tuple(rows), tuple(notes)), Table("γ per layer", layers, tuple(lines))]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 
+from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.records.attention_result import AttentionResult
-from plphp_core.reporting import layout
+from plphp_core.reporting import score_columns
 from plphp_core.reporting.attention_results import layer_means
-from plphp_core.reporting.bootstrap import Estimate
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_by_layer import conditions, ticks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
@@ -51,7 +51,7 @@ def draw(models: Mapping[str, Sequence[AttentionResult]], cut: str, profile: str
             axes.set_xticks(ticks(len(layers)))
         figure.supxlabel("layer", fontsize=8)
         figure.supylabel("share of attention to vision", fontsize=8)
-        drawing.legend(figure, panels, place, f"Figure 2{layout.where(profile)}")
+        drawing.legend(figure, panels, place, f"Figure 2{score_columns.where(profile)}")
         return drawing.files(figure)
 
 
@@ -86,7 +86,7 @@ def sheets(
     ]
     if left_out:
         notes.append(f"Left out: {', '.join(left_out)}, whose tokens are latents that look at the whole image.")
-    title = f"Figure 2{layout.where(profile)}: attention to five groups of an image's tokens"
+    title = f"Figure 2{score_columns.where(profile)}: attention to five groups of an image's tokens"
     return [Table(title, columns, tuple(rows), tuple(notes))]
 
 

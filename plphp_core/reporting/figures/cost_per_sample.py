@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from plphp_core.reporting import cost_lines, layout
-from plphp_core.reporting.bootstrap import MISSING
-from plphp_core.reporting.costs import DECODE, KV, Costs, per_sample
+from plphp_core.analysis.bootstrap import MISSING
+from plphp_core.analysis.costs import DECODE, KV, Costs, per_sample
+from plphp_core.reporting import cost_columns, score_columns
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
 
@@ -30,7 +30,7 @@ def draw(costs: Costs, profile: str) -> dict[str, bytes]:
     """The figure as "pdf" and "png": decode time above, KV cache below, over the samples in the data set's order."""
     with drawing.style():
         rows, cells = costs.results.rows, costs.cells()
-        unit, scale = cost_lines.kv_unit(costs)
+        unit, scale = cost_columns.kv_unit(costs)
         figure = drawing.blank(3.2 + 0.14 * math.ceil(len(cells) / 2))
         latency, cache = figure.subplots(2, 1, sharex=True)
         position = {doc: at for at, doc in enumerate(_documents(costs), start=1)}
@@ -59,7 +59,7 @@ def draw(costs: Costs, profile: str) -> dict[str, bytes]:
         cache.set_xlim(1, max(len(position), 2))
         handles, labels = latency.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
-        latency.set_title(f"{costs.results.title}{layout.where(profile)}", fontsize=8)
+        latency.set_title(f"{costs.results.title}{score_columns.where(profile)}", fontsize=8)
         return drawing.files(figure)
 
 
@@ -69,7 +69,7 @@ def sheets(costs: Costs, profile: str, png: str) -> list[Table]:
     Args:
         png: name of the picture's file, for the notes.
     """
-    unit, scale = cost_lines.kv_unit(costs)
+    unit, scale = cost_columns.kv_unit(costs)
     columns = (
         *HEAD,
         *[TableColumn(name, "Decode ms/token") for name in ("5%", "median", "95%")],
@@ -83,7 +83,7 @@ def sheets(costs: Costs, profile: str, png: str) -> list[Table]:
         return [*_quantiles(per_sample(cell, DECODE)), *_quantiles(per_sample(cell, KV) / scale)]
 
     found = [f"The figure: {png} and the .pdf beside it; the .csv has every point."]
-    found += [*cost_lines.conditions(costs, profile), *cost_lines.measures(costs, DECODE, KV)]
+    found += [*cost_columns.conditions(costs, profile), *cost_columns.measures(costs, DECODE, KV)]
     drawn = f"Curves over the samples in the data set's order; 5% to 95%: of the {len(_documents(costs))} samples."
     if len(_documents(costs)) > RAW:
         most = max(window(cell.n) for cell in costs.cells().values())
@@ -91,9 +91,11 @@ def sheets(costs: Costs, profile: str, png: str) -> list[Table]:
     found.append(drawn)
     if (above := _above(costs)) > 0:
         found.append(f"Not drawn: {above} samples whose decode time lies above the axis.")
-    rows: list[TableRow] = layout.rows(costs.results, line)
-    found += cost_lines.unfinished(costs)
-    title = f"Figure 7{layout.where(profile)}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
+    rows: list[TableRow] = score_columns.rows(costs.results, line)
+    found += cost_columns.unfinished(costs)
+    title = (
+        f"Figure 7{score_columns.where(profile)}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
+    )
     return [Table(title, columns, tuple(rows), tuple(found))]
 
 

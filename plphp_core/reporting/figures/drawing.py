@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 
-from plphp_core.reporting.bootstrap import Estimate
-from plphp_core.reporting.selection import RowSpec
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.comparable import RowSpec
 
 COLUMN = 3.35  # inches, of a two-column paper
 BAND = {"color": "#000000", "alpha": 0.10, "linewidth": 0}  # the interval of a reference line

@@ -9,13 +9,14 @@ from itertools import pairwise
 
 import pandas as pd
 
-from plphp_core.reporting import contrasts, layout, notes, rivals
-from plphp_core.reporting.bootstrap import MISSING, Estimate, scaled
-from plphp_core.reporting.comparison import Results
-from plphp_core.reporting.contrasts import Contrast
+from plphp_core.analysis import paired_contrasts
+from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
+from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
+from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.retention_vs_score import metric_of
-from plphp_core.reporting.savings import Savings
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
 HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))
@@ -66,7 +67,7 @@ def draw(saved: Savings, profile: str, benchmarks: Sequence[str], captions: str)
                 drawing.nothing(panel)
         figure.supxlabel("Δr", fontsize=8)
         figure.supylabel("score × 100", fontsize=8)
-        drawing.legend(figure, axes, place, f"{results.title}{layout.where(profile)}")
+        drawing.legend(figure, axes, place, f"{results.title}{score_columns.where(profile)}")
         return drawing.files(figure)
 
 
@@ -101,17 +102,17 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
         claim: what the paper says of the figure.
     """
     results = saved.results
-    title = f"Figure 6{layout.where(profile)}"
+    title = f"Figure 6{score_columns.where(profile)}"
     shown = results.asked()
 
     def line(results: Results, index: int) -> list[TableCell]:
-        return layout.score_line(results, index, shown)
+        return score_columns.score_line(results, index, shown)
 
     def spread(results: Results, index: int) -> list[TableCell]:
-        return layout.saved_interval_line(saved, index, shown)
+        return score_columns.saved_interval_line(saved, index, shown)
 
-    rows = _heads(layout.rows(results, line), results)
-    rows = layout.marked(rows, layout.score_values(results, shown), results, len(HEAD))
+    rows = _heads(score_columns.rows(results, line), results)
+    rows = score_columns.marked(rows, score_columns.score_values(results, shown), results, len(HEAD))
     pairs = against_zero(results)
     kept = (
         "Vision kept: with Δr a layer keeps r + Δr, r or r − Δr by its attention, so that two settings of one r need "
@@ -120,24 +121,24 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
     return [
         Table(
             f"{title}: r × Δr, {results.title}",
-            (*HEAD, *layout.score_columns(shown)),
+            (*HEAD, *score_columns.score_columns(shown)),
             tuple(rows),
             tuple(_notes(results, profile, picture, refused)),
         ),
         Table(
             f"{title}: {results.options.confidence:.0%} confidence intervals",
-            (*HEAD, *layout.score_columns(shown)),
-            tuple(_heads(layout.rows(results, spread), results)),
+            (*HEAD, *score_columns.score_columns(shown)),
+            tuple(_heads(score_columns.rows(results, spread), results)),
             (*notes.intervals([results], "figure6.csv"), notes.SAVED),
         ),
-        contrasts.sheet(
+        comparison_tables.contrast_table(
             saved,
             f"{title}: Δr > 0 against Δr = 0 at the same r",
             ("r", "Δr"),
             pairs,
-            [*([contrasts.tally(saved, pairs)] if pairs else []), kept, *([claim] if claim else [])],
+            [*([comparison_tables.tally(saved, pairs)] if pairs else []), kept, *([claim] if claim else [])],
         ),
-        rivals.sheet(results, title, HEAD, _heads(layout.rows(results), results)),
+        comparison_tables.baseline_table(results, title, HEAD, _heads(score_columns.rows(results), results)),
     ]
 
 
@@ -157,7 +158,7 @@ def paired_table(saved: Savings) -> pd.DataFrame:
     for one in against_zero(results):
         row = results.rows[one.changed]
         head = {"model": results.model, "r": row.params["r"], "delta_r": row.params["delta_r"]}
-        kept = contrasts.kept_points(saved, one)
+        kept = paired_contrasts.kept_points(saved, one)
         head |= {"kept_difference": kept.value, "kept_low": kept.low, "kept_high": kept.high}
         changes = {
             column: (results.change(one.changed, *column, one.base), results.paired(one.changed, one.base, column[0]))

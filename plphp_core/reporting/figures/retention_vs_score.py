@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from plphp_core.reporting import layout, notes, rivals
-from plphp_core.reporting.bootstrap import scaled
-from plphp_core.reporting.comparison import Results
+from plphp_core.analysis.bootstrap import scaled
+from plphp_core.analysis.comparable import LABELS
+from plphp_core.analysis.results import Results
+from plphp_core.analysis.retention_stats import Savings
+from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.savings import Savings
-from plphp_core.reporting.selection import LABELS
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
@@ -18,7 +18,7 @@ HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 
 def metric_of(benchmark: str, captions: str) -> tuple[str, str]:
     """The metric drawn for a benchmark, and its heading; of two, the one called `captions`."""
-    own = {metric: heading for _, metric, heading in layout.scores_of([benchmark])}
+    own = {metric: heading for _, metric, heading in score_columns.scores_of([benchmark])}
     metric = captions if captions in own else next(iter(own))
     return metric, own[metric]
 
@@ -46,7 +46,7 @@ def draw(saved: Savings, profile: str, captions: str) -> dict[str, bytes]:
                 drawing.nothing(panel)
         figure.supxlabel("vision tokens kept (%)", fontsize=8)
         figure.supylabel("score × 100", fontsize=8)
-        drawing.legend(figure, axes, place, f"{results.title}{layout.where(profile)}")
+        drawing.legend(figure, axes, place, f"{results.title}{score_columns.where(profile)}")
         return drawing.files(figure)
 
 
@@ -74,7 +74,7 @@ def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Ta
         picture: name of the figure's file, for the notes.
     """
     results = saved.results
-    title = f"Figure 5{layout.where(profile)}"
+    title = f"Figure 5{score_columns.where(profile)}"
     drawn = [(name, *metric_of(name, captions)) for name in results.asked()]
     columns = [
         column for name, _, heading in drawn for column in (TableColumn("kept", name), TableColumn(heading, name))
@@ -86,7 +86,7 @@ def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Ta
     def spread(results: Results, index: int) -> list[TableCell]:
         return [entry for name, metric, _ in drawn for entry in _spread(saved, index, name, metric)]
 
-    rows: list[TableRow] = layout.rows(results, line)
+    rows: list[TableRow] = score_columns.rows(results, line)
     heading = f"{results.options.confidence:.0%} confidence intervals, in percent and ×100"
     return [
         Table(
@@ -98,10 +98,10 @@ def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Ta
         Table(
             f"{title}: {heading}",
             (*HEAD, *columns),
-            tuple(layout.rows(results, spread)),
+            tuple(score_columns.rows(results, spread)),
             tuple(notes.intervals([results], "figure5.csv")),
         ),
-        rivals.sheet(results, title, HEAD, layout.rows(results)),
+        comparison_tables.baseline_table(results, title, HEAD, score_columns.rows(results)),
     ]
 
 

@@ -1,0 +1,207 @@
+"""Parts of a check, one after the other: what each finds is on disk before it looks for the next thing."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from plphp_core.bench.bench_tables import table
+from plphp_core.decoding.device import free_memory
+from plphp_core.records.atomic import write_atomically
+
+# What a part can end as. Only the first three say something about the hardware.
+PASSED, MEASURED, FAILED, ERROR, CUT_OFF, SKIPPED = "passed", "measured", "failed", "error", "cut off", "skipped"
+BAD = (FAILED, ERROR, CUT_OFF)
+LEFT_FOR_WRITING = 3.0  # seconds
+
+
+class NotAvailableError(Exception):
+    """A part, or a piece of it, cannot be shown here; the message says why."""
+
+
+class TimeUpError(BaseException):
+    """Not an Exception: what a part tries and survives must not survive this."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold. `found`: what was seen, for whoever reads that it does not."""
+
+    what: str
+    holds: bool
+    found: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of evidence.
+
+    Attributes:
+        shows: for the page, what the numbers mean.
+        look: yields a row of the table as a dict, or a Check, as soon as it is known.
+        columns: of the table, see `plphp_core.bench.bench_tables.table`.
+        least, limit: seconds that must be left to begin, and after which it is cut off.
+    """
+
+    name: str
+    title: str
+    shows: str
+    look: Callable[[object], Iterator[dict | Check]]
+    columns: dict
+    least: float
+    limit: float
+
+
+@dataclass
+class Found:
+    """What a part has found so far."""
+
+    name: str
+    status: str = "running"
+    reason: str = ""
+    seconds: float = 0.0
+    checks: list[Check] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)
+    trace: str = ""
+
+    @property
+    def judged(self) -> str:
+        """What it ends as, unless something came in between."""
+        if not all(check.holds for check in self.checks):
+            return FAILED
+        return PASSED if self.checks else MEASURED
+
+
+@dataclass
+class Evidence:
+    """Everything found, and the two files that hold it.
+
+    Attributes:
+        about: hardware, versions, command: what the numbers belong to.
+        stem: path of the files without suffix.
+    """
+
+    about: dict
+    stem: Path
+    parts: Sequence[Part]
+    found: list[Found] = field(default_factory=list)
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        return tuple(self.stem.with_name(self.stem.name + suffix) for suffix in (".json", ".md"))
+
+    @property
+    def bad(self) -> list[Found]:
+        return [found for found in self.found if found.status in BAD]
+
+    def write(self) -> None:
+        """Both files as a whole: a reader, or whoever comes after a kill, finds the last ones."""
+        content = self.about | {"parts": [asdict(found) for found in self.found]}
+        as_json, as_page = self.files
+        write_atomically(as_json, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(as_page, page(self))
+
+
+def carry_out(evidence: Evidence, setting, deadline: float, say: Callable[[str], None]) -> None:
+    """Run the parts in order, as many as end before `deadline` (of `time.monotonic`); a broken one stops no other."""
+    for part in evidence.parts:
+        found = Found(part.name)
+        evidence.found.append(found)
+        began = time.monotonic()
+        left = deadline - began - LEFT_FOR_WRITING
+        say(f"{part.title}: {left:.0f} s left")
+        try:
+            if left <= part.least:
+                raise NotAvailableError(f"{max(left, 0):.0f} s were left, and it takes more than {part.least:.0f} s")
+            with time_limit(min(part.limit, left)):
+                for one in part.look(setting):
+                    if isinstance(one, Check):
+                        found.checks.append(one)
+                    else:
+                        found.rows.append({name: _finite(value) for name, value in one.items()})
+                    found.seconds = time.monotonic() - began
+                    evidence.write()
+            found.status = found.judged
+        except NotAvailableError as error:
+            found.status, found.reason = found.judged if found.rows else SKIPPED, f"not shown: {error}"
+        except TimeUpError:
+            found.status, found.reason = CUT_OFF, f"not done after {time.monotonic() - began:.0f} s"
+        except KeyboardInterrupt:
+            found.status, found.reason = CUT_OFF, "interrupted"
+            raise
+        except Exception as error:  # whatever it is, the other parts are worth having
+            found.status, found.reason = ERROR, f"{type(error).__name__}: {error}".splitlines()[0]
+            found.trace = "".join(traceback.format_exception(error))[-4000:]
+        finally:
+            found.seconds = time.monotonic() - began
+            evidence.write()
+        say(f"{part.title}: {found.status}{', ' + found.reason if found.reason else ''} ({found.seconds:.0f} s)")
+        for check in found.checks:
+            if not check.holds:
+                say(f"  does not hold: {check.what}; {check.found}")
+        free_memory()
+
+
+def _finite(value):
+    """JSON has no inf and no nan; where they stand for a failure, a check or another column says so."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeUpError in the block after so many seconds; between two bytecodes, so that a long kernel ends first."""
+
+    def ring(*_):
+        raise TimeUpError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    earlier, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if earlier:  # an alarm that was set before this one, as pytest-timeout's, goes on
+            signal.setitimer(signal.ITIMER_REAL, max(earlier - (time.monotonic() - began), 0.001))
+
+
+def page(evidence: Evidence) -> str:
+    """The Markdown page."""
+    about = evidence.about
+    lines = [f"# GPU check: {about['hardware']}, {about['date']}\n"]
+    if about["reduced"]:
+        lines.append("**Reduced size on a CPU: this shows that the checks run, and nothing about a GPU.**\n")
+    lines.append(f"{_verdict(evidence)}\n")
+    lines.append(
+        f"Memory: {about['memory']}; {', '.join(f'{key} {value}' for key, value in about['notes'].items())}.\n"
+    )
+    lines.append(f"Command: `{about['command']}`, commit {about['commit']}; shape: {about['shape']}.\n")
+    for part, found in zip(evidence.parts, evidence.found, strict=False):
+        lines.append(f"## {part.title}: {found.status}\n")
+        lines.append(f"{part.shows} {found.seconds:.0f} s.\n")
+        if found.reason:
+            lines.append(f"{found.reason[0].upper()}{found.reason[1:]}.\n")
+        if found.rows:
+            known = dict.fromkeys(name for name, _ in part.columns.values())
+            lines.append(table([known | row for row in found.rows], part.columns))
+        if found.checks:
+            held = sum(check.holds for check in found.checks)
+            lines.append(f"{held} of {len(found.checks)} checks hold.\n")
+            lines += [f"- does not hold: {check.what}; {check.found}" for check in found.checks if not check.holds]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _verdict(evidence: Evidence) -> str:
+    by_status: dict[str, list[str]] = {}
+    for number, part in enumerate(evidence.parts):
+        status = evidence.found[number].status if number < len(evidence.found) else "not begun"
+        by_status.setdefault(status, []).append(part.name)
+    return "; ".join(f"{status}: {', '.join(names)}" for status, names in by_status.items()) + "."

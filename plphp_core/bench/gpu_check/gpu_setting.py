@@ -1,0 +1,171 @@
+"""What the parts share: sizes, the machine, and one model of a real shape with random weights."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from baselines import VTW, FastV
+from plphp_core.bench.bench_machine import Machine
+from plphp_core.bench.bench_models import RandomSource
+from plphp_core.bench.bench_settings import BenchCase, BenchSettings
+from plphp_core.bench.decode_backends import REGIMES
+from plphp_core.bench.decoder_shapes import DecoderShape
+from plphp_core.bench.forced_retention import ForcedPLPHP
+from plphp_core.bench.gpu_check.gpu_evidence import NotAvailableError
+from plphp_core.bench.memory_estimate import available_bytes
+from plphp_core.pruning.method import Method
+
+DTYPE = "bfloat16"
+PARAMS = {
+    "plphp": {"delta_r": 0.3}
+}  # and r = 0.4: its classes of layers are forced, see `plphp_core.bench.forced_retention`
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done.
+
+    Attributes:
+        vision: vision tokens of decoding and prefill, at least; the first is also that of the other parts' prompts
+            where one prompt is enough, the last where several are.
+        batch: of decoding.
+        steps: tokens of the comparisons of tokens.
+        slots: per sample, of the kernels' comparison.
+        crowd: samples of the batch that does not fit into memory.
+        depth: K of FastV and VTW.
+    """
+
+    shape: str
+    text: int
+    vision: tuple[int, ...]
+    batch: tuple[int, ...]
+    steps: int
+    slots: int
+    crowd: int
+    toys: tuple[str, ...]
+    rounds: dict
+    bandwidth_mb: int
+    depth: dict
+
+
+FULL = Sizes(
+    shape="qwen2_7b",
+    text=200,
+    vision=(7000, 2000),
+    batch=(1, 8, 64),
+    steps=32,
+    slots=7000,
+    crowd=16,
+    toys=("llava_onevision", "qwen2_vl", "idefics2", "mantis"),
+    rounds={"warm_up": 5, "rounds": 12, "steps": 5, "at_least": 4, "group_seconds": 20.0, "prefill_warm_up": 2},
+    bandwidth_mb=4096,
+    depth={"fastv": 3, "vtw": 14},
+)
+REDUCED = Sizes(
+    shape="tiny",
+    text=20,
+    vision=(195, 130),
+    batch=(1, 2),
+    steps=6,
+    slots=40,
+    crowd=3,
+    toys=("llava_onevision",),
+    rounds={"warm_up": 0, "rounds": 1, "steps": 1, "at_least": 1, "group_seconds": 1.0, "prefill_rounds": 1},
+    bandwidth_mb=8,
+    depth={"fastv": 2, "vtw": 3},
+)
+
+
+def label(method: Method | None) -> str:
+    """A method as tables name it."""
+    if isinstance(method, ForcedPLPHP):
+        return f"PLPHP(r={method.r}, delta_r={method.delta_r}), forced"
+    return "none" if method is None else str(method)
+
+
+@dataclass
+class Setting:
+    """Attributes:
+    deadline: of `time.monotonic`, when everything must have ended.
+    token_ms: vision tokens → milliseconds of a token of one unpruned sample in the fast regime, once measured.
+    """
+
+    device: str
+    sizes: Sizes
+    machine: Machine
+    root: Path
+    deadline: float
+    token_ms: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        sizes = self.sizes
+        self.bench = BenchSettings(
+            name="gpu_check",
+            device=self.device,
+            dtype=DTYPE,
+            models=[sizes.shape],
+            regimes=list(REGIMES),
+            methods=["none", "plphp"],
+            batch=list(sizes.batch),
+            vision_tokens=list(sizes.vision),
+            retention=[0.4],
+            params=PARAMS,
+            text_tokens=sizes.text,
+            **sizes.rounds,
+        )
+        self.source = RandomSource(sizes.shape, self.bench)
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.startswith("cuda")
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def shape(self) -> DecoderShape:
+        return self.source.shape
+
+    @property
+    def model(self) -> nn.Module:
+        """The shape with random weights, built when it is first asked for.
+
+        Raises:
+            NotAvailableError: it does not fit into memory.
+        """
+        if self.source.model is None:
+            needed, free = self.source.model_bytes, available_bytes(self.device)
+            if needed > free:
+                raise NotAvailableError(
+                    f"the weights of {self.shape.name} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+                )
+            self.source.load()
+            self.source.model.generation_config.eos_token_id = None  # random tokens end nothing
+        return self.source.model
+
+    def inputs(self, batch: int, vision: int) -> dict:
+        """Prompts of at least `vision` vision tokens."""
+        self.model  # noqa: B018  (first, since it says what is wrong with the memory)
+        return self.source.inputs(batch, vision)
+
+    def ragged(self, vision: int) -> dict:
+        """Two such prompts, the last one padded on the left by half of the text before its images."""
+        inputs = self.inputs(2, vision)
+        mask = inputs["attention_mask"].clone()
+        mask[-1, : self.sizes.text // 4] = 0
+        return inputs | {"attention_mask": mask}
+
+    def methods(self) -> list[Method | None]:
+        """None, and methods of both verbs that random weights can follow; see `label` for their names."""
+        plphp = self.source.method("plphp", {"r": 0.4, "delta_r": 0.3})
+        return [None, plphp, FastV(K=self.sizes.depth["fastv"], R=0.5), VTW(K=self.sizes.depth["vtw"])]
+
+    def cases(self, vision: int, batch: int) -> list[BenchCase]:
+        """Rows of the decoding benchmark."""
+        return [case for case in self.bench.cases if (case.vision_tokens, case.batch) == (vision, batch)]

@@ -1,0 +1,94 @@
+"""The numbers behind a table of methods × benchmarks, one line each, as the csv files have them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from plphp_core.analysis.baseline_comparison import best
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, SCORES, Results, protocol
+from plphp_core.analysis.retention_stats import Savings
+from plphp_core.records.cell_result import EFFICIENCY
+
+AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_baseline", "relative_to_baseline",
+           "baseline_low", "baseline_high", "n_baseline")  # fmt: skip
+CSV_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "value", "ci_low", "ci_high", "n", "errors",
+               *AGAINST, *EFFICIENCY, "protocol")  # fmt: skip
+SAVED = ("retention_low", "retention_high", "kv_saved", "kv_saved_low", "kv_saved_high")
+
+
+def long_table(results: Results, saved: Savings | None = None) -> pd.DataFrame:
+    """One line per row, benchmark and metric (CSV_COLUMNS): fractions, bytes, milliseconds; empty without a cell.
+
+    Args:
+        saved: adds the parameters of the rows, one column each, and SAVED.
+    """
+    lines = []
+    names = list(dict.fromkeys(name for row in results.rows for name in row.params)) if saved else []
+    for benchmark in results.asked():
+        rival = best(results, [benchmark])
+        for index, row in enumerate(results.rows):
+            cell = results.cells.get((index, benchmark))
+            wanted = [metric for name, metric, _ in SCORES if name == benchmark]
+            line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
+            line |= {"row": index, "benchmark": benchmark, **{name: row.params.get(name) for name in names}}
+            if cell is None:
+                lines += [{**line, "metric": metric, "protocol": protocol(results)} for metric in wanted]
+                continue
+            line |= {"n": cell.n, "errors": cell.errors, "protocol": cell.protocol}
+            line |= {name: getattr(cell.efficiency, name) for name in EFFICIENCY}
+            if saved:
+                line |= _saved(saved, index, benchmark)
+            for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
+                score = results.score(index, benchmark, metric)
+                found = {"metric": metric, "value": score.value, "ci_low": score.low, "ci_high": score.high}
+                lines.append(line | found | _against(results, index, benchmark, metric, rival))
+    columns = [*CSV_COLUMNS[:3], *names, *CSV_COLUMNS[3:], *(SAVED if saved else ())]
+    table = pd.DataFrame(lines, columns=["row", *columns]).sort_values("row", kind="stable", ignore_index=True)
+    return table[columns].astype({"n": "Int64", "errors": "Int64", "n_none": "Int64", "n_baseline": "Int64"})
+
+
+def _against(results: Results, index: int, benchmark: str, metric: str, rival: int | None) -> dict:
+    """Changes relative to Uncompressed and to the best baseline on the benchmark, paired (AGAINST)."""
+    change = results.change(index, benchmark, metric)
+    found = {"relative_to_none": change.value, "relative_low": change.low, "relative_high": change.high}
+    found["n_none"] = results.common.get((index, benchmark))
+    if rival is not None:
+        change = results.change(index, benchmark, metric, rival)
+        found |= {
+            "best_baseline": results.label(rival),
+            "relative_to_baseline": change.value,
+            "baseline_low": change.low,
+            "baseline_high": change.high,
+            "n_baseline": results.paired(index, rival, benchmark),
+        }
+    return found
+
+
+def _saved(saved: Savings, index: int, benchmark: str) -> dict[str, float]:
+    retention, kv = (part.get((index, benchmark)) for part in (saved.retention, saved.kv_saved))
+    numbers = (retention.low, retention.high, kv.value, kv.low, kv.high)
+    return dict(zip(SAVED, numbers, strict=True))
+
+
+def relative_table(results: Results) -> pd.DataFrame:
+    """Changes relative to the uncompressed row with paired intervals: per score, then averages ("average …")."""
+    lines = []
+    captions = tuple(name for name in BENCHMARKS if name not in MULTI_IMAGE)
+    for index, row in enumerate(results.rows):
+        head = {"model": results.model, "method": row.method, "setting": results.setting(index)}
+        for (at, benchmark, metric), change in results.changes.items():
+            if at == index:
+                shared = results.common[index, benchmark]
+                lines.append(
+                    {**head, "benchmark": benchmark, "metric": metric, **_interval(change), "n_common": shared}
+                )
+        for scope, names in (("all", BENCHMARKS), ("multi-image", MULTI_IMAGE), ("captions", captions)):
+            whole = results.average_change(index, names)
+            lines.append({**head, "benchmark": f"average {scope}", "metric": "scores", **_interval(whole)})
+    columns = ["model", "method", "setting", "benchmark", "metric", "relative_to_none", "ci_low", "ci_high", "n_common"]
+    return pd.DataFrame(lines, columns=columns).astype({"n_common": "Int64"})
+
+
+def _interval(change: Estimate) -> dict[str, float]:
+    return {"relative_to_none": change.value, "ci_low": change.low, "ci_high": change.high}

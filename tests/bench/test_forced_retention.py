@@ -1,0 +1,70 @@
+"""A forced plan says what a real prefill would leave behind."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+from baselines import VTW, FastV
+from plphp_core import PLPHP, prune
+from plphp_core.bench.decoder_shapes import SHAPES, build, prompts
+from plphp_core.bench.forced_retention import plan_lengths, planned_method
+from plphp_core.pruning.method import Method
+from plphp_core.records.errors import UserError
+
+TINY = SHAPES["tiny"]
+IMAGES = [TINY.image_tokens] * 2
+
+
+@pytest.mark.parametrize(
+    "method",
+    [None, planned_method("plphp", {"r": 0.4, "delta_r": 0.3}), planned_method("plphp", {"r": 0.3, "delta_r": 0.3}),
+     FastV(K=2, R=0.5), FastV(K=6, R=0.9), VTW(K=3)],
+    ids=str,
+)  # fmt: skip
+def test_plan_equals_the_trace_of_a_prefill(method):
+    model = build(TINY, "cpu", torch.float32)
+    inputs = prompts(TINY, 2, 2, 20, "cpu", torch.float32)
+    with torch.inference_mode(), prune(model, method) as trace:
+        model(**inputs, use_cache=True)
+    planned = plan_lengths(method, TINY.layers, TINY.kv_heads, IMAGES, 20, 2, False)
+    assert planned == [list(layer.counts) for layer in trace.layers]
+
+
+def test_layers_take_turns_and_so_do_samples_if_asked():
+    method = planned_method("plphp", {"r": 0.5, "delta_r": 0.2})
+    planned = plan_lengths(method, 11, 2, [100], 10, 3, True)
+    first = [row[0] for row in planned]
+    assert first == [110, 110, 60, 80, 40, 60, 80, 40, 60, 80, 110]
+    assert [row[1] for row in planned] == [110, 110, 80, 40, 60, 80, 40, 60, 80, 40, 110]
+    assert all(row[0] == row[1] == row[2] for row in plan_lengths(method, 11, 2, [100], 10, 3, False))
+
+
+@dataclass(frozen=True)
+class Needy(Method):
+    """Withdraws half if the last row looks at vision."""
+
+    name: ClassVar[str] = "needy"
+
+    def withdraw(self, layer, previous):
+        looks = float(previous.vision_attention[0]) > 0.5
+        return VTW(K=layer).withdraw(layer, previous) if looks else None
+
+
+def test_a_method_that_decides_by_scores_has_no_plan():
+    with pytest.raises(UserError, match=r"'needy' keeps tokens by attention scores.*model\.checkpoint="):
+        plan_lengths(Needy(), 6, 2, [50], 10, 1, False)
+    with pytest.raises(UserError, match="'plphp' keeps tokens by attention scores"):
+        plan_lengths(PLPHP(), 6, 2, [50], 10, 1, False)
+
+
+@pytest.mark.parametrize("name, params, said", [
+    ("plphp", {"alpha": 0.5}, "plphp.alpha = 0.5 needs attention scores"),
+    ("plphp", {"r": 0.4, "delta_r": 0.5}, "delta_r ≤ r is needed"),
+    ("fastv", {"Q": 1}, "no parameter Q"),
+    ("vtw", {"K": 0}, "must be an integer ≥ 1"),
+])  # fmt: skip
+def test_impossible_parameters_are_named(name, params, said):
+    with pytest.raises(UserError, match=said):
+        planned_method(name, params)
