@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from plphp_core.pruning.method import LayerView, Method, depth, require
+from plphp_core.pruning.method import LayerView, Method
 from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.validation import depth, require
 
 
 @dataclass(frozen=True)

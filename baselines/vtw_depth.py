@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from baselines.vtw import VTW
 from plphp_core.pruning.hooks import prune
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 
 FIRST_K = 5
 

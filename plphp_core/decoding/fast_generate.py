@@ -15,8 +15,9 @@ from plphp_core.decoding.token_choice import ALL_OPTIONS, TokenChoice, ends_and_
 from plphp_core.families import family_of
 from plphp_core.pruning.hf import CACHE_NAMES, Cache, cache_among
 from plphp_core.pruning.hooks import prune, refuse_inside
-from plphp_core.pruning.method import Method, require
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.trace import Trace
+from plphp_core.pruning.validation import require
 
 # Of the model's forward, and not of a processor: what the fast path decides.
 SET_HERE = {"position_ids", "inputs_embeds", "labels", "logits_to_keep", "return_dict", *CACHE_NAMES}

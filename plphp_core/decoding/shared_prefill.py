@@ -19,10 +19,11 @@ from plphp_core.decoding.fast_generate import Prefilled, prefill
 from plphp_core.families import family_of
 from plphp_core.pruning.hf import Cache, DynamicCache, cache_among, first_output
 from plphp_core.pruning.hooks import prune, running_prefill
-from plphp_core.pruning.method import LayerView, Method, require
+from plphp_core.pruning.method import LayerView, Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.trace import Trace
+from plphp_core.pruning.validation import require
 
 
 def can_share(method: Method | None) -> bool:
@@ -158,9 +159,9 @@ class SharedPrefill:
         layers = []
         for number, stored in enumerate(self.cache.layers):
             prefill.stream = prefill.stream.on(stored.keys.device)
-            kept = prefill.settle(number, stored, self.views.get(number))
+            kept = prefill.apply_method(number, stored, self.views.get(number))
             layers.append(copy.copy(stored) if kept is stored else kept)  # a new token replaces a layer's tensors
-        prefill.check.settle()
+        prefill.check.verify()
         cache.layers = layers
         synchronise(self.model.device)
         return _since(began), self.prefill_ms + scored_before

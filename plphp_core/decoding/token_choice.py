@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from plphp_core.pruning.hf import repetition_penalty
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 
 # Of `generate()`, where neither the call nor the checkpoint says otherwise; used for sampling, but for the penalty.
 DEFAULTS = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}

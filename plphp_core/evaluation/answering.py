@@ -17,7 +17,8 @@ from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.requests import Request, batches
 from plphp_core.evaluation.sharing import decode_each
 from plphp_core.pruning.hooks import prune
-from plphp_core.pruning.method import Method, require
+from plphp_core.pruning.method import Method
+from plphp_core.pruning.validation import require
 from plphp_core.records.journal_lines import Answer
 from plphp_core.vision.images import as_rgb
 

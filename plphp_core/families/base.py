@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 
 IMAGE_MARK = "<image>"
 # How prompts are made: as lmms-eval's wrapper of the family makes them, oddities included, or as the model's own

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plphp_core.families.base import Family, json_turns, place_marks
 from plphp_core.pruning.hf import encoded_images
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import nowhere, raster
 
 SYSTEM_PROMPT = "You are a helpful assistant."

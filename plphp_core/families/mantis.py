@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plphp_core.families.base import IMAGE_MARK, Family, json_turns
 from plphp_core.pruning.hf import encoded_images
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid
 
 # Not a joke of this file: the conversation that the model was trained with begins so.

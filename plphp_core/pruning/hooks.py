@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,10 +17,11 @@ from plphp_core.families import family_of
 from plphp_core.pruning import hf
 from plphp_core.pruning.cache import PrunedLayer, renew
 from plphp_core.pruning.generate_guard import guard_model, unguard_model
-from plphp_core.pruning.method import Method, require
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.prompt import read_prompt
 from plphp_core.pruning.trace import Trace
+from plphp_core.pruning.validation import require
 
 log = logging.getLogger(__name__)
 
@@ -111,15 +113,15 @@ def _generating(model: nn.Module, name: str, args: tuple, kwargs: dict) -> Itera
     if cache is not None:  # positions are made before the first forward
         session.family.resume(model, cache)
     state = session.state
-    outer, state.traced = getattr(state, "traced", None), False
+    outer, state.traced = state.traced, False
     if reason is not None:  # its first forward is no prefill of the prompt alone
         session.trace.start(None, missing=reason)
         state.traced = None
-        state.blind = True
+        state.untraceable = True
     try:
         yield
     finally:
-        state.traced, state.blind = outer, False
+        state.traced, state.untraceable = outer, False
 
 
 def running_prefill(model: nn.Module) -> Prefill | None:
@@ -133,6 +135,25 @@ def refuse_inside(model: nn.Module, name: str) -> None:
     session = _acting(model)
     inside = session is not None and session.method is not None
     require(not inside, f"{name} inside a prune block does not follow it: give it the method as its argument")
+
+
+@dataclass
+class _ForwardState:
+    """What a thread knows of the forward it runs.
+
+    Attributes:
+        acts: whether the forward that runs belongs to this block.
+        prefill: the prefill, if that forward is one.
+        second: whether it is another prompt's than the caller's.
+        traced: whether the call of `generate` around it has had its prefill; None outside of one.
+        untraceable: whether what that call asks for cannot be traced.
+    """
+
+    acts: bool = False
+    prefill: Prefill | None = None
+    second: bool = False
+    traced: bool | None = None
+    untraceable: bool = False
 
 
 class _Session:
@@ -160,10 +181,7 @@ class _Session:
             method.check(self.num_layers)
         self.signature = inspect.signature(model.forward)
         self.handles = []
-        # Of the thread that runs a forward: .acts: it is one of ours; .prefill: if it is a prefill; .traced: whether
-        # the call of generate() around it has had its prefill, None outside of one; .blind: what that call asks for
-        # cannot be traced.
-        self.state = threading.local()
+        self._threads = threading.local()  # no subclass of it: torch.compile would read the defaults of its class
 
     def install(self) -> None:
         if self.problem:
@@ -199,12 +217,20 @@ class _Session:
         raise TypeError("a model inside a prune block cannot be copied; copy it outside")
 
     @property
+    def state(self) -> _ForwardState:
+        """Of the current thread."""
+        state = getattr(self._threads, "state", None)
+        if state is None:
+            state = self._threads.state = _ForwardState()
+        return state
+
+    @property
     def prefill(self) -> Prefill | None:
-        return getattr(self.state, "prefill", None)
+        return self.state.prefill
 
     @property
     def acts(self) -> bool:
-        return getattr(self.state, "acts", False)
+        return self.state.acts
 
     @property
     def flash(self) -> bool:
@@ -234,7 +260,7 @@ class _Session:
             return
         if inputs.get("position_ids") is None:  # else they are made already, in generate() after the guard's resume
             self.family.resume(model, call.cache if seen else None)
-        if getattr(self.state, "blind", False):
+        if self.state.untraceable:
             return
         if seen == 0:
             self._begin(ids, call)
@@ -249,14 +275,14 @@ class _Session:
     def _begin(self, ids, call: hf.ModelCall) -> None:
         """Follow this forward as a prefill."""
         state = self.state
-        state.second = bool(getattr(state, "traced", None))
+        state.second = bool(state.traced)
         if state.second:
             # Another prompt in one generate(), such as the unconditional one of classifier-free guidance, is none of
             # the caller's: it is pruned if it can be, and the trace stays as it is.
             with suppress(ValueError):
                 state.prefill = self._prefill(ids, call)
             return
-        if getattr(state, "traced", None) is False:
+        if state.traced is False:
             state.traced = True
         with self._excused():
             self.trace.start(None, missing="the latest prefill did not come to its end")
@@ -314,7 +340,7 @@ class _Session:
             yield
         except Exception as error:
             self.state.prefill = None
-            if not getattr(self.state, "second", False):
+            if not self.state.second:
                 self.trace.start(None, missing=str(error) or type(error).__name__)
             if self.method is not None:
                 raise
@@ -384,7 +410,7 @@ class _Session:
                 f"hooks ran in {layers} of {self.num_layers} layers: the model's forward, or part of it, was compiled "
                 "or replaced by itself, and its other layers hold everything; use the model as it was loaded",
             )
-            self.prefill.check.settle()
+            self.prefill.check.verify()
             if not self.state.second:
                 self.trace.become(self.prefill.trace)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from plphp_core.pruning.attention import vision_mass
 from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.validation import require
 
 METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with methods
 
@@ -107,24 +108,6 @@ class Method:
             if parameter.type in (float, "float") and isinstance(value, int) and not isinstance(value, bool):
                 found[parameter.name] = float(value)
         return found
-
-
-def fraction(owner: str, name: str, value: object) -> None:
-    """Raise ValueError unless `value` is a number in [0, 1]."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    require(number and 0 <= value <= 1, f"{owner}: {name} = {value!r}, but must be a number in [0, 1]")
-
-
-def depth(owner: str, value: object) -> None:
-    """Raise ValueError unless `value` can be K, a number of layers."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= 1, f"{owner}: K = {value!r}, but must be an integer ≥ 1")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ValueError with `message` unless `condition` holds."""
-    if not condition:
-        raise ValueError(message)
 
 
 @functools.cache

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from plphp_core.pruning.method import LayerView, Method, fraction, require
+from plphp_core.pruning.method import LayerView, Method
 from plphp_core.pruning.selection import Selection, top_per_image
+from plphp_core.pruning.validation import fraction, require
 
 FIRST_PRUNED_LAYER = 2  # the first two layers and the last one look at images globally and are left whole
 

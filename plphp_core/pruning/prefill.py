@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from plphp_core.pruning.attention import last_row, mean_row, rotate
 from plphp_core.pruning.cache import PrunedLayer
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
-from plphp_core.pruning.method import LayerView, Method, require
+from plphp_core.pruning.method import LayerView, Method
 from plphp_core.pruning.prompt import Prompt
 from plphp_core.pruning.selection import Selection, SelectionCheck, gather_index
 from plphp_core.pruning.trace import LayerRecord, Trace
+from plphp_core.pruning.validation import require
 
 
 @dataclass(eq=False)
@@ -124,9 +125,9 @@ class Prefill:
         self.stream = self.stream.on(stored.keys.device)  # a model split over devices
         view = self._view(layer, attention, stored.keys, position_embeddings) if self.has_vision else None
         self.query = None
-        cache.layers[layer] = self.settle(layer, stored, view)
+        cache.layers[layer] = self.apply_method(layer, stored, view)
 
-    def settle(self, layer: int, stored: DynamicLayer, view: LayerView | None) -> DynamicLayer:
+    def apply_method(self, layer: int, stored: DynamicLayer, view: LayerView | None) -> DynamicLayer:
         """What the cache holds of a layer from now on: `stored` itself where nothing goes. Adds to the trace.
 
         Args:

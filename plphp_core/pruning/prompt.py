@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,7 +90,7 @@ class SelectionCheck:
     """Refuses selections that would be carried out wrongly: another shape, counts that lie, text left out.
 
     What a tensor holds is looked at on the spot on a CPU; on other devices it is summed up there and read once, in
-    `settle`, after the last layer, since a look waits for the device.
+    `verify`, after the last layer, since a look waits for the device.
 
     Args:
         method: whose selections they are; named in errors.
@@ -129,10 +129,10 @@ class SelectionCheck:
         lost = (needed.view(batch, -1, tokens) & ~mask.view(batch, -1, tokens)).sum(-1)
         self._open.append((where, counts, found, lost))
         if mask.device.type == "cpu":
-            self.settle()
+            self.verify()
         return selection
 
-    def settle(self) -> None:
+    def verify(self) -> None:
         """Raise ValueError if a selection since the last call was not what its method says of it."""
         pending, self._open = self._open, []
         if not pending:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

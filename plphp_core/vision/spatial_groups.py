@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 
 GROUPS = 5
 LABELS = {

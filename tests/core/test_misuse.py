@@ -344,7 +344,7 @@ def test_what_lies_on_a_device_is_not_looked_at_before_the_last_layer():
     check = SelectionCheck(METHOD)
     check(Selection(torch.empty(1, 2, 5, dtype=torch.bool, device="meta"), (5,)), view, layer=3)
     with pytest.raises((NotImplementedError, RuntimeError)):
-        check.settle()
+        check.verify()
 
 
 @torch.no_grad()

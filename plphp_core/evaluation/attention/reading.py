@@ -7,7 +7,7 @@ from torch import Tensor
 
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation.loading import LoadedModel
-from plphp_core.pruning.method import require
+from plphp_core.pruning.validation import require
 from plphp_core.records.journal_lines import AttentionReading
 from plphp_core.vision.spatial_groups import CUTS, group_masses, group_of
 from plphp_core.vision.token_geometry import nowhere
