@@ -187,11 +187,11 @@ def test_what_cannot_be_looked_at_is_refused(chosen, loader, display):
 @pytest.fixture
 def attending(monkeypatch, capsys):
     """Runs `scripts/attend.py` in this process. Returns its exit code and what it said on stderr."""
-    from plphp_core.evaluation.attention import launch
+    from plphp_core.evaluation.attention import attend_app
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["attend.py", *arguments])
-        code = launch.main(ROOT)
+        code = attend_app.main(ROOT)
         return code, capsys.readouterr().err
 
     return call
