@@ -167,7 +167,7 @@ def test_the_same_inputs_give_the_same_bytes_and_a_failure_leaves_the_old_page(t
     first = written(world)
     assert written(world) == first
     monkeypatch.setattr(
-        "plphp_core.reporting.page.document.write_atomically",
+        "plphp_core.reporting.page.html_page.write_atomically",
         lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")),
     )
     world.texts = {("none", 0): "changed"}
