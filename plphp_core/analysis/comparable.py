@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from plphp_core.analysis.method_style import method_order, method_style
 from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
@@ -22,8 +23,6 @@ SHARED = (
 )  # fmt: skip
 PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
 ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
-METHOD_ORDER = ("none", "fastv", "vtw")  # then further methods by name, then plphp
-LABELS = {"none": "Uncompressed", "fastv": "FastV", "vtw": "VTW", "plphp": "PLPHP"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class RowSpec:
 
     @property
     def label(self) -> str:
-        return LABELS.get(self.method, self.method)
+        return method_style(self.method).label
 
     @property
     def setting(self) -> str:
@@ -105,11 +104,10 @@ def rows_found(cells: Iterable[CellResult]) -> list[RowSpec]:
             found.append(RowSpec(cell.method, cell.params, cell.setting))
 
     def order(row: RowSpec) -> tuple:
-        methods = (*METHOD_ORDER, row.method) if row.method != "plphp" else (*METHOD_ORDER, "~", "plphp")
         numbers = {name: value for name, value in row.params.items() if isinstance(value, (int, float))}
         # in the parameters' own order; FastV lists the row that drops most first
         key = [(name, -value if name == "R" else value) for name, value in numbers.items()]
-        return methods.index(row.method), row.method, key, str(row.params)
+        return method_order(row.method), key, str(row.params)
 
     return sorted(found, key=order)
 

@@ -65,7 +65,7 @@ class ClaimSources:
     @cached_property
     def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings."""
-        return self.asked.readings()
+        return self.asked.attention()
 
     @cached_property
     def checkpoints(self) -> dict[str, str]:

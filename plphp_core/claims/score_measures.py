@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
-from plphp_core.analysis.comparable import LABELS
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, Results
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence_of_rows
@@ -32,7 +32,7 @@ def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
     results = sources.table1
     ours, settings = sources.default(results), [at for at, row in enumerate(results.rows) if row.method == rival]
     if not settings:
-        raise ReportError(f"the table has no row of {LABELS.get(rival, rival)}")
+        raise ReportError(f"the table has no row of {method_style(rival).label}")
     run = [at for at in settings if any(index == at for index, _ in results.cells)]
     both = shared(results, [ours, *run], BENCHMARKS)
     changes = {at: results.average_change(ours, both, base=at) for at in run}

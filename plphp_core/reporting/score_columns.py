@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, relative
-from plphp_core.analysis.comparable import LABELS
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS, Results
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting.table_model import TableCell, TableColumn, TableRow, bounds, emphasise, number, percent
@@ -148,7 +148,7 @@ def published_rows(reference: Reference, head: Sequence[str] = ()) -> list[Table
 
 def published_head(method: str, setting: str) -> tuple[TableCell, TableCell]:
     """How a row of the paper's own numbers begins."""
-    return TableCell(f"{LABELS.get(method, method)}, as published"), TableCell(setting)
+    return TableCell(f"{method_style(method).label}, as published"), TableCell(setting)
 
 
 def nothing_published(head: Sequence[str] = (), width: int = len(score_columns())) -> TableRow:
