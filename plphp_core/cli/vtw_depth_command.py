@@ -21,10 +21,9 @@ from plphp_core.evaluation.cell_spec import shown
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.results_folder import check_folders
+from plphp_core.records.depth_rule import DepthRule, rule_path
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
-from plphp_core.reporting import vtw_rule
-from plphp_core.reporting.render import write_atomically
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,21 +48,21 @@ def main(arguments: Sequence[str]) -> int:
         table.add_row(str(K), f"{divergence:.6f}", "yes" if divergence <= rule.eta else "no")
     chosen = choose_k(found, rule.eta)
     Console().print(table)
-    result = vtw_rule.DepthRule(
+    result = DepthRule(
         model=settings.model.name,
         checkpoint=shown(settings.model.checkpoint, settings.root),
         revision=weights,
         dtype=settings.model.dtype,
         prompts=settings.model.prompts,
-        benchmarks=tuple(benchmark.label for benchmark in settings.benchmarks),
+        benchmarks=[benchmark.label for benchmark in settings.benchmarks],
         samples=len(prompts),
         seed=settings.limit_seed,
         eta=rule.eta,
         divergence=found,
         chosen=chosen,
     )
-    file = vtw_rule.path(settings.results.parent, settings.profile, settings.model.name)
-    write_atomically(file, result.text())
+    file = rule_path(settings.results.parent, settings.profile, settings.model.name)
+    result.write(file)
     print(f"written to {file}")
     if chosen is None:
         print(f"no K has a divergence of at most η = {rule.eta}: VTW would withdraw nowhere")

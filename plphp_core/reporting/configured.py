@@ -41,11 +41,6 @@ def method_configured(method: str, profile: str, model: str) -> dict:
     return method_defaults(method, config.profile, config.model)
 
 
-def extra_metrics_configured(profile: str) -> dict[str, str]:
-    """The extra metrics of a profile, by name."""
-    return dict(table_config(None, profile).profile.get("extra_metrics") or {})
-
-
 def dtype_configured(profile: str, model: str) -> str | None:
     """What a run of `model` under `profile` computes in unless it is told otherwise; None if that is not known."""
     return str(table_config(None, profile, model).dtype) if model in options("model") else None
