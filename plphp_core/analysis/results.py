@@ -21,7 +21,7 @@ from plphp_core.analysis.bootstrap import (
 )
 from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
 from plphp_core.families import family_names, get_family
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 
 # (benchmark, metric, heading), in the paper's order.
@@ -74,7 +74,7 @@ class Results:
     rows: tuple[RowSpec, ...]
     options: Options
     skipped: tuple[str, ...] = ()
-    cells: dict[tuple[int, str], Cell] = field(default_factory=dict)
+    cells: dict[tuple[int, str], CellResult] = field(default_factory=dict)
     scores: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
     # relative to the uncompressed row, paired
     changes: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Results:
 
 
 def evaluate(
-    cells: Sequence[Cell],
+    cells: Sequence[CellResult],
     rows: Sequence[RowSpec] | None,
     filters: Filters,
     options: Options,

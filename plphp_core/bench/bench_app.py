@@ -17,8 +17,8 @@ from plphp_core.bench.sharing_benchmark import sharing_benchmark
 from plphp_core.bench.speed_benchmark import speed_benchmark
 from plphp_core.bench.speed_plot import plot_speed
 from plphp_core.config.hydra_app import composed
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import UserError
-from plphp_core.reporting.render import write_atomically
 
 BENCHMARKS = {"speed": speed_benchmark, "memory": capacity_benchmark, "sharing": sharing_benchmark}
 LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r", "prefill_vision_tokens"))

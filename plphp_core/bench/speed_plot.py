@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plphp_core.analysis.method_style import method_style
+from plphp_core.records.atomic import write_atomically
 from plphp_core.reporting.figures.drawing import files, tints
-from plphp_core.reporting.render import write_atomically
 
 
 def plot_speed(rows: Sequence[dict], device: str, stem: Path) -> list[Path]:

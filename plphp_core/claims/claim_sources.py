@@ -8,11 +8,11 @@ from functools import cached_property
 from omegaconf import OmegaConf
 
 from plphp_core.analysis import costs
-from plphp_core.analysis.results import BENCHMARKS, Results, evaluate
+from plphp_core.analysis.results import Results, evaluate
 from plphp_core.analysis.retention_stats import Savings, savings
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
-from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,
@@ -22,6 +22,9 @@ from plphp_core.reporting.configured import (
     tasks_configured,
 )
 from plphp_core.reporting.request import ReportRequest
+
+MULTI_IMAGE = ("SD", "IE", "VST", "MV")
+BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about
 
 
 class ClaimSources:

@@ -13,11 +13,11 @@ import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import BENCHMARKS, SCORES
+from plphp_core.analysis.results import SCORES
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
-from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.claim_sources import BENCHMARKS, ClaimSources
 from plphp_core.reporting.table_model import percent
 
 RIVALS = ("fastv", "vtw")

@@ -16,7 +16,8 @@ from typing import Any
 
 from plphp_core.bench.bench_tables import BenchColumn, bench_table
 from plphp_core.decoding.device import free_memory
-from plphp_core.reporting.render import markdown, write_atomically
+from plphp_core.records.atomic import write_atomically
+from plphp_core.reporting.render import markdown
 from plphp_core.reporting.table_model import Table
 
 # What a part can end as. Only the first three say something about the hardware.

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure, SubFigure
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.reporting import dataset_access, qualitative_examples
-from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.qualitative_examples import QualitativeExample
@@ -59,8 +58,7 @@ def gather(asked: ReportRequest) -> Shown[SideBySide]:
     elif options.cases != 1:
         variant += f".cases={options.cases}"
     datasets = dataset_access.DatasetAccess(asked.root, asked.profile, asked.folder / "fingerprints.json")
-    metrics = extra_metrics_configured(asked.configs, asked.profile)
-    found = qualitative_examples.examples(results, asked.folder, datasets, chosen, metrics)
+    found = qualitative_examples.examples(results, asked.folder, datasets, chosen)
     return Shown(SideBySide(found, results, how), variant, [results])
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.attention_frame import gamma_frame, layer_means
 from plphp_core.analysis.attention_peaks import FEWEST, RULE, AttentionPeak, peaks
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.configured import method_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.attention_frame import NO_PLACE, group_frame
 from plphp_core.analysis.results import NothingToShow
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
