@@ -10,7 +10,7 @@ from plphp_core.bench.memory_estimate import decode_bytes
 from plphp_core.bench.roofline import kv_bytes, measured_bandwidth, nominal_bandwidth, roofline_ms
 
 QWEN = SHAPES["qwen2_7b"]
-# Batch → roofline in ms on 2.04 TB/s with 7,000 vision and 200 text tokens: whole, and 40 % of vision in 25 of 28 layers.
+# Batch → roofline, ms, at 2.04 TB/s with 7,000 vision and 200 text tokens: whole, and 40 % of vision in 25 of 28 layers
 PUBLISHED = {1: (7.14, 7.03), 8: (8.55, 7.71), 16: (10.17, 8.49), 32: (13.41, 10.04), 64: (19.89, 13.14)}
 
 
