@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.pruning.method import method_label
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import ReportError
 
@@ -21,9 +23,11 @@ SHARED = (
     "limit_seed",
 )  # fmt: skip
 PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
-ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
-METHOD_ORDER = ("none", "fastv", "vtw")  # then further methods by name, then plphp
-LABELS = {"none": "Uncompressed", "fastv": "FastV", "vtw": "VTW", "plphp": "PLPHP"}
+
+
+def one_protocol(benchmark: str) -> bool:
+    """Whether the benchmark is asked and scored alike under every protocol."""
+    return not catalogue()[benchmark].by_protocol
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class RowSpec:
 
     @property
     def label(self) -> str:
-        return LABELS.get(self.method, self.method)
+        return method_label(self.method)
 
     @property
     def setting(self) -> str:
@@ -78,7 +82,7 @@ class Filters:
             wanted = getattr(self, name)
             if wanted is not None and getattr(cell, name) != wanted:
                 return False
-        if self.protocol is not None and cell.protocol != self.protocol and cell.benchmark not in ONE_PROTOCOL:
+        if self.protocol is not None and cell.protocol != self.protocol and not one_protocol(cell.benchmark):
             return False
         if self.limit is not None and str("full" if cell.limit is None else cell.limit) != self.limit:
             return False
@@ -98,18 +102,17 @@ def _written_alike(found: object, wanted: str) -> bool:
 
 
 def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
-    """One row per method and parameters among `cells`, in the paper's order of methods, then by parameters."""
+    """One row per method and parameters among `cells`: none first, PLPHP last, then by parameters."""
     found: list[RowSpec] = []
     for cell in cells:  # a cell that several tables share is labelled by the one that ran it
         if not any(row.method == cell.method and row.params == cell.params for row in found):
             found.append(RowSpec(cell.method, cell.params, cell.setting))
 
     def order(row: RowSpec) -> tuple:
-        methods = (*METHOD_ORDER, row.method) if row.method != "plphp" else (*METHOD_ORDER, "~", "plphp")
         numbers = {name: value for name, value in row.params.items() if isinstance(value, (int, float))}
         # in the parameters' own order; FastV lists the row that drops most first
         key = [(name, -value if name == "R" else value) for name, value in numbers.items()]
-        return methods.index(row.method), row.method, key, str(row.params)
+        return {"none": 0, "plphp": 2}.get(row.method, 1), row.method, key, str(row.params)
 
     return sorted(found, key=order)
 
@@ -124,15 +127,15 @@ def place(
     chosen: dict[tuple[int, str], Cell] = {}
     candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
     used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
-    styles = {cell.prompts for cell in used if cell.benchmark not in ONE_PROTOCOL}
+    styles = {cell.prompts for cell in used if not one_protocol(cell.benchmark)}
     if len(styles) == 1:  # captions of the other style belong to the other protocol's table
         used = [cell for cell in used if cell.prompts in styles]
     same_run(used, SHARED)
-    protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL} or {filters.protocol}
+    protocols = {cell.protocol for cell in used if not one_protocol(cell.benchmark)} or {filters.protocol}
     for index, row in enumerate(rows):
         for benchmark in benchmarks:
             rivals = [cell for cell in used if cell.benchmark == benchmark and row.matches(cell)]
-            if len(rivals) > 1 and benchmark in ONE_PROTOCOL:
+            if len(rivals) > 1 and one_protocol(benchmark):
                 # one task, run under both protocols: take the table's own
                 rivals = [cell for cell in rivals if cell.protocol in protocols] or rivals
             if len(rivals) > 1:
@@ -147,7 +150,7 @@ def same_run(cells: Iterable[Cell], names: Sequence[str]) -> None:
     """See that all cells agree in these fields of SHARED. Raises ReportError naming files and the option to choose."""
     cells = list(cells)
     for name in names:
-        of_field = cells if name != "protocol" else [cell for cell in cells if cell.benchmark not in ONE_PROTOCOL]
+        of_field = cells if name != "protocol" else [cell for cell in cells if not one_protocol(cell.benchmark)]
         _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
 from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
-from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.claims.claim_evidence import FACTS, FAILED, ClaimEvidence, Measured, Quantity, distinct
 from plphp_core.claims.claim_finding import POINTS
 from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.config.benchmark_catalogue import CONFIGS
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.attention_results import MODELS, AttentionResult, layer_means
+from plphp_core.reporting.configured import benchmarks_configured
 
 
 def rises_again(sources: ClaimSources) -> Measured:
@@ -45,7 +46,7 @@ def of_readings(parts: Sequence[AttentionResult]) -> ClaimEvidence:
     facts = {name: distinct(str(getattr(one, name)) for one in parts) for name in FACTS if hasattr(parts[0], name)}
     facts["limit"] = distinct(_limit(one) for one in parts)
     failed = [one for one in parts if one.errors > FAILED * (one.n + one.errors)]
-    absent = [name for name in BENCHMARKS if name not in {one.benchmark for one in parts}]
+    absent = [name for name in benchmarks_configured(CONFIGS, "table1") if name not in {one.benchmark for one in parts}]
     return ClaimEvidence(
         missing=tuple(f"{parts[0].title} on {name}" for name in absent),
         n={f"{one.title} {one.benchmark}": one.n for one in parts},

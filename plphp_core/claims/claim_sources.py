@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from plphp_core.analysis import costs
-from plphp_core.analysis.results import BENCHMARKS, Results, evaluate
+from plphp_core.analysis.results import Results, evaluate
 from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
@@ -52,7 +52,7 @@ class ClaimSources:
     @once
     def table1(self) -> Results:
         """All methods on all benchmarks, also those of Figure 5."""
-        return self._evaluate("table1", list(BENCHMARKS))
+        return self._evaluate("table1", self._benchmarks("table1"))
 
     @once
     def table1_saved(self) -> Savings:
@@ -117,5 +117,4 @@ class ClaimSources:
         if rows is None:
             raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
         here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-        others = [name for name in BENCHMARKS if name not in benchmarks]
-        return evaluate(here, rows, replace(asked.filters, model=model), asked.choices, others)
+        return evaluate(here, rows, replace(asked.filters, model=model), asked.choices, benchmarks)

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
-from plphp_core.analysis.comparable import LABELS
-from plphp_core.analysis.results import BENCHMARKS, SCORES
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.claims.claim_evidence import Measured, Quantity, of_cells
 from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.pruning.method import method_label
 from plphp_core.reporting.table_model import percent
 
 RIVALS = ("fastv", "vtw")
@@ -31,18 +30,20 @@ def as_good(sources: ClaimSources) -> Measured:
     parts, gaps = [], {}
     for rival in RIVALS:
         theirs = _settings(saved, rival)
-        for name in BENCHMARKS:
+        for name in results.benchmarks:
             inside, outside = _within(saved, ours, theirs, name)
-            metrics = [metric for benchmark, metric, _ in SCORES if benchmark == name]
+            metrics = list(results.headings(name))
             changes = [change(saved, row, theirs, name, metric) for row in inside for metric in metrics]
-            label = f"{LABELS[rival]} on {name}"
+            label = f"{method_label(rival)} on {name}"
             parts.append(Quantity(label, scaled(average(changes), 100)))
             gaps.setdefault((rival, outside), []).append(name)
     remarks = [
-        f"{LABELS[rival]} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items() if outside
+        f"{method_label(rival)} on {', '.join(names)}: {outside}."
+        for (rival, outside), names in gaps.items()
+        if outside
     ]
     rows = [at for method in ("none", *RIVALS, "plphp") for at in _settings(saved, method)]
-    return Measured(tuple(parts), of_cells(results, rows, BENCHMARKS), tuple(remarks))
+    return Measured(tuple(parts), of_cells(results, rows, results.benchmarks), tuple(remarks))
 
 
 def change(saved: Savings, row: int, rival: Sequence[int], benchmark: str, metric: str) -> Estimate:

@@ -6,19 +6,20 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
-from plphp_core.analysis.comparable import LABELS
-from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, Results
+from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.claim_evidence import ClaimEvidence, Measured, Quantity, of_cells
 from plphp_core.claims.claim_finding import SAVED
 from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.pruning.method import method_label
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table_model import bounds, percent
 
 
-def against_uncompressed(sources: ClaimSources, benchmarks: Sequence[str] = BENCHMARKS) -> Measured:
-    """C1, C4: average change of PLPHP at its defaults."""
+def against_uncompressed(sources: ClaimSources, group: str = "") -> Measured:
+    """C1, C4: average change of PLPHP at its defaults, on all benchmarks of Table 1 or those of a group."""
     results = sources.table1
+    benchmarks = results.catalogue.group(group, results.benchmarks) if group else results.benchmarks
     row = sources.default(results)
     found, both = of_cells(results, _rows(results, row), benchmarks), shared(results, _rows(results, row), benchmarks)
     change = results.average_change(row, both)
@@ -27,7 +28,7 @@ def against_uncompressed(sources: ClaimSources, benchmarks: Sequence[str] = BENC
 
 def multi_image(sources: ClaimSources) -> Measured:
     """C4."""
-    return against_uncompressed(sources, MULTI_IMAGE)
+    return against_uncompressed(sources, "multi_image")
 
 
 def above(sources: ClaimSources, rival: str) -> Measured:
@@ -35,10 +36,10 @@ def above(sources: ClaimSources, rival: str) -> Measured:
     results = sources.table1
     ours, settings = sources.default(results), [at for at, row in enumerate(results.rows) if row.method == rival]
     if not settings:
-        raise ReportError(f"the table has no row of {LABELS.get(rival, rival)}")
-    found = of_cells(results, [ours, *settings], BENCHMARKS)
+        raise ReportError(f"the table has no row of {method_label(rival)}")
+    found = of_cells(results, [ours, *settings], results.benchmarks)
     run = [at for at in settings if any(index == at for index, _ in results.cells)]
-    both = shared(results, [ours, *run], BENCHMARKS)
+    both = shared(results, [ours, *run], results.benchmarks)
     changes = {at: results.average_change(ours, both, base=at) for at in run}
     said = [f"{results.setting(at)} {percent(change.value)}" for at, change in changes.items()]
     remarks = [f"Against its single settings: {', '.join(said)}."] if said else []
@@ -50,7 +51,7 @@ def above(sources: ClaimSources, rival: str) -> Measured:
     return Measured(
         (Quantity("average change", scaled(average(list(changes.values())), 100)),),
         found,
-        (*remarks, *_only(both, BENCHMARKS)),
+        (*remarks, *_only(both, results.benchmarks)),
     )
 
 

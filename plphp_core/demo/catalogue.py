@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from plphp_core.analysis.comparable import LABELS
 from plphp_core.config.hydra_app import composed, options
 from plphp_core.config.run_settings import ModelSettings, settings_from_config
 from plphp_core.families import get_family
+from plphp_core.pruning.method import method_label
 from plphp_core.records.errors import UserError, unknown
 from plphp_core.reporting.configured import method_configured, rows_configured
 
@@ -92,7 +92,7 @@ class Catalogue:
 
     def method_title(self, method: str) -> str:
         """A method's name as tables print it."""
-        return LABELS.get(method, method)
+        return method_label(method)
 
     def _configured(self, model: str, method: str) -> dict:
         """A method's parameters and the template of its `setting`."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
-from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
+from plphp_core.analysis.comparable import Filters, one_protocol
+from plphp_core.analysis.results import Options, Results, evaluate, protocol
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.visible import visible
@@ -137,8 +137,7 @@ def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], 
     labels = benchmarks_configured(asked.configs, tasks)
     rows = rows_configured(asked.configs, name, asked.profile, asked.options.model)
     here = [cell for cell in asked.own_cells if cell.benchmark in labels]
-    others = [label for label in BENCHMARKS if label not in labels]
-    results = evaluate(here, rows, asked.of_model, asked.choices, others)
+    results = evaluate(here, rows, asked.of_model, asked.choices, labels)
     chosen = "" if tasks == own else f".tasks={joined(tasks)}"
     return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
 
@@ -184,7 +183,7 @@ def asked_suffix(asked: ReportRequest) -> str:
     usual.
     """
     admitted = [cell for cell in settle(asked.cells, asked.filters, asked.usual_dtype).results if asked.filters(cell)]
-    uncaptioned = [cell for cell in admitted if cell.benchmark not in ONE_PROTOCOL]
+    uncaptioned = [cell for cell in admitted if not one_protocol(cell.benchmark)]
 
     def common(name: str, usual: object, cells: Sequence[Cell] = admitted) -> object:
         given = getattr(asked.filters, name)

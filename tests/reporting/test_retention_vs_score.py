@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting.figures import drawing, retention_vs_score
 from tests.reporting import factories
@@ -30,7 +29,7 @@ def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(s
     panels = drawn[-1].axes
     assert len(panels) == 8 and not panels[7].axison
     records = factories.suite()
-    for panel, name in zip(panels, BENCHMARKS, strict=False):
+    for panel, name in zip(panels, factories.BENCHMARKS, strict=False):
         metric = factories.SCORES[name][0]
         found = lines_of(panel)
         assert list(found) == ["Uncompressed", "FastV", "VTW", "PLPHP"]

@@ -48,7 +48,7 @@ def draw(saved: Savings, profile: str, benchmarks: Sequence[str], captions: str)
     with drawing.style():
         figure, axes, place = drawing.panels(len(benchmarks), 1.45, extra=0.45)
         for panel, name in zip(axes, benchmarks, strict=True):
-            metric, heading = metric_of(name, captions)
+            metric, heading = metric_of(results, name, captions)
             panel.set_title(f"{name} ({heading})", fontsize=8)
             level = scaled(results.score(results.reference, name, metric), 100)
             if not math.isnan(level.value):
@@ -103,16 +103,15 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
     """
     results = saved.results
     title = f"Figure 6{score_columns.where(profile)}"
-    shown = results.asked()
 
     def line(results: Results, index: int) -> list[TableCell]:
-        return score_columns.score_line(results, index, shown)
+        return score_columns.score_line(results, index)
 
     def spread(results: Results, index: int) -> list[TableCell]:
-        return score_columns.saved_interval_line(saved, index, shown)
+        return score_columns.saved_interval_line(saved, index)
 
     rows = _heads(score_columns.rows(results, line), results)
-    rows = score_columns.marked(rows, score_columns.score_values(results, shown), results, len(HEAD))
+    rows = score_columns.marked(rows, score_columns.score_values(results), results, len(HEAD))
     pairs = against_zero(results)
     kept = (
         "Vision kept: with Δr a layer keeps r + Δr, r or r − Δr by its attention, so that two settings of one r need "
@@ -121,13 +120,13 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
     return [
         Table(
             f"{title}: r × Δr, {results.title}",
-            (*HEAD, *score_columns.score_columns(shown)),
+            (*HEAD, *score_columns.score_columns(results)),
             tuple(rows),
             tuple(_notes(results, profile, picture, refused)),
         ),
         Table(
             f"{title}: {results.options.confidence:.0%} confidence intervals",
-            (*HEAD, *score_columns.score_columns(shown)),
+            (*HEAD, *score_columns.score_columns(results)),
             tuple(_heads(score_columns.rows(results, spread), results)),
             (*notes.intervals([results], "figure6.csv"), notes.SAVED),
         ),
@@ -167,7 +166,7 @@ def paired_table(saved: Savings) -> pd.DataFrame:
         whole = results.average_change(one.changed, base=one.base)
         changes["average", "scores"] = (
             whole,
-            sum(results.paired(one.changed, one.base, name) for name in results.benchmarks()),
+            sum(results.paired(one.changed, one.base, name) for name in results.finished()),
         )
         for (benchmark, metric), (change, shared) in changes.items():
             found = {"relative_to_delta_r_0": change.value, "ci_low": change.low, "ci_high": change.high}

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import scaled
-from plphp_core.analysis.comparable import LABELS
 from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import Savings
+from plphp_core.pruning.method import method_label
 from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number, percent
@@ -16,9 +16,9 @@ from plphp_core.reporting.table_model import Table, TableCell, TableColumn, Tabl
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 
 
-def metric_of(benchmark: str, captions: str) -> tuple[str, str]:
+def metric_of(results: Results, benchmark: str, captions: str) -> tuple[str, str]:
     """The metric drawn for a benchmark, and its heading; of two, the one called `captions`."""
-    own = {metric: heading for _, metric, heading in score_columns.scores_of([benchmark])}
+    own = results.headings(benchmark)
     metric = captions if captions in own else next(iter(own))
     return metric, own[metric]
 
@@ -35,7 +35,7 @@ def draw(saved: Savings, profile: str, captions: str) -> dict[str, bytes]:
     with drawing.style():
         figure, axes, place = drawing.panels(len(names), 1.3, extra=0.45)
         for panel, name in zip(axes, names, strict=True):
-            metric, heading = metric_of(name, captions)
+            metric, heading = metric_of(results, name, captions)
             panel.set_title(f"{name} ({heading})", fontsize=8)
             level = results.score(results.reference, name, metric)
             if not math.isnan(level.value):
@@ -64,7 +64,7 @@ def _polyline(panel, saved: Savings, benchmark: str, metric: str, method: str, m
     if points:
         x, y = ([one.value for one in some] for some in zip(*points, strict=True))
         shape = drawing.marker(method, methods)
-        panel.plot(x, y, color=look, marker=shape, markersize=3, label=LABELS.get(method, method), zorder=3)
+        panel.plot(x, y, color=look, marker=shape, markersize=3, label=method_label(method), zorder=3)
 
 
 def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Table]:
@@ -75,7 +75,7 @@ def sheets(saved: Savings, profile: str, picture: str, captions: str) -> list[Ta
     """
     results = saved.results
     title = f"Figure 5{score_columns.where(profile)}"
-    drawn = [(name, *metric_of(name, captions)) for name in results.asked()]
+    drawn = [(name, *metric_of(results, name, captions)) for name in results.asked()]
     columns = [
         column for name, _, heading in drawn for column in (TableColumn("kept", name), TableColumn(heading, name))
     ]

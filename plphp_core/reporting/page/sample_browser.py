@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS
+from plphp_core.analysis.results import SLOTS
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.records.cell_result import Cell
 from plphp_core.reporting.cell_answers import CellAnswers, answers
@@ -55,7 +56,8 @@ def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
                 taken = sum(name == label or name.startswith(f"{label} (") for name in one.cells)
                 one.cells[label if not taken else f"{label} ({taken + 1})"] = cell
     models = list(dict.fromkeys(one.first.model for one in found.values()))
-    sets = sorted(found.values(), key=lambda one: (models.index(one.first.model), BENCHMARKS.index(one.benchmark)))
+    order = catalogue().ordered(one.benchmark for one in found.values())
+    sets = sorted(found.values(), key=lambda one: (models.index(one.first.model), order.index(one.benchmark)))
     for number, one in enumerate(sets):  # the same model twice, for example on a subset too: say what differs
         alike = [other for other in sets if (other.first.model, other.benchmark) == (one.first.model, one.benchmark)]
         named = [name for name in SETUP if len({getattr(other.first, name) for other in alike}) > 1]
@@ -179,7 +181,7 @@ def _answer(cell: Cell, at: int | None, found: CellAnswers, doc_id: int) -> list
 
 def _metrics(one: SampleSet) -> list[str]:
     """Names of the metrics of any row, the tables' own first."""
-    first = [metric for benchmark, metric, _ in SCORES if benchmark == one.benchmark]
+    first = catalogue()[one.benchmark].metrics
     others = [name for cell in one.cells.values() for name in cell.metrics]
     known = {name for cell in one.cells.values() for name in cell.metrics}
     return [name for name in dict.fromkeys([*first, *others]) if name in known]
