@@ -11,7 +11,7 @@ __all__ = ["VTW", "FastV"]
 _MODULES = {"FastV": "baselines.fastv", "VTW": "baselines.vtw"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> type:
     """Read on first use, so that a file that cannot be read costs the others nothing."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; rivals: {', '.join(_MODULES)}")

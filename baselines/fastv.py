@@ -30,7 +30,7 @@ class FastV(Method):
     R: float = 0.5
     rows: Literal["last", "all"] = "last"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         depth("FastV", self.K)
         fraction("FastV", "R", self.R)
         require(self.rows in ("last", "all"), f"FastV: rows = {self.rows!r}, but must be 'last' or 'all'")

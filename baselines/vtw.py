@@ -26,7 +26,7 @@ class VTW(Method):
 
     K: int = 14
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         depth("VTW", self.K)
 
     def check(self, num_layers: int) -> None:

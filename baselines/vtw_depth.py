@@ -5,6 +5,7 @@ distribution is at most η; they use 20 samples, η = 0.003 for 7B and 0.0005 fo
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ FIRST_K = 5
 
 
 @torch.no_grad()
-def divergences(model: nn.Module, samples: Iterable[dict], first: int = FIRST_K) -> dict[int, float]:
+def divergences(model: nn.Module, samples: Iterable[dict[str, Any]], first: int = FIRST_K) -> dict[int, float]:
     """Mean KL(P_vtw ‖ P_full) in nats of the last token's distribution, for each K from `first` to the last layer.
 
     Args:
@@ -49,6 +50,6 @@ def choose_k(divergence: dict[int, float], eta: float) -> int | None:
     return next((K for K in sorted(divergence) if divergence[K] <= eta), None)
 
 
-def _last(model: nn.Module, inputs: dict) -> Tensor:
+def _last(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     """Log-probabilities of the token after the prompt, `(batch, vocabulary)`, fp32."""
     return model(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)

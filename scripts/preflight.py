@@ -18,7 +18,7 @@ def load():
     from scripts import offline
 
     offline.force(sys.argv[1:])
-    from plphp_core.preflight.command import main
+    from plphp_core.preflight.preflight_app import main
 
     return partial(main, ROOT)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ class Generated:
 @torch.inference_mode()
 def fast_generate(
     model: nn.Module,
-    inputs: dict,
+    inputs: dict[str, Any],
     method: Method | None = None,
     *,
     max_new_tokens: int = 64,
@@ -144,7 +145,7 @@ def fast_generate(
     return Generated(torch.cat([ids, new], dim=1), trace, prefill_ms, (done - first) * 1e3, steps, kernel)
 
 
-def _prefilled(model: nn.Module, inputs: dict, method: Method | None, record_attention: bool) -> Prefilled:
+def _prefilled(model: nn.Module, inputs: dict[str, Any], method: Method | None, record_attention: bool) -> Prefilled:
     synchronise(model.device)
     began = time.perf_counter()
     with prune(model, method, record_attention=record_attention) as trace:
@@ -153,7 +154,7 @@ def _prefilled(model: nn.Module, inputs: dict, method: Method | None, record_att
     return Prefilled(logits, cache, position, trace, (time.perf_counter() - began) * 1e3)
 
 
-def prefill(model: nn.Module, inputs: dict) -> tuple[Tensor, Cache, Tensor]:
+def prefill(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Cache, Tensor]:
     """The model's own forward over a prompt, under `prune` if there is one.
 
     Args:
@@ -195,7 +196,7 @@ def _longest(new: Tensor, ends: Tensor) -> int:
     return int(first_end.max())
 
 
-def _refuse_inputs(inputs: dict) -> None:
+def _refuse_inputs(inputs: dict[str, Any]) -> None:
     """Raise ValueError for what is no processor's output: the model's forward would pass over it."""
     require(inputs.get("input_ids") is not None, "inputs have no input_ids, which tell where the images are")
     options = sorted(set(inputs) & (ALL_OPTIONS | SET_HERE))
@@ -206,7 +207,7 @@ def _refuse_inputs(inputs: dict) -> None:
     )
 
 
-def _padding(inputs: dict) -> Tensor | None:
+def _padding(inputs: dict[str, Any]) -> Tensor | None:
     """The attention mask, `(batch, prompt length)`, if it hides nothing but padding on the left; None without one."""
     mask = inputs.get("attention_mask")
     if mask is None:

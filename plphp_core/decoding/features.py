@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ class FeatureClock:
     """Attributes: milliseconds: wall time spent in the vision tower, once per batch of images."""
 
     milliseconds: float = 0.0
-    _known: dict = field(default_factory=dict, repr=False)
+    _known: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
 
 
 @contextmanager
@@ -31,14 +32,14 @@ def shared_features(model: nn.Module) -> Iterator[FeatureClock]:
     clock = FeatureClock()
     owner = getattr(model, "model", None)
     encode = getattr(owner, "get_image_features", None)
-    if encode is None:
+    if owner is None or encode is None:
         yield clock
         return
     before = vars(owner).get("get_image_features")
     signature = inspect.signature(encode)
 
     @functools.wraps(encode)  # generate() reads its signature
-    def once(*args, **kwargs):
+    def once(*args: Any, **kwargs: Any) -> Any:
         # Tensors tell images apart. Other arguments follow from the configuration; generate() and the forward differ in
         # which of them they write out.
         given = signature.bind(*args, **kwargs).arguments
@@ -63,5 +64,5 @@ def shared_features(model: nn.Module) -> Iterator[FeatureClock]:
             owner.get_image_features = before
 
 
-def _memory(tensor: Tensor) -> tuple:
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.dtype

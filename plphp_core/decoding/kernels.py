@@ -13,9 +13,10 @@ import logging
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from plphp_core.decoding.slots import SlotLayer
@@ -164,7 +165,15 @@ def record(call: Callable[[], Tensor], device: torch.device) -> tuple[torch.cuda
     return graph, out
 
 
-def slot_attention(module, query: Tensor, key: SlotLayer, value: SlotLayer, attention_mask, scaling=None, **_):
+def slot_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: SlotLayer,
+    value: SlotLayer,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
     """For transformers: `(batch, query_heads, 1, head_dim)` in, `(batch, 1, query_heads, head_dim)` out."""
     batch, query_heads, _, dim = query.shape
     kernel = choose(query.device, query.dtype, dim, query_heads, key.keys.shape[2])
@@ -200,7 +209,7 @@ def _cudnn_attention_forward(dtype: torch.dtype, head_dim: int) -> Attend:
     return attend
 
 
-def _over_lengths(name: str, dtype: torch.dtype, head_dim: int) -> Callable:
+def _over_lengths(name: str, dtype: torch.dtype, head_dim: int) -> Callable[..., Any]:
     """The ATen operator, if there is one that reads a length per sample, for this dtype and head_dim."""
     if dtype not in (torch.float16, torch.bfloat16):
         raise NotImplementedError(f"is for float16 and bfloat16, not {dtype}")

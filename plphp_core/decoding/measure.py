@@ -1,6 +1,7 @@
 """What a prefill and a decode cost: wall time inside `generate()`, and operations by FastV's count."""
 
 import time
+from typing import Any
 
 import torch
 from transformers import StoppingCriteria
@@ -19,11 +20,11 @@ class StepClock(StoppingCriteria):
         decode_steps: forward passes after the prefill.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.started = self.first = self.last = time.perf_counter()
         self.steps = 0
 
-    def __call__(self, input_ids: torch.LongTensor, scores, **kwargs) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor, **kwargs: Any) -> torch.BoolTensor:
         synchronise(input_ids.device)
         self.last = time.perf_counter()
         self.first = self.last if self.steps == 0 else self.first

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class _Recorder(Method):
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
         self.views[layer] = view
+        return None
 
 
 @dataclass
@@ -72,7 +73,7 @@ class SharedPrefill:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: nn.Module, inputs: dict, query_rows: int | None = 1):
+    def __init__(self, model: nn.Module, inputs: dict[str, Any], query_rows: int | None = 1):
         self.model, self.family, self.query_rows = model, family_of(model), query_rows
         recorder = _Recorder(query_rows)
         synchronise(model.device)
@@ -81,7 +82,8 @@ class SharedPrefill:
             self.logits, self.cache, self.position = prefill(model, inputs)
         synchronise(model.device)
         self.prefill_ms, self.scoring_ms = _since(began), 0.0
-        require(bool(trace.layers), "this prompt cannot be followed (see prune)")
+        if trace.prompt is None or not trace.layers:
+            raise ValueError("this prompt cannot be followed (see prune)")
         self.prompt, self.ids = trace.prompt, inputs["input_ids"]
         self.views = {n: dataclasses.replace(view, row=self._timed(view.row)) for n, view in recorder.views.items()}
 
@@ -122,7 +124,7 @@ class SharedPrefill:
             resumed = Resumed(trace)
 
             @functools.wraps(self.model.forward)  # generate() reads its signature
-            def replay(*args, **kwargs):
+            def replay(*args: Any, **kwargs: Any) -> Any:
                 restore()
                 self._refuse_other(kwargs.get("input_ids"))
                 cache = cache_among(kwargs.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,9 @@ class SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         raise NotImplementedError("a SlotLayer is made from a prefilled layer")
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[SlotLayer, SlotLayer]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[SlotLayer, SlotLayer]:
         """Write one token per sample, `(batch, kv_heads, 1, head_dim)`, to its place.
 
         Until `SlotCache.advance` every call writes to the same place: a step can be run again, or recorded in a graph.

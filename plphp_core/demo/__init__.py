@@ -1,4 +1,4 @@
 """The demo: every method's answer to the same question about the same images, side by side in a browser.
 
-`gradio_app` draws the page with Gradio; nothing else here needs it.
+`server` starts it, `gradio_app` lays out the page, `session` holds the loaded model; the rest is what they show.
 """

@@ -1,109 +1,100 @@
-"""Which models and methods the demo offers, and with which settings they start: what `configs/` says of a profile."""
+"""What the demo offers: the models of a profile, the values each method starts with, and examples to begin with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from plphp_core.config.hydra_app import composed, options
-from plphp_core.config.run_settings import ModelSettings, settings_from_config
+from plphp_core.config.run_settings import Settings, settings_from_config
 from plphp_core.families import get_family
-from plphp_core.pruning.method import method_label
-from plphp_core.records.errors import UserError, unknown
-from plphp_core.reporting.configured import method_configured, rows_configured
+from plphp_core.pruning.method import make_method
+from plphp_core.records.errors import unknown
 
-
-def check_checkpoint(checkpoint: str) -> None:
-    """Raises UserError for what can only be a path, where no folder is; a hub name is the hub's to judge."""
-    if not Path(checkpoint).is_dir() and (checkpoint.startswith(("/", ".", "~")) or checkpoint.count("/") > 1):
-        raise UserError(
-            f"no checkpoint at {checkpoint}: give a folder with config.json and safetensors, or a hub name "
-            "(owner/name). The toy checkpoints are made by `make toy-model`"
-        )
+EXAMPLES = {  # label: benchmark and sub-task of the toy world
+    "What has changed? (2 images)": ("sd", "Spot-the-Diff"),
+    "A caption": ("coco2017", "coco2017"),
+    "Three views of a place": ("mv", "ScanNet_chat"),
+    "A story in three frames": ("vst", "AESOP"),
+    "A long description": ("detailcaps", "detailcaps"),
+}
 
 
 class Catalogue:
-    """The models of a profile.
+    """The models of a profile and how each is loaded and asked.
 
     Args:
         root: of the repository.
-        profile: a file of `configs/profile/`.
-        first: the model that the demo starts with.
-        loading: `device`, `dtype` and `attn_implementation` of every model, where they are not the profile's.
-        checkpoint: hub name or folder of the first model's weights, if not its configured ones.
+        overrides: of the configuration, as for a run; those of `model` are the first model's alone.
 
     Attributes:
+        first: the model that the demo starts with.
         names: of the models offered.
-        configured: (model, method) → the method's defaults in this profile.
-        start: (model, method) → the parameters to start with.
+        settings: model → its settings, with the rows of Table 1 as methods, composed once.
+        start: (model, method) → the parameters to start with, by name.
 
     Raises:
         UserError: a name that is not known, or a value that is not allowed.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        profile: str = "toy",
-        first: str = "llava_onevision",
-        loading: Mapping[str, str] | None = None,
-        checkpoint: str | None = None,
-    ):
-        self._configs, self.profile, self.first = root / "configs", profile, first
-        if profile not in options(root, "profile"):
-            raise unknown("profile", profile, options(root, "profile"))
-        models = options(root, "model")
+    def __init__(self, root: Path, overrides: Sequence[str] = ()):
+        self.root = root
+        self._own = [one for one in overrides if one.startswith(("model=", "model."))]
+        self._shared = ["prompts=plain", *(one for one in overrides if one not in self._own)]
+        if not any(one.startswith("profile=") for one in overrides):
+            self._shared.append("profile=toy")
+        config = composed(root, [*self._shared, *self._own])
+        self.first, self.profile = config.model.name, config.profile.name
         # A profile with checkpoints of its own has no others.
-        own = OmegaConf.load(self._configs / "profile" / f"{profile}.yaml").get("checkpoints") or models
-        self.names = [name for name in models if name in own]
-        if first not in self.names:
-            raise unknown(f"model of profile {profile}", first, self.names)
-        configs = {name: self._composed(name) for name in self.names}
-        if checkpoint is not None:
-            OmegaConf.update(configs[first], "model.checkpoint", checkpoint)
-        self._settings: dict[str, ModelSettings] = {}
-        self.configured, self.start = cache(self._configured), cache(self._started)  # files are read once
-        for name in self.names:
-            for key, value in (loading or {}).items():
-                OmegaConf.update(configs[name], key, value)
-            self._settings[name] = settings_from_config(configs[name], root).model
+        own = config.profile.get("checkpoints") or {}
+        self.names = [name for name in options(root, "model") if name in own or not own]
+        if self.first not in self.names:
+            raise unknown(f"model of profile {self.profile}", self.first, self.names)
+        self.settings, self.start = cache(self._settings), cache(self._start)
+        self.settings(self.first)
 
-    def _composed(self, model: str) -> DictConfig:
-        overrides = [f"profile={self.profile}", f"model={model}", "prompts=plain"]
-        try:
-            return composed(self._configs.parent, overrides)
-        except UserError as error:
-            raise UserError(f"configs/model/{model}.yaml with profile {self.profile}: {error}") from error
+    def _settings(self, model: str, rows: str = "table=table1") -> Settings:
+        own = self._own if model == self.first else [f"model={model}"]
+        return settings_from_config(composed(self.root, [*self._shared, *own, rows]), self.root)
 
-    def settings(self, model: str) -> ModelSettings:
-        """How to load a model. Raises UserError for one that is not offered."""
-        if model not in self._settings:
-            raise unknown("model", model, self.names)
-        return self._settings[model]
+    def _start(self, model: str, method: str) -> dict:
+        """The middle one of the method's rows in Table 1 of this profile, else as in `configs/method/`."""
+        rows = [row for row in self.settings(model).methods if row.name == method]
+        rows = rows or self.settings(model, f"method={method}").methods
+        return dict(rows[len(rows) // 2].params)
 
     def title(self, model: str) -> str:
         """A model's name as people write it."""
-        family = get_family(self.settings(model).family)
+        family = get_family(self.settings(model).model.family)
         size = model.removeprefix(family.name).strip("_").replace("_", ".")
         return f"{family.title}{size and f' {size}'}{' (toy)' if self.profile == 'toy' else ''}"
 
-    def method_title(self, method: str) -> str:
-        """A method's name as tables print it."""
-        return method_label(method)
 
-    def _configured(self, model: str, method: str) -> dict:
-        """A method's parameters and the template of its `setting`."""
-        return method_configured(self._configs, method, self.profile, model)
+def method_title(method: str) -> str:
+    """A method's name as its paper writes it, which is its class's."""
+    made = make_method(method)
+    return "No pruning" if made is None else type(made).__name__
 
-    def _started(self, model: str, method: str) -> dict:
-        """The parameters a method starts with: the middle one of its rows in Table 1 of this profile, or configured."""
-        rows = rows_configured(self._configs, "table1", self.profile, model) or ()
-        rows = [one for one in rows if one.method == method]
-        if rows:
-            return dict(rows[len(rows) // 2].params)
-        return {
-            name: value for name, value in self.configured(model, method).items() if name not in ("name", "setting")
-        }
+
+def draw_examples(folder: Path) -> dict[str, dict]:
+    """By label, a question and its images' files as `gr.MultimodalTextbox` takes them; images are drawn into `folder`.
+
+    Always the same scenes, none of which a toy model was trained on.
+    """
+    from tasks.toy.generate import image_seed
+    from tasks.toy.samples import make_sample
+    from tasks.toy.scenes import draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for label, (benchmark, kind) in EXAMPLES.items():
+        sample = make_sample(benchmark, kind, random.Random(f"demo/{benchmark}"), "test")
+        files = [folder / f"{benchmark}-{number}.png" for number in range(1, len(sample.scenes) + 1)]
+        for number, (scene, file) in enumerate(zip(sample.scenes, files, strict=True), 1):
+            draw(scene, image_seed("demo", benchmark, number)).save(file)
+        # Of a conversation, the first question: the next one is the visitor's.
+        question = sample.turns[0][1] if sample.turns else sample.question
+        found[label] = {"text": question, "files": list(map(str, files))}
+    return found

@@ -1,4 +1,4 @@
-"""The command line of `scripts/demo.py`."""
+"""The command line of `scripts/demo.py`, and the server behind the page."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from plphp_core.records.errors import UserError, unknown
+from plphp_core.records.errors import UserError
 
-HOST = "127.0.0.1"  # this machine only
-LARGEST_UPLOAD = "64mb"
-LOADING = ("device", "dtype", "attn_implementation")
-DEFAULTS = {"profile": "toy", "model": "llava_onevision", "port": "7860"}
-KEYS = (*DEFAULTS, "checkpoint", *LOADING)
+HOST, PORT = "127.0.0.1", "7860"  # this machine only
 USAGE = f"""usage: python scripts/demo.py [option=value …]
 
 The methods side by side in a browser, on this machine only. Options, with what they are by default:
+  port=7860                of http://{HOST}
   profile=toy              toy or paper (the released checkpoints)
   model=llava_onevision    the model to start with; the page offers all of the profile
-  checkpoint=…             hub name or folder of that model's weights, if not the configured ones
-  port=7860                of http://{HOST}
-  device=… dtype=… attn_implementation=…    the profile's
+  model.checkpoint=… device=… dtype=… attn_implementation=…    as in scripts/run.py
 """
 # Gradio reads these when it is imported, Hugging Face's libraries too.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
@@ -45,12 +40,7 @@ def main(root: Path, arguments: list[str], wait: Callable[[], None] | None = Non
         print(USAGE, end="")
         return 0
     try:
-        options = parse(arguments)
-        check_port(int(options["port"]))
-        os.environ.update(QUIET)
-        for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own server whether it is there
-            os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
-        with serving(root, options) as url:
+        with serving(root, arguments) as url:
             print(f"the demo is at {url} (Ctrl-C ends it)", flush=True)
             (wait or _until_told)()
     except UserError as error:
@@ -59,97 +49,77 @@ def main(root: Path, arguments: list[str], wait: Callable[[], None] | None = Non
     except OSError as error:
         print(f"error: the page cannot be served: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
-def parse(arguments: list[str]) -> dict[str, str]:
-    """`name=value` arguments, with defaults for those left out that have one.
-
-    Raises:
-        UserError: not of this form, an unknown name, or a port that is none.
-    """
-    options = dict(DEFAULTS)
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if name not in KEYS or not equals:
-            raise unknown("option", argument, [f"{key}=…" for key in KEYS])
-        if not value:
-            raise UserError(f"{name}= has no value; leave it out or give one, as in {name}={DEFAULTS.get(name, '…')}")
-        options[name] = value
-    port = options["port"]
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise UserError(f"port = {port}, but must be a whole number from 1 to 65535, as in port=7860")
-    return options
-
-
-def check_port(port: int) -> None:
-    """Raises UserError if nobody can listen there; before a model is loaded for it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise UserError(
-                f"port {port} of {HOST} cannot be used ({error.strerror}); another demo may be running: "
-                f"end it, or choose another port, as in port={port + 1 if port < 65535 else 7860}"
-            ) from error
-
-
 @contextmanager
-def serving(root: Path, options: dict[str, str]):
+def serving(root: Path, overrides: list[str]) -> Iterator[str]:
     """The address of the running demo. Uploads lie in a folder that goes with it.
 
+    Args:
+        overrides: of the configuration, and `port`.
+
     Raises:
-        UserError: no Gradio, or a model or value that cannot be.
+        UserError: no Gradio, a port that cannot be used, or a model or value that cannot be.
         OSError: the port was taken meanwhile.
     """
-    from plphp_core.demo.catalogue import Catalogue
-    from plphp_core.evaluation.cell_spec import shown
-
-    loading = {key: options[key] for key in LOADING if key in options}
-    catalogue = Catalogue(root, options["profile"], options["model"], loading, options.get("checkpoint"))
+    ports = [one.removeprefix("port=") for one in overrides if one.startswith("port=")]
+    port = check_port(ports[-1] if ports else PORT)
+    os.environ.update(QUIET)
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own server whether it is there
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
     try:
-        from plphp_core.demo import gradio_app, theme
+        import gradio  # noqa: F401
     except ImportError as error:
-        if (error.name or "").split(".")[0] != "gradio":
-            raise
         raise UserError("the demo needs the package gradio: `pip install 'plphp[demo]'`, or `make setup`") from error
-    from plphp_core.demo.examples import draw_examples
-    from plphp_core.demo.session import Session
+    from plphp_core.demo import theme
+    from plphp_core.demo.catalogue import Catalogue, draw_examples
+    from plphp_core.demo.gradio_app import DemoPage
+    from plphp_core.demo.session import DemoSession
 
-    session = Session(catalogue)
-    print(f"loading {shown(catalogue.settings(catalogue.first).checkpoint, root)} …", flush=True)
+    catalogue = Catalogue(root, [one for one in overrides if not one.startswith("port=")])
+    print(f"loading {catalogue.title(catalogue.first)} …", flush=True)
+    session = DemoSession(catalogue)
     session.shape(catalogue.first)
     with tempfile.TemporaryDirectory(prefix="plphp-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        blocks = gradio_app.build(session, draw_examples(Path(folder) / "examples"))
+        blocks = DemoPage(session, draw_examples(Path(folder) / "examples")).blocks
         blocks.queue(max_size=32, api_open=False)
         try:
             _, url, _ = blocks.launch(
                 server_name=HOST,
-                server_port=int(options["port"]),
+                server_port=port,
                 share=False,
-                quiet=True,
-                prevent_thread_lock=True,
-                show_error=False,
                 ssr_mode=False,
                 enable_monitoring=False,
-                mcp_server=False,
-                pwa=False,
-                run_history=False,
                 footer_links=[],
-                max_file_size=LARGEST_UPLOAD,
+                quiet=True,
+                prevent_thread_lock=True,
+                max_file_size="64mb",
                 state_session_capacity=64,
-                allowed_paths=[],
                 theme=theme.theme(),
-                css_paths=[theme.CSS],
+                css=theme.CSS,
             )
             yield url
         finally:
             blocks.close(verbose=False)
             os.environ.pop("GRADIO_TEMP_DIR", None)
+
+
+def check_port(port: str) -> int:
+    """The port as a number; before a model is loaded for it. Raises UserError if nobody can listen there."""
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise UserError(f"port = {port}, but must be a whole number from 1 to 65535, as in port=7860")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, int(port)))
+        except OSError as error:
+            raise UserError(
+                f"port {port} of {HOST} cannot be used ({error.strerror}); another demo may be running: end it, or "
+                "choose another, as in port=7861"
+            ) from error
+    return int(port)
 
 
 def _until_told() -> None:

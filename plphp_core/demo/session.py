@@ -11,34 +11,37 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from plphp_core.config.run_settings import setting_text
+from plphp_core.config.run_settings import ModelSettings
 from plphp_core.decoding.device import free_memory
-from plphp_core.demo.catalogue import Catalogue, check_checkpoint
+from plphp_core.demo.catalogue import Catalogue, method_title
 from plphp_core.demo.conversation import Conversation, Turn, context
-from plphp_core.demo.parameters import Parameter, build, in_symbols, parameters_of, whole
-from plphp_core.demo.streaming import StreamedAnswer, encode, stream
+from plphp_core.demo.parameters import build, parameters_of, whole
+from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.loading import LoadedModel, LoadOnce, load
 from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError
 
 log = logging.getLogger("plphp.demo")
-WARM_UP = "warm up"
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What the page must know of a model."""
+    """What the page must know of a model.
+
+    Attributes:
+        located: whether its vision tokens have a place of their own in the image.
+    """
 
     num_layers: int
     kv_heads: int
-    located: bool  # whether its tokens have a place of their own in the image
+    located: bool
     device: str
     dtype: str
 
 
-class Session:
+class DemoSession:
     """The loaded model and how it is asked. Any number of conversations; one answer at a time.
 
     Attributes:
@@ -47,7 +50,7 @@ class Session:
 
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
-        self.parameters: dict[str, list[Parameter]] = {name: parameters_of(name) for name in method_names()}
+        self.parameters = {name: parameters_of(name) for name in method_names()}
         self._load = LoadOnce(self._load_and_warm_up)
         self._shapes: dict[str, ModelShape] = {}
         self._device = threading.Lock()
@@ -56,21 +59,18 @@ class Session:
         """Loads the model, unless its shape is known. Raises UserError if it cannot be loaded."""
         if model not in self._shapes:
             with self._device:
-                self._loaded(model)
+                self.loaded(model)
         return self._shapes[model]
+
+    def loaded(self, model: str) -> LoadedModel:
+        """The model, in memory instead of any other. Whoever uses it must be alone."""
+        loaded = self._load(self.catalogue.settings(model).model)
+        self._shapes[model] = _shape(loaded)
+        return loaded
 
     def start(self, model: str, method: str) -> dict:
         """The values that a method's parameters start with for this model."""
         return self._start(model, method, self.shape(model).num_layers)
-
-    def _start(self, model: str, method: str, layers: int) -> dict:
-        found = self.catalogue.start(model, method)
-        return {one.name: one.within(found.get(one.name, one.default), layers) for one in self.parameters[method]}
-
-    def setting(self, model: str, method: str, values: Mapping) -> str:
-        """A method's values in words, as tables print them."""
-        configured = self.catalogue.configured(model, method)
-        return setting_text(configured.get("setting", ""), dict(values), configured)
 
     def ask(
         self,
@@ -78,9 +78,9 @@ class Session:
         question: str,
         files: Sequence[str | Path],
         methods: Mapping[str, Mapping],
-        max_new_tokens: int,
+        max_new_tokens: float,
     ) -> Iterator[tuple[str, str]]:
-        """StreamedAnswer with each method in turn.
+        """Answer with each method in turn.
 
         Args:
             methods: the values of each chosen method's parameters.
@@ -95,75 +95,49 @@ class Session:
             raise UserError("ask something: the question is empty")
         if not methods:
             raise UserError("no method is ticked; tick at least one")
-        try:
-            max_new_tokens = whole("longest answer", max_new_tokens)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        # Once, before everything else: what a column says it was asked with is what it was asked with.
-        typed, refused = self._typed(methods)
-        images = read_images(files)
+        images, first = read_images(files), len(conversation.images)
+        numbers = range(first, first + len(images))
         conversation.stopped = False
         with self._device:
             yield "loading the model …", ""
-            loaded = self._loaded(conversation.model)
-            self._check(loaded, question, images)
-            turns = {name: Turn(question, images, error=refused.get(name)) for name in methods}
-            for name, values in typed.items():
-                turns[name].setting = self.setting(conversation.model, name, values)
-            for number, (name, turn) in enumerate(turns.items(), 1):
-                said = f"{self.catalogue.method_title(name)} is answering ({number} of {len(turns)}) …"
+            loaded = self.loaded(conversation.model)
+            try:
+                tokens = whole("longest answer", max_new_tokens)
+                loaded.family.prompt(context(loaded.family, [Turn(question, numbers)]), len(images))
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            conversation.images += images
+            for number, (name, values) in enumerate(methods.items(), 1):
+                said = f"{method_title(name)} is answering ({number} of {len(methods)}) …"
                 history = conversation.history(name)
+                turn = Turn(question, numbers)
                 conversation.turns.setdefault(name, []).append(turn)
                 yield said, name
-                if name in typed:
-                    for _ in self._answer(loaded, conversation, history, turn, typed[name], max_new_tokens, name):
-                        yield said, name
+                for _ in self._answer(loaded, conversation, name, values, [*history, turn], tokens):
+                    yield said, name
                 if conversation.stopped:
                     break
-
-    def _typed(self, methods: Mapping[str, Mapping]) -> tuple[dict[str, dict], dict[str, str]]:
-        """By method, its values in their own types; and, for those whose values have none, why."""
-        typed, refused = {}, {}
-        for name, values in methods.items():
-            kinds = {one.name: one for one in self.parameters[name]}
-            try:
-                typed[name] = {key: kinds[key].typed(value) for key, value in values.items()}
-            except ValueError as error:
-                refused[name] = str(error)
-        return typed, refused
-
-    def _check(self, loaded: LoadedModel, question: str, images: list[Image.Image]) -> None:
-        """Raises UserError where the question itself cannot be made a prompt of."""
-        try:
-            loaded.family.prompt(context(loaded.family, [], question, images), len(images))
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
     def _answer(
         self,
         loaded: LoadedModel,
         conversation: Conversation,
-        history: list[Turn],
-        turn: Turn,
-        values: Mapping,
-        max_new_tokens: int,
         name: str,
+        values: Mapping,
+        turns: Sequence[Turn],
+        max_new_tokens: int,
     ) -> Iterator[None]:
-        """Fill the turn; yields whenever it has changed. What one method cannot do costs the others nothing."""
+        """Fill the last turn; yields whenever it has changed. What one method cannot do costs the others nothing."""
+        turn = turns[-1]
         try:
-            try:
-                turn.method = build(name, values, self._shapes[conversation.model].num_layers)
-            except (ValueError, TypeError) as error:
-                raise ValueError(in_symbols(str(error), name)) from error
-            text = context(loaded.family, history, turn.question, turn.images)
-            inputs = encode(loaded, text, [image for one in (*history, turn) for image in one.images])
-            for part in stream(loaded, turn.method, inputs, max_new_tokens, lambda: conversation.stopped):
-                if isinstance(part, StreamedAnswer):
-                    turn.answer, turn.text, turn.stopped = part, part.text, conversation.stopped
-                    for earlier in history:
-                        earlier.answer.forget()
-                else:
+            method = build(name, values, self._shapes[conversation.model].num_layers)
+            images = [conversation.images[number] for one in turns for number in one.images]
+            inputs = encode(loaded, context(loaded.family, turns), images)
+            for part in stream(loaded, method, inputs, max_new_tokens, lambda: conversation.stopped):
+                if isinstance(part, str):
                     turn.text = part
+                else:
+                    conversation.complete(name, part)
                 yield
         except torch.OutOfMemoryError:
             turn.error = "out of memory; ask about fewer or smaller images, or start with a smaller model"
@@ -171,30 +145,29 @@ class Session:
             turn.error = str(error)
         except Exception as error:
             log.exception("%s failed", name)
-            turn.error = str(Failure.of(error))
+            turn.error = f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message')}"
         if turn.error is not None:
             free_memory()
             yield
 
-    # --- the model --------------------------------------------------------------------------------------------------
+    def _start(self, model: str, method: str, num_layers: int) -> dict:
+        found = self.catalogue.start(model, method)
+        return {one.name: one.within(found.get(one.name, one.default), num_layers) for one in self.parameters[method]}
 
-    def _loaded(self, model: str) -> LoadedModel:
-        settings = self.catalogue.settings(model)
-        loaded = self._load(settings)
-        self._shapes[model] = _shape(loaded)
-        return loaded
-
-    def _load_and_warm_up(self, settings) -> LoadedModel:
+    def _load_and_warm_up(self, settings: ModelSettings) -> LoadedModel:
         """The first answer after loading would pay for kernels and caches."""
-        check_checkpoint(settings.checkpoint)
         loaded = load(settings)
         layers = _shape(loaded).num_layers
-        inputs = encode(loaded, WARM_UP, [Image.new("RGB", (96, 96), "grey")])
+        inputs = encode(loaded, "warm up", [Image.new("RGB", (96, 96), "grey")])
         for name in self.parameters:
-            method = build(name, self._start(settings.name, name, layers), layers)
-            for _ in stream(loaded, method, inputs, 3, lambda: False):
+            for _ in stream(loaded, build(name, self._start(settings.name, name, layers), layers), inputs, 3, bool):
                 pass
         return loaded
+
+
+def encode(loaded: LoadedModel, context: str, images: list) -> dict:
+    """What the model is called with, on its device. Raises ValueError if the family cannot make a prompt of it."""
+    return JointAnswerer(loaded, []).inputs(Request(context, {}, lambda: images))
 
 
 def _shape(loaded: LoadedModel) -> ModelShape:

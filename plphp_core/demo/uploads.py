@@ -13,44 +13,38 @@ from plphp_core.records.errors import UserError
 from plphp_core.vision.images import as_rgb
 
 MOST_PIXELS = 50_000_000  # a phone's largest pictures; decoded, 150 MB
-LIMIT = f"{MOST_PIXELS // 10**6} million pixels"
 MOST_IMAGES = 12  # of one question
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # pixels only: an EPS file would be executed
 
 
 def read_images(paths: Sequence[str | Path]) -> list[Image.Image]:
-    """The images of one question, in order.
+    """The images of one question, in order: upright RGB of 8 bits.
 
     Raises:
         UserError: too many files, or one that cannot be used; the message names it.
     """
     if len(paths) > MOST_IMAGES:
         raise UserError(f"{len(paths)} images; at most {MOST_IMAGES} go with one question: take some away")
-    return [read_image(Path(path)) for path in paths]
+    return [_read(Path(path)) for path in paths]
 
 
-def read_image(path: Path) -> Image.Image:
-    """An upright RGB image of 8 bits.
-
-    Raises:
-        UserError: no picture, a damaged or too large one, or one that has no sensible RGB form.
-    """
+def _read(path: Path) -> Image.Image:
+    too_large = f"more than {MOST_PIXELS // 10**6} million pixels; shrink it first"
     try:
         with warnings.catch_warnings(), whole_images_only():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > MOST_PIXELS:
-                    raise UserError(f"{path.name}: {width} × {height} pixels, more than {LIMIT}; shrink it first")
-                return as_rgb(image)[0].copy()
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path.name}: not a picture that can be read; use a PNG, JPEG or WebP file") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path.name}: more than {LIMIT}; shrink it first") from error
+                if width * height <= MOST_PIXELS:
+                    return as_rgb(image)[0].copy()
+                reason = f"{width} × {height} pixels, {too_large}"
+    except UnidentifiedImageError:
+        reason = "not a picture that can be read; use a PNG, JPEG or WebP file"
+    except Image.DecompressionBombError:
+        reason = too_large
     except ValueError as error:  # as_rgb's own sentence
-        raise UserError(f"{path.name}: {error}") from error
+        reason = str(error)
     except Exception as error:  # PIL's decoders raise what they like at garbage
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"{path.name}: damaged or truncated ({reason}); save it again, as PNG or JPEG") from error
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = f"damaged or truncated ({why}); save it again, as PNG or JPEG"
+    raise UserError(f"{path.name}: {reason}")

@@ -153,7 +153,7 @@ class Suite:
             name = f"{name}_{self.settings.protocol}"
         if name not in self.manager.all_subtasks:
             raise unknown("task", name, self.manager.all_subtasks)
-        config = self._config(name)
+        config = self.task_config(name)
         return TaskFacts(
             benchmark=benchmark,
             task=name,
@@ -179,7 +179,7 @@ class Suite:
         return self._open[facts.task]
 
     def _load(self, facts: TaskFacts) -> OpenTask:
-        override = {"task": facts.task, "dataset_path": self._config(facts.task)["dataset_path"]}
+        override = {"task": facts.task, "dataset_path": self.task_config(facts.task)["dataset_path"]}
         quiet = io.StringIO()  # progress bars of data loading and request building; ours is the one that counts
         try:
             with contextlib.redirect_stderr(quiet):
@@ -204,7 +204,7 @@ class Suite:
             requests[doc_id] = Request(context, generation, visuals, doc_id, name)
         return OpenTask(facts, task, len(requests), requests)
 
-    def _config(self, name: str) -> dict:
+    def task_config(self, name: str) -> dict:
         """A task's configuration with its includes, local data below the profile's data folder."""
         config = self.manager._get_config(name)
         root = self.settings.data_root

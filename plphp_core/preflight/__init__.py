@@ -1,1 +1,1 @@
-"""Before hours of GPU time: does everything that a run needs really work? One module per thing that can be wrong."""
+"""Before hours of GPU time: would a run work? One module per thing that can be wrong."""

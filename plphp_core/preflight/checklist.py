@@ -1,98 +1,59 @@
-"""All checks in their order, and how they are shown."""
+"""All checks in their order, and how their results are printed."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+import time
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from plphp_core.preflight.answers import answers
-from plphp_core.preflight.case import Case
-from plphp_core.preflight.check import Check, Result, Status, exit_code, run_checks
+from plphp_core.preflight.architecture import configuration, weights
+from plphp_core.preflight.benchmark_data import data, metrics
 from plphp_core.preflight.checkpoint import checkpoint_files
-from plphp_core.preflight.data import data
-from plphp_core.preflight.device import attention, device
-from plphp_core.preflight.disk import disk, results_folder
-from plphp_core.preflight.generation import generation
-from plphp_core.preflight.longest import longest_prompt
-from plphp_core.preflight.memory import memory
-from plphp_core.preflight.metrics import metrics
-from plphp_core.preflight.model import configuration, decoder, weights
-from plphp_core.preflight.network import network, online_again
-from plphp_core.preflight.processor import chat_template, image_tokens, processor
-from plphp_core.preflight.tokens import end_tokens, image_token, tokenizer
-from plphp_core.preflight.units import plural
-from plphp_core.preflight.versions import packages
+from plphp_core.preflight.checks import CheckResult, CheckStatus, PlannedRun, run_checks
+from plphp_core.preflight.machine import attention, device, hub, libraries_as_before, packages
+from plphp_core.preflight.prompts import generation, image_tokens, processor, prompt_template, tokenizer
+from plphp_core.preflight.room import disk, longest_prompt, memory
+from plphp_core.preflight.smoke import answers
 
-SECTIONS: dict[str, tuple[Check, ...]] = {
-    "This machine": (packages, device, attention, network, results_folder),
-    "Checkpoint": (
-        *(checkpoint_files, configuration, decoder, weights, tokenizer, end_tokens, generation, image_token),
-        *(processor, chat_template, image_tokens),
-    ),
-    "Benchmarks": (data, metrics),
-    "Room": (longest_prompt, memory, disk),
-    "Real weights": (answers,),
-}
-COLORS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
-STATUS_WIDTH, TITLE_WIDTH = 7, 16
+CHECKS = (
+    *(packages, device, attention, hub),
+    *(checkpoint_files, configuration, weights, tokenizer, generation, processor, prompt_template, image_tokens),
+    *(data, metrics, longest_prompt, memory, disk, answers),
+)
+COLORS = {CheckStatus.PASSED: "green", CheckStatus.FAILED: "bold red", CheckStatus.SKIPPED: "dim"}
 
 
-def preflight(case: Case, console: Console, sections: Mapping[str, Sequence[Check]] = SECTIONS) -> int:
-    """Run every check and print the list as it grows. Returns the exit code: 1 if something would break, else 0."""
-    settings = case.settings
-    model = settings.model
+def preflight(run: PlannedRun, console: Console) -> int:
+    """Run every check and print its results as they come. Returns 1 if a run would break, else 0."""
+    settings, began = run.settings, time.perf_counter()
     console.print(
-        f"Preflight: [bold]{escape(model.name)}[/], profile {settings.profile}, "
-        f"{plural(len(settings.benchmarks), 'benchmark')}, {plural(len(settings.methods), 'method')}, "
-        f"batches of {settings.batch_size}\n{escape(model.checkpoint)}"
+        f"Preflight: [bold]{escape(settings.model.name)}[/], profile {settings.profile}, benchmarks: "
+        f"{len(settings.benchmarks)}, methods: {len(settings.methods)}, batches of {settings.batch_size}\n"
+        f"{escape(settings.model.checkpoint)}\n"
     )
-    results: list[Result] = []
-    with console.status("") as status, online_again():
-        for title, checks in sections.items():
-            console.print(f"\n[bold]{title}[/]")
-            results += run_checks(
-                checks,
-                case,
-                begin=lambda check: status.update(f"{check.title} …"),
-                end=lambda result: console.print(_rows(result)),
-                before=results,
-            )
-    _summary(results, console)
-    return exit_code(results)
+    with console.status("") as status, libraries_as_before():
+        results = run_checks(
+            CHECKS,
+            run,
+            begin=lambda check: status.update(f"{check.title} …"),
+            show=lambda result: console.print(_row(result)),
+        )
+    broken = dict.fromkeys(result.name for result in results if result.status is CheckStatus.FAILED)
+    verdict = f"[bold red]A run would break[/]: {', '.join(broken)}" if broken else "[green]A run would work[/]"
+    console.print(f"\n{verdict} ({time.perf_counter() - began:.0f} s)")
+    return int(bool(broken))
 
 
-def _rows(result: Result) -> Table:
-    """A check's findings, its title in the first line only; remedies below what they are for."""
+def _row(result: CheckResult) -> Table:
+    """Status, name and sentence in columns; what to do below the sentence."""
     table = Table.grid(padding=(0, 1))
-    table.add_column(width=STATUS_WIDTH, no_wrap=True)
-    table.add_column(width=TITLE_WIDTH, no_wrap=True)
+    table.add_column(width=7, no_wrap=True)
+    table.add_column(width=16, no_wrap=True)
     table.add_column(ratio=1, overflow="fold")
-    title = result.check.title
-    for status, findings in groupby(result.findings, key=lambda finding: finding.status):
-        for finding in findings:
-            color = COLORS[status]
-            table.add_row(f"[{color}]{status}[/]", title, escape(finding.found))
-            if finding.remedy:
-                table.add_row("", "", f"[{color}]→[/] {escape(finding.remedy)}")
-            title = ""
+    color = COLORS[result.status]
+    table.add_row(f"[{color}]{result.status}[/]", result.name, escape(result.sentence))
+    if result.remedy:
+        table.add_row("", "", f"[{color}]→[/] {escape(result.remedy)}")
     return table
-
-
-def _summary(results: list[Result], console: Console) -> None:
-    for finding in (finding for result in results for finding in result.findings if finding.trace):
-        console.print(f"\n{escape(finding.trace)}", soft_wrap=True)  # first, so that the verdict is the last line
-    counts = Counter(finding.status for result in results for finding in result.findings)
-    console.print(f"\n{', '.join(f'{counts[status]} {status}' for status in Status if counts[status])}", end="; ")
-    console.print(f"{sum(result.seconds for result in results):.0f} s")
-    broken = [result.check.title for result in results if result.status is Status.FAILED]
-    if broken:
-        console.print(f"[bold red]A run would break[/], or not measure what it says: {', '.join(broken)}")
-    elif counts[Status.WARNING]:
-        console.print("[yellow]A run would work[/]; read the warnings first")
-    else:
-        console.print("[green]A run would work[/]")

@@ -1,5 +1,7 @@
 """A cache layer with fewer slots than tokens seen."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ class PrunedLayer(DynamicLayer):
         self.kept, self.seen, self.filled, self.window = kept.int(), seen, filled, window
         self.expected = False  # whether the coming `update` is one that `slot_mask` was asked for
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:  # after `reset`: an ordinary, empty layer
             self.lazy_initialization(key_states, value_states)
             batch, heads = key_states.shape[:2]

@@ -4,6 +4,7 @@ import functools
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,9 @@ from torch import nn
 from plphp_core.pruning.hf import GENERATING
 
 
-def guard_model(model: nn.Module, around: Callable[[str, tuple, dict], AbstractContextManager]) -> None:
+def guard_model(
+    model: nn.Module, around: Callable[[str, tuple[Any, ...], dict[str, Any]], AbstractContextManager[Any]]
+) -> None:
     """Until `unguard_model`, calls of the model's GENERATING methods run within `around(name, args, kwargs)`.
 
     On this object only. What `torch.compile` made of the model before would run without the hooks of the block. It
@@ -23,7 +26,7 @@ def guard_model(model: nn.Module, around: Callable[[str, tuple, dict], AbstractC
         forward = model.forward
 
         @functools.wraps(forward)
-        def uncompiled(*args, **kwargs):
+        def uncompiled(*args: Any, **kwargs: Any) -> Any:
             return forward(*args, **kwargs)
 
         guards["forward"] = torch.compiler.disable(uncompiled)
@@ -32,15 +35,15 @@ def guard_model(model: nn.Module, around: Callable[[str, tuple, dict], AbstractC
     _GUARDS[id(model)] = guards, before
 
 
-def _guarded(call: Callable, name: str, around: Callable) -> Callable:
+def _guarded(call: Callable[..., Any], name: str, around: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
-    def guarded(*args, **kwargs):
-        if not guarded.on:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if not vars(guarded)["on"]:
             return call(*args, **kwargs)
         with around(name, args, kwargs):
             return call(*args, **kwargs)
 
-    guarded.on = True
+    vars(guarded)["on"] = True
     return guarded
 
 
@@ -55,4 +58,5 @@ def unguard_model(model: nn.Module) -> None:
                 model.__dict__[name] = before[name]
 
 
-_GUARDS: dict[int, tuple[dict, dict]] = {}  # of the models that are inside a prune block, which keeps them alive
+# Of the models that are inside a prune block, which keeps them alive: the guards, and what was there before.
+_GUARDS: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import torch
 import transformers
@@ -62,7 +63,7 @@ warn_untested({"transformers": transformers.__version__, "torch": torch.__versio
 CACHE_NAMES = ("cache", "past_key_values")  # of the argument and the output; newest first: `cache` since 5.24
 
 
-def cache_among(values: Iterable) -> Cache | None:
+def cache_among(values: Iterable[Any]) -> Cache | None:
     """The KV cache among a call's arguments or a model's outputs, whatever it is called there."""
     for value in values:  # a plain loop: it is run by two hooks of every layer, at every token
         if isinstance(value, Cache):
@@ -75,12 +76,12 @@ def cache_argument(model: nn.Module, cache: Cache) -> dict[str, Cache]:
     return {_cache_name(model.forward): cache}
 
 
-def _cache_name(function: Callable) -> str:
+def _cache_name(function: Callable[..., Any]) -> str:
     known = inspect.signature(function).parameters  # of the decorated function, through __wrapped__
     return next((name for name in CACHE_NAMES if name in known), CACHE_NAMES[0])
 
 
-def first_output(logits: Tensor, cache: Cache):
+def first_output(logits: Tensor, cache: Cache) -> Any:
     """What `generate()` reads of a forward's output: `(batch, positions, vocabulary)` logits and the cache."""
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -123,11 +124,11 @@ def refuse_cache(cache: Cache | None, layer: int, length: int) -> None:
 class ModelCall:
     """A call of the whole model: its arguments by name, positional ones too, and the cache among them."""
 
-    inputs: dict
+    inputs: dict[str, Any]
     cache: Cache | None
 
     @classmethod
-    def of(cls, signature: inspect.Signature, args: tuple, kwargs: dict) -> ModelCall:
+    def of(cls, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         inputs = signature.bind_partial(*args, **kwargs).arguments
         inputs |= inputs.pop("kwargs", {})
         return cls(inputs, cache_among(inputs.values()))
@@ -161,10 +162,10 @@ class LayerInputs:
     position_ids: Tensor | None
 
     @classmethod
-    def of(cls, kwargs: dict) -> LayerInputs:
+    def of(cls, kwargs: dict[str, Any]) -> LayerInputs:
         return cls(kwargs["position_embeddings"], kwargs.get("attention_mask"), kwargs.get("position_ids"))
 
-    def over(self, kwargs: dict) -> dict:
+    def over(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The keyword arguments with these in place of the layer's own."""
         ids = {"position_ids": self.position_ids} if "position_ids" in kwargs else {}
         tables, mask = self.position_embeddings, self.attention_mask
@@ -181,18 +182,18 @@ class AttentionCall:
     cache: Cache | None
 
     @classmethod
-    def of(cls, args: tuple, kwargs: dict) -> AttentionCall:
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AttentionCall:
         hidden = args[0] if args else kwargs["hidden_states"]
         tables = kwargs.get("position_embeddings")
         return cls(hidden, kwargs.get("attention_mask"), tables, cache_among((*args, *kwargs.values())))
 
     @staticmethod
-    def masked(kwargs: dict, mask: Tensor | None) -> dict:
+    def masked(kwargs: dict[str, Any], mask: Tensor | None) -> dict[str, Any]:
         """The keyword arguments with another mask."""
         return {**kwargs, "attention_mask": mask}
 
 
-def take_hidden(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
+def take_hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
     """A decoder layer's hidden states, which come first, and the arguments without them."""
     if args:
         return args[0], args[1:], kwargs
@@ -200,7 +201,7 @@ def take_hidden(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
     return kwargs.pop("hidden_states"), (), kwargs
 
 
-def encoded_images(inputs: dict, kind: str = "image") -> list[Tensor] | None:
+def encoded_images(inputs: dict[str, Any], kind: str = "image") -> list[Tensor] | None:
     """Features of the images (or of another `kind`) that `generate()` has encoded before it calls the forward.
 
     From 5.18 it passes the encoders' outputs on, and no pixels. One tensor per image (per sample in Idefics2 from 5.21;
@@ -217,7 +218,7 @@ def query_heads(attention: nn.Module) -> int:
     return attention.q_proj.out_features // attention.head_dim
 
 
-def rotary_function(attention: nn.Module) -> Callable:
+def rotary_function(attention: nn.Module) -> Callable[..., Any]:
     """The `apply_rotary_pos_emb(q, k, cos, sin)` of the modelling file that defines this attention module."""
     return _file(type(_unwrapped(attention))).apply_rotary_pos_emb
 
@@ -231,18 +232,18 @@ def modelling_files(model: nn.Module) -> set[ModuleType]:
     return {_file(type(module)) for module in model.modules()}
 
 
-def implementation(config) -> str:
+def implementation(config: Any) -> str:
     """The name of the attention implementation in use, also where `set_attn_implementation` never was called."""
     return getattr(config, "_attn_implementation", None) or ""
 
 
-def takes_padding_masks(config) -> bool:
+def takes_padding_masks(config: Any) -> bool:
     """Whether attention masks are `(batch, tokens)`, as FlashAttention takes them, and not four-dimensional."""
     return "flash" in implementation(config)
 
 
 @contextmanager
-def attending_by(config, name: str) -> Iterator[None]:
+def attending_by(config: Any, name: str) -> Iterator[None]:
     """Within the block, the decoder of this configuration attends by the registered implementation `name`.
 
     The attribute itself: `set_attn_implementation` walks all submodules and checks for packages, too slow per call.
@@ -254,7 +255,7 @@ def attending_by(config, name: str) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def register_attention(name: str, function: Callable) -> None:
+def register_attention(name: str, function: Callable[..., Any]) -> None:
     """Without a mask function of the same name, which is not registered here, transformers builds no mask at all."""
     from transformers import AttentionInterface
 
@@ -277,13 +278,13 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
     """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
     problems = [] if hasattr(decoder, "layers") else [f"{type(decoder).__name__} has no layers"]
-    problems += _unknown_cache(type(model))
+    problems += _unknown_cache(type(model))  # type: ignore[arg-type]
     for number, block in enumerate(map(_unwrapped, getattr(decoder, "layers", ()))):
         if not hasattr(block, "self_attn"):
             problems.append(f"layers.{number} has no self_attn")
             continue
         attention = _unwrapped(block.self_attn)
-        problems += _layer_contract(type(block), type(attention))
+        problems += _layer_contract(type(block), type(attention))  # type: ignore[arg-type]
         missing = [name for name in ("q_proj", "head_dim", "scaling") if not hasattr(attention, name)]
         problems += [f"layers.{number}.self_attn has no {name}" for name in missing]
     return list(dict.fromkeys(problems))
@@ -291,7 +292,7 @@ def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
 
 @functools.cache
 def _layer_contract(block: type[nn.Module], attention: type[nn.Module]) -> list[str]:
-    problems = _unknown_cache(block) + _unknown_cache(attention)
+    problems = _unknown_cache(block) + _unknown_cache(attention)  # type: ignore[arg-type]
     if not hasattr(_file(attention), "apply_rotary_pos_emb"):
         problems.append(f"{attention.__module__} has no apply_rotary_pos_emb")
     for kind, names in ((block, ("attention_mask", "position_embeddings")), (attention, ("attention_mask",))):
@@ -321,7 +322,7 @@ _UNPRUNABLE = {
 }
 
 
-def unprunable(model: nn.Module, name: str, args: tuple, kwargs: dict) -> str | None:
+def unprunable(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """What a call of the model's method `name` asks for and a pruned cache cannot do, as a sentence; None if nothing.
 
     An option is the call's, else the given configuration's, else the checkpoint's, as in `generate()`.
@@ -331,7 +332,7 @@ def unprunable(model: nn.Module, name: str, args: tuple, kwargs: dict) -> str | 
     positional = args[1] if len(args) > 1 else None  # generate(inputs, generation_config, …)
     configs = [kwargs.get("generation_config") or positional, model.generation_config]
 
-    def option(name):
+    def option(name: str) -> Any:
         found = [kwargs.get(name), *(getattr(config, name, None) for config in configs)]
         return next((value for value in found if value is not None), None)
 

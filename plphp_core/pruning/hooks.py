@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ def prune(
     model: nn.Module,
     method: Method | None,
     record_attention: bool = True,
-    around_work: Callable[[], AbstractContextManager] = nullcontext,
+    around_work: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[Trace]:
     """Within the block, every prefill of `model` prunes its cache by `method`; `generate()` works as always.
 
@@ -101,7 +102,7 @@ def _acting(model: nn.Module) -> "_Session | None":
 
 
 @contextmanager
-def _generating(model: nn.Module, name: str, args: tuple, kwargs: dict) -> Iterator[None]:
+def _generating(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
     """Around a call of `generate`: refuses what cannot be pruned, and takes up the conversation of a cache."""
     session = _acting(model)
     if session is None:
@@ -159,7 +160,9 @@ class _ForwardState:
 class _Session:
     """Hooks of one `prune` block on one model."""
 
-    def __init__(self, model: nn.Module, method: Method | None, record_attention: bool, around_work: Callable):
+    def __init__(
+        self, model: nn.Module, method: Method | None, record_attention: bool, around_work: Callable[..., Any]
+    ):
         if method is not None and not isinstance(method, Method):
             raise TypeError(f"method = {method!r}, but a pruning method such as PLPHP() or None is needed")
         rows = 1 if method is None else method.query_rows
@@ -180,17 +183,17 @@ class _Session:
         if method is not None:
             method.check(self.num_layers)
         self.signature = inspect.signature(model.forward)
-        self.handles = []
+        self.handles: list[Any] = []
         self._threads = threading.local()  # no subclass of it: torch.compile would read the defaults of its class
 
     def install(self) -> None:
         if self.problem:
             return
 
-        def on(module, register, hook):
+        def on(module: nn.Module, register: str, hook: Callable[..., Any]) -> None:
             given = 3 if "pre" in register else 4  # module, args, kwargs, and the output behind it
 
-            def whole(*arguments):
+            def whole(*arguments: Any) -> Any:
                 # torch keeps hooks and their flags apart: one that another thread is just adding or removing may be
                 # called without kwargs. It belongs to that thread's block and has nothing to do here.
                 return hook(*arguments) if len(arguments) == given else None
@@ -213,7 +216,7 @@ class _Session:
             handle.remove()
         self.handles.clear()
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Session":
         raise TypeError("a model inside a prune block cannot be copied; copy it outside")
 
     @property
@@ -238,11 +241,11 @@ class _Session:
 
     # --- hooks -----------------------------------------------------------------------------------------------------
 
-    def _before_model(self, model, args, kwargs):
+    def _before_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         with self.around_work():
             self._read_call(model, args, kwargs)
 
-    def _read_call(self, model, args, kwargs) -> None:
+    def _read_call(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.state.prefill = None
         self.state.acts = _acting(model) is self
         if not self.state.acts:
@@ -272,7 +275,7 @@ class _Session:
                 "prefill the whole conversation at once, without a cache"
             )
 
-    def _begin(self, ids, call: hf.ModelCall) -> None:
+    def _begin(self, ids: torch.Tensor, call: hf.ModelCall) -> None:
         """Follow this forward as a prefill."""
         state = self.state
         state.second = bool(state.traced)
@@ -288,7 +291,7 @@ class _Session:
             self.trace.start(None, missing="the latest prefill did not come to its end")
             state.prefill = self._prefill(ids, call)
 
-    def _prefill(self, ids, call: hf.ModelCall) -> Prefill:
+    def _prefill(self, ids: torch.Tensor, call: hf.ModelCall) -> Prefill:
         inputs = call.inputs
         if call.cache is not None:
             renew(call.cache)
@@ -334,7 +337,7 @@ class _Session:
         )
 
     @contextmanager
-    def _excused(self):
+    def _excused(self) -> Iterator[None]:
         """Without a method nothing may go wrong: what cannot be traced leaves the trace empty and says why."""
         try:
             yield
@@ -346,7 +349,7 @@ class _Session:
                 raise
             log.info("not traced: %s", error)
 
-    def _before_decoder(self, decoder, args, kwargs):
+    def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _acting(self.model) is self and not self.acts and self.method is not None:
             raise ValueError(
                 "call the whole model inside a prune block, not its decoder: image tokens are unknown here"
@@ -356,7 +359,7 @@ class _Session:
         self.prefill.added = self.family.added_features(kwargs)
         return args, kwargs
 
-    def _before_layer(self, block, args, kwargs):
+    def _before_layer(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         prefill = self.prefill
         if prefill is None or (prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added):
             return None
@@ -365,8 +368,8 @@ class _Session:
             hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
         return (hidden, *args), kwargs
 
-    def _mask_hook(self, layer: int):
-        def before_attention(attention, args, kwargs):
+    def _mask_hook(self, layer: int) -> Callable[..., Any]:
+        def before_attention(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not self.acts or self.prefill is not None:
                 return None
             call = hf.AttentionCall.of(args, kwargs)
@@ -379,14 +382,16 @@ class _Session:
 
         return before_attention
 
-    def _after_query(self, projection, args, output):
+    def _after_query(self, projection: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
         if self.prefill is not None and self.prefill.has_vision:
             rows = 1 if self.method is None else self.method.query_rows
             # A clone, since a view of one row would keep all of them alive.
             self.prefill.query = output if rows is None else output[:, -rows:].clone()
 
-    def _after_attention_hook(self, layer: int):
-        def after_attention(attention, args, kwargs, output):
+    def _after_attention_hook(self, layer: int) -> Callable[..., None]:
+        def after_attention(
+            attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Any, ...]
+        ) -> None:
             if layer > 0 and self.prefill is None:
                 return
             call = hf.AttentionCall.of(args, kwargs)
@@ -400,7 +405,7 @@ class _Session:
 
         return after_attention
 
-    def _after_prefill(self, model, args, output):
+    def _after_prefill(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.prefill is None:
             return
         with self._excused():
@@ -414,5 +419,5 @@ class _Session:
             if not self.state.second:
                 self.trace.become(self.prefill.trace)
 
-    def _after_model(self, model, args, output):
+    def _after_model(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.state.prefill, self.state.acts = None, False

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -83,8 +83,11 @@ class Method:
     """
 
     name: ClassVar[str]
-    query_rows: int | None = 1
     evicts_text: ClassVar[bool] = False
+
+    @property
+    def query_rows(self) -> int | None:
+        return 1
 
     def check(self, num_layers: int) -> None:
         """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""
@@ -100,10 +103,10 @@ class Method:
         """Whether the method takes tokens out of the residual stream."""
         return type(self).withdraw is not Method.withdraw
 
-    def params(self) -> dict:
+    def params(self) -> dict[str, Any]:
         """Hyper-parameters by name, defaults included; 0 for a float is 0.0, so that equal methods have equal ones."""
-        found = dataclasses.asdict(self)
-        for parameter in dataclasses.fields(self):
+        found = dataclasses.asdict(self)  # type: ignore[call-overload]  # every method is a dataclass
+        for parameter in dataclasses.fields(self):  # type: ignore[arg-type]
             value = found[parameter.name]
             if parameter.type in (float, "float") and isinstance(value, int) and not isinstance(value, bool):
                 found[parameter.name] = float(value)
@@ -152,7 +155,7 @@ def _methods_of(module: ModuleType, known: dict[str, type[Method]]) -> dict[str,
     for cls in _classes_of(module):
         name = getattr(cls, "name", None)
         if name is None:
-            require(cls.__subclasses__(), f"{cls.__name__} has no name")
+            require(bool(cls.__subclasses__()), f"{cls.__name__} has no name")
             continue  # what several methods share
         fits = isinstance(name, str) and name.isidentifier() and name != "none"
         require(fits, f"{cls.__name__}.name = {name!r}, but must be letters, digits and _, and not 'none'")
@@ -193,7 +196,7 @@ def not_loaded() -> str:
     return listed and f"; not loaded: {listed}"
 
 
-def make_method(name: str, **params) -> Method | None:
+def make_method(name: str, **params: Any) -> Method | None:
     """The method called `name` with these hyper-parameters; None for `"none"`.
 
     Raises:
@@ -204,7 +207,7 @@ def make_method(name: str, **params) -> Method | None:
         require(not params, f"method 'none' takes no parameters, got {', '.join(params)}")
         return None
     cls = _registry()[0][name]
-    known = [field.name for field in dataclasses.fields(cls)]
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(set(params) - set(known))
     require(not unknown, f"method {name!r} has no parameter {', '.join(unknown)}; known: {', '.join(known)}")
     return cls(**params)

@@ -36,7 +36,7 @@ class PLPHP(Method):
     beta: float = 0.1
     gqa: Literal["mean", "max"] = "mean"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("r", "delta_r", "alpha", "beta"):
             fraction("PLPHP", name, getattr(self, name))
         require(self.beta <= self.alpha, f"PLPHP: beta = {self.beta} > alpha = {self.alpha}; beta ≤ alpha is needed")

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,19 +74,19 @@ class Prefill:
 
     # --- before a layer --------------------------------------------------------------------------------------------
 
-    def enter_layer(self, hidden: Tensor, kwargs: dict, flash: bool) -> tuple[Tensor, dict]:
+    def enter_layer(self, hidden: Tensor, kwargs: dict[str, Any], flash: bool) -> tuple[Tensor, dict[str, Any]]:
         """Hidden states and arguments of the next decoder layer, shortened if tokens were withdrawn."""
         if self.added and self.trace.layers:  # the layer before has just returned
             features = self.added.pop(0).to(hidden.device, hidden.dtype)
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
             hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
         if self.withdrawn is not None:
-            hidden = self._shorten(hidden, self.stream.inputs or LayerInputs.of(kwargs), flash)
+            hidden = self._shorten(self.withdrawn, hidden, self.stream.inputs or LayerInputs.of(kwargs), flash)
             self.withdrawn = None
         return hidden, kwargs if self.stream.inputs is None else self.stream.inputs.over(kwargs)
 
-    def _shorten(self, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
-        selection, old = self.withdrawn, self.stream
+    def _shorten(self, selection: Selection, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
+        old = self.stream
         index, filler = gather_index(selection.mask, selection.counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
 
@@ -119,7 +120,9 @@ class Prefill:
 
     # --- after a layer's attention ---------------------------------------------------------------------------------
 
-    def leave_attention(self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple) -> None:
+    def leave_attention(
+        self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple[Tensor, Tensor] | None
+    ) -> None:
         """Score, record, compress this layer's cache and decide what goes on to the next layer."""
         stored: DynamicLayer = cache.layers[layer]
         self.stream = self.stream.on(stored.keys.device)  # a model split over devices
@@ -136,7 +139,7 @@ class Prefill:
         """
         keys, values = stored.keys, stored.values
         gamma = torch.zeros(len(keys), device=keys.device)
-        vision = self.vision_counts
+        vision: tuple[float, ...] = self.vision_counts
         kept, counts, filled = self.stream.tokens[:, None], self.stream.counts, self.stream.filled
         selection = None
         if view is not None:
@@ -181,7 +184,7 @@ class Prefill:
 
     def _vision_among(self, selection: Selection) -> tuple[float, ...]:
         """Vision tokens of a layer's slots, per sample."""
-        if not self.method.evicts_text:
+        if self.method is None or not self.method.evicts_text:
             return self._beside_text(selection.counts)
         shown = selection.mask & (self.stream.image_of >= 0)[:, None]
         return tuple(shown.sum(-1).float().mean(-1).tolist())
@@ -204,9 +207,13 @@ class Prefill:
         """Whether the stream holds neither padding nor filler."""
         return min(self.stream.counts) == self.stream.tokens.shape[1]
 
-    def _view(self, layer: int, attention: nn.Module, keys: Tensor, position_embeddings: tuple) -> LayerView:
-        cos, sin = (table[..., -self.query.shape[1] :, :] for table in position_embeddings)
+    def _view(
+        self, layer: int, attention: nn.Module, keys: Tensor, position_embeddings: tuple[Tensor, Tensor] | None
+    ) -> LayerView:
         projected, valid, scaling = self.query, self.stream.valid, attention.scaling
+        if projected is None or position_embeddings is None:
+            raise ValueError(f"layer {layer}: q_proj was not called, or without rotary tables: no query to score with")
+        cos, sin = (table[..., -projected.shape[1] :, :] for table in position_embeddings)
         visible = None if self._whole else valid
 
         def query() -> Tensor:  # not rotated for methods that do not look

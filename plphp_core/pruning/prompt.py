@@ -86,7 +86,7 @@ def read_prompt(
     images, image_of = [], torch.full(ids.shape, -1, dtype=torch.long)
     for sample, row in enumerate(ids):
         positions = (row == image_token_id).nonzero().flatten()
-        sizes = []
+        sizes: list[int] = []
         while sum(sizes) < len(positions):
             require(bool(remaining), f"sample {sample} has more image tokens than its images have features")
             sizes.append(remaining.pop(0))

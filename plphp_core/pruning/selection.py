@@ -108,7 +108,7 @@ class SelectionCheck:
         Raises:
             TypeError, ValueError: it cannot be carried out; the message names method, layer, sample and numbers.
         """
-        if selection is None:
+        if selection is None or self.method is None:
             return None
         where = f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
         if not isinstance(selection, Selection) or not isinstance(selection.mask, Tensor):

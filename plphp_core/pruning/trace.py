@@ -45,7 +45,7 @@ class Trace:
     prompt: Prompt | None = None
     layers: list[LayerRecord] = field(default_factory=list)
     missing: str | None = "no prefill yet"
-    _kept: list[list[Tensor]] | None = None
+    _kept: list[list[Tensor | list[Tensor]]] | None = None
 
     def start(self, prompt: Prompt | None, missing: str | None = None) -> None:
         """Forget the prefill before and begin a new one; None: leave the trace empty, for the reason `missing`."""
@@ -57,7 +57,7 @@ class Trace:
         self.layers = other.layers
 
     def __str__(self) -> str:
-        if not self.layers:
+        if self.prompt is None or not self.layers:
             return f"nothing traced: {self.missing}"
         batch, slots = len(self.images), [sum(layer.counts) / len(layer.counts) for layer in self.layers]
         lengths, vision = self.prompt.lengths, self.prompt.vision_counts
@@ -89,7 +89,7 @@ class Trace:
     @property
     def retention(self) -> Tensor:
         """Kept fraction of each layer's vision tokens, `(batch, layers)`, fp32; 1 where a prompt has no image."""
-        if not self.layers:
+        if self.prompt is None or not self.layers:
             return torch.empty(len(self.images), 0)
         vision = self.prompt.vision_counts
         return torch.tensor(
@@ -103,19 +103,9 @@ class Trace:
         A list of `(kept tokens,)`, one per KV head, where heads keep different numbers of them.
         """
         if self._kept is None:
-            self._kept = [self._vision_tokens(layer) for layer in self.layers]
+            image_of = self.prompt.image_of.cpu() if self.prompt else torch.empty(0, 0)
+            self._kept = [_vision_tokens(layer, image_of) for layer in self.layers]
         return self._kept
-
-    def _vision_tokens(self, layer: LayerRecord) -> list[Tensor]:
-        kept = []
-        image_of = self.prompt.image_of.cpu()
-        for sample, tokens in enumerate(layer.tokens.cpu().long()):
-            vision = (tokens >= 0) & (image_of[sample][tokens.clamp(min=0)] >= 0)
-            if len(set(vision.sum(-1).tolist())) == 1:
-                kept.append(tokens[vision].view(len(tokens), -1).expand(layer.kv_heads, -1))
-            else:
-                kept.append([head[shown] for head, shown in zip(tokens, vision, strict=True)])
-        return kept
 
     @property
     def kv_bytes(self) -> list[int]:
@@ -131,7 +121,8 @@ class Trace:
     @property
     def kv_bytes_full(self) -> list[int]:
         """The same with nothing pruned."""
-        return [sum(layer.slot_bytes for layer in self.layers) * self.prompt.image_of.shape[1] for _ in self.images]
+        length = self.prompt.image_of.shape[1] if self.prompt else 0
+        return [sum(layer.slot_bytes for layer in self.layers) * length for _ in self.images]
 
     @property
     def kv_bytes_alone(self) -> list[int]:
@@ -144,3 +135,15 @@ class Trace:
         """`kv_bytes_alone` with nothing pruned."""
         lengths = self.prompt.lengths if self.prompt else []
         return [sum(layer.slot_bytes for layer in self.layers) * length for length in lengths]
+
+
+def _vision_tokens(layer: LayerRecord, image_of: Tensor) -> list[Tensor | list[Tensor]]:
+    """`Trace.kept` of one layer; `image_of` as in `Prompt`, on the CPU."""
+    kept: list[Tensor | list[Tensor]] = []
+    for sample, tokens in enumerate(layer.tokens.cpu().long()):
+        vision = (tokens >= 0) & (image_of[sample][tokens.clamp(min=0)] >= 0)
+        if len(set(vision.sum(-1).tolist())) == 1:
+            kept.append(tokens[vision].view(len(tokens), -1).expand(layer.kv_heads, -1))
+        else:
+            kept.append([head[shown] for head, shown in zip(tokens, vision, strict=True)])
+    return kept

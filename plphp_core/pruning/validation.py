@@ -9,11 +9,11 @@ def require(condition: bool, message: str) -> None:
 
 def fraction(owner: str, name: str, value: object) -> None:
     """Raise ValueError unless `value` is a number in [0, 1]."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    require(number and 0 <= value <= 1, f"{owner}: {name} = {value!r}, but must be a number in [0, 1]")
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    require(fits, f"{owner}: {name} = {value!r}, but must be a number in [0, 1]")
 
 
 def depth(owner: str, value: object) -> None:
     """Raise ValueError unless `value` can be K, a number of layers."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= 1, f"{owner}: K = {value!r}, but must be an integer ≥ 1")
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    require(fits, f"{owner}: K = {value!r}, but must be an integer ≥ 1")

@@ -6,5 +6,5 @@ the numbers of one model, `savings` its vision tokens and cache, `rivals` and `c
 `layout`, `notes` and `long_tables` hold what tables of methods × benchmarks share, `costs` and `cost_lines` the same
 for cache and times on one benchmark. `table1` … `table5` lay out one table of the
 paper each, `figures` its figures, `sweep` and `engines` what was run besides; `table_model` and
-`render` write tables in any format, `reports` and `cli` are the command. Nothing here runs a model.
+`render` and `terminal` write tables in any format, `reports` and `cli` are the command. Nothing here runs a model.
 """

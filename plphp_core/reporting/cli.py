@@ -16,7 +16,7 @@ from plphp_core.analysis.results import NothingToShow, Options
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.cell_result import Cell, read_cells
 from plphp_core.records.errors import ReportError, RunError
-from plphp_core.reporting import render
+from plphp_core.reporting import render, terminal
 from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
 from plphp_core.reporting.reports import REPORTS
 from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
@@ -152,7 +152,7 @@ def _write(report: Report, options: argparse.Namespace) -> int:
     for name, text in files.items():
         render.write_atomically(folder / name, text)
     if not options.quiet:
-        render.print_tables(report.sheets)
+        terminal.print_tables(report.sheets)
     print(f"written to {folder}: {', '.join(files)}")
     missing = sum(len(part.missing()) for part in report.parts) if report.planned else 0
     failed = sum(cell.errors for part in report.parts for cell in part.cells.values())

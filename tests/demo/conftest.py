@@ -1,12 +1,21 @@
-"""One session on a toy model, loaded once for all tests of the demo."""
+"""One session on a toy model, loaded once for all tests of the demo, and the examples."""
 
 import pytest
 
-from plphp_core.demo.catalogue import Catalogue
-from plphp_core.demo.session import Session
+from plphp_core.demo.catalogue import Catalogue, draw_examples
+from plphp_core.demo.session import DemoSession
 from tests.demo.factories import ROOT
+
+pytest.importorskip("gradio")
 
 
 @pytest.fixture(scope="package")
 def session():
-    return Session(Catalogue(ROOT))
+    return DemoSession(Catalogue(ROOT))
+
+
+@pytest.fixture(scope="package")
+def examples(tmp_path_factory):
+    """(question, files) of each example."""
+    drawn = draw_examples(tmp_path_factory.mktemp("examples"))
+    return [(one["text"], one["files"]) for one in drawn.values()]

@@ -1,6 +1,7 @@
 """Images, questions and answers for the demo's tests."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
@@ -22,26 +23,31 @@ def halves(width=40, height=20):
     return image
 
 
-def an_answer(kept, text="yes", boxes=None, images=(4,)):
+def an_answer(kept=(((10,),),), text="yes", boxes=None, images=(4,), method=None):
     """An answer about images of so many tokens; `kept[layer]` lists each KV head's prompt positions, from 10 on."""
     starts = [10 + sum(images[:number]) for number in range(len(images))]
-    return StreamedAnswer(
-        text=text, prompt_tokens=20, new_tokens=2, prefill_ms=12.0, decode_ms=3.0, decode_steps=1,
-        retention=[sum(map(len, heads)) / len(heads) / sum(images) for heads in kept],
-        vision_attention=[0.5] * len(kept), kv_bytes=1024, kv_bytes_full=4096,
-        images=[torch.arange(start, start + size) for start, size in zip(starts, images, strict=True)],
-        kept=[torch.tensor(heads) for heads in kept],
-        boxes=boxes or [torch.full((size, 4), torch.nan) for size in images],
-    )  # fmt: skip
+    trace = SimpleNamespace(
+        images=[[torch.arange(start, start + size) for start, size in zip(starts, images, strict=True)]],
+        kept=[[[torch.tensor(head, dtype=torch.long) for head in heads]] for heads in kept],
+        retention=torch.tensor([[sum(map(len, heads)) / len(heads) / sum(images) for heads in kept]]),
+        vision_attention=torch.full((1, len(kept)), 0.5),
+        kv_bytes=[2**20],
+        kv_bytes_full=[2**22],
+    )
+    boxes = boxes or [torch.full((size, 4), torch.nan) for size in images]
+    return StreamedAnswer(method, text, 2, prefill_ms=12.0, decode_ms=3.0, decode_steps=1, trace=trace, boxes=boxes)
 
 
 def a_conversation(answer, images, method="plphp"):
-    return Conversation("llava_onevision", {method: [Turn("what?", images, text=answer.text, answer=answer)]})
+    """One question about the images and its answer."""
+    found = Conversation("llava_onevision", images, {method: [Turn("what?", range(len(images)))]})
+    found.complete(method, answer)
+    return found
 
 
-def answer_of(session, question, images, method, values=None, conversation=None, tokens=24):
-    """The turn that `session` makes of a question to one method; `images` are files."""
+def ask(session, question, images, methods, conversation=None, tokens=24):
+    """The conversation after a question; `images` are files, `methods` the values that differ from the first ones."""
     conversation = conversation or Conversation(session.catalogue.first)
-    values = session.start(conversation.model, method) | (values or {})
-    list(session.ask(conversation, question, images, {method: values}, tokens))
-    return conversation.turns[method][-1]
+    values = {name: session.start(conversation.model, name) | changes for name, changes in methods.items()}
+    list(session.ask(conversation, question, images, values, tokens))
+    return conversation

@@ -4,105 +4,90 @@ import threading
 from itertools import pairwise
 
 import pytest
-import torch
 
 from plphp_core import PLPHP
+from plphp_core.demo import streaming
 from plphp_core.demo.conversation import Conversation, context
-from plphp_core.demo.examples import draw_examples
-from plphp_core.demo.session import Session
-from plphp_core.demo.streaming import encode, stream
+from plphp_core.demo.session import DemoSession, encode
+from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.answering import Answerer, Request
+from plphp_core.evaluation.answering import Answerer
+from plphp_core.evaluation.requests import Request
 from plphp_core.pruning.method import make_method
 from plphp_core.records.errors import UserError
-from tests.demo.factories import answer_of
+from tests.demo.factories import ask
 
-TOKENS = 24
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    return draw_examples(tmp_path_factory.mktemp("examples"))
+MODEL, TOKENS = "llava_onevision", 24
 
 
-def loaded_by(session):
-    return session._loaded(session.catalogue.first)
+@pytest.fixture
+def at_once(monkeypatch):
+    """Every token is shown."""
+    monkeypatch.setattr(streaming, "INTERVAL", 0.0)
 
 
 @pytest.mark.parametrize("name", ["none", "fastv", "vtw", "plphp"])
 def test_an_answer_is_the_evaluations(session, examples, name):
-    example = examples[0]
-    turn = answer_of(session, example.question, example.files, name, tokens=TOKENS)
-    method = make_method(name, **session.start("llava_onevision", name))
-    images = read_images(example.files)
-    request = Request(example.question, {"max_new_tokens": TOKENS}, lambda: images)
-    ((_, expected),) = Answerer(loaded_by(session), method).answer([request])
-    answer = turn.answer
-    assert (answer.text, answer.new_tokens) == (expected.text, expected.new_tokens) and turn.text == answer.text
-    assert answer.retention == pytest.approx(expected.retention, abs=1e-6)
-    assert (answer.kv_bytes, answer.kv_bytes_full) == (expected.kv_bytes, expected.kv_bytes_full)
-    assert answer.prompt_tokens == expected.prompt_tokens
+    question, files = examples[0]
+    conversation = ask(session, question, files, {name: {}})
+    answer, trace = conversation.answers[name], conversation.answers[name].trace
+    method, images = make_method(name, **session.start(MODEL, name)), read_images(files)
+    request = Request(question, {"max_new_tokens": TOKENS}, lambda: images)
+    ((_, expected),) = Answerer(session.loaded(MODEL), method).answer([request])
+    assert (answer.text, answer.new_tokens) == (expected.text, expected.new_tokens)
+    assert conversation.turns[name][0].text == answer.text
+    assert trace.retention[0].tolist() == pytest.approx(expected.retention, abs=1e-6)
+    assert (trace.kv_bytes[0], trace.kv_bytes_full[0]) == (expected.kv_bytes, expected.kv_bytes_full)
+    assert trace.prompt.lengths[0] == expected.prompt_tokens
     assert answer.prefill_ms > 0 and answer.decode_steps == expected.decode_steps
-    assert [len(boxes) for boxes in answer.boxes] == [len(image) for image in answer.images] == [37, 37]
-    for layer, kept in enumerate(answer.kept):
-        assert kept.shape[1] / 74 == pytest.approx(answer.retention[layer])
+    assert [len(boxes) for boxes in answer.boxes] == [len(image) for image in trace.images[0]] == [37, 37]
 
 
-def test_text_comes_in_pieces_and_grows(session, examples, monkeypatch):
-    monkeypatch.setattr("plphp_core.demo.streaming.PACE", 0.0)
-    loaded = loaded_by(session)
-    inputs = encode(loaded, examples[4].question, read_images(examples[4].files))
-    *texts, answer = stream(loaded, PLPHP(), inputs, TOKENS, lambda: False)
+def test_text_comes_in_pieces_and_grows(session, examples, at_once):
+    (question, files), loaded = examples[4], session.loaded(MODEL)
+    *texts, answer = stream(loaded, PLPHP(), encode(loaded, question, read_images(files)), TOKENS, lambda: False)
     assert len(texts) > 5 and all(b.startswith(a) for a, b in pairwise(texts))
     assert answer.text.startswith(texts[-1].strip()) and answer.new_tokens == TOKENS
 
 
 def test_r_decides_what_is_kept(session, examples):
-    example = examples[1]
     few, many = (
-        answer_of(session, example.question, example.files, "plphp", {"r": r, "delta_r": 0.0}).answer
-        for r in (0.2, 0.8)
+        ask(session, *examples[1], {"plphp": {"r": r, "delta_r": 0.0}}).answers["plphp"].trace for r in (0.2, 0.8)
     )
-    size = len(few.images[0])
+    size = len(few.images[0][0])
     for layer in range(2, 7):
-        assert few.kept[layer].shape == (2, int(0.2 * size)) and many.kept[layer].shape == (2, int(0.8 * size + 1e-9))
+        assert few.kept[layer][0].shape == (2, int(0.2 * size))
+        assert many.kept[layer][0].shape == (2, int(0.8 * size + 1e-9))
     assert few.kv_bytes < many.kv_bytes < many.kv_bytes_full
 
 
 def test_the_second_turn_reads_the_first(session, examples):
-    example, conversation = examples[2], Conversation("llava_onevision")
-    first = answer_of(session, example.question, example.files, "plphp", conversation=conversation)
-    second = answer_of(session, "Where is it?", (), "plphp", conversation=conversation)
-    assert [len(turn.answer.images) for turn in (first, second)] == [3, 3]
-    assert first.answer.kept == first.answer.boxes == [] and len(second.answer.kept) == 8  # of the latest answer only
-    assert second.answer.prompt_tokens > first.answer.prompt_tokens + 3
-    loaded, images = loaded_by(session), read_images(example.files)
-    text = context(loaded.family, [first], "Where is it?", [])
-    assert second.answer.prompt_tokens == encode(loaded, text, images)["input_ids"].shape[1]
+    question, files = examples[2]
+    conversation = ask(session, question, files, {"plphp": {}})
+    first = conversation.answers["plphp"].trace
+    second = ask(session, "Where is it?", (), {"plphp": {}}, conversation).answers["plphp"].trace
+    assert [len(trace.images[0]) for trace in (first, second)] == [3, 3] and conversation.seen("plphp") == [0, 1, 2]
+    assert [row[0] for row in conversation.figures] == ["1", "2"]
+    loaded = session.loaded(MODEL)
+    prompt = encode(loaded, context(loaded.family, conversation.turns["plphp"]), read_images(files))
+    assert second.prompt.lengths[0] == prompt["input_ids"].shape[1] > first.prompt.lengths[0] + 3
 
 
 def test_one_method_refuses_the_others_answer(session, examples):
-    conversation, example = Conversation("llava_onevision"), examples[1]
-    wrong = session.start("llava_onevision", "plphp") | {"r": 0.2}
-    chosen = {"plphp": wrong, "vtw": {"K": 99}, "none": {}}
-    list(session.ask(conversation, example.question, example.files, chosen, TOKENS))
-    assert conversation.turns["plphp"][0].error == "PLPHP: Δr = 0.3 > r = 0.2; Δr ≤ r is needed"
-    assert conversation.turns["vtw"][0].error == "VTW: K = 99, but the model has 8 layers"
-    assert conversation.turns["none"][0].answer.text
-    again = answer_of(session, "And now?", (), "plphp", conversation=conversation)
-    assert again.answer.images == []  # a refused turn is no part of the conversation
-
-
-def test_a_setting_is_what_was_used_and_nothing_is_rounded(session, examples):
-    conversation, example = Conversation("llava_onevision"), examples[1]
-    chosen = {"fastv": {"K": 2.5, "R": 0.5}, "vtw": {"K": 3.0}, "plphp": {"r": None}}
-    list(session.ask(conversation, example.question, example.files, chosen, 2))
-    fastv, vtw, plphp = (conversation.turns[name][0] for name in chosen)
-    assert fastv.error == "K = 2.5, but must be a whole number" and fastv.answer is None and not fastv.setting
-    assert plphp.error == "r is empty; give a number" and plphp.answer is None
-    assert vtw.setting == "K=3" and vtw.answer.retention == [1, 1, 1, 0, 0, 0, 0, 0]
-    with pytest.raises(UserError, match=r"longest answer = 2\.5, but must be a whole number"):
-        list(session.ask(conversation, example.question, example.files, {"none": {}}, 2.5))
+    wrong = {"plphp": {"r": 0.2}, "vtw": {"K": 99}, "fastv": {"K": 2.5}, "none": {}}
+    conversation = ask(session, *examples[1], wrong)
+    errors = {name: turns[0].error for name, turns in conversation.turns.items()}
+    assert errors == {
+        "plphp": "PLPHP: Δr = 0.3 > r = 0.2; Δr ≤ r is needed",
+        "vtw": "VTW: K = 99, but the model has 8 layers",
+        "fastv": "K = 2.5, but must be a whole number",
+        "none": None,
+    }
+    assert conversation.turns["none"][0].text and set(conversation.answers) == {"none"}
+    ask(session, "And now?", (), {"plphp": {}, "none": {}}, conversation)
+    trace = {name: answer.trace for name, answer in conversation.answers.items()}
+    assert trace["plphp"].images[0] == [] and len(trace["none"].images[0]) == 1  # a refused turn is no history
+    assert set(trace["plphp"].retention[0].tolist()) == {1.0}
 
 
 def test_a_failure_inside_is_one_sentence(session, examples, monkeypatch):
@@ -110,63 +95,47 @@ def test_a_failure_inside_is_one_sentence(session, examples, monkeypatch):
         raise RuntimeError("something\nlong")
 
     monkeypatch.setattr("plphp_core.demo.session.encode", broken)
-    error = answer_of(session, examples[1].question, examples[1].files, "none").error
-    assert "something" in error and "\n" not in error and "Traceback" not in error
+    (turn,) = ask(session, *examples[1], {"none": {}}).turns["none"]
+    assert turn.error == "RuntimeError: something"
 
 
-def test_a_question_without_images(session):
-    turn = answer_of(session, "What is a square?", (), "plphp")
-    assert turn.error is None and set(turn.answer.retention) == {1.0} and turn.answer.images == []
-
-
-@pytest.mark.parametrize("question, count, methods, said", [
-    (" ", 0, ["none"], "the question is empty"),
-    ("what?", 0, [], "no method is ticked"),
-    ("what is <image>?", 0, ["none"], "marks 1 images with <image>, but there are 0"),
-    ("<image> <image>", 1, ["none"], "marks 2 images with <image>, but there are 1"),
+@pytest.mark.parametrize("question, count, methods, tokens, said", [
+    (" ", 0, ["none"], 8, "the question is empty"),
+    ("what?", 0, [], 8, "no method is ticked"),
+    ("what?", 0, ["none"], 2.5, "longest answer = 2.5, but must be a whole number"),
+    ("what is <image>?", 0, ["none"], 8, "marks 1 images with <image>, but there are 0"),
+    ("<image> <image>", 1, ["none"], 8, "marks 2 images with <image>, but there are 1"),
 ])  # fmt: skip
-def test_what_cannot_be_asked(session, examples, question, count, methods, said):
-    conversation = Conversation("llava_onevision")
+def test_what_cannot_be_asked(session, examples, question, count, methods, tokens, said):
+    conversation = Conversation(MODEL)
     with pytest.raises(UserError, match=said):
-        list(session.ask(conversation, question, examples[0].files[:count], {name: {} for name in methods}, TOKENS))
-    assert conversation.turns == {}
+        list(session.ask(conversation, question, examples[0][1][:count], {name: {} for name in methods}, tokens))
+    assert conversation.turns == {} and conversation.images == []
 
 
-def test_stopping_ends_the_answer_and_those_behind_it(session, examples, monkeypatch):
-    monkeypatch.setattr("plphp_core.demo.streaming.PACE", 0.0)
-    conversation, example = Conversation("llava_onevision"), examples[4]
-    for _ in session.ask(conversation, example.question, example.files, {"none": {}, "vtw": {"K": 4}}, 64):
+def test_stopping_ends_the_answer_and_those_behind_it(session, examples, at_once):
+    conversation = Conversation(MODEL)
+    for _ in session.ask(conversation, *examples[4], {"none": {}, "vtw": {"K": 4}}, 64):
         if conversation.turns.get("none") and len(conversation.turns["none"][0].text.split()) > 4:
             conversation.stopped = True
-    (turn,) = conversation.turns["none"]
-    assert turn.stopped and 0 < turn.answer.new_tokens < 40 and "vtw" not in conversation.turns
+    assert 0 < conversation.answers["none"].new_tokens < 40 and "vtw" not in conversation.turns
+    assert conversation.figures[0][5].endswith("stopped")
 
 
-def test_whoever_leaves_ends_the_generation_and_frees_the_model(session, examples, monkeypatch):
-    monkeypatch.setattr("plphp_core.demo.streaming.PACE", 0.0)
-    conversation, example = Conversation("llava_onevision"), examples[4]
-    running = session.ask(conversation, example.question, example.files, {"none": {}}, 64)
+def test_whoever_leaves_ends_the_generation_and_frees_the_model(session, examples, at_once):
+    conversation = Conversation(MODEL)
+    running = session.ask(conversation, *examples[4], {"none": {}}, 64)
     while not (conversation.turns.get("none") and conversation.turns["none"][0].text):
         next(running)
     assert [one for one in threading.enumerate() if one.name == "answer"]
     running.close()
     assert not [one for one in threading.enumerate() if one.name == "answer"]
-    assert answer_of(session, example.question, example.files, "none").answer is not None
+    assert ask(session, *examples[4], {"none": {}}, tokens=2).answers
 
 
 def test_one_model_in_memory_at_a_time(session):
-    fresh = Session(session.catalogue)
+    fresh = DemoSession(session.catalogue)
     assert fresh.shape("mantis").located and not fresh.shape("idefics2").located
     assert fresh._load.loads == 2 and fresh.shape("mantis").num_layers == 8 and fresh._load.loads == 2
-    fresh._loaded("mantis")
+    fresh.loaded("mantis")
     assert fresh._load.loads == 3
-
-
-def test_examples_are_the_same_ones_every_time(examples, tmp_path):
-    again = draw_examples(tmp_path)
-    assert [one.question for one in again] == [one.question for one in examples]
-    assert all(
-        torch.equal(*(torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8) for file in pair))
-        for one, other in zip(examples, again, strict=True)
-        for pair in zip(one.files, other.files, strict=True)
-    )

@@ -4,86 +4,75 @@ import numpy as np
 import pytest
 import torch
 
-from plphp_core.demo.maps import DROPPED, NOWHERE, kept_flags, kept_picture
-from plphp_core.demo.page import size
-from plphp_core.demo.token_maps import ALL, maps
+from plphp_core import PLPHP
+from plphp_core.demo.token_maps import ALL, DROPPED, NO_TOKEN, kept_flags, kept_picture, layers_chart, token_maps
 from tests.demo.factories import a_conversation, an_answer, halves
 
 LEFT, RIGHT = [0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]
 QUARTERS = torch.tensor([[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]])
 
 
-def pixels(*arguments):
-    return np.asarray(kept_picture(*arguments)).astype(float)
+def pixels(boxes, kept):
+    return np.asarray(kept_picture(halves(), torch.tensor(boxes), torch.tensor(kept), 40)).astype(float)
+
+
+def captions(kept, head=ALL, image=ALL, images=1):
+    answer = an_answer([kept], boxes=[QUARTERS] * images, images=(4,) * images)
+    conversation = a_conversation(answer, [halves()] * images)
+    return [caption for _, caption in token_maps(conversation, "plphp", 0, head, image)]
 
 
 def test_kept_parts_are_untouched_and_dropped_ones_dark():
-    found = pixels(halves(), torch.tensor([LEFT, RIGHT]), torch.tensor([True, False]), 40)
+    found = pixels([LEFT, RIGHT], [True, False])
     assert found.shape == (20, 40, 3)
     assert (found[:, :20] == (250, 0, 0)).all()
     assert np.abs(found[:, 20:] - DROPPED).max() < 20  # only a shade of what was there
-    both = pixels(halves(), torch.tensor([LEFT, RIGHT]), torch.tensor([True, True]), 40)
-    assert (both == np.asarray(halves())).all()
+    assert (pixels([LEFT, RIGHT], [True, True]) == np.asarray(halves())).all()
 
 
 def test_half_of_the_heads_is_halfway():
-    boxes = torch.tensor([LEFT, RIGHT])
-    full, none, half = (pixels(halves(), boxes, torch.tensor([share] * 2), 40) for share in (1.0, 0.0, 0.5))
+    full, none, half = (pixels([LEFT, RIGHT], [share] * 2) for share in (1.0, 0.0, 0.5))
     assert np.abs(half - (full + none) / 2).max() <= 1
 
 
 def test_where_no_token_lies_nothing_is_claimed():
-    boxes = torch.tensor([LEFT, [torch.nan] * 4])
-    found = pixels(halves(), boxes, torch.tensor([True, True]), 40)
-    assert (found[:, :20] == (250, 0, 0)).all() and (found[:, 20:] == NOWHERE).all()
+    found = pixels([LEFT, [torch.nan] * 4], [True, True])
+    assert (found[:, :20] == (250, 0, 0)).all() and (found[:, 20:] == NO_TOKEN).all()
 
 
-def test_shape_of_the_picture():
-    assert kept_picture(halves(400, 100), torch.tensor([LEFT]), torch.tensor([True]), 80).size == (80, 20)
-    assert kept_picture(halves(2000, 1), torch.tensor([LEFT]), torch.tensor([True]), 80).size == (80, 1)
+@pytest.mark.parametrize("size, expected", [((400, 100), (80, 20)), ((2000, 1), (80, 1))])
+def test_shape_of_the_picture(size, expected):
+    assert kept_picture(halves(*size), torch.tensor([LEFT]), torch.tensor([True]), 80).size == expected
 
 
 def test_flags_are_per_head_and_image():
-    answer = an_answer([[[10, 12, 14], [11, 12, 15]]], images=(4, 3))
-    assert kept_flags(answer, 0, 0).tolist() == [[True, False, True, False], [False, True, True, False]]
+    answer = an_answer([[[10, 12, 14], [11, 15]]], images=(4, 3))  # heads that keep different numbers, too
+    assert kept_flags(answer, 0, 0).tolist() == [[True, False, True, False], [False, True, False, False]]
     assert kept_flags(answer, 0, 1).tolist() == [[True, False, False], [False, True, False]]
 
 
-@pytest.mark.parametrize("head, said, figures", [
-    (ALL, "each head keeps 2 of 4 tokens (50%); here all heads", 3),
-    ("0", "head 0 keeps 2 of 4 tokens (50%)", 1),
-    ("1", "head 1 keeps 2 of 4 tokens (50%)", 1),
+@pytest.mark.parametrize("kept, head, expected", [
+    ([[10, 11], [12]], ALL, ["image 1, heads' mean: 1.5 of 4", "image 1, head 0: 2 of 4", "image 1, head 1: 1 of 4"]),
+    ([[10, 11], [12]], "1", ["image 1, head 1: 1 of 4"]),
+    ([[10, 12], [10, 12]], ALL, ["image 1, every head: 2 of 4"]),
+    ([[], []], ALL, ["image 1, every head: 0 of 4"]),
 ])  # fmt: skip
-def test_all_heads_or_one(head, said, figures):
-    answer = an_answer([[[10, 11], [10, 12]]], boxes=[QUARTERS])
-    found = maps(a_conversation(answer, [halves()]), "plphp", 0, head, ALL, located=True)
-    assert said in found and found.count("<figure>") == figures
-
-
-@pytest.mark.parametrize("kept, said", [
-    ([[10, 12], [10, 12]], "every head keeps the same 2 of 4 tokens (50%)"),
-    ([[10, 11, 12, 13]] * 2, "every head keeps all 4 tokens"),
-    ([[], []], "every head keeps none of 4 tokens"),
-])  # fmt: skip
-def test_equal_heads_are_one_picture(kept, said):
-    found = maps(a_conversation(an_answer([kept], boxes=[QUARTERS]), [halves()]), "plphp", 0, ALL, ALL, located=True)
-    assert said in found and found.count("<figure>") == 1 and "place of their own" not in found
-
-
-def test_what_has_no_place_is_said():
-    answer = an_answer([[[10, 11], [10, 12]]], boxes=[QUARTERS])
-    assert "no place of their own" in maps(a_conversation(answer, [halves()]), "plphp", 0, ALL, ALL, located=False)
+def test_all_heads_or_one(kept, head, expected):
+    assert captions(kept, head) == expected
 
 
 def test_images_one_by_one():
-    answer = an_answer([[[10, 14], [11, 15]]], boxes=[QUARTERS, QUARTERS], images=(4, 4))
-    conversation = a_conversation(answer, [halves(), halves()])
-    assert maps(conversation, "plphp", 0, "0", ALL, located=True).count("<figure>") == 2
-    assert "image 2: head 0" in (one := maps(conversation, "plphp", 0, "0", "2", located=True)) and "image 1" not in one
-    assert "no image 3" in maps(conversation, "plphp", 0, "0", "3", located=True)
-    assert "no answer yet" in maps(conversation, "vtw", 0, "0", "1", located=True)
+    kept = [[10, 14], [11, 15], [12, 16]]
+    assert captions(kept, images=2) == ["image 1, heads' mean: 1 of 4", "image 2, heads' mean: 1 of 4"]
+    assert captions(kept, image="1", images=2)[0] == "image 2, heads' mean: 1 of 4"
+    assert len(captions(kept, image="1", images=2)) == 4  # and each head
+    assert captions(kept, image="2", images=2) == []
+    assert token_maps(a_conversation(an_answer(), [halves()]), "vtw", 0, ALL, ALL) == []
 
 
-def test_sizes():
-    found = [size(n) for n in (500, 2048, 565248, 7 * 2**20, 3 * 2**30)]
-    assert found == ["500 B", "2 KiB", "552 KiB", "7 MiB", "3 GiB"]
+def test_the_layers_chart_has_the_methods_thresholds():
+    answer = an_answer([[[10]], [[10, 11]]], method=PLPHP())
+    found = {what: rows.value.tolist() for what, rows in layers_chart(answer).groupby("what")}
+    assert found == {"kept share": [0.25, 0.5], "γ": [0.5, 0.5], "α": [0.25] * 2, "β": [0.1] * 2}
+    answer.trace.vision_attention[0, 1] = torch.nan  # not recorded: not drawn
+    assert layers_chart(answer).query("what == 'γ'").layer.tolist() == [0]

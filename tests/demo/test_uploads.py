@@ -2,11 +2,12 @@
 
 import struct
 import zlib
+from io import BytesIO
 
 import pytest
 from PIL import Image
 
-from plphp_core.demo.uploads import MOST_IMAGES, read_image, read_images
+from plphp_core.demo.uploads import MOST_IMAGES, read_images
 from plphp_core.records.errors import UserError
 from tests.demo.factories import halves
 
@@ -18,7 +19,7 @@ from tests.demo.factories import halves
 def test_modes_become_rgb(tmp_path, mode, name):
     image = halves().convert("L").convert(mode) if mode == "I;16" else halves().convert(mode)
     image.save(tmp_path / name)
-    found = read_image(tmp_path / name)
+    (found,) = read_images([tmp_path / name])
     assert (found.mode, found.size) == ("RGB", (40, 20))
 
 
@@ -26,7 +27,7 @@ def test_a_phones_picture_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     halves().save(tmp_path / "a.jpg", exif=exif)
-    found = read_image(tmp_path / "a.jpg")
+    (found,) = read_images([tmp_path / "a.jpg"])
     assert found.size == (20, 40)
     assert found.getpixel((10, 4))[0] > 200 and found.getpixel((10, 36))[2] > 200  # left is now above
 
@@ -34,29 +35,13 @@ def test_a_phones_picture_is_turned_upright(tmp_path):
 def png_header(width, height):
     """A PNG that says it is so large, and ends where its pixels should begin."""
     data = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + b"IHDR"
-        + data
-        + struct.pack(">I", zlib.crc32(b"IHDR" + data))
-        + b"\0\0\0\1IDAT"
-    )
+    start, check = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13), struct.pack(">I", zlib.crc32(b"IHDR" + data))
+    return start + b"IHDR" + data + check + b"\0\0\0\1IDAT"
 
 
-def truncated():
-    from io import BytesIO
-
+def saved(image, form, **options):
     file = BytesIO()
-    Image.effect_noise((200, 200), 80).save(file, "PNG")
-    return file.getvalue()[:5000]
-
-
-def animated():
-    from io import BytesIO
-
-    file = BytesIO()
-    halves().save(file, "GIF", save_all=True, append_images=[halves().rotate(180)])
+    image.save(file, form, **options)
     return file.getvalue()
 
 
@@ -64,8 +49,8 @@ def animated():
     (b"", "not a picture that can be read"),
     (b"hello", "not a picture that can be read"),
     (b"\x89PNG\r\n\x1a\n" + b"garbage" * 50, "drop.png: damaged or truncated"),
-    (truncated(), "drop.png: damaged or truncated"),
-    (animated(), "2 frames; pass the frames that matter as single images"),
+    (saved(Image.effect_noise((200, 200), 80), "PNG")[:5000], "drop.png: damaged or truncated"),
+    (saved(halves(), "GIF", save_all=True, append_images=[halves().rotate(180)]), "2 frames; pass the frames that"),
     (png_header(10_000, 6_000), "10000 × 6000 pixels, more than 50 million pixels; shrink it first"),
     (png_header(60_000, 60_000), "drop.png: more than 50 million pixels; shrink it first"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture that can be read"),
@@ -74,7 +59,7 @@ def animated():
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path, content, said):
     (tmp_path / "drop.png").write_bytes(content)
     with pytest.raises(UserError, match=said) as caught:
-        read_image(tmp_path / "drop.png")
+        read_images([tmp_path / "drop.png"])
     assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 

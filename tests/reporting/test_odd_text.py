@@ -13,7 +13,7 @@ from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in
-from plphp_core.reporting import render, reports
+from plphp_core.reporting import render, reports, terminal
 from plphp_core.reporting.figures import drawing, retention_vs_score
 from plphp_core.reporting.figures.answers_side_by_side import draw, sheets, table
 from plphp_core.reporting.qualitative_examples import ExampleAnswer, QualitativeExample
@@ -85,7 +85,7 @@ def test_figure_8_draws_it_and_its_tables_hold_it(tmp_path, text):
     for content in (render.markdown(page), render.latex(page)):
         assert not [character for character in content if unicodedata.category(character) == "Cs" or character == "\0"]
         content.encode("utf-8")
-    render.print_tables(page)
+    terminal.print_tables(page)
     assert len(table([case_of(visible(text))], results)) == 1
     said = any("that it cannot draw" in note for note in page[0].notes)
     assert said == drawing.cannot_draw(text)

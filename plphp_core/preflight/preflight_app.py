@@ -1,4 +1,4 @@
-"""The command line: the same configuration as a run's, checked instead of run."""
+"""The command: the same configuration as a run's, checked instead of run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from plphp_core.config import checked_values
 from plphp_core.config.hydra_app import compose_and_call
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.config.table_configs import configurations
@@ -22,16 +23,12 @@ USAGE, INTERRUPTED = 2, 128 + signal.SIGINT
 def main(root: Path) -> int:
     """Check what the command line would run. Returns 0: it would work, 1: something would break, 2: bad usage."""
     codes: list[int] = []
-
-    def job(config: DictConfig) -> None:
-        codes.append(_checked(config, root))
-
     try:
-        compose_and_call(root, job)
+        compose_and_call(root, lambda config: codes.append(check_models(config, root)))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except UserError as error:
+    except (UserError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
     except SystemExit as stop:  # of Hydra's own options, such as --help
@@ -39,20 +36,18 @@ def main(root: Path) -> int:
     return max(codes, default=0)
 
 
-def _checked(config: DictConfig, root: Path) -> int:
-    """One job of Hydra: the checklist of each model that the configuration names."""
+def check_models(config: DictConfig, root: Path) -> int:
+    """The checklist of each model that a composed configuration names; the highest exit code.
+
+    Raises:
+        UserError, OmegaConfBaseException: a value of the configuration is not allowed.
+    """
     state = HydraConfig.get()
-    try:
-        if not isinstance(config.weights, bool):
-            raise UserError(f"weights must be true or false, got {config.weights!r}")
-        overrides = list(state.overrides.task)
-        models = configurations(config, overrides, state.runtime.choices, root)
-        settings = [settings_from_config(one, root) for one in models]
-    except (UserError, OmegaConfBaseException) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE
-    from plphp_core.preflight.case import Case
+    weights = checked_values.flag("weights", config.weights)
+    models = configurations(config, list(state.overrides.task), state.runtime.choices, root)
+    settings = [settings_from_config(one, root) for one in models]
     from plphp_core.preflight.checklist import preflight
+    from plphp_core.preflight.checks import PlannedRun
 
     console = Console(file=sys.stdout, highlight=False)
-    return max(preflight(Case(one, config.weights), console) for one in settings)
+    return max(preflight(PlannedRun(one, weights), console) for one in settings)

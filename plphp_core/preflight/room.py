@@ -1,0 +1,152 @@
+"""Will it fit? The longest prompt, memory computed from shapes before anything is loaded, and disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from plphp_core.evaluation.requests import Request
+from plphp_core.families.base import IMAGE_MARK
+from plphp_core.preflight.architecture import weights
+from plphp_core.preflight.benchmark_data import SAMPLED
+from plphp_core.preflight.checks import CheckResult, PlannedRun, PromptSize, check, failed, gib, passed
+from plphp_core.preflight.machine import device
+from plphp_core.preflight.prompts import drawn, image_tokens
+from plphp_core.records.host import available_ram
+
+ASSUMED_IMAGES = 16  # where data could not be read: the most that lmms-eval shows of a sample, with a page of text
+ASSUMED = Request(IMAGE_MARK * ASSUMED_IMAGES + "word " * 500, {}, lambda: [drawn(1024, 1024)] * ASSUMED_IMAGES)
+CUDA_ITSELF = 0.75 * 2**30  # context, kernels, cuBLAS workspaces
+SLACK = 1.1  # of what is allocated and freed again: allocators round up and leave gaps
+METEOR_HEAP = 2 * 2**30  # the most that its process may take, see tasks/captions/meteor_process.py
+PER_ANSWER = 4096  # bytes on disk, more than a journal line and a result's share take
+LEAST = 100 * 2**20  # bytes on disk of logs, manifests, tables
+
+
+@check("Longest prompt", needs=[image_tokens])
+def longest_prompt(run: PlannedRun) -> Iterator[CheckResult]:
+    """Of the samples looked at; the decoder must be able to read it and to keep all of it in its cache."""
+    from transformers import DynamicCache
+
+    sizes = [_size(run, request) for one in run.data for request in one.requests] or [_size(run, ASSUMED)]
+    run.largest = PromptSize(
+        tokens=max(one.tokens for one in sizes),
+        new_tokens=max(one.new_tokens for one in sizes),
+        patches=max(one.patches for one in sizes),
+    )
+    config = run.family.decoder(run.model).config
+    windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=config).layers]
+    window = min((one for one in windows if one), default=None)
+    if window is not None and run.largest.tokens >= window:
+        yield failed(
+            f"sliding_window {window:,} is too short for prompts of {run.largest.tokens:,} tokens: a layer would drop "
+            "their beginning, and cannot be pruned",
+            "set sliding_window to null in text_config of config.json, or leave out benchmarks with long prompts",
+        )
+    most = getattr(config, "max_position_embeddings", None)
+    total = max(one.tokens + one.new_tokens for one in sizes)
+    poor = f", more than the {most:,} that the model was made for" if run.data and most and total > most else ""
+    source = f"of about {SAMPLED} samples of each benchmark" if run.data else f"assumed: {ASSUMED_IMAGES} images"
+    yield passed(f"{run.largest.tokens:,} tokens and {run.largest.new_tokens:,} new ones ({source}){poor}")
+
+
+def _size(run: PlannedRun, request: Request) -> PromptSize:
+    """Of one request, encoded as a run would."""
+    images = run.family.images(request.visuals())
+    inputs = run.family.encode(run.processor, [run.family.prompt(request.context, len(images))], [images])
+    vision, pixels = run.config.vision_config, inputs.get("pixel_values")
+    patch = (getattr(vision, "num_channels", None) or 3) * vision.patch_size**2
+    patch *= getattr(vision, "temporal_patch_size", None) or 1
+    patches = 0 if pixels is None else pixels.numel() // patch
+    new_tokens = request.generation.get("max_new_tokens", run.family.max_new_tokens)
+    return PromptSize(inputs["input_ids"].shape[1], new_tokens, patches)
+
+
+@check("Memory", needs=[weights, longest_prompt, device])
+def memory(run: PlannedRun) -> Iterator[CheckResult]:
+    parts, where = estimate(run), torch.device(run.settings.model.device)
+    smaller = "a smaller batch_size=…, dtype=bfloat16, a larger device, or end programs that hold memory"
+    if where.type == "cuda":
+        parts["CUDA itself"] = CUDA_ITSELF
+        yield _fits(parts, torch.cuda.mem_get_info(where)[0], "on the GPU", smaller)
+        parts = {"weights on their way to the GPU": parts["weights"]}
+    if "meteor" in run.metrics:
+        parts["METEOR"] = METEOR_HEAP
+    yield _fits(parts, available_ram(), "of RAM", smaller)
+
+
+def estimate(run: PlannedRun) -> dict[str, float]:
+    """Bytes by part, for the longest prompt in a batch of the configured size; nothing is pruned.
+
+    cache: keys and values of all layers, prompt and answer.
+    decoder: at the peak of one layer's prefill, in the feed-forward block: the residual stream, its copies and three
+    tensors as wide as the block; and the fp32 copy of one layer's keys with the attention of the last row.
+    vision: the same for the tower, which transformers lets keep every layer's output.
+    """
+    batch, size = run.settings.batch_size, run.dtype.itemsize
+    text, vision = run.config.get_text_config(decoder=True), run.config.vision_config
+    heads, kv_heads, layers = text.num_attention_heads, text.num_key_value_heads, text.num_hidden_layers
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+    tokens, answer = batch * run.largest.tokens, batch * run.largest.new_tokens
+    scores = kv_heads * head_dim * 4 + 2 * heads * 4
+    hidden = getattr(vision, "embed_dim", None) or vision.hidden_size  # families name the tower's sizes differently
+    wide = getattr(vision, "intermediate_size", None) or int(hidden * getattr(vision, "mlp_ratio", 4))
+    depth = getattr(vision, "depth", None) or vision.num_hidden_layers
+    return {
+        "weights": sum(map(_numel, run.checkpoint.shapes.values())) * size,
+        "cache": 2 * layers * kv_heads * head_dim * (tokens + answer) * size,
+        "decoder": SLACK * tokens * ((4 * text.hidden_size + 3 * text.intermediate_size) * size + scores),
+        "vision": SLACK * batch * run.largest.patches * ((depth + 4) * hidden + 2 * wide) * size,
+    }
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def _fits(parts: dict[str, float], free: float, where: str, remedy: str) -> CheckResult:
+    needed = sum(parts.values())
+    sentence = f"about {gib(needed)} needed, {gib(free)} free {where}: "
+    sentence += ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
+    return passed(sentence) if needed <= free else failed(sentence, remedy)
+
+
+@check("Disk")
+def disk(run: PlannedRun) -> Iterator[CheckResult]:
+    """The results folder can be written, and there is room for results and for what is still to be downloaded."""
+    from datasets.config import HF_DATASETS_CACHE
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    settings, folder = run.settings, _existing(run.settings.results)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+            file.flush()
+    except OSError as error:
+        yield failed(f"{settings.results} cannot be written: {error.strerror}", "choose another folder with results=…")
+        return
+    counts = [min(one.samples or 0, settings.limit or one.samples or 0) for one in run.data]
+    parts = {folder: {"results": LEAST + sum(counts) * len(settings.methods) * PER_ANSWER}}
+    weights = sum(run.checkpoint.to_download.values()) if run.checkpoint else 0
+    data_cache = os.environ.get("LMMS_EVAL_DATASETS_CACHE") or HF_DATASETS_CACHE
+    for name, cache, size in (
+        ("weights", HF_HUB_CACHE, weights),
+        ("data", data_cache, sum(one.to_download for one in run.data)),
+    ):
+        if size:
+            place = _existing(Path(cache))
+            same = next((other for other in parts if other.stat().st_dev == place.stat().st_dev), place)
+            parts.setdefault(same, {})[name] = size
+    for place, needed in parts.items():
+        remedy = "free some room, or move things: results=… for results, HF_HOME=… for weights and data"
+        yield _fits(needed, shutil.disk_usage(place).free, f"below {place}", remedy)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
