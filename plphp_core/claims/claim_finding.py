@@ -1,108 +1,188 @@
-"""One claim judged: everything that a table, a page or another program needs to show of it."""
+"""A claim of the paper, what was measured for it, and what the rule says; how its numbers are printed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from plphp_core.claims.verdict import Outcome, Verdict
+from plphp_core.analysis.bootstrap import MISSING, Estimate
+from plphp_core.claims.claim_evidence import ClaimEvidence
+from plphp_core.claims.verdict import RuleOutcome, Verdict
+from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import NA, number
+
+if TYPE_CHECKING:
+    from plphp_core.claims.claim_rules import ClaimRule
 
 PERCENT, SAVED, TOKENS, POINTS, ORDER = "percent", "percent_saved", "decoded_tokens", "points", "order"
 
 
-@dataclass(frozen=True)
-class Range:
-    """A number with its 95 % interval; nan where unknown."""
-
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-
-    def minus(self, number: float) -> Range:
-        return Range(self.value - number, self.low - number, self.high - number)
-
-
-@dataclass(frozen=True)
-class Part:
+@dataclass(frozen=True, eq=False)
+class ClaimPart:
     """One of the numbers that a claim is about. `outcome`: what the rule says of it; None where it is not asked."""
 
     name: str
-    unit: str
-    ours: Range
-    outcome: Outcome | None
+    estimate: Estimate
+    unit: str = PERCENT
+    outcome: RuleOutcome | None = None
+
+    @property
+    def text(self) -> str:
+        return written(self.estimate.value, self.unit)
+
+    @property
+    def interval(self) -> str:
+        return written_interval(self.estimate, self.unit)
 
 
-@dataclass(frozen=True)
-class ClaimFinding:
-    """A claim of the paper and what was found.
+@dataclass(frozen=True, eq=False)
+class ClaimMeasurement:
+    """The parts of a claim, what they rest on, and what a reader should know beside them (full sentences).
 
-    id, text, where, unit, published: as in claims.yaml; `published` None where the claim has no number.
-    statement: what must hold for the claim, in words; statistic: what our numbers are.
-    label: "" on the paper's profile with trained weights; otherwise what the numbers come from, such as "toy".
-    outcome: what the rule says of the numbers, whatever they come from; None where they are not judged.
-    ours, difference: of claims about one number; nan otherwise. difference: ours − published, in the unit.
-    n: benchmark → documents that every needed row answered. conditions: of the runs, every value there is.
-    sources: tables and figures it rests on. run: the command that brings what is missing.
+    gap: why parts have no number although their cells are finished.
     """
 
-    id: str
-    text: str
-    where: str
-    unit: str
-    published: float | None
-    statement: str
-    statistic: str
+    parts: tuple[ClaimPart, ...] = ()
+    evidence: ClaimEvidence = field(default_factory=ClaimEvidence)
+    remarks: tuple[str, ...] = ()
+    gap: str = "a reference score of 0, or cells without this measurement"
+
+
+@dataclass(frozen=True, eq=False)
+class ClaimFinding:
+    """A claim of the paper and what was found; all that the ledger's files and the page show of it.
+
+    label: "" on the paper's profile with trained weights; otherwise what the numbers come from, such as "toy".
+    outcome: what the rule says of the numbers, whatever they come from; None where they are not judged.
+    run: the command that brings what is missing.
+    """
+
+    claim: Claim
+    rule: ClaimRule | None
+    measured: ClaimMeasurement
     label: str
     verdict: Verdict
-    outcome: Outcome | None
-    ours: Range
-    difference: Range
-    parts: tuple[Part, ...]
-    n: Mapping[str, int]
-    hardware: tuple[str, ...]
-    conditions: Mapping[str, tuple[str, ...]]
-    sources: tuple[str, ...]
+    outcome: RuleOutcome | None
     why: str
-    remarks: tuple[str, ...]
     run: str
+
+    @property
+    def parts(self) -> tuple[ClaimPart, ...]:
+        return self.measured.parts
+
+    @property
+    def evidence(self) -> ClaimEvidence:
+        return self.measured.evidence
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.measured.remarks))
+
+    @property
+    def ours(self) -> Estimate:
+        """Of claims about one number; MISSING otherwise."""
+        return self.parts[0].estimate if self.claim.value is not None and len(self.parts) == 1 else MISSING
+
+    @property
+    def difference(self) -> Estimate:
+        """Ours − published, in the unit of the claim."""
+        ours, by = self.ours, self.claim.value or 0.0
+        return Estimate(ours.value - by, ours.replicates - by, ours.low - by, ours.high - by)
+
+    @property
+    def statement(self) -> str:
+        """What must hold for the claim, in words; empty without a rule."""
+        return self.rule.words(self.claim) if self.rule else ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Tables and figures that the claim rests on."""
+        return self.rule.sources if self.rule else ()
 
     @property
     def total(self) -> int:
         """Documents over all benchmarks."""
-        return sum(self.n.values())
+        return sum(self.evidence.n.values())
+
+    @property
+    def published_text(self) -> str:
+        return "order" if self.claim.unit == ORDER else written(self.claim.value, self.claim.unit)
+
+    @property
+    def ours_text(self) -> str:
+        """The number, or of a claim without one in how many parts the rule finds what is claimed."""
+        if self.claim.unit != ORDER:
+            return written(self.ours.value, self.claim.unit)
+        if not self.parts or self.outcome is None:
+            return NA
+        return f"{self.count(RuleOutcome.AS_CLAIMED)} of {len(self.parts)} parts"
+
+    @property
+    def interval_text(self) -> str:
+        return written_interval(self.ours, self.claim.unit)
+
+    def count(self, outcome: RuleOutcome) -> int:
+        """In how many parts the rule says so."""
+        return sum(part.outcome is outcome for part in self.parts)
 
     def as_dict(self) -> dict:
-        """Plain data for JSON; unknown numbers are None."""
-        return plain(self)
+        """As claims.json has it; unknown numbers are None."""
+        claim, evidence = self.claim, self.evidence
+        return {
+            "id": claim.id,
+            "text": claim.text,
+            "where": claim.where,
+            "unit": claim.unit,
+            "published": claim.value,
+            "statement": self.statement,
+            "statistic": self.rule.statistic if self.rule else "",
+            "label": self.label,
+            "verdict": self.verdict,
+            "outcome": self.outcome,
+            "ours": _as_dict(self.ours),
+            "difference": _as_dict(self.difference),
+            "parts": [
+                {"name": part.name, "unit": part.unit, "ours": _as_dict(part.estimate), "outcome": part.outcome}
+                for part in self.parts
+            ],
+            "n": dict(evidence.n),
+            "hardware": list(evidence.hardware),
+            "conditions": {name: list(values) for name, values in evidence.facts.items()},
+            "sources": list(self.sources),
+            "why": self.why,
+            "remarks": list(self.remarks),
+            "run": self.run,
+        }
 
 
-def plain(value: object) -> object:
-    """Dataclasses as dictionaries, tuples as lists, numbers with eight digits, nan and infinities as None."""
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int) else str(value)
+def counts(findings: Sequence[ClaimFinding]) -> Mapping[Verdict, int]:
+    """Verdict → number of claims, in the order of Verdict."""
+    return {verdict: sum(one.verdict is verdict for one in findings) for verdict in Verdict}
 
 
-def written(value: float | None, unit: str, signed: bool = True) -> str:
+def plain(value: float) -> float | None:
+    """A number with eight digits; None for nan and infinities, which JSON does not have."""
+    return float(f"{value:.8g}") if math.isfinite(value) else None
+
+
+def _as_dict(one: Estimate) -> dict[str, float | None]:
+    return {name: plain(getattr(one, name)) for name in ("value", "low", "high")}
+
+
+def written(value: float | None, unit: str) -> str:
     """A number in its unit, as text; n/a for None and nan."""
     if value is None or math.isnan(value):
         return NA
     decimals, behind = {TOKENS: (3, " tokens"), POINTS: (2, " points")}.get(unit, (2, "%"))
-    return number(value, decimals, signed and unit != SAVED and unit != TOKENS) + behind
+    return number(value, decimals, signed=unit not in (SAVED, TOKENS)) + behind
 
 
-def span(ours: Range, unit: str, signed: bool = True) -> str:
+def written_interval(one: Estimate, unit: str) -> str:
     """An interval as "[low, high]"; n/a unless both ends are known."""
-    if math.isnan(ours.low) or math.isnan(ours.high):
+    if math.isnan(one.low) or math.isnan(one.high):
         return NA
-    low, high = written(ours.low, unit, signed), written(ours.high, unit, signed)
-    number, space, name = low.partition(" ")
-    return f"[{number}, {high.removesuffix(space + name)}]{space}{name}"
+    low, high = written(one.low, unit), written(one.high, unit)
+    ending = low[low.find(" ") :] if " " in low else ""  # a unit that is a word stands behind the bracket
+    return f"[{low.removesuffix(ending)}, {high.removesuffix(ending)}]{ending}"

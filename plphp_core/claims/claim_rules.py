@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from plphp_core.analysis.attention_peaks import RISE
-from plphp_core.claims import ablation_measures, attention_measures, cost_measures, equal_retention, score_measures
-from plphp_core.claims.claim_evidence import Measured
-from plphp_core.claims.claim_finding import written
+from plphp_core.claims import cost_measures, equal_retention, parameter_measures, score_measures
+from plphp_core.claims.claim_finding import ClaimMeasurement, written
 from plphp_core.claims.claim_sources import ClaimSources
-from plphp_core.claims.verdict import Statement, at_least, at_most
+from plphp_core.claims.verdict import Statement
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.published import Claim
@@ -19,8 +18,6 @@ from plphp_core.reporting.published import Claim
 ALL = None  # every part is needed
 # of claims without a number: what their quantities are compared with; the border itself decides nothing
 OF_ORDER = {"more than 0": 0.0, "at least 0": 0.0, "at least 5 points": 100 * RISE}
-DEFAULT = ("llava_onevision",)
-OTHERS = ("idefics2", "mantis")
 
 
 @dataclass(frozen=True)
@@ -37,22 +34,24 @@ class ClaimRule:
     models: those the claim is about.
     """
 
-    measure: Callable[[ClaimSources], Measured]
+    measure: Callable[[ClaimSources], ClaimMeasurement]
     statistic: str
     sources: tuple[str, ...]
     kind: str = "at least"
     tolerance: float = 0.0
     needed: int | None = ALL
     timed: bool = False
-    models: tuple[str, ...] = DEFAULT
+    models: tuple[str, ...] = ("llava_onevision",)
 
     def statement(self, claim: Claim) -> Statement:
         """Raises ReportError for a claim without the number that the rule compares with."""
         if self.kind in OF_ORDER:
-            return at_least(OF_ORDER[self.kind])
+            return Statement(low=OF_ORDER[self.kind])
         if claim.value is None:
             raise ReportError(f"claims.yaml gives no value for {claim.id}, which is compared with one")
-        return (at_least if self.kind == "at least" else at_most)(claim.value, self.tolerance)
+        if self.kind == "at least":
+            return Statement(low=claim.value - self.tolerance)
+        return Statement(high=claim.value + self.tolerance)
 
     def bound(self, claim: Claim) -> str:
         """What the rule compares with, tolerance included, as in "at least −1.46%"."""
@@ -63,117 +62,84 @@ class ClaimRule:
 
     def words(self, claim: Claim) -> str:
         """The statement as a reader sees it; empty for a claim without the number that it needs."""
-        if claim.value is None and self.kind not in OF_ORDER:
-            return ""
-        said = self.bound(claim)
         if self.kind in OF_ORDER:
-            return f"{said} in {'every part' if self.needed is ALL else f'at least {self.needed} of the parts'}"
-        paper = written(claim.value, claim.unit)
-        return f"{said} (the paper's {paper}, tolerance {self.tolerance:g})" if self.tolerance else said
+            return f"{self.kind} in {'every part' if self.needed is ALL else f'at least {self.needed} of the parts'}"
+        if claim.value is None:
+            return ""
+        paper = f" (the paper's {written(claim.value, claim.unit)}, tolerance {self.tolerance:g})"
+        return self.bound(claim) + paper * bool(self.tolerance)
 
 
 AVERAGE = "average over the score columns of the change relative to Uncompressed"
+DEFAULTS = f"PLPHP at its defaults: {AVERAGE}"
+ABOVE = (
+    "PLPHP at its defaults: average over the score columns of the change relative to a setting of {0}, mean over {0}'s "
+    "settings"
+)
+DECODE_SAVED = "share of the median decode time per token that {} saves"
+KV_SAVED = "share of the prompt's KV bytes that {} saves"
+LOWEST = "the lowest r of Table 5"
+TABLE1, TABLE3, TABLE5 = ("table1",), ("table3",), ("table5",)
+QWEN, OTHERS = ("qwen2_vl",), ("idefics2", "mantis")
+FASTV, VTW = (partial(score_measures.above, rival=name) for name in ("fastv", "vtw"))
+C5, C6, C7A, C7B = (partial(cost_measures.saved, claim=name) for name in ("C5", "C6", "C7a", "C7b"))
+
 RULES = {
-    "C1": ClaimRule(
-        score_measures.against_uncompressed, f"PLPHP at its defaults: {AVERAGE}", ("table1",), tolerance=1.0
-    ),
-    "C2": ClaimRule(
-        partial(score_measures.above, rival="fastv"),
-        "PLPHP at its defaults: average over the score columns of the change relative to a setting of FastV, mean over "
-        "FastV's settings",
-        ("table1",),
-        tolerance=2.3,
-    ),
-    "C3": ClaimRule(
-        partial(score_measures.above, rival="vtw"),
-        "PLPHP at its defaults: average over the score columns of the change relative to a setting of VTW, mean over "
-        "VTW's settings",
-        ("table1",),
-        tolerance=9.7,
-    ),
+    "C1": ClaimRule(score_measures.against_uncompressed, DEFAULTS, TABLE1, tolerance=1.0),
+    "C2": ClaimRule(FASTV, ABOVE.format("FastV"), TABLE1, tolerance=2.3),
+    "C3": ClaimRule(VTW, ABOVE.format("VTW"), TABLE1, tolerance=9.7),
     "C4": ClaimRule(
-        score_measures.multi_image,
-        f"PLPHP at its defaults on SD, IE, VST and MV: {AVERAGE}",
-        ("table1",),
-        tolerance=0.51,
+        score_measures.multi_image, f"PLPHP at its defaults on SD, IE, VST and MV: {AVERAGE}", TABLE1, tolerance=0.51
     ),
-    "C5": ClaimRule(
-        partial(cost_measures.saved, claim="C5"),
-        "share of the median decode time per token that r = 0.4 saves",
-        ("table5",),
-        tolerance=3.0,
-        timed=True,
-    ),
-    "C6": ClaimRule(
-        partial(cost_measures.saved, claim="C6"),
-        "share of the prompt's KV bytes that r = 0.4 saves",
-        ("table5",),
-        tolerance=2.0,
-    ),
-    "C7a": ClaimRule(
-        partial(cost_measures.saved, claim="C7a"),
-        "share of the median decode time per token that the lowest r of Table 5 saves",
-        ("table5",),
-        tolerance=3.5,
-        timed=True,
-    ),
-    "C7b": ClaimRule(
-        partial(cost_measures.saved, claim="C7b"),
-        "share of the prompt's KV bytes that the lowest r of Table 5 saves",
-        ("table5",),
-        tolerance=2.0,
-    ),
+    "C5": ClaimRule(C5, DECODE_SAVED.format("r = 0.4"), TABLE5, tolerance=3.0, timed=True),
+    "C6": ClaimRule(C6, KV_SAVED.format("r = 0.4"), TABLE5, tolerance=2.0),
+    "C7a": ClaimRule(C7A, DECODE_SAVED.format(LOWEST), TABLE5, tolerance=3.5, timed=True),
+    "C7b": ClaimRule(C7B, KV_SAVED.format(LOWEST), TABLE5, tolerance=2.0),
     "C8": ClaimRule(
         cost_measures.prefill_cost,
         "median over samples of what PLPHP adds to the prefill, over the sample's uncompressed decode time per token",
-        ("table5",),
+        TABLE5,
         kind="at most",
         timed=True,
     ),
     "C9a": ClaimRule(
         score_measures.better_everywhere,
         "per benchmark: change relative to Uncompressed, mean over the benchmark's score columns",
-        ("table3",),
+        TABLE3,
         kind="more than 0",
-        models=("qwen2_vl",),
+        models=QWEN,
     ),
-    "C9b": ClaimRule(
-        score_measures.qwen_average,
-        f"PLPHP at its defaults: {AVERAGE}",
-        ("table3",),
-        tolerance=1.0,
-        models=("qwen2_vl",),
-    ),
+    "C9b": ClaimRule(score_measures.qwen_average, DEFAULTS, TABLE3, tolerance=1.0, models=QWEN),
     "C9c": ClaimRule(
         score_measures.qwen_saved,
         "share of the prompt's KV bytes saved, mean over benchmarks",
-        ("table3",),
+        TABLE3,
         tolerance=2.0,
-        models=("qwen2_vl",),
+        models=QWEN,
     ),
     "C10a": ClaimRule(
         score_measures.others_saved,
         "share of the prompt's KV bytes saved, mean over benchmarks, then over the two models",
-        ("table3",),
+        TABLE3,
         tolerance=2.0,
         models=OTHERS,
     ),
     "C10b": ClaimRule(
         score_measures.others_better,
         "per model and benchmark: change relative to Uncompressed, mean over the benchmark's score columns",
-        ("table3",),
+        TABLE3,
         kind="more than 0",
         needed=2,
         models=OTHERS,
     ),
     "C11": ClaimRule(
-        ablation_measures.delta_r,
+        parameter_measures.delta_r,
         "per benchmark: change from Δr = 0 to Δr > 0 at the same r, mean over all such pairs and the score columns",
         ("figure6",),
         kind="more than 0",
     ),
     "C12": ClaimRule(
-        ablation_measures.thresholds,
+        parameter_measures.thresholds,
         "for α and for β, mean over the steps to the next higher value with the other one held: vision tokens pruned "
         "in addition (points, mean over benchmarks) and average score lost (percent)",
         ("table2",),
@@ -187,7 +153,7 @@ RULES = {
         kind="at least 0",
     ),
     "C14": ClaimRule(
-        attention_measures.rises_again,
+        parameter_measures.rises_again,
         "per model, γ as mean over benchmarks of means over samples: how much of a fall from an earlier layer it wins "
         "back in a layer beyond the first third, in points of all attention; the largest such rebound",
         ("figure1",),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import cached_property
 
 from omegaconf import OmegaConf
 
@@ -25,72 +24,50 @@ from plphp_core.reporting.configured import (
 from plphp_core.reporting.request import ReportRequest
 
 
-def once(make: Callable) -> property:
-    """A property that is made at its first use; a ReportError is remembered too, as several claims ask for it."""
-
-    def get(sources: ClaimSources) -> object:
-        made, name = sources.made, make.__name__
-        if name not in made:
-            try:
-                made[name] = make(sources)
-            except ReportError as error:
-                made[name] = error
-        if isinstance(made[name], ReportError):
-            raise made[name]
-        return made[name]
-
-    return property(get, doc=make.__doc__)
-
-
-@dataclass(frozen=True, eq=False)
 class ClaimSources:
     """Every table raises ReportError where its cells are missing or ambiguous."""
 
-    asked: ReportRequest
-    made: dict[str, object] = field(default_factory=dict, init=False)
+    def __init__(self, asked: ReportRequest):
+        self.asked = asked
 
-    @once
+    @cached_property
     def table1(self) -> Results:
         """All methods on all benchmarks, also those of Figure 5."""
         return self._evaluate("table1", self._benchmarks("table1"))
 
-    @once
+    @cached_property
     def table1_saved(self) -> Savings:
         return savings(self.table1)
 
-    @once
+    @cached_property
     def table2(self) -> Savings:
         """α × β."""
-        return savings(self._evaluate("table2", self._benchmarks("table2")))
+        return savings(self._evaluate("table2"))
 
-    @once
+    @cached_property
     def table3(self) -> list[Results]:
         """The table's own models; one without finished cells has none."""
         asked = self.asked
         cells = asked.settled(models_configured(asked.configs, "table3")[0])
         return table3.compare(cells, asked.configs, asked.profile, [], asked.filters, asked.choices)
 
-    @once
+    @cached_property
     def table5(self) -> costs.Costs:
         """r against none, on the table's own benchmark."""
         label = benchmark_configured(self.asked.configs, tasks_configured(self.asked.configs, "table5"))
         return costs.costs(self._evaluate("table5", [label]), label)
 
-    @once
+    @cached_property
     def figure6(self) -> Savings:
         """r × Δr."""
-        return savings(self._evaluate("figure6", self._benchmarks("figure6")))
+        return savings(self._evaluate("figure6"))
 
-    @once
+    @cached_property
     def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings."""
         return self.asked.readings()
 
-    @property
-    def folder(self) -> Path:
-        """The results of all profiles."""
-        return self.asked.options.results
-
+    @cached_property
     def checkpoints(self) -> dict[str, str]:
         """Model → the checkpoint that its configuration names for the paper's profile."""
         found = {}
@@ -108,13 +85,13 @@ class ClaimSources:
                 return index
         raise ReportError("the table has no row of PLPHP with the configured parameters")
 
-    def _benchmarks(self, table: str) -> list[str]:
-        return benchmarks_configured(self.asked.configs, tasks_configured(self.asked.configs, table))
-
-    def _evaluate(self, table: str, benchmarks: list[str]) -> Results:
-        asked, model = self.asked, self.asked.options.model
-        rows = rows_configured(asked.configs, table, asked.profile, model)
+    def _evaluate(self, table: str, benchmarks: list[str] | None = None) -> Results:
+        """A table's rows on `benchmarks`, by default its own."""
+        asked = self.asked
+        if benchmarks is None:
+            benchmarks = benchmarks_configured(asked.configs, tasks_configured(asked.configs, table))
+        rows = rows_configured(asked.configs, table, asked.profile, asked.options.model)
         if rows is None:
             raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
         here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-        return evaluate(here, rows, replace(asked.filters, model=model), asked.choices, benchmarks)
+        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, benchmarks)

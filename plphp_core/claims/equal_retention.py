@@ -13,7 +13,8 @@ import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
 from plphp_core.analysis.retention_stats import Savings
-from plphp_core.claims.claim_evidence import Measured, Quantity, of_cells
+from plphp_core.claims.claim_evidence import evidence_of_rows
+from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.pruning.method import method_label
 from plphp_core.reporting.table_model import percent
@@ -21,32 +22,31 @@ from plphp_core.reporting.table_model import percent
 RIVALS = ("fastv", "vtw")
 
 
-def as_good(sources: ClaimSources) -> Measured:
+def as_good(sources: ClaimSources) -> ClaimMeasurement:
     """A part per benchmark and rival: change from the rival's polyline to PLPHP, percent, mean over the benchmark's
     score columns and over PLPHP's settings within the polyline."""
     saved = sources.table1_saved
-    results = saved.results
-    ours = _settings(saved, "plphp")
+    rows = {
+        method: [at for at, row in enumerate(saved.results.rows) if row.method == method]
+        for method in ("none", *RIVALS, "plphp")
+    }
     parts, gaps = [], {}
     for rival in RIVALS:
-        theirs = _settings(saved, rival)
-        for name in results.benchmarks:
-            inside, outside = _within(saved, ours, theirs, name)
-            metrics = list(results.headings(name))
-            changes = [change(saved, row, theirs, name, metric) for row in inside for metric in metrics]
-            label = f"{method_label(rival)} on {name}"
-            parts.append(Quantity(label, scaled(average(changes), 100)))
-            gaps.setdefault((rival, outside), []).append(name)
-    remarks = [
-        f"{method_label(rival)} on {', '.join(names)}: {outside}."
-        for (rival, outside), names in gaps.items()
-        if outside
-    ]
-    rows = [at for method in ("none", *RIVALS, "plphp") for at in _settings(saved, method)]
-    return Measured(tuple(parts), of_cells(results, rows, results.benchmarks), tuple(remarks))
+        for name in saved.results.benchmarks:
+            inside, outside = _within(saved, rows["plphp"], rows[rival], name)
+            metrics = list(saved.results.headings(name))
+            changes = [polyline_change(saved, row, rows[rival], name, metric) for row in inside for metric in metrics]
+            parts.append(ClaimPart(f"{method_label(rival)} on {name}", scaled(average(changes), 100)))
+            if outside:
+                gaps.setdefault((rival, outside), []).append(name)
+    return ClaimMeasurement(
+        tuple(parts),
+        evidence_of_rows(saved.results, [at for own in rows.values() for at in own], saved.results.benchmarks),
+        tuple(f"{method_label(rival)} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items()),
+    )
 
 
-def change(saved: Savings, row: int, rival: Sequence[int], benchmark: str, metric: str) -> Estimate:
+def polyline_change(saved: Savings, row: int, rival: Sequence[int], benchmark: str, metric: str) -> Estimate:
     """(score of `row` − polyline) / polyline, the polyline of the rows `rival` read at the share that `row` keeps."""
     results = saved.results
     rival = [at for at in rival if (at, benchmark) in saved.retention]
@@ -81,24 +81,17 @@ def interpolate(kept: Sequence, scores: Sequence, at: float | np.ndarray) -> np.
 def _within(saved: Savings, ours: Sequence[int], theirs: Sequence[int], benchmark: str) -> tuple[list[int], str]:
     """PLPHP's settings whose share kept lies within the polyline, interval and all; and why others do not."""
     line = sorted(saved.retention[at, benchmark].value for at in theirs if (at, benchmark) in saved.retention)
-    points = [at for at in ours if (at, benchmark) in saved.retention]
+    points = {at: saved.retention[at, benchmark] for at in ours if (at, benchmark) in saved.retention}
     if len(line) < 2 or not points or math.isnan(line[0] + line[-1]):
         return [], "" if not line and not points else "no polyline, or no setting of PLPHP to compare"
-    inside, outside = [], []
-    for at in points:
-        kept = saved.retention[at, benchmark]
-        ends = (kept.value, kept.value) if math.isnan(kept.low) else (kept.low, kept.high)
-        fits = line[0] <= ends[0] and ends[1] <= line[-1]
-        (inside if fits else outside).append(at)
-    if not outside:
+    ends = {at: (one.value, one.value) if math.isnan(one.low) else (one.low, one.high) for at, one in points.items()}
+    inside = [at for at, (low, high) in ends.items() if line[0] <= low and high <= line[-1]]
+    if len(inside) == len(points):
         return inside, ""
-    said = ", ".join(
-        f"{saved.results.setting(at)} ({percent(saved.retention[at, benchmark].value, 1, signed=False)})"
-        for at in outside
+    beyond = ", ".join(
+        f"{saved.results.setting(at)} ({percent(one.value, 1, signed=False)})"
+        for at, one in points.items()
+        if at not in inside
     )
-    ends = " to ".join(percent(end, 1, signed=False) for end in (line[0], line[-1]))
-    return inside, f"not measured at the vision kept by {said}, outside the rival's {ends}"
-
-
-def _settings(saved: Savings, method: str) -> list[int]:
-    return [at for at, row in enumerate(saved.results.rows) if row.method == method]
+    span = " to ".join(percent(end, 1, signed=False) for end in (line[0], line[-1]))
+    return inside, f"not measured at the vision kept by {beyond}, outside the rival's {span}"

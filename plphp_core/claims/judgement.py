@@ -1,141 +1,114 @@
-"""From what was measured to a finding: which verdict, and why in words."""
+"""From what was measured to a finding: which verdict, why in words, and what to type for what is missing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from plphp_core.claims.claim_evidence import FEWEST, ClaimEvidence, Measured, distinct
-from plphp_core.claims.claim_finding import ClaimFinding, Part, Range, span, written
+from plphp_core.claims.claim_evidence import FEWEST, other_models, other_protocol, other_times
+from plphp_core.claims.claim_finding import ClaimFinding, ClaimMeasurement
 from plphp_core.claims.claim_rules import ALL, ClaimRule
-from plphp_core.claims.paper_conditions import comparable, other_models, other_protocol
-from plphp_core.claims.reproduce_command import Command
-from plphp_core.claims.verdict import Outcome, Verdict, outcomes, overall
+from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.verdict import RuleOutcome, Verdict, outcomes, overall
+from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.reporting.published import Claim
+from plphp_core.reporting.request import MODEL, ReportRequest
 
 DECIDED = {
-    Outcome.AS_CLAIMED: Verdict.REPRODUCED,
-    Outcome.NOT_AS_CLAIMED: Verdict.CONTRADICTED,
-    Outcome.UNDECIDED: Verdict.INCONCLUSIVE,
+    RuleOutcome.AS_CLAIMED: Verdict.REPRODUCED,
+    RuleOutcome.NOT_AS_CLAIMED: Verdict.CONTRADICTED,
+    RuleOutcome.UNDECIDED: Verdict.INCONCLUSIVE,
 }
 PLACES = {
-    Outcome.AS_CLAIMED: "lies wholly within",
-    Outcome.NOT_AS_CLAIMED: "lies wholly outside of",
-    Outcome.UNDECIDED: "reaches across the border of",
+    RuleOutcome.AS_CLAIMED: "lies wholly within",
+    RuleOutcome.NOT_AS_CLAIMED: "lies wholly outside of",
+    RuleOutcome.UNDECIDED: "reaches across the border of",
 }
+ENOUGH = "100"  # samples per benchmark of Figure 1, which reads only some unless it is told otherwise
 
 
-def judge(
-    claim: Claim, rule: ClaimRule, measured: Measured, profile: str, checkpoints: Mapping[str, str], command: Command
-) -> ClaimFinding:
-    """A claim that has at least one finished cell; NOT_MEASURED all the same if that gives no number.
+def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
+    """The claim measured and judged; NOT_MEASURED if its finished cells give no number.
 
-    Args:
-        checkpoints: model → the checkpoint that the configuration of the paper's profile names.
+    Raises ReportError if the cells are missing or ambiguous.
     """
+    measured, asked = rule.measure(sources), sources.asked
     evidence, shortfalls = measured.evidence, measured.evidence.shortfalls()
-    label = profile if profile != "paper" else "random weights" if evidence.untrained else ""
+    label = asked.profile if asked.profile != "paper" else "random weights" if evidence.untrained else ""
     enough = all(count >= FEWEST for count in evidence.n.values())
-    run = command.text(rule.sources[0], evidence.facts, subset=bool(evidence.missing) and enough)
-    todo = f"Run: {run}"
+    run = reproduce_command(rule.sources[0], asked, evidence.facts, subset=bool(evidence.missing) and enough)
 
-    def found(verdict: Verdict, outcome: Outcome | None, why: str, decided: Sequence[Outcome] = ()) -> ClaimFinding:
-        return _finding(claim, rule, measured, label, verdict, outcome, why, run, decided)
+    def finding(verdict: Verdict, why: str, outcome: RuleOutcome | None = None) -> ClaimFinding:
+        return ClaimFinding(claim, rule, measured, label, verdict, outcome, why, run)
 
     if all(math.isnan(part.estimate.value) for part in measured.parts):
-        gaps = "; ".join(shortfalls) or measured.gap
-        return found(Verdict.NOT_MEASURED, None, f"No number: {gaps}. {todo}")
-    apart = [comparable(evidence)] if rule.timed else []
-    apart += [] if label else [other_models(evidence, checkpoints, rule.models), other_protocol(evidence)]
+        return finding(Verdict.NOT_MEASURED, f"No number: {'; '.join(shortfalls) or measured.gap}. Run: {run}")
+    apart = [other_times(evidence)] if rule.timed else []
+    apart += [] if label else [other_models(evidence, sources.checkpoints, rule.models), other_protocol(evidence)]
     if any(apart):
         reasons = "; ".join(filter(None, apart))
-        return found(
-            Verdict.NOT_COMPARABLE, None, f"{reasons[0].upper()}{reasons[1:]}. The value is shown and not judged."
-        )
+        why = f"{reasons[0].upper()}{reasons[1:]}. The value is shown and not judged."
+        return finding(Verdict.NOT_COMPARABLE, why)
     decided = outcomes([part.estimate for part in measured.parts], rule.statement(claim), rule.needed)
-    outcome = Outcome.UNDECIDED if shortfalls else overall(decided, rule.needed)
-    why = [_numbers(claim, rule, measured, decided)]
+    parts = tuple(replace(part, outcome=one) for part, one in zip(measured.parts, decided, strict=True))
+    measured = replace(measured, parts=parts)
+    outcome = RuleOutcome.UNDECIDED if shortfalls else overall(decided, rule.needed)
+    why, todo = [_numbers(claim, rule, measured)], ""
     if shortfalls:
         why.append(f"Too little to decide: {'; '.join(shortfalls)}.")
-    elif outcome is Outcome.UNDECIDED:
+        todo = f"Run: {run}"
+    elif outcome is RuleOutcome.UNDECIDED:
         whole = evidence.facts.get("limit") == ("full",)
         why.append("All samples there are were asked." if whole else "More samples narrow the interval.")
-        todo = "" if whole else todo
-    else:
-        todo = ""
+        todo = "" if whole else f"Run: {run}"
     if label == "toy":
         why.append(f"The toy says nothing about the paper's models; the rule would call its numbers {outcome}.")
     elif label:
         why.append(f"Not judged ({label}); the rule would call the numbers {outcome}.")
-    why += [todo] if todo else []
-    return found(Verdict.INCONCLUSIVE if label else DECIDED[outcome], outcome, " ".join(why), decided)
+    verdict = Verdict.INCONCLUSIVE if label else DECIDED[outcome]
+    return finding(verdict, " ".join(filter(None, [*why, todo])), outcome)
 
 
-def unmeasured(claim: Claim, rule: ClaimRule | None, profile: str, reason: str, command: Command) -> ClaimFinding:
+def unmeasured(claim: Claim, rule: ClaimRule | None, asked: ReportRequest, reason: str) -> ClaimFinding:
     """A claim without anything to judge, and why."""
-    run = command.text(rule.sources[0], {}, subset=True) if rule else ""
-    label = "" if profile == "paper" else profile
-    ambiguous = "choose with" in reason  # more runs would not help
-    why = f"{reason} Run: {run}" if run and not ambiguous else reason
-    return _finding(claim, rule, Measured((), ClaimEvidence()), label, Verdict.NOT_MEASURED, None, why, run)
+    run = reproduce_command(rule.sources[0], asked, {}, subset=True) if rule else ""
+    label = "" if asked.profile == "paper" else asked.profile
+    if run and "choose with" not in reason:  # of an ambiguous choice more runs would not help
+        reason = f"{reason} Run: {run}"
+    return ClaimFinding(claim, rule, ClaimMeasurement(), label, Verdict.NOT_MEASURED, None, reason, run)
 
 
-def _finding(
-    claim: Claim,
-    rule: ClaimRule | None,
-    measured: Measured,
-    label: str,
-    verdict: Verdict,
-    outcome: Outcome | None,
-    why: str,
-    run: str,
-    decided: Sequence[Outcome] = (),
-) -> ClaimFinding:
-    evidence = measured.evidence
-    marks = decided or [None] * len(measured.parts)
-    parts = tuple(
-        Part(one.name, one.unit, Range(one.estimate.value, one.estimate.low, one.estimate.high), mark)
-        for one, mark in zip(measured.parts, marks, strict=True)
-    )
-    single = parts[0].ours if claim.value is not None and len(parts) == 1 else Range()
-    return ClaimFinding(
-        id=claim.id,
-        text=claim.text,
-        where=claim.where,
-        unit=claim.unit,
-        published=claim.value,
-        statement=rule.words(claim) if rule else "",
-        statistic=rule.statistic if rule else "",
-        label=label,
-        verdict=verdict,
-        outcome=outcome,
-        ours=single,
-        difference=single.minus(claim.value) if claim.value is not None else Range(),
-        parts=parts,
-        n=dict(evidence.n),
-        hardware=evidence.hardware,
-        conditions=dict(evidence.facts),
-        sources=rule.sources if rule else (),
-        why=why,
-        remarks=distinct(measured.remarks),
-        run=run,
-    )
+def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequence[str]], subset: bool) -> str:
+    """The make command for a table or figure under the conditions of the cells there are, else those asked for.
+
+    Args:
+        facts: those of the evidence; those with one value win over what was asked for.
+        subset: whether the same subset will do; otherwise all samples are asked for.
+    """
+    known = {name: getattr(asked.filters, name) for name in ("protocol", "prompts", "engine", "limit")}
+    known |= {name: facts[name][0] for name in known if len(facts.get(name, ())) == 1}
+    known["profile"] = asked.profile
+    known["model"] = MODEL if table in ("table3", "figure1") else asked.options.model  # these are about several
+    if not subset:
+        known["limit"] = ENOUGH if table == "figure1" and facts else None
+    protocol = known["protocol"] or "lmms_eval"
+    usual = {"profile": "paper", "protocol": "lmms_eval", "prompts": PROTOCOL_PROMPTS.get(protocol),
+             "engine": "generate", "model": MODEL, "limit": "full"}  # fmt: skip
+    words = [f"{name.upper()}={known[name]}" for name in usual if known[name] not in (None, usual[name])]
+    return " ".join([f"make reproduce-{table}", *words])
 
 
-def _numbers(claim: Claim, rule: ClaimRule, measured: Measured, decided: Sequence[Outcome]) -> str:
+def _numbers(claim: Claim, rule: ClaimRule, measured: ClaimMeasurement) -> str:
     """The numbers against the statement."""
-    if len(decided) > 1:
-        counts = ", ".join(f"{decided.count(one)} {one}" for one in Outcome)
+    parts, outcomes_found = measured.parts, [part.outcome for part in measured.parts]
+    if len(parts) > 1:
+        counts = ", ".join(f"{outcomes_found.count(one)} {one}" for one in RuleOutcome)
         wanted = "all" if rule.needed is ALL else f"at least {rule.needed}"
-        gaps = [part.name for part in measured.parts if math.isnan(part.estimate.low)]
+        gaps = [part.name for part in parts if math.isnan(part.estimate.low)]
         without = f" Without an interval: {', '.join(gaps)}." if gaps else ""
-        return f"Of {len(decided)} parts {counts}; the claim needs {wanted} of them.{without}"
-    part = measured.parts[0]
-    ours = Range(part.estimate.value, part.estimate.low, part.estimate.high)
-    if math.isnan(ours.low):
-        said = written(ours.value, part.unit)
-        return f"Ours is {said}, without an interval: too few samples, or a reference score of 0 in a resample."
-    bound = rule.bound(claim)
-    return (
-        f"Ours is {written(ours.value, part.unit)}; its interval {span(ours, part.unit)} {PLACES[decided[0]]} {bound}."
-    )
+        return f"Of {len(parts)} parts {counts}; the claim needs {wanted} of them.{without}"
+    (part,) = parts
+    if math.isnan(part.estimate.low):
+        return f"Ours is {part.text}, without an interval: too few samples, or a reference score of 0 in a resample."
+    return f"Ours is {part.text}; its interval {part.interval} {PLACES[part.outcome]} {rule.bound(claim)}."

@@ -8,95 +8,86 @@ from collections.abc import Sequence
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
 from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import savings
-from plphp_core.claims.claim_evidence import ClaimEvidence, Measured, Quantity, of_cells
-from plphp_core.claims.claim_finding import SAVED
+from plphp_core.claims.claim_evidence import ClaimEvidence, evidence_of_rows
+from plphp_core.claims.claim_finding import SAVED, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.pruning.method import method_label
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table_model import bounds, percent
 
 
-def against_uncompressed(sources: ClaimSources, group: str = "") -> Measured:
-    """C1, C4: average change of PLPHP at its defaults, on all benchmarks of Table 1 or those of a group."""
+def against_uncompressed(sources: ClaimSources, group: str = "") -> ClaimMeasurement:
+    """C1, C4: average change of PLPHP at its defaults."""
     results = sources.table1
     benchmarks = results.catalogue.group(group, results.benchmarks) if group else results.benchmarks
-    row = sources.default(results)
-    found, both = of_cells(results, _rows(results, row), benchmarks), shared(results, _rows(results, row), benchmarks)
-    change = results.average_change(row, both)
-    return Measured((Quantity("average change", scaled(change, 100)),), found, _only(both, benchmarks))
+    return _average_change(results, sources.default(results), benchmarks)
 
 
-def multi_image(sources: ClaimSources) -> Measured:
+def multi_image(sources: ClaimSources) -> ClaimMeasurement:
     """C4."""
     return against_uncompressed(sources, "multi_image")
 
 
-def above(sources: ClaimSources, rival: str) -> Measured:
+def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
     """C2, C3: PLPHP at its defaults against every setting of `rival`, averaged over them."""
     results = sources.table1
     ours, settings = sources.default(results), [at for at, row in enumerate(results.rows) if row.method == rival]
     if not settings:
         raise ReportError(f"the table has no row of {method_label(rival)}")
-    found = of_cells(results, [ours, *settings], results.benchmarks)
     run = [at for at in settings if any(index == at for index, _ in results.cells)]
     both = shared(results, [ours, *run], results.benchmarks)
     changes = {at: results.average_change(ours, both, base=at) for at in run}
     said = [f"{results.setting(at)} {percent(change.value)}" for at, change in changes.items()]
     remarks = [f"Against its single settings: {', '.join(said)}."] if said else []
-    known = {at: change.value for at, change in changes.items() if not math.isnan(change.value)}
+    known = {at: change for at, change in changes.items() if not math.isnan(change.value)}
     if known:
-        best = min(known, key=known.__getitem__)
-        span = bounds(changes[best].low, changes[best].high, signed=True)
-        remarks.append(f"Against the best of them, {results.setting(best)}: {percent(known[best])} {span}.")
-    return Measured(
-        (Quantity("average change", scaled(average(list(changes.values())), 100)),),
-        found,
+        best = min(known, key=lambda at: known[at].value)
+        interval = bounds(known[best].low, known[best].high, signed=True)
+        remarks.append(f"Against the best of them, {results.setting(best)}: {percent(known[best].value)} {interval}.")
+    return ClaimMeasurement(
+        (ClaimPart("average change", scaled(average(list(changes.values())), 100)),),
+        evidence_of_rows(results, [ours, *settings], results.benchmarks),
         (*remarks, *_only(both, results.benchmarks)),
     )
 
 
-def better_everywhere(sources: ClaimSources) -> Measured:
+def better_everywhere(sources: ClaimSources) -> ClaimMeasurement:
     """C9a: Qwen2-VL on each benchmark."""
-    results = _model(sources, "qwen2_vl")
-    return Measured(tuple(_per_benchmark(results)), _evidence(results))
+    results = _of_table3(sources, "qwen2_vl")
+    return ClaimMeasurement(_per_benchmark(results), _evidence(results))
 
 
-def qwen_average(sources: ClaimSources) -> Measured:
+def qwen_average(sources: ClaimSources) -> ClaimMeasurement:
     """C9b."""
-    results = _model(sources, "qwen2_vl")
-    both = shared(results, _both(results), results.asked())
-    change = results.average_change(_plphp(results), both)
-    return Measured(
-        (Quantity("average change", scaled(change, 100)),), _evidence(results), _only(both, results.asked())
-    )
+    results = _of_table3(sources, "qwen2_vl")
+    return _average_change(results, _plphp(results), results.asked())
 
 
-def qwen_saved(sources: ClaimSources) -> Measured:
+def qwen_saved(sources: ClaimSources) -> ClaimMeasurement:
     """C9c: share of the prompt's KV bytes, mean over benchmarks."""
-    results = _model(sources, "qwen2_vl")
-    return Measured((Quantity("KV saved", scaled(_saved(results), 100), SAVED),), _evidence(results))
+    results = _of_table3(sources, "qwen2_vl")
+    return ClaimMeasurement((ClaimPart("KV saved", scaled(_saved(results), 100), SAVED),), _evidence(results))
 
 
-def others_saved(sources: ClaimSources) -> Measured:
+def others_saved(sources: ClaimSources) -> ClaimMeasurement:
     """C10a: mean over IDEFICS2 and Mantis of the share of KV bytes saved."""
-    parts = [_model(sources, name) for name in ("idefics2", "mantis")]
-    saved = [_saved(part) for part in parts]
-    single = ", ".join(
-        f"{part.title} {percent(one.value, 1, signed=False)}" for part, one in zip(parts, saved, strict=True)
+    models = [_of_table3(sources, name) for name in ("idefics2", "mantis")]
+    saved = [_saved(results) for results in models]
+    said = ", ".join(
+        f"{results.title} {percent(one.value, 1, signed=False)}" for results, one in zip(models, saved, strict=True)
     )
-    evidence = sum((_evidence(part, several=True) for part in parts), ClaimEvidence())
-    return Measured((Quantity("KV saved", scaled(average(saved), 100), SAVED),), evidence, (f"{single}.",))
+    part = ClaimPart("KV saved", scaled(average(saved), 100), SAVED)
+    return ClaimMeasurement((part,), _evidence(*models), (f"{said}.",))
 
 
-def others_better(sources: ClaimSources) -> Measured:
+def others_better(sources: ClaimSources) -> ClaimMeasurement:
     """C10b: IDEFICS2 and Mantis on each benchmark."""
-    parts = [_model(sources, name) for name in ("idefics2", "mantis")]
-    found = [one for part in parts for one in _per_benchmark(part, f"{part.title} ")]
-    higher = ", ".join(
-        f"{sum(one.estimate.value > 0 for one in _per_benchmark(part))} for {part.title}" for part in parts
+    models = [_of_table3(sources, name) for name in ("idefics2", "mantis")]
+    parts = {results.title: _per_benchmark(results, f"{results.title} ") for results in models}
+    higher = ", ".join(f"{sum(one.estimate.value > 0 for one in own)} for {title}" for title, own in parts.items())
+    return ClaimMeasurement(
+        sum(parts.values(), ()), _evidence(*models), (f"Higher as measured, whatever the interval: {higher}.",)
     )
-    evidence = sum((_evidence(part, several=True) for part in parts), ClaimEvidence())
-    return Measured(tuple(found), evidence, (f"Higher as measured, whatever the interval: {higher}.",))
 
 
 def shared(results: Results, rows: Sequence[int], benchmarks: Sequence[str]) -> list[str]:
@@ -104,45 +95,55 @@ def shared(results: Results, rows: Sequence[int], benchmarks: Sequence[str]) -> 
     return [name for name in benchmarks if all((at, name) in results.cells for at in rows)]
 
 
-def per_benchmark(results: Results, changed: int, base: int, benchmark: str) -> Estimate:
+def change_on(results: Results, changed: int, base: int | None, benchmark: str) -> Estimate:
     """Change on one benchmark in percent, mean over its score columns."""
     both = (changed, benchmark) in results.cells and (base, benchmark) in results.cells
     return scaled(results.average_change(changed, [benchmark], base), 100) if both else MISSING
 
 
-def _per_benchmark(results: Results, front: str = "") -> list[Quantity]:
+def _average_change(results: Results, row: int, benchmarks: Sequence[str]) -> ClaimMeasurement:
+    """The average change of `row` against Uncompressed over the benchmarks that both have finished."""
+    rows = _with_uncompressed(results, row)
+    both = shared(results, rows, benchmarks)
+    part = ClaimPart("average change", scaled(results.average_change(row, both), 100))
+    return ClaimMeasurement((part,), evidence_of_rows(results, rows, benchmarks), _only(both, benchmarks))
+
+
+def _per_benchmark(results: Results, front: str = "") -> tuple[ClaimPart, ...]:
     row, base = _plphp(results), results.reference
-    return [Quantity(f"{front}{name}", per_benchmark(results, row, base, name)) for name in results.asked()]
+    return tuple(ClaimPart(f"{front}{name}", change_on(results, row, base, name)) for name in results.asked())
 
 
 def _saved(results: Results) -> Estimate:
-    both, row = shared(results, _both(results), results.asked()), _plphp(results)
+    row = _plphp(results)
+    both = shared(results, _with_uncompressed(results, row), results.asked())
     kv_saved = savings(results).kv_saved
     return average([kv_saved[row, name] for name in both])
 
 
-def _evidence(results: Results, several: bool = False) -> ClaimEvidence:
-    return of_cells(results, _both(results), results.asked(), several)
+def _evidence(*models: Results) -> ClaimEvidence:
+    """Of PLPHP and Uncompressed on each model; names carry the model where there are several."""
+    found = ClaimEvidence()
+    for results in models:
+        rows = _with_uncompressed(results, _plphp(results))
+        found += evidence_of_rows(results, rows, results.asked(), several=len(models) > 1)
+    return found
 
 
-def _model(sources: ClaimSources, name: str) -> Results:
+def _of_table3(sources: ClaimSources, model: str) -> Results:
     """Raises ReportError if the table does not ask for the model, or asks for no row of PLPHP."""
-    part = next((part for part in sources.table3 if part.model == name), None)
-    if part is None or not any(row.method == "plphp" for row in part.rows):
-        raise ReportError(f"the table has no row of PLPHP for {name}")
-    return part
+    for results in sources.table3:
+        if results.model == model and any(row.method == "plphp" for row in results.rows):
+            return results
+    raise ReportError(f"the table has no row of PLPHP for {model}")
 
 
 def _plphp(results: Results) -> int:
     return next(index for index, row in enumerate(results.rows) if row.method == "plphp")
 
 
-def _both(results: Results) -> list[int]:
-    return _rows(results, _plphp(results))
-
-
-def _rows(results: Results, row: int) -> list[int]:
-    """Uncompressed and `row`. Raises ReportError without the former."""
+def _with_uncompressed(results: Results, row: int) -> list[int]:
+    """Raises ReportError without an uncompressed row."""
     if results.reference is None:
         raise ReportError("the table has no uncompressed row")
     return [results.reference, row]

@@ -18,7 +18,7 @@ from plphp_core.analysis.bootstrap import CONFIDENCE, Estimate
 TAIL = (1 - CONFIDENCE) / 2  # what an interval leaves out at either end
 
 
-class Outcome(StrEnum):
+class RuleOutcome(StrEnum):
     """What the rule says of numbers, wherever they come from."""
 
     AS_CLAIMED = "as claimed"
@@ -52,50 +52,38 @@ class Statement:
         return high < self.low or low > self.high
 
 
-def at_least(value: float, tolerance: float = 0.0) -> Statement:
-    return Statement(low=value - tolerance)
-
-
-def at_most(value: float, tolerance: float = 0.0) -> Statement:
-    return Statement(high=value + tolerance)
-
-
-def equal_to(value: float, tolerance: float) -> Statement:
-    return Statement(value - tolerance, value + tolerance)
-
-
-POSITIVE = at_least(0.0)  # of comparisons without a number
-
-
-def outcomes(estimates: Sequence[Estimate], statement: Statement, needed: int | None = None) -> list[Outcome]:
+def outcomes(estimates: Sequence[Estimate], statement: Statement, needed: int | None = None) -> list[RuleOutcome]:
     """What the rule says of each part, at the levels that `overall` needs.
 
     To conclude that the statement holds of at least u of m parts, u intervals must lie inside that leave out
     TAIL/(m−u+1) at either end; to conclude that it does not, m−u+1 must lie outside that leave out TAIL/u (Bonferroni's
     partial conjunction, Benjamini and Heller 2008; parts may depend on each other). So "all" needs every usual interval
     inside, and one part widened for their number refutes it; of a single part both are the usual interval.
+
+    Args:
+        needed: how many parts must hold; None for all.
     """
     needed = len(estimates) if needed is None else needed
     inside, outside = TAIL / (len(estimates) - needed + 1), TAIL / needed
     found = []
     for one in estimates:
         if statement.holds(*interval(one, inside)):
-            found.append(Outcome.AS_CLAIMED)
+            found.append(RuleOutcome.AS_CLAIMED)
         elif statement.fails(*interval(one, outside)):
-            found.append(Outcome.NOT_AS_CLAIMED)
+            found.append(RuleOutcome.NOT_AS_CLAIMED)
         else:
-            found.append(Outcome.UNDECIDED)
+            found.append(RuleOutcome.UNDECIDED)
     return found
 
 
-def overall(parts: Sequence[Outcome], needed: int | None = None) -> Outcome:
+def overall(parts: Sequence[RuleOutcome], needed: int | None = None) -> RuleOutcome:
     """The outcome of the claim from those of its parts (`outcomes`); a part that is missing counts as undecided."""
     needed = len(parts) if needed is None else needed
-    if parts.count(Outcome.AS_CLAIMED) >= needed > 0:
-        return Outcome.AS_CLAIMED
-    if parts.count(Outcome.NOT_AS_CLAIMED) > len(parts) - needed:
-        return Outcome.NOT_AS_CLAIMED
-    return Outcome.UNDECIDED
+    if parts.count(RuleOutcome.AS_CLAIMED) >= needed > 0:
+        return RuleOutcome.AS_CLAIMED
+    if parts.count(RuleOutcome.NOT_AS_CLAIMED) > len(parts) - needed:
+        return RuleOutcome.NOT_AS_CLAIMED
+    return RuleOutcome.UNDECIDED
 
 
 def interval(one: Estimate, tail: float = TAIL) -> tuple[float, float]:

@@ -223,7 +223,7 @@ class DemoPage:
         for name, column in self.upper.items():
             start = self.session.start(model, name)
             for one in self.session.parameters[name]:
-                depth = {"maximum": layers} if one.kind == "depth" else {}
+                depth = {"maximum": layers} if one.is_depth else {}
                 update[column.widgets[one.name]] = gr.update(value=start[one.name], **depth)
         yield update
 

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,11 +27,8 @@ The methods side by side in a browser, on this machine only. Options, with what 
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
-def main(root: Path, arguments: list[str], wait: Callable[[], None] | None = None) -> int:
-    """Serve the demo until it is interrupted.
-
-    Args:
-        wait: returns when the server is to end; by default at Ctrl-C or a termination signal.
+def main(root: Path, arguments: list[str]) -> int:
+    """Serve the demo until Ctrl-C or a termination signal.
 
     Returns:
         0; 1 where the page cannot be served, 2 for options that cannot be, said in one sentence.
@@ -42,7 +39,7 @@ def main(root: Path, arguments: list[str], wait: Callable[[], None] | None = Non
     try:
         with serving(root, arguments) as url:
             print(f"the demo is at {url} (Ctrl-C ends it)", flush=True)
-            (wait or _until_told)()
+            _until_told()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

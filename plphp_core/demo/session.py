@@ -15,7 +15,7 @@ from plphp_core.config.run_settings import ModelSettings
 from plphp_core.decoding.device import free_memory
 from plphp_core.demo.catalogue import Catalogue, method_title
 from plphp_core.demo.conversation import Conversation, Turn, context
-from plphp_core.demo.parameters import build, parameters_of, whole
+from plphp_core.demo.parameters import build, parameters_of, typed
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
 from plphp_core.evaluation.answering import JointAnswerer, Request
@@ -64,13 +64,13 @@ class DemoSession:
 
     def loaded(self, model: str) -> LoadedModel:
         """The model, in memory instead of any other. Whoever uses it must be alone."""
-        loaded = self._load(self.catalogue.settings(model).model)
-        self._shapes[model] = _shape(loaded)
-        return loaded
+        return self._load(self.catalogue.settings(model).model)
 
     def start(self, model: str, method: str) -> dict:
-        """The values that a method's parameters start with for this model."""
-        return self._start(model, method, self.shape(model).num_layers)
+        """The values that a method's parameters start with for this model: no depth larger than the model."""
+        found, layers = self.catalogue.start(model, method), self.shape(model).num_layers
+        known = {one.name: found.get(one.name, one.default) for one in self.parameters[method]}
+        return known | {one.name: min(known[one.name], layers) for one in self.parameters[method] if one.is_depth}
 
     def ask(
         self,
@@ -102,7 +102,7 @@ class DemoSession:
             yield "loading the model …", ""
             loaded = self.loaded(conversation.model)
             try:
-                tokens = whole("longest answer", max_new_tokens)
+                tokens = typed("longest answer", int, max_new_tokens)
                 loaded.family.prompt(context(loaded.family, [Turn(question, numbers)]), len(images))
             except ValueError as error:
                 raise UserError(str(error)) from error
@@ -150,17 +150,14 @@ class DemoSession:
             free_memory()
             yield
 
-    def _start(self, model: str, method: str, num_layers: int) -> dict:
-        found = self.catalogue.start(model, method)
-        return {one.name: one.within(found.get(one.name, one.default), num_layers) for one in self.parameters[method]}
-
     def _load_and_warm_up(self, settings: ModelSettings) -> LoadedModel:
         """The first answer after loading would pay for kernels and caches."""
         loaded = load(settings)
-        layers = _shape(loaded).num_layers
+        self._shapes[settings.name] = shape = _shape(loaded)
         inputs = encode(loaded, "warm up", [Image.new("RGB", (96, 96), "grey")])
         for name in self.parameters:
-            for _ in stream(loaded, build(name, self._start(settings.name, name, layers), layers), inputs, 3, bool):
+            method = build(name, self.start(settings.name, name), shape.num_layers)
+            for _ in stream(loaded, method, inputs, 3, bool):
                 pass
         return loaded
 

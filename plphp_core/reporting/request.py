@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -25,6 +26,9 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.table_model import Table
 
+if TYPE_CHECKING:
+    from plphp_core.claims.claim_finding import ClaimFinding
+
 MODEL = "llava_onevision"  # of all tables but Table 3
 
 
@@ -34,7 +38,7 @@ class Report:
 
     tables: suffix of the name → what the csv file holds; pictures: file type → content; extra: further files by name.
     planned: whether a place without a finished cell is missing; otherwise the rows are whatever was run.
-    latex: whether there is a .tex file.
+    latex: whether there is a .tex file; findings: of the claims ledger.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Report:
     extra: Mapping[str, str | bytes] = field(default_factory=dict)
     planned: bool = True
     latex: bool = True
+    findings: Sequence[ClaimFinding] = ()
 
     def files(self) -> dict[str, str | bytes]:
         """File name → content."""

@@ -105,7 +105,7 @@ def asked(folder, profile="paper", resamples=200, filters=None, **options) -> Re
 def ledger(folder, records=(), **options) -> dict[str, claims.ClaimFinding]:
     """Claim → finding, from these cells."""
     factories.write(folder, *records)
-    return {one.id: one for one in claims.findings(asked(folder, **options))}
+    return {one.claim.id: one for one in claims.findings(asked(folder, **options))}
 
 
 def readings(folder, profile="paper", models=tuple(CHECKPOINTS), samples=40, rise=0.2, noise=0.03,

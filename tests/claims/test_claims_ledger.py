@@ -6,20 +6,17 @@ import numpy as np
 import pytest
 
 from plphp_core.analysis.comparable import Filters
+from plphp_core.claims.claim_evidence import is_the_papers
 from plphp_core.claims.claim_rules import ALL, OF_ORDER, RULES
-from plphp_core.claims.verdict import Outcome, Verdict
+from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.published import load_claims
-from tests.claims.claims_factories import A100, PUBLISHED, everything, ledger, paper_cells
+from tests.claims.claims_factories import A100, PUBLISHED, everything, ledger, paper_cells, timed
 from tests.reporting import factories
 
-REPRODUCED, CONTRADICTED, INCONCLUSIVE, NOT_MEASURED = (
-    Verdict.REPRODUCED,
-    Verdict.CONTRADICTED,
-    Verdict.INCONCLUSIVE,
-    Verdict.NOT_MEASURED,
-)
+REPRODUCED, CONTRADICTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_MEASURED = Verdict
 CELLS = [claim for claim in RULES if claim != "C14"]  # what rests on cells
+TIMED = {claim for claim, rule in RULES.items() if rule.timed}
 TABLE1 = ("C1", "C2", "C3", "C4")
 DEFAULTS = "r=0.4, Δr=0.3"
 
@@ -28,18 +25,9 @@ def of_table1(**changes):
     return paper_cells("table1", **changes)
 
 
-def verdicts(found):
-    return {claim: found[claim].verdict for claim in CELLS}
-
-
 @pytest.fixture(scope="module")
 def right(tmp_path_factory):
     return ledger(tmp_path_factory.mktemp("right"), everything())
-
-
-@pytest.fixture(scope="module")
-def wrong(tmp_path_factory):
-    return ledger(tmp_path_factory.mktemp("wrong"), everything(right=False))
 
 
 def test_the_rules_are_those_of_the_papers_claims_and_no_tolerance_turns_a_gain_into_a_loss():
@@ -54,62 +42,61 @@ def test_the_rules_are_those_of_the_papers_claims_and_no_tolerance_turns_a_gain_
 
 
 def test_where_the_paper_is_right_everything_measured_is_reproduced(right):
-    assert verdicts(right) == dict.fromkeys(CELLS, REPRODUCED)
-    assert all(right[claim].outcome is Outcome.AS_CLAIMED and right[claim].label == "" for claim in CELLS)
+    for claim in CELLS:
+        one = right[claim]
+        assert (one.verdict, one.outcome, one.label) == (REPRODUCED, RuleOutcome.AS_CLAIMED, ""), claim
     assert right["C14"].verdict is NOT_MEASURED and "make reproduce-figure1" in right["C14"].why
 
 
-def test_where_the_paper_is_wrong_everything_is_contradicted(wrong):
-    assert verdicts(wrong) == dict.fromkeys(CELLS, CONTRADICTED)
+def test_where_the_paper_is_wrong_everything_is_contradicted(tmp_path):
+    wrong = ledger(tmp_path, everything(right=False))
+    assert {wrong[claim].verdict for claim in CELLS} == {CONTRADICTED}
 
 
 def test_values_are_those_of_the_cell_files(right):
     records = {(one["method"], one["setting"], one["benchmark"]): one for one in of_table1()}
     columns = [(name, metric) for name, metrics in factories.SCORES.items() for metric in metrics]
 
-    def score(method, setting, name, metric):
-        return records[method, setting, name]["metrics"][metric]["value"]
-
     def mean_change(over, method, setting):
-        ours = [score("plphp", DEFAULTS, *one) for one in over]
-        base = [score(method, setting, *one) for one in over]
-        return 100 * np.mean(np.array(ours) / np.array(base) - 1)
+        scores = [
+            [records[*row, name]["metrics"][metric]["value"] for name, metric in over]
+            for row in (("plphp", DEFAULTS), (method, setting))
+        ]
+        return 100 * np.mean(np.array(scores[0]) / np.array(scores[1]) - 1)
 
     assert right["C1"].ours.value == pytest.approx(mean_change(columns, "none", ""))
     assert right["C4"].ours.value == pytest.approx(mean_change(columns[:4], "none", ""))
-    settings = [f"K={K}, R={R}" for K, R in ((2, 0.75), (3, 0.5), (3, 0.25))]
-    single = [mean_change(columns, "fastv", setting) for setting in settings]
+    single = [mean_change(columns, "fastv", f"K={K}, R={R}") for K, R in ((2, 0.75), (3, 0.5), (3, 0.25))]
     assert right["C2"].ours.value == pytest.approx(np.mean(single))
     assert f"{min(single):+.2f}%" in " ".join(right["C2"].remarks)  # against the best of them
-    assert right["C3"].ours.value == pytest.approx(
-        np.mean([mean_change(columns, "vtw", f"K={K}") for K in (10, 14, 20)])
-    )
+    single = [mean_change(columns, "vtw", f"K={K}") for K in (10, 14, 20)]
+    assert right["C3"].ours.value == pytest.approx(np.mean(single))
     assert right["C6"].ours.value == pytest.approx(100 * 0.8 * (1 - 0.33))
     assert right["C7b"].ours.value == pytest.approx(100 * 0.8 * (1 - 0.23))
     assert right["C5"].ours.value == pytest.approx(100 * (1 - 1 / 1.3))
     for claim in ("C1", "C2", "C3", "C5", "C6", "C8"):
         one = right[claim]
         assert one.ours.low <= one.ours.value <= one.ours.high
-        assert one.difference.value == pytest.approx(one.ours.value - one.published)
-        assert one.difference.high == pytest.approx(one.ours.high - one.published)
-    assert right["C1"].n == dict.fromkeys(factories.SCORES, 60) and right["C1"].total == 420
+        assert one.difference.value == pytest.approx(one.ours.value - one.claim.value)
+        assert one.difference.high == pytest.approx(one.ours.high - one.claim.value)
+    found = right["C1"].evidence
+    assert found.n == dict.fromkeys(factories.SCORES, 60) and right["C1"].total == 420
     assert len(right["C10b"].parts) == 12 and len(right["C13"].parts) == 14
-    assert right["C1"].hardware == (A100,) and right["C1"].conditions["engine"] == ("generate",)
+    assert found.hardware == (A100,) and found.facts["engine"] == ("generate",)
 
 
 def test_few_samples_are_inconclusive_whatever_they_say_and_name_the_command(tmp_path):
     few = ledger(tmp_path, everything(samples=29, limit=29, population=3000))
     for claim in CELLS:
-        assert few[claim].verdict is INCONCLUSIVE and few[claim].outcome is Outcome.UNDECIDED
-        assert "fewer than 30 samples" in few[claim].why
+        assert few[claim].verdict is INCONCLUSIVE and few[claim].outcome is RuleOutcome.UNDECIDED
         assert f"Run: make reproduce-{RULES[claim].sources[0]}" in few[claim].why
         assert "LIMIT" not in few[claim].run  # the same subset would not do
 
 
 def test_thirty_samples_may_decide_and_a_subset_is_named(tmp_path):
-    found = ledger(tmp_path, of_table1(samples=30, limit=30, population=3000))
-    assert found["C3"].verdict is REPRODUCED
-    assert found["C3"].conditions["limit"] == ("30 (seed 0)",) and found["C3"].n["SD"] == 30
+    found = ledger(tmp_path, of_table1(samples=30, limit=30, population=3000))["C3"]
+    assert found.verdict is REPRODUCED and found.evidence.n["SD"] == 30
+    assert found.evidence.facts["limit"] == ("30",) and found.evidence.facts["limit_seed"] == ("0",)
 
 
 def test_a_close_call_on_many_samples_is_inconclusive_and_asks_for_more(tmp_path):
@@ -118,19 +105,12 @@ def test_a_close_call_on_many_samples_is_inconclusive_and_asks_for_more(tmp_path
         if (one["method"], one["setting"]) == ("plphp", DEFAULTS):
             base = next(r for r in records if r["method"] == "none" and r["benchmark"] == one["benchmark"])
             noise = np.random.default_rng(len(one["benchmark"])).normal(0, 0.1, one["n"])
-            one["metrics"] = {
-                name: factories.metric(
-                    (0.9854 + noise) * m["samples"],
-                    m["kind"],
-                    m["groups"],
-                    0.9854 * m["value"] if m["kind"] == "corpus" else None,
-                )
-                for name, m in base["metrics"].items()
-            }
+            for name, m in base["metrics"].items():
+                value = 0.9854 * m["value"] if m["kind"] == "corpus" else None
+                one["metrics"][name] = factories.metric((0.9854 + noise) * m["samples"], m["kind"], m["groups"], value)
     found = ledger(tmp_path, records)["C1"]
-    assert found.verdict is INCONCLUSIVE and found.outcome is Outcome.UNDECIDED
-    assert found.ours.low < -1.46 < found.ours.high
-    assert "More samples narrow the interval. Run: make reproduce-table1" in found.why
+    assert found.verdict is INCONCLUSIVE and found.outcome is RuleOutcome.UNDECIDED
+    assert found.ours.low < -1.46 < found.ours.high and "Run: make reproduce-table1" in found.why
 
 
 def test_a_missing_benchmark_leaves_open_only_what_needs_it(tmp_path):
@@ -138,11 +118,11 @@ def test_a_missing_benchmark_leaves_open_only_what_needs_it(tmp_path):
     found = ledger(tmp_path, records)
     for claim in ("C1", "C2", "C3"):
         assert found[claim].verdict is INCONCLUSIVE
-        assert "not finished: PLPHP r=0.4, Δr=0.3 on Flickr30k" in found[claim].why
+        assert "PLPHP r=0.4, Δr=0.3 on Flickr30k" in found[claim].why
         assert found[claim].run == "make reproduce-table1 LIMIT=60"  # so that it fits the others
-        assert "Flickr30k" not in found[claim].remarks[-1] and "Averaged over SD" in found[claim].remarks[-1]
+        assert "Flickr30k" not in found[claim].remarks[-1]
     assert found["C4"].verdict is REPRODUCED
-    assert found["C13"].verdict is INCONCLUSIVE and "Without an interval: FastV on Flickr30k" in found["C13"].why
+    assert found["C13"].verdict is INCONCLUSIVE and "FastV on Flickr30k" in found["C13"].why
 
 
 def test_a_missing_row_is_named_or_leaves_nothing_to_measure(tmp_path):
@@ -169,39 +149,39 @@ def test_failed_samples_beyond_one_percent_leave_it_open(tmp_path):
         assert found["C1"].verdict is REPRODUCED
 
 
-def test_nothing_but_table3_judges_table3s_claims_and_the_ledger_is_whole(tmp_path):
+def test_nothing_but_table3_judges_table3s_claims_and_the_ledger_is_whole(tmp_path, monkeypatch):
     found = ledger(tmp_path, paper_cells("table3", model="qwen2_vl"))
     assert list(found) == list(RULES)
     assert {claim for claim in RULES if found[claim].verdict is not NOT_MEASURED} == {"C9a", "C9b", "C9c"}
     assert found["C9b"].verdict is REPRODUCED
     for claim in set(RULES) - {"C9a", "C9b", "C9c"}:
         assert f"make reproduce-{RULES[claim].sources[0]}" in found[claim].why
+    monkeypatch.setattr("plphp_core.reporting.table3.models_configured", lambda *_: (["qwen2_vl"], []))
+    found = ledger(tmp_path)
+    assert found["C9b"].verdict is REPRODUCED and found["C10a"].verdict is found["C10b"].verdict is NOT_MEASURED
 
 
 def test_ambiguous_cells_leave_their_claims_unmeasured_until_the_user_chooses(tmp_path):
     records = of_table1() + of_table1(revision="other")
     found = ledger(tmp_path, records + paper_cells("table3", model="qwen2_vl"))
-    assert {found[claim].verdict for claim in TABLE1} == {NOT_MEASURED}
-    assert "choose with --revision" in found["C1"].why
+    assert {found[claim].verdict for claim in TABLE1} == {NOT_MEASURED} and "revision" in found["C1"].why
     assert found["C9b"].verdict is REPRODUCED
     found = ledger(tmp_path, filters=Filters(revision="other"))
-    assert found["C1"].verdict is REPRODUCED and found["C1"].conditions["revision"] == ("other",)
+    assert found["C1"].verdict is REPRODUCED and found["C1"].evidence.facts["revision"] == ("other",)
 
 
-def test_no_seed_changes_a_value_and_a_claim_without_a_rule_is_not_measured(tmp_path, right):
+def test_a_claim_without_a_rule_or_a_number_is_not_measured_and_a_wrong_file_is_refused(tmp_path):
     published = tmp_path / "published"
     published.mkdir()
     text = (PUBLISHED / "claims.yaml").read_text(encoding="utf-8")
     extra = "  - {id: C99, text: More, value: 1, unit: percent, where: text}\n"
-    (published / "claims.yaml").write_text(text + extra, encoding="utf-8")
+    text = text.replace("value: -0.46", "value: null") + extra
+    (published / "claims.yaml").write_text(text, encoding="utf-8")
     found = ledger(tmp_path, of_table1(), published=published)
     assert found["C99"].verdict is NOT_MEASURED and "no rule" in found["C99"].why
-    assert found["C1"].ours == right["C1"].ours
-    (published / "claims.yaml").write_text(text.replace("value: -0.46", "value: null"), encoding="utf-8")
-    found = ledger(tmp_path, published=published)
     assert found["C1"].verdict is NOT_MEASURED and "no value for C1" in found["C1"].why
     assert found["C4"].verdict is REPRODUCED
-    (published / "claims.yaml").write_text(text.replace("value: -0.46", "value: much"), encoding="utf-8")
+    (published / "claims.yaml").write_text(text.replace("value: null", "value: much", 1), encoding="utf-8")
     with pytest.raises(ReportError, match="C1: value 'much'"):
         ledger(tmp_path, published=published)
     (published / "claims.yaml").unlink()
@@ -209,9 +189,82 @@ def test_no_seed_changes_a_value_and_a_claim_without_a_rule_is_not_measured(tmp_
         ledger(tmp_path, published=published)
 
 
-def test_a_table_that_asks_for_fewer_models_leaves_the_others_unmeasured(tmp_path, monkeypatch):
-    factories.write(tmp_path, *paper_cells("table3", model="qwen2_vl"))
-    monkeypatch.setattr("plphp_core.reporting.table3.models_configured", lambda *_: (["qwen2_vl"], []))
-    found = ledger(tmp_path)
-    assert found["C9b"].verdict is REPRODUCED
-    assert found["C10a"].verdict is found["C10b"].verdict is NOT_MEASURED and "idefics2" in found["C10a"].why
+# Conditions -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (A100, True),
+        ("NVIDIA A100 80GB PCIe", True),
+        ("NVIDIA A100-SXM4-40GB", False),
+        ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", False),
+        ("NVIDIA H100 80GB HBM3", False),
+        ("NVIDIA A800-SXM4-80GB", False),
+        ("unrecorded", False),
+    ],
+)
+def test_the_papers_hardware_is_one_whole_a100_of_80_gb(name, expected):
+    assert is_the_papers(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hardware": "NVIDIA H200"}, "Measured on NVIDIA H200"),
+        ({"batch_size": 8}, "Batch size 8"),
+        ({"engine": "fast"}, "Engine fast"),
+    ],
+)
+def test_times_of_other_conditions_are_not_comparable_but_shown_and_bytes_still_count(tmp_path, changes, said):
+    found = ledger(tmp_path, timed(paper_cells("table5", ("DetailCaps",), **changes)))
+    for claim in TIMED:
+        assert found[claim].verdict is NOT_COMPARABLE and found[claim].outcome is None
+        assert found[claim].why.startswith(said) and not math.isnan(found[claim].ours.value)
+    assert found["C6"].verdict is found["C7b"].verdict is REPRODUCED
+
+
+def test_times_of_several_machines_have_no_value(tmp_path):
+    records = timed(paper_cells("table5", ("DetailCaps",)))
+    for one in records:
+        one["hardware"] = "NVIDIA H200" if one["method"] == "none" else A100
+    found = ledger(tmp_path, records)
+    assert {found[claim].verdict for claim in TIMED} == {NOT_MEASURED}
+    assert all("NVIDIA H200" in found[claim].why for claim in TIMED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"checkpoint": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"}, NOT_COMPARABLE),
+        ({"checkpoint": "/data/llava-onevision-qwen2-7b-ov-hf/snapshot"}, REPRODUCED),
+        ({"protocol": "llava", "prompts": "plain"}, NOT_COMPARABLE),
+        ({"prompts": "plain"}, NOT_COMPARABLE),
+        ({"checkpoint": "folder/llava_random"}, INCONCLUSIVE),
+    ],
+)
+def test_scores_of_another_model_or_protocol_are_not_compared_with_the_papers(tmp_path, changes, expected):
+    found = ledger(tmp_path, of_table1(**changes))
+    assert {found[claim].verdict for claim in TABLE1} == {expected} and found["C1"].ours.value > 0
+    if expected is INCONCLUSIVE:
+        assert found["C1"].label == "random weights" and found["C1"].outcome is RuleOutcome.AS_CLAIMED
+
+
+def test_the_toy_is_never_decided(tmp_path):
+    records = factories.suite() + factories.table3() + factories.of_costs("table5", samples=48)
+    places = {(one["model"], one["method"], str(one["params"]), one["benchmark"]): one for one in records}
+    found = ledger(tmp_path, places.values(), profile="toy")
+    assert {one.label for one in found.values()} == {"toy"}
+    assert {one.verdict for one in found.values()} == {INCONCLUSIVE, NOT_COMPARABLE, NOT_MEASURED}
+    assert {claim for claim, one in found.items() if one.verdict is NOT_COMPARABLE} == TIMED
+    assert found["C3"].outcome is RuleOutcome.AS_CLAIMED and found["C6"].outcome is RuleOutcome.NOT_AS_CLAIMED
+    assert all("PROFILE=toy" in one.run for one in found.values())
+
+
+def test_commands_carry_the_conditions_of_the_cells_else_those_asked_for(tmp_path):
+    found = ledger(tmp_path, of_table1(engine="fast", protocol="llava", prompts="plain", samples=12))
+    assert found["C1"].run == "make reproduce-table1 PROTOCOL=llava ENGINE=fast"
+    factories.write(tmp_path / "b", *of_table1(prompts="plain"))
+    found = ledger(tmp_path / "b", filters=Filters(prompts="plain", limit="full"))
+    assert found["C1"].run == "make reproduce-table1 PROMPTS=plain"
+    assert found["C9a"].run == "make reproduce-table3 PROMPTS=plain"

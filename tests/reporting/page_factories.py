@@ -10,14 +10,20 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
+from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.comparable import Filters, rows_found
 from plphp_core.analysis.results import Options, evaluate
+from plphp_core.claims.claim_evidence import ClaimEvidence
+from plphp_core.claims.claim_finding import ORDER, ClaimFinding, ClaimMeasurement, ClaimPart
+from plphp_core.claims.claim_rules import RULES
+from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.evaluation.answering import Request as Question
 from plphp_core.evaluation.cell_spec import SCORES
 from plphp_core.evaluation.cell_spec import result_key as of_fields
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.dataset_access import DatasetUnavailable
+from plphp_core.reporting.published import Claim
 from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
@@ -102,13 +108,24 @@ class World:
         cells = load_cells(self.folder / profile / "cells", profile)
         return ReportRequest(cells, Filters(), Options(resamples=20), options, root)
 
-    def reports(self, asked: ReportRequest, notes=("A note.",), picture=b"") -> list[Report]:
+    def reports(self, asked: ReportRequest, notes=("A note.",), findings=()) -> list[Report]:
         results = evaluate(asked.cells, rows_found(asked.cells), Filters(), asked.choices)
-        pictures = {"png": picture} if picture else {}
         return [
             Report("table1", "", [sheet("Table 1, a title", notes)], [results], {}),
-            Report("figure5", "", [sheet("Figure 5, a title", notes)], [results], {}, pictures),
+            Report("figure5", "", [sheet("Figure 5, a title", notes)], [results], {}),
+            *[Report("claims", "", [sheet("Claims", notes)], [], {}, findings=findings)] * bool(findings),
         ]
+
+
+def finding(name="C1", text="a claim", why="few", unit="percent", verdict=Verdict.INCONCLUSIVE, **evidence):
+    """A claim as the ledger has it, judged on invented numbers."""
+    part = ClaimPart("first", Estimate(-4.5352, np.empty(0), -5.8, -3.3), unit, RuleOutcome.UNDECIDED)
+    found = ClaimEvidence(**({"n": {"SD": 48, "MV": 50}, "hardware": ("one CPU",)} | evidence))
+    value, parts = (None, (part, part)) if unit == ORDER else (-0.46, (part,))
+    claim = Claim(name, text, value, unit, "Table 1")
+    measured = ClaimMeasurement(parts, found, ("a remark",))
+    outcome = RuleOutcome.NOT_AS_CLAIMED
+    return ClaimFinding(claim, RULES["C9a" if unit == ORDER else "C1"], measured, "toy", verdict, outcome, why, "make")
 
 
 def result_key(record: dict, key: str) -> str:

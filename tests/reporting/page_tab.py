@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 
 import pytest
 
 from plphp_core.reporting import page as report
 from tests.chromium import CHROMIUM, launched
-from tests.reporting.page_factories import FakeDocuments, World
+from tests.reporting.page_factories import FakeDocuments, World, finding
 
 MISSING = [] if importlib.util.find_spec("playwright") else ["playwright (make setup)"]
 MISSING += [] if CHROMIUM else ["Chromium or Chrome on the path"]
@@ -59,18 +58,14 @@ def tab(browser):
     assert [url for url in found.requests if not url.startswith(("file://", "data:"))] == []
 
 
-def written(world: World, documents=None, notes=("A note.",), **options):
+def written(world: World, documents=None, notes=("A note.",), findings=(), **options):
     asked = world.asked()
-    return report.write(
-        world.reports(asked, notes), asked, documents=documents or FakeDocuments(world.samples), **options
-    )[0]
+    reports = world.reports(asked, notes, findings)
+    return report.write(reports, asked, documents=documents or FakeDocuments(world.samples), **options)[0]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """60 samples on two benchmarks, without anything beside the page."""
     world = World(tmp_path_factory.mktemp("small"), samples=60, benchmarks=("SD", "MV"), failed=(3,))
-    from tests.reporting.test_page import FINDING
-
-    (world.folder / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING]}))
-    return world, written(world)
+    return world, written(world, findings=[finding()])

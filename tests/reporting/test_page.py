@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plphp_core.claims.verdict import Verdict
 from plphp_core.records.visible import visible
 from plphp_core.reporting import page, render
 from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.page.pieces import script_safe
+from plphp_core.reporting.page.sample_browser import sample_sets
 from plphp_core.reporting.page.thumbnails import data_uri
-from plphp_core.reporting.page.verdicts import ledger
 from plphp_core.reporting.request import Report
+from tests.reporting import factories
 from tests.reporting.page_factories import (
     HOSTILE,
     ROOT,
@@ -26,18 +29,10 @@ from tests.reporting.page_factories import (
     answer,
     context,
     drawing,
+    finding,
     result_key,
     sheet,
 )
-
-FINDING = {
-    "id": "C1", "text": "a claim", "where": "Table 1", "unit": "percent", "published": -0.46,
-    "statement": "at least −1.46%", "ours": {"value": -4.5352, "low": -5.8, "high": -3.3}, "n": {"SD": 48, "MV": 50},
-    "hardware": ["one CPU"], "verdict": "inconclusive", "outcome": "not as claimed", "label": "toy", "why": "few",
-    "parts": [{"name": name, "unit": "percent", "ours": {"value": 1.0}, "outcome": "undecided"}
-              for name in ("first", "second")],
-    "remarks": ["a remark"], "sources": ["table1"],
-}  # fmt: skip
 
 
 class Elements(HTMLParser):
@@ -63,10 +58,10 @@ class Elements(HTMLParser):
         return json.loads(self.scripts[at])
 
 
-def written(world: World, asked=None, **options) -> str:
+def written(world: World, asked=None, findings=(), **options) -> str:
     asked = asked or world.asked()
     options.setdefault("documents", FakeDocuments(world.samples))
-    return page.write(world.reports(asked), asked, **options)[0].read_text(encoding="utf-8")
+    return page.write(world.reports(asked, findings=findings), asked, **options)[0].read_text(encoding="utf-8")
 
 
 @given(
@@ -101,6 +96,21 @@ def test_every_answer_score_cost_question_reference_and_image_is_in_the_page(tmp
     assert documents[7][1] == ["reference 7", "thing"]
     images = page_.piece("piece-images-0")
     assert images[documents[7][2][0][1]] == data_uri(drawing(7))
+
+
+def test_the_sweep_adds_methods_and_benchmarks_that_no_other_report_has(tmp_path):
+    world = World(tmp_path, samples=3)
+    table1, *_ = world.reports(world.asked())
+    for benchmark, method, setting in (("SD", "strided", "step=2"), ("SD", "plphp", "r=0.7"), ("IE", "none", "")):
+        world.write(factories.cell(benchmark, method, {"x": 1}, setting, samples=3), 4)
+    asked = world.asked()
+    everything = replace(world.reports(asked)[0], name="sweep")
+    for reports in ([everything, table1], [table1, everything]):
+        sets = {one.benchmark: list(one.cells) for one in sample_sets(reports)}
+        assert sets == {
+            "SD": ["Uncompressed", "FastV K=2, R=0.5", "PLPHP r=0.4", "strided step=2"],
+            "IE": ["Uncompressed"],
+        }
 
 
 def test_answers_of_another_key_stay_out(tmp_path):
@@ -224,17 +234,6 @@ def test_a_page_of_some_cells_is_another_file_and_each_page_keeps_its_pieces(tmp
     assert not (tmp_path / "toy" / "report_files").exists()
 
 
-def test_a_page_of_some_cells_does_not_show_the_verdicts_on_all(tmp_path):
-    world = World(tmp_path, samples=2)
-    for name, why in (("claims", "whole"), ("claims.limit=2", "subset")):
-        findings = {"findings": [FINDING | {"why": f"judged on the {why}"}]}
-        (tmp_path / "toy" / f"{name}.json").write_text(json.dumps(findings))
-    assert "judged on the whole" in written(world)
-    html = written(world, variant=".limit=2")
-    assert "judged on the subset" in html and "judged on the whole" not in html
-    assert "claims.limit=3.json is missing" in written(world, variant=".limit=3")
-
-
 def test_tables_and_figures_that_could_not_be_made_are_said_in_their_places(tmp_path):
     world = World(tmp_path, samples=2)
     missing = [("figure1", f"no attention at {ROOT}/results/toy"), ("table4", f"two engines {HOSTILE[0]}"),
@@ -251,18 +250,6 @@ def test_tables_and_figures_that_could_not_be_made_are_said_in_their_places(tmp_
     assert str(ROOT) not in found.text
 
 
-def test_verdicts_of_an_earlier_report_are_called_so(tmp_path):
-    world = World(tmp_path, samples=2)
-    missing = [("claims", f"{ROOT}/claims.yaml cannot be read")]
-    html = written(world, missing=missing)
-    assert "There are no verdicts yet: claims.yaml cannot be read." in html
-    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING]}))
-    assert "The verdicts could not be made" not in written(world)
-    html = written(world, missing=missing)
-    assert "The verdicts could not be made (claims.yaml cannot be read); these are claims.json of an earlier" in html
-    assert "a remark" in html
-
-
 @pytest.mark.parametrize("failed, said", [((1,), "1 sample failed"), ((1, 3), "2 samples failed")])
 def test_failed_samples_are_counted(tmp_path, failed, said):
     assert f", {said}<" in written(World(tmp_path, samples=5, failed=failed))
@@ -274,11 +261,7 @@ def test_hostile_text_makes_no_elements_wherever_it_comes_from(tmp_path):
     asked = world.asked()
     tidy = Elements(written(World(tmp_path / "tidy", samples=len(HOSTILE))))
     write_manifest(tmp_path, command=list(HOSTILE))
-    findings = [
-        FINDING | {"id": f"C{at}", "text": text, "why": text, "remarks": [text]} for at, text in enumerate(HOSTILE)
-    ]
-    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": findings}))
-    reports = world.reports(asked, notes=HOSTILE)
+    reports = world.reports(asked, notes=HOSTILE, findings=[finding(text=text, why=text) for text in HOSTILE])
     reports += [
         Report(f"table{at + 2}", "", [sheet(text, HOSTILE, (text, text))], [], {}) for at, text in enumerate(HOSTILE)
     ]
@@ -320,8 +303,7 @@ def test_the_machines_paths_stay_on_the_machine(tmp_path):
     world = World(tmp_path, samples=3, checkpoint=f"{Path.home()}/models/llava")
     where = f"{ROOT}/tasks/toy/checkpoints/llava and {Path.home()}/cache and {tmp_path}/toy"
     write_manifest(tmp_path, settings={"model": {"checkpoint": where}})
-    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING | {"why": where}]}))
-    html = written(world)
+    html = written(world, findings=[finding(why=where)])
     for path in (ROOT, tmp_path):
         assert str(path) not in html
     assert f"{Path.home()}/" not in html
@@ -331,19 +313,15 @@ def test_the_machines_paths_stay_on_the_machine(tmp_path):
 
 def test_the_ledger_is_shown_whole_and_its_absence_is_said(tmp_path):
     world = World(tmp_path, samples=3)
-    html = written(world)
-    assert "claims.json is missing" in html and "TOY" in html
-    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [FINDING, {"id": "C2"}]}))
-    html = written(world)
+    html = written(world, missing=[("claims", f"{ROOT}/claims.yaml cannot be read")])
+    assert "There are no verdicts: claims.yaml cannot be read." in html and "TOY" in html
+    found = [finding(), finding("C9a", unit="order", verdict=Verdict.NOT_MEASURED)]
+    html = written(world, findings=found)
     for said in ("−0.46%", "−4.54%", "[−5.80%, −3.30%]", "98", "toy: not as claimed", "at least −1.46%", "a remark",
-                 "first: +1.00%, undecided", "SD 48, MV 50"):  # fmt: skip
+                 "first: −4.54% [−5.80%, −3.30%], undecided", "SD 48, MV 50", "0 of 2 parts"):  # fmt: skip
         assert said in html, said
-    assert ledger([], tmp_path / "toy" / "claims.json", lambda value: value).counts == [
-        ("reproduced", 0), ("contradicted", 0), ("inconclusive", 1), ("not comparable", 0), ("not measured", 1)
-    ]  # fmt: skip
-    for damaged in ("{", '{"findings": 3}', '{"findings": [3]}', "[]"):
-        (tmp_path / "toy" / "claims.json").write_text(damaged)
-        assert "cannot be read from claims.json" in written(world)
+    counted = re.findall(r"<li class=[^>]*><b>(\d)</b> ([a-z ]+)</li>", html)
+    assert counted == [(str(int(name in ("inconclusive", "not measured"))), name) for name in map(str, Verdict)]
 
 
 def test_only_the_toy_is_labelled_toy(tmp_path):

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from plphp_core.reporting import page as report
-from tests.reporting.page_factories import HOSTILE, FakeDocuments, World, photograph, sheet
+from plphp_core.reporting.request import Report
+from tests.reporting.page_factories import HOSTILE, FakeDocuments, World, finding, photograph, sheet
 from tests.reporting.page_tab import PAGE, Tab, needs_browser, written
-from tests.reporting.test_page import FINDING
 
 pytestmark = needs_browser
 
@@ -161,11 +161,8 @@ def test_hostile_text_is_text(tab, tmp_path):
     for path in (tmp_path / "toy" / "cells").iterdir():  # the label of a row, too
         cell = json.loads(path.read_text())
         path.write_text(json.dumps(cell | {"setting": HOSTILE[0] if cell["method"] == "fastv" else cell["setting"]}))
-    (tmp_path / "toy" / "claims.json").write_text(
-        json.dumps({"findings": [FINDING | {"text": HOSTILE[0], "why": endless}]})
-    )
     documents = FakeDocuments(len(hostile), references=lambda doc: hostile)
-    page = tab.open(written(world, documents, notes=[*HOSTILE, endless]))
+    page = tab.open(written(world, documents, [*HOSTILE, endless], [finding(text=HOSTILE[0], why=endless)]))
     cells = page.locator(".answers tbody tr:first-child td.free").all_text_contents()
     assert cells[: len(HOSTILE) - 1] == [text.replace("\x00", "\ufffd") for text in HOSTILE[:-1]]
     assert page.locator("img[src=x], .sample script, .answers script, [onerror], [onmouseover]").count() == 0
@@ -245,7 +242,7 @@ def test_a_piece_that_is_gone_is_said(browser, tmp_path):
 def test_a_report_without_samples_still_works(tab, tmp_path):
     world = World(tmp_path, samples=2)
     asked = world.asked()
-    other = report.document.Report("table2", "", [sheet("T", ("n",))], [], {})
+    other = Report("table2", "", [sheet("T", ("n",))], [], {})
     (path,) = report.write([other], asked, documents=FakeDocuments(2))
     tab.page.goto(f"file://{path}")
     assert "No samples" in tab.page.inner_text("#samples")

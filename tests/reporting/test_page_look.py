@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from tests.reporting.page_factories import World
+from plphp_core.claims.verdict import Verdict
+from tests.reporting.page_factories import World, finding
 from tests.reporting.page_tab import PAGE, needs_browser, written
-from tests.reporting.test_page import FINDING, write_manifest
+from tests.reporting.test_page import write_manifest
 
 pytestmark = needs_browser
 
@@ -120,13 +119,13 @@ def test_counts_of_nothing_can_be_read(tab, small, scheme):
     assert min(tile.evaluate(CONTRAST) for tile in tiles) >= 4.5
 
 
-WIDE_FINDING = FINDING | {
-    "ours": {"value": -104.5352, "low": -105.8, "high": -103.3}, "published": -50.46, "verdict": "not comparable",
-    "hardware": ["2-core CPU Intel(R) Xeon(R) Platinum 8481C @ 2.70GHz"], "n": {"SD": 9000, "MV": 9000},
-    "why": "Measured on other hardware than the paper's. " * 4, "text": "a claim in several words " * 4,
-}  # fmt: skip
-
-
+WIDE = finding(
+    text="a claim in several words " * 4,
+    why="Measured on other hardware than the paper's. " * 4,
+    verdict=Verdict.NOT_COMPARABLE,
+    hardware=("2-core CPU Intel(R) Xeon(R) Platinum 8481C @ 2.70GHz",),
+    n={"SD": 9000, "MV": 9000},
+)
 LINES = """one => {  // top and bottom of the dot, and of every line of the words
   const range = document.createRange(), ends = (box) => [box.top, box.bottom];
   range.selectNodeContents(one.lastChild);
@@ -137,8 +136,7 @@ LINES = """one => {  // top and bottom of the dot, and of every line of the word
 @pytest.mark.parametrize("width", [390, 1024, 1100, 1280, 1300, 1366, 1440])
 def test_the_verdicts_fit_and_names_of_methods_stay_whole(tab, tmp_path, width):
     world = World(tmp_path, samples=3)
-    (tmp_path / "toy" / "claims.json").write_text(json.dumps({"findings": [WIDE_FINDING]}))
-    path = written(world)
+    path = written(world, findings=[WIDE])
     tab.page.set_viewport_size({"width": width, "height": 900})
     page = tab.open(path)
     assert page.locator(".scroll:has(.claims)").evaluate("one => one.scrollWidth - one.clientWidth") <= 0

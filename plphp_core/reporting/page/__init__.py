@@ -1,7 +1,4 @@
-"""The HTML report: one page that holds verdicts, tables, figures, samples and manifests, and asks nothing of a network.
-
-`write` makes it; `html_page` puts the parts together.
-"""
+"""The HTML report: one page with verdicts, tables, figures, samples and manifests, which needs no network."""
 
 from plphp_core.reporting.page.html_page import write
 

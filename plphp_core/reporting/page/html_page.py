@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from plphp_core.claims.claim_finding import counts
 from plphp_core.records.visible import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.options import LEDGER
-from plphp_core.reporting.page.fidelity import choices
-from plphp_core.reporting.page.paths import cleaner
+from plphp_core.reporting.page.fidelity import fidelity_choices
 from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
 from plphp_core.reporting.page.run_list import measured, runs
 from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.page.sections import in_words, sections
-from plphp_core.reporting.page.verdicts import ledger
 from plphp_core.reporting.request import Report, ReportRequest
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it
@@ -51,43 +51,64 @@ def write(
         OSError: the disk is full or fails.
     """
     folder = asked.options.results / asked.profile
-    clean = cleaner(asked.root, asked.options.results)
+    clean = path_cleaner(asked.root, asked.options.results)
     name, failed = f"report{variant}.html", dict(missing)
-    verdicts = ledger(reports, folder / f"claims{variant}.json", clean, failed.pop(LEDGER, ""))
-    listed = sections([report for report in reports if report.name != LEDGER or verdicts.missing], clean, failed)
-    found, damaged = runs(folder, clean)
+    findings = [one for report in reports for one in report.findings]
+    unjudged = failed.pop(LEDGER, "they were not asked for")
+    listed = sections([report for report in reports if not report.findings], failed)
+    found, damaged = runs(folder)
     with Pieces(folder) as pieces:
         browser = collect(reports, asked, pieces, clean, documents)
         content = {
             "profile": asked.profile,
             "toy": asked.profile == "toy",
-            "measured": clean(measured(reports, found)),
-            "ledger": verdicts,
+            "measured": measured(reports, found),
+            "findings": findings,
+            "counts": counts(findings),
+            "unjudged": unjudged.rstrip("."),
             "only": ", ".join(in_words(variant)),
             "tables": [section for section in listed if not section.figure],
             "figures": [section for section in listed if section.figure],
             "runs": found,
             "damaged": damaged,
-            "fidelity": choices(asked.root / "docs" / "fidelity.md"),
+            "fidelity": fidelity_choices(asked.root / "docs" / "fidelity.md"),
         }
         files = [folder / name]
-        html = _page(content, browser, ())
+        html = _page(content, browser, (), clean)
         if len(html) + pieces.size > budget:
             beside, others = pieces.beside()
             files += others
-            html = _page(content, browser | {"folder": beside}, ())
+            html = _page(content, browser | {"folder": beside}, (), clean)
         else:
-            html = _page(content, browser, pieces.inline())
+            html = _page(content, browser, pieces.inline(), clean)
         render.write_atomically(folder / name, html)
     remove_unused(folder)
     return files
 
 
-def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]]) -> bytes:
-    """The page in UTF-8."""
+def path_cleaner(root: Path, results: Path) -> Callable[[str], str]:
+    """What rewrites a text's paths below `root` and `results` to relative ones and the home folder to `~`: a report is
+    passed on, the machine is not."""
+    known: dict[str, str] = {}
+    for path, short in ((Path.home(), "~"), (results.absolute(), "results"), (root.absolute(), ".")):
+        known |= {name: short for name in (str(path), str(path.resolve())) if len(name) > 1}  # "/" hides nothing
+    names = sorted(known, key=len, reverse=True)
+    # what follows must not go on with the folder's own name
+    pattern = re.compile("|".join(rf"{re.escape(name)}(?![\w-])" for name in names))
+
+    def clean(text: str) -> str:
+        # "./" in front of a relative path says nothing
+        return pattern.sub(lambda match: known[match[0]], text).replace(" ./", " ").removeprefix("./")
+
+    return clean
+
+
+def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]], clean: Callable[[str], str]) -> bytes:
+    """The page in UTF-8. Every text that enters it is cleaned of paths and escaped; only Markup is taken as it is."""
     environment = Environment(
         loader=PackageLoader("plphp_core.reporting.page"),
         autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else clean(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -113,18 +134,10 @@ def _policy(style: str, script: str, paged: bool) -> str:
     Pieces beside the page are scripts that this script adds; "strict-dynamic" allows these under any address, file://
     included, where browsers disagree on what 'self' means.
     """
-    more = " 'strict-dynamic'" if paged else ""
-    return "; ".join(
-        [
-            "default-src 'none'",
-            "img-src data:",
-            f"style-src {_digest(style)}",
-            f"script-src {_digest(script)}{more}",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
+    style, script = (
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
+        for text in (style, script)
     )
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
+    more = " 'strict-dynamic'" if paged else ""
+    rules = ("default-src 'none'", "img-src data:", f"style-src {style}", f"script-src {script}{more}")
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])

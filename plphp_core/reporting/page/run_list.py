@@ -10,10 +10,11 @@ from pathlib import Path
 
 from plphp_core.records.cell_result import Cell
 from plphp_core.reporting.request import Report
+from plphp_core.reporting.table_model import NA
 
 
 @dataclass(frozen=True)
-class Run:
+class ListedRun:
     """One run as the page lists it; `content` is the whole manifest."""
 
     name: str
@@ -26,59 +27,47 @@ class Run:
     content: str
 
 
-def runs(folder: Path, clean) -> tuple[list[Run], list[str]]:
+def runs(folder: Path) -> tuple[list[ListedRun], list[str]]:
     """The runs of `folder`/manifests, oldest first, and the names of files that cannot be read."""
     found, damaged = [], []
     for path in sorted((folder / "manifests").glob("*.json")):
         try:
-            found.append(_run(path.stem, clean(json.loads(path.read_text(encoding="utf-8")))))
+            found.append(_listed(path.stem, json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError, AttributeError):
             damaged.append(path.name)
     return found, damaged
 
 
-def _run(name: str, said: dict) -> Run:
-    state = said.get("commit") or {}
-    commit = str(state.get("commit") or "n/a")[:12] + (" + changes" if state.get("dirty") else "")
-    machine = said.get("hardware") or {}
-    parts = [*map(str, machine.get("gpus") or ()), machine.get("cpu"), _cores(machine.get("cores"))]
-    return Run(
+def _listed(name: str, said: dict) -> ListedRun:
+    state, machine = said.get("commit") or {}, said.get("hardware") or {}
+    cores = f"{machine['cores']} cores" if machine.get("cores") else ""
+    return ListedRun(
         name=name,
-        command=" ".join(map(str, said.get("command") or ())) or "n/a",
-        started=_moment(said.get("started")),
+        command=" ".join(map(str, said.get("command") or ())) or NA,
+        started=str(said.get("started") or NA).replace("T", " ").replace("+00:00", " UTC"),
         took=_duration(said.get("started"), said.get("ended")),
-        status=str(said.get("status") or "n/a"),
-        commit=commit,
-        hardware=", ".join(str(part) for part in parts if part) or "n/a",
+        status=str(said.get("status") or NA),
+        commit=str(state.get("commit") or NA)[:12] + (" + changes" if state.get("dirty") else ""),
+        hardware=", ".join(filter(None, [*map(str, machine.get("gpus") or ()), machine.get("cpu"), cores])) or NA,
         content=json.dumps(said, indent=1, ensure_ascii=False),
     )
-
-
-def _cores(number: object) -> str:
-    return f"{number} cores" if number else ""
-
-
-def _moment(said: object) -> str:
-    return str(said).replace("T", " ").replace("+00:00", " UTC") if said else "n/a"
 
 
 def _duration(started: object, ended: object) -> str:
     try:
         seconds = round((datetime.fromisoformat(str(ended)) - datetime.fromisoformat(str(started))).total_seconds())
     except ValueError:
-        return "n/a"
+        return NA
     return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
 
 
-def measured(reports: Sequence[Report], found: Sequence[Run]) -> list[tuple[str, list[str]]]:
+def measured(reports: Sequence[Report], found: Sequence[ListedRun]) -> list[tuple[str, list[str]]]:
     """What, on what and when: names with their lines."""
     cells = {cell.path: cell for report in reports for part in report.parts for cell in part.cells.values()}.values()
     answered = f"{len(cells)} cells (model × method with its setting × benchmark), {sum(c.n for c in cells):,} answers"
     failed = sum(cell.errors for cell in cells)
-    days = sorted({run.started[:10] for run in found if run.started != "n/a"})
-    when = (
-        f"{len(found)} on {days[0]}" if len(days) == 1 else f"{len(found)}, {days[0]} to {days[-1]}" if days else "n/a"
-    )
+    days = sorted({run.started[:10] for run in found if run.started != NA})
+    when = f"{len(found)} on {days[0]}" if len(days) == 1 else f"{len(found)}, {days[0]} to {days[-1]}" if days else NA
     lines = {
         "Models": {_checkpoint(cell) for cell in cells},
         "Measured": {answered + (f", {failed:,} sample{'s' * (failed > 1)} failed" if failed else "")},
@@ -86,7 +75,7 @@ def measured(reports: Sequence[Report], found: Sequence[Run]) -> list[tuple[str,
         "Software": {_versions(cell) for cell in cells},
         "Runs": {when},
     }
-    return [(name, sorted(said) or ["n/a"]) for name, said in lines.items()]
+    return [(name, sorted(said) or [NA]) for name, said in lines.items()]
 
 
 def _checkpoint(cell: Cell) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from plphp_core.analysis.results import SLOTS
@@ -18,7 +18,8 @@ from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
 from plphp_core.reporting.request import Report, ReportRequest
 
-SHOWN = ("table1", "table3", "figure8")  # the reports whose cells are shown; sweeps would be thousands of rows
+SWEEP = "sweep"
+GRIDS = ("table2", "figure6", SWEEP, "engines")  # reports with many settings of one method: thousands of rows
 CHUNK = 100  # documents per piece
 METRICS = {"rouge_l": "ROUGE-L", "cider": "CIDEr", "meteor": "METEOR", "overall": "Overall", SLOTS: "Slot accuracy"}
 SETUP = ("model", "checkpoint", "revision", "dtype", "attn_implementation", "engine", "prompts", "protocol", "limit",
@@ -44,17 +45,36 @@ class SampleSet:
         return sorted({int(doc_id) for cell in self.cells.values() for doc_id in cell.doc_ids})
 
 
+def _rows_shown(reports: Sequence[Report]) -> Iterator[tuple[str, str, Cell]]:
+    """Model as printed, label and cell of the rows of every report but GRIDS; of the sweep also the methods and the
+    benchmarks that are in no other report."""
+    known = set()
+    for report in sorted(reports, key=lambda one: one.name == SWEEP):
+        if report.name in GRIDS and report.name != SWEEP:
+            continue
+        for part in report.parts:
+            for (index, _), cell in sorted(part.cells.items()):
+                new = not {(cell.model, cell.method), (cell.model, cell.benchmark)} <= known
+                if report.name != SWEEP or new:
+                    yield part.title, part.label(index), cell
+        if report.name != SWEEP:
+            known |= {
+                (cell.model, name)
+                for part in report.parts
+                for cell in part.cells.values()
+                for name in (cell.method, cell.benchmark)
+            }
+
+
 def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
-    """The sets of the reports in SHOWN, models in the reports' order, benchmarks in the paper's; no cell twice."""
+    """The sets of the rows shown, models in the reports' order, benchmarks in the paper's; no cell twice."""
     found: dict[tuple, SampleSet] = {}
-    for part in (part for report in reports if report.name in SHOWN for part in report.parts):
-        for (index, benchmark), cell in sorted(part.cells.items()):
-            setup = tuple(getattr(cell, name) for name in SETUP)
-            one = found.setdefault(setup, SampleSet(part.title, benchmark))
-            if all(cell.path != other.path for other in one.cells.values()):
-                label = part.label(index)
-                taken = sum(name == label or name.startswith(f"{label} (") for name in one.cells)
-                one.cells[label if not taken else f"{label} ({taken + 1})"] = cell
+    for title, label, cell in _rows_shown(reports):
+        setup = tuple(getattr(cell, name) for name in SETUP)
+        one = found.setdefault(setup, SampleSet(title, cell.benchmark))
+        if all(cell.path != other.path for other in one.cells.values()):
+            taken = sum(name == label or name.startswith(f"{label} (") for name in one.cells)
+            one.cells[f"{label} ({taken + 1})" if taken else label] = cell
     models = list(dict.fromkeys(one.first.model for one in found.values()))
     order = catalogue().ordered(one.benchmark for one in found.values())
     sets = sorted(found.values(), key=lambda one: (models.index(one.first.model), order.index(one.benchmark)))
@@ -72,7 +92,7 @@ def collect(
     reports: Sequence[Report],
     asked: ReportRequest,
     pieces: Pieces,
-    clean: Callable = str,
+    clean: Callable[[str], str] = str,
     documents: DatasetAccess | None = None,
 ) -> dict:
     """Put every set into `pieces` and return what the browser has to know before it loads one, as plain data.
@@ -82,21 +102,24 @@ def collect(
         documents: opens the tasks; default: as a run of the profile does.
     """
     results = asked.options.results / asked.profile
-    sets, thumbnails, tasks = sample_sets(reports), Thumbnails(pieces), _Tasks()
     documents = documents or DatasetAccess(asked.root, asked.profile, results / "fingerprints.json")
     extra = extra_metrics_configured(asked.configs, asked.profile)
-    listed = []
+    sets, thumbnails, places, listed = sample_sets(reports), Thumbnails(pieces), {}, []
     for number, one in enumerate(sets):
         print(f"report: samples {number + 1}/{len(sets)}, {one.title} on {one.benchmark}", file=sys.stderr, flush=True)
         found = {label: answers(cell, results, extra, clean) for label, cell in one.cells.items()}
         notes = [f"{label}: {answer.missing}" for label, answer in found.items() if answer.missing]
+        place = None
         try:
             task = _same_questions(documents.open(one.first), found)
-            place = tasks.place(task, one, pieces, thumbnails)
+            key = (one.first.task, one.first.data_revision, tuple(one.documents))
+            if key not in places:  # once, whichever models answer them
+                places[key] = len(places)
+                _add_task(places[key], task, one.documents, pieces, thumbnails)
+            place = places[key]
         except DatasetUnavailable as reason:
-            place = None
             notes.insert(0, clean(f"Questions, references and images are not shown: {str(reason).rstrip('.')}."))
-        listed.append(_set(number, one, found, pieces) | {"task": place, "notes": notes})
+        listed.append(_add_answers(number, one, found, pieces) | {"task": place, "notes": notes})
     thumbnails.close()
     return {"sets": listed, "chunk": CHUNK}
 
@@ -111,55 +134,43 @@ def _same_questions(task: OpenTask, found: dict[str, CellAnswers]) -> OpenTask:
     return task
 
 
-class _Tasks:
-    """Questions, references and places of images, once per task and selection of documents, whoever answers them."""
-
-    def __init__(self) -> None:
-        self._places: dict[tuple, int] = {}
-
-    def place(self, task: OpenTask, one: SampleSet, pieces: Pieces, thumbnails: Thumbnails) -> int:
-        key = (one.first.task, one.first.data_revision, tuple(one.documents))
-        if key not in self._places:
-            number = self._places[key] = len(self._places)
-            for at, chunk in _chunks(one.documents):
-                pieces.add(f"task-{number}-{at}", [self._document(task, doc_id, thumbnails) for doc_id in chunk])
-        return self._places[key]
-
-    @staticmethod
-    def _document(task: OpenTask, doc_id: int, thumbnails: Thumbnails) -> list:
-        pictures = [thumbnails.add(image) for image in images(task, doc_id)]
-        return [task.requests[doc_id].context, references(task, doc_id), pictures]
-
-
-def _set(number: int, one: SampleSet, found: dict[str, CellAnswers], pieces: Pieces) -> dict:
-    """The answers and the index of a set as pieces, and what the browser lists of it."""
-    documents = one.documents
-    places = {label: {int(doc): at for at, doc in enumerate(cell.doc_ids)} for label, cell in one.cells.items()}
-    metrics = _metrics(one)
-    scores = [
-        [
-            [_number(cell.metrics[name].samples[at], 5) if at is not None and name in cell.metrics else None
-             for at in map(places[label].get, documents)]
-            for label, cell in one.cells.items()
+def _add_task(number: int, task: OpenTask, documents: list[int], pieces: Pieces, thumbnails: Thumbnails) -> None:
+    """Questions, references and places of the images."""
+    for at, chunk in _chunks(documents):
+        asked = [
+            [task.requests[doc].context, references(task, doc), [thumbnails.add(image) for image in images(task, doc)]]
+            for doc in chunk
         ]
+        pieces.add(f"task-{number}-{at}", asked)
+
+
+def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pieces: Pieces) -> dict:
+    """The answers and the index of a set as pieces, and what the browser lists of it."""
+    documents, rows = one.documents, list(one.cells.items())
+    places = {label: {int(doc): at for at, doc in enumerate(cell.doc_ids)} for label, cell in rows}
+    first = catalogue()[one.benchmark].metrics
+    known = list(dict.fromkeys(name for _, cell in rows for name in cell.metrics))
+    metrics = sorted(known, key=lambda name: first.index(name) if name in first else len(first))
+
+    def by_document(label: str, values) -> list[float | None]:
+        """`values` (n,) of a row's own documents for all of the set's; None where it has none."""
+        at = places[label]
+        return [_number(values[at[doc]], 5) if values is not None and doc in at else None for doc in documents]
+
+    scores = [
+        [by_document(label, cell.metrics[name].samples if name in cell.metrics else None) for label, cell in rows]
         for name in metrics
-    ]  # fmt: skip
-    kept = [
-        [None if at is None else _number(cell.costs["retention"][at], 5) for at in map(places[label].get, documents)]
-        for label, cell in one.cells.items()
     ]
+    kept = [by_document(label, cell.costs["retention"]) for label, cell in rows]
     pieces.add(f"index-{number}", {"documents": documents, "scores": scores, "kept": kept})
     for at, chunk in _chunks(documents):
-        rows = [
-            [_answer(cell, places[label].get(doc_id), found[label], doc_id) for doc_id in chunk]
-            for label, cell in one.cells.items()
-        ]
-        pieces.add(f"answers-{number}-{at}", rows)
+        answered = [[_answer(cell, places[label].get(doc), found[label], doc) for doc in chunk] for label, cell in rows]
+        pieces.add(f"answers-{number}-{at}", answered)
     return {
         "id": one.id,
         "model": one.title,
         "benchmark": one.benchmark,
-        "rows": [{"label": label, "method": cell.method} for label, cell in one.cells.items()],
+        "rows": [{"label": label, "method": cell.method} for label, cell in rows],
         "metrics": [METRICS.get(name, name) for name in metrics],
         "n": len(documents),
     }
@@ -171,20 +182,10 @@ def _answer(cell: Cell, at: int | None, found: CellAnswers, doc_id: int) -> list
     if at is None:
         return [None, found.errors[doc_id]] if doc_id in found.errors else None
     line = found.lines.get(doc_id, {})
-    costs = [
-        _number(cell.costs[name][at], digits)
-        for name, digits in (("prompt_tokens", 0), ("new_tokens", 0), ("kv_bytes", 0), ("kv_bytes_full", 0),
-                             ("prefill_ms", 2), ("decode_ms_per_token", 2))
-    ]  # fmt: skip
+    whole = ("prompt_tokens", "new_tokens", "kv_bytes", "kv_bytes_full")
+    costs = [_number(cell.costs[name][at], 0) for name in whole]
+    costs += [_number(cell.costs[name][at], 2) for name in ("prefill_ms", "decode_ms_per_token")]
     return [line.get("text"), *costs, [_number(share, 4) for share in line.get("retention", ())]]
-
-
-def _metrics(one: SampleSet) -> list[str]:
-    """Names of the metrics of any row, the tables' own first."""
-    first = catalogue()[one.benchmark].metrics
-    others = [name for cell in one.cells.values() for name in cell.metrics]
-    known = {name for cell in one.cells.values() for name in cell.metrics}
-    return [name for name in dict.fromkeys([*first, *others]) if name in known]
 
 
 def _chunks(documents: list[int]) -> list[tuple[int, list[int]]]:
