@@ -34,7 +34,7 @@ def peaks(gamma: Sequence[Estimate], samples: Sequence[int]) -> list[AttentionPe
     """The re-attention peaks of one model, by RULE.
 
     Args:
-        gamma: of every layer, with replicates of the same resamples, as `readings.layer_means` gives them.
+        gamma: of every layer, with replicates of the same resamples, as `attention_frame.layer_means` gives them.
         samples: of each benchmark.
     """
     if not samples or min(samples) < FEWEST:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from plphp_core.analysis.method_style import method_order, method_style
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import SYMBOLS
-from plphp_core.pruning.method import method_label
 from plphp_core.records.cell_result import Cell
 from plphp_core.records.errors import ReportError
 
@@ -43,7 +43,7 @@ class RowSpec:
 
     @property
     def label(self) -> str:
-        return method_label(self.method)
+        return method_style(self.method).label
 
     @property
     def setting(self) -> str:
@@ -112,7 +112,7 @@ def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
         numbers = {name: value for name, value in row.params.items() if isinstance(value, (int, float))}
         # in the parameters' own order; FastV lists the row that drops most first
         key = [(name, -value if name == "R" else value) for name, value in numbers.items()]
-        return {"none": 0, "plphp": 2}.get(row.method, 1), row.method, key, str(row.params)
+        return method_order(row.method), key, str(row.params)
 
     return sorted(found, key=order)
 

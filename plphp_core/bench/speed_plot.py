@@ -6,8 +6,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from plphp_core.analysis.method_style import method_style
 from plphp_core.bench.bench_machine import Machine
-from plphp_core.reporting.figures.drawing import marker, shades
+from plphp_core.reporting.figures.drawing import tints
 from plphp_core.reporting.render import write_atomically
 
 
@@ -67,12 +68,11 @@ def plot_speed(rows: Sequence[dict], machine: Machine, stem: Path) -> list[Path]
 
 def _looks(series: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
     """Colour and marker per method and parameters: a method's own, its rows in tints."""
-    methods = sorted({method for method, _ in series})
     found = {}
-    for method in methods:
-        own = [each for each in series if each[0] == method]
-        for each, tint in zip(own, shades(method, len(own)), strict=True):
-            found[each] = (tint, marker(method, methods) or "x")
+    for method in dict.fromkeys(method for method, _ in series):
+        own, look = [each for each in series if each[0] == method], method_style(method)
+        for each, tint in zip(own, tints(look.colour, len(own)), strict=True):
+            found[each] = (tint, look.marker or "x")
     return found
 
 

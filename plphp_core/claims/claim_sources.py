@@ -33,7 +33,7 @@ class ClaimSources:
     @cached_property
     def table1(self) -> Results:
         """All methods on all benchmarks, also those of Figure 5."""
-        return self._evaluate("table1", self._benchmarks("table1"))
+        return self._evaluate("table1")
 
     @cached_property
     def table1_saved(self) -> Savings:
@@ -65,7 +65,7 @@ class ClaimSources:
     @cached_property
     def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings."""
-        return self.asked.readings()
+        return self.asked.attention()
 
     @cached_property
     def checkpoints(self) -> dict[str, str]:

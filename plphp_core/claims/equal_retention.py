@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
-from plphp_core.pruning.method import method_label
 from plphp_core.reporting.table_model import percent
 
 RIVALS = ("fastv", "vtw")
@@ -36,13 +36,15 @@ def as_good(sources: ClaimSources) -> ClaimMeasurement:
             inside, outside = _within(saved, rows["plphp"], rows[rival], name)
             metrics = list(saved.results.headings(name))
             changes = [polyline_change(saved, row, rows[rival], name, metric) for row in inside for metric in metrics]
-            parts.append(ClaimPart(f"{method_label(rival)} on {name}", scaled(average(changes), 100)))
+            parts.append(ClaimPart(f"{method_style(rival).label} on {name}", scaled(average(changes), 100)))
             if outside:
                 gaps.setdefault((rival, outside), []).append(name)
     return ClaimMeasurement(
         tuple(parts),
         evidence_of_rows(saved.results, [at for own in rows.values() for at in own], saved.results.benchmarks),
-        tuple(f"{method_label(rival)} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items()),
+        tuple(
+            f"{method_style(rival).label} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items()
+        ),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis import paired_contrasts
+from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, difference, scaled
 from plphp_core.analysis.paired_contrasts import Contrast
@@ -17,7 +18,7 @@ from plphp_core.config.benchmark_catalogue import CONFIGS
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import comparison_tables, table2
-from plphp_core.reporting.attention_results import MODELS, layer_means
+from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.configured import benchmarks_configured
 from plphp_core.reporting.figures import retention_grid
 from plphp_core.reporting.table_model import number

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence_of_rows
 from plphp_core.claims.claim_finding import SAVED, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
-from plphp_core.pruning.method import method_label
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table_model import bounds, percent
 
@@ -33,7 +33,7 @@ def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
     results = sources.table1
     ours, settings = sources.default(results), [at for at, row in enumerate(results.rows) if row.method == rival]
     if not settings:
-        raise ReportError(f"the table has no row of {method_label(rival)}")
+        raise ReportError(f"the table has no row of {method_style(rival).label}")
     run = [at for at in settings if any(index == at for index, _ in results.cells)]
     both = shared(results, [ours, *run], results.benchmarks)
     changes = {at: results.average_change(ours, both, base=at) for at in run}

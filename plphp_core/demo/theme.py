@@ -17,6 +17,7 @@ CSS = """
 [id^=answers-] .icon-button-wrapper { display: none; }
 .html-container { padding: 0 !important; }
 .grid-wrap { min-height: 0 !important; max-height: none !important; }
+.gallery-container:has(.preview) { min-height: 24rem; }
 .grid-container .thumbnail-item { aspect-ratio: auto !important; height: auto !important; background: none !important; }
 .grid-container .thumbnail-item img { height: auto !important; }
 .grid-container .caption-label { position: static !important; max-width: none !important; white-space: normal;

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.analysis.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
 from plphp_core.analysis.comparable import Filters
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.families import family_names, get_family
@@ -136,29 +135,6 @@ def _alike(parts: Sequence[AttentionResult]) -> None:
         raise ReportError(
             f"readings of {parts[0].model} differ in the number of layers; delete those that do not belong"
         )
-
-
-def layer_means(
-    parts: Sequence[AttentionResult], values: Sequence[np.ndarray] | None = None, seed: int = 0
-) -> list[Estimate]:
-    """The mean over benchmarks of the mean over samples, layer by layer, with 95 % intervals.
-
-    All layers share their resamples of the samples, so that differences between layers are paired.
-
-    Args:
-        parts: readings of one model.
-        values: `(n, layers)` of each reading; None: γ.
-    """
-    values = [one.vision_attention for one in parts] if values is None else values
-    replicates = []
-    for one, own in zip(parts, values, strict=True):
-        resamples = Resamples(one.doc_ids, one.benchmark, RESAMPLES, seed)
-        replicates.append(resamples.means(one.doc_ids, own) if one.n > 1 else np.full((own.shape[1], 1), np.nan))
-    if any(part.shape[1] == 1 for part in replicates):
-        replicates = [part[:, :1] * np.nan for part in replicates]
-    drawn = np.mean(replicates, axis=0)
-    means = np.mean([own.mean(axis=0) for own in values], axis=0)
-    return [with_interval(float(mean), some) for mean, some in zip(means, drawn, strict=True)]
 
 
 def _order(reading: AttentionResult) -> tuple:

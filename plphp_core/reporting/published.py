@@ -39,6 +39,16 @@ def load_claims(folder: Path) -> list[Claim]:
         raise ReportError(f"{path}: not a list of claims ({error})") from error
 
 
+def claim_quoted(folder: Path, name: str, profile: str) -> str:
+    """What the paper says in words, with what it is worth on this profile; empty where the claims are not at hand."""
+    known = load_claims(folder) if (folder / "claims.yaml").exists() else []
+    text = next((claim.text for claim in known if claim.id == name), None)
+    if text is None:
+        return ""
+    said = f"The paper claims of its 7B model ({name}): {text}."
+    return said if profile == "paper" else f"{said} Nothing on this profile speaks for it or against it."
+
+
 def load_reference(
     folder: Path, table: str, model: str | None = None
 ) -> dict[tuple[str, str], dict[tuple[str, str], float]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from PIL.Image import Image
 
 from plphp_core.analysis.results import NothingToShow, Results
@@ -15,37 +16,29 @@ from plphp_core.records.errors import ReportError
 from plphp_core.reporting.cell_answers import CellAnswers, answers
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 
-
-@dataclass(frozen=True)
-class ExampleAnswer:
-    """What one row of a table answered. Times in milliseconds, the sample's share of its batch; nan if unknown."""
-
-    row: int
-    text: str
-    new_tokens: int
-    retention: float
-    kv_bytes: int
-    kv_bytes_full: int
-    prefill_ms: float
-    decode_ms: float
-    batch_size: int
+COLUMNS = ("benchmark", "doc_id", "method", "setting", "answer", "new_tokens", "retention", "kv_bytes", "kv_bytes_full",
+           "prefill_ms", "decode_ms", "batch_size")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class QualitativeExample:
-    """One sample. `question`, `references` and `images` are empty where its data are not at hand, as `missing` says."""
+    """One sample.
+
+    `question`, `references` and `images` are empty where its data cannot be had, as `missing` says.
+    answers: row of the table → what it answered (COLUMNS). Times in milliseconds, the sample's share of its batch.
+    """
 
     benchmark: str
     doc_id: int
-    question: str
-    references: list[str]
-    images: list[Image]
-    replies: list[ExampleAnswer]
+    answers: pd.DataFrame
+    question: str = ""
+    references: Sequence[str] = ()
+    images: Sequence[Image] = ()
     missing: str = ""
 
 
-def cases(
-    results: Results, folder: Path, documents: DatasetAccess, chosen: Sequence[tuple[str, int]], extra_metrics: dict
+def examples(
+    results: Results, folder: Path, datasets: DatasetAccess, chosen: Sequence[tuple[str, int]], extra_metrics: dict
 ) -> list[QualitativeExample]:
     """The chosen samples with the answers of every row that has them.
 
@@ -54,14 +47,16 @@ def cases(
         chosen: (benchmark, document).
         extra_metrics: the profile's.
     """
-    read: dict[tuple[int, str], CellAnswers] = {}
-    for (row, benchmark), cell in results.cells.items():
-        if benchmark in {name for name, _ in chosen}:
-            read[row, benchmark] = answers(cell, folder, extra_metrics)
+    wanted = {name for name, _ in chosen}
+    read = {
+        (row, benchmark): answers(cell, folder, extra_metrics)
+        for (row, benchmark), cell in sorted(results.cells.items(), key=lambda item: item[0])
+        if benchmark in wanted
+    }
     found = []
     for benchmark, doc in chosen:
-        own = {row: some for (row, name), some in sorted(read.items()) if name == benchmark and doc in some.lines}
-        found.append(_case(results, benchmark, doc, own, documents))
+        own = {row: some for (row, name), some in read.items() if name == benchmark and doc in some.lines}
+        found.append(_example(results, benchmark, doc, own, datasets))
     return found
 
 
@@ -104,33 +99,32 @@ def _asked_for(part: str, common: dict[str, set[int]]) -> tuple[str, int]:
     return name, int(match[2])
 
 
-def _case(
-    results: Results, benchmark: str, doc: int, own: dict[int, CellAnswers], documents: DatasetAccess
+def _example(
+    results: Results, benchmark: str, doc: int, own: dict[int, CellAnswers], datasets: DatasetAccess
 ) -> QualitativeExample:
-    replies = [_reply(row, some.lines[doc]) for row, some in own.items()]
+    frame = pd.DataFrame(
+        [
+            _answer(benchmark, doc, results.rows[row].method, results.setting(row), some.lines[doc])
+            for row, some in own.items()
+        ],
+        index=list(own),
+        columns=list(COLUMNS),
+    )
     cell = next(cell for (_, name), cell in results.cells.items() if name == benchmark)
     try:
-        task = documents.open(cell)
+        task = datasets.open(cell)
         request = task.requests[doc]
         if not all(some.asked(doc, request.context, request.generation) for some in own.values()):
             raise DatasetUnavailable("the task asks something else now")
-        return QualitativeExample(
-            benchmark, doc, request.context, references(task, doc), list(images(task, doc)), replies
-        )
+        shown = (request.context, references(task, doc), list(images(task, doc)))
+        return QualitativeExample(benchmark, doc, frame, *shown)
     except (DatasetUnavailable, KeyError) as reason:
-        return QualitativeExample(benchmark, doc, "", [], [], replies, str(reason))
+        return QualitativeExample(benchmark, doc, frame, missing=str(reason))
 
 
-def _reply(row: int, line: dict) -> ExampleAnswer:
-    retention, batch = line["retention"], line["batch_size"]
-    return ExampleAnswer(
-        row=row,
-        text=line["text"],
-        new_tokens=line["new_tokens"],
-        retention=sum(retention) / len(retention),
-        kv_bytes=line["kv_bytes"],
-        kv_bytes_full=line["kv_bytes_full"],
-        prefill_ms=line["prefill_ms"] / batch,
-        decode_ms=line["decode_ms"] / batch,
-        batch_size=batch,
-    )
+def _answer(benchmark: str, doc: int, method: str, setting: str, line: dict) -> tuple:
+    batch = line["batch_size"]
+    retention = sum(line["retention"]) / len(line["retention"])
+    times = (line["prefill_ms"] / batch, line["decode_ms"] / batch)
+    front = (benchmark, doc, method, setting, line["text"], line["new_tokens"], retention)
+    return (*front, line["kv_bytes"], line["kv_bytes_full"], *times, batch)

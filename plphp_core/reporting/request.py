@@ -106,7 +106,7 @@ class ReportRequest:
         """Of the model that all tables but Table 3 are about."""
         return self.settled([self.options.model])
 
-    def readings(self) -> dict[str, list[AttentionResult]]:
+    def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings. Raises ReportError as `readings` does."""
         found = settled(load_readings(self.folder / "attention"), self.filters, self.usual_dtype)
         self.note(found)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, relative
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import SLOTS, Results
 from plphp_core.analysis.retention_stats import Savings
-from plphp_core.pruning.method import method_label
 from plphp_core.reporting.table_model import TableCell, TableColumn, TableRow, bounds, emphasise, number, percent
 
 Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference
@@ -149,7 +149,7 @@ def published_rows(results: Results, reference: Reference, head: Sequence[str] =
 
 def published_head(method: str, setting: str) -> tuple[TableCell, TableCell]:
     """How a row of the paper's own numbers begins."""
-    return TableCell(f"{method_label(method)}, as published"), TableCell(setting)
+    return TableCell(f"{method_style(method).label}, as published"), TableCell(setting)
 
 
 def nothing_published(width: int, head: Sequence[str] = ()) -> TableRow:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_peaks import peaks
 from plphp_core.analysis.bootstrap import with_interval
 from plphp_core.analysis.comparable import Filters
@@ -18,7 +19,7 @@ from plphp_core.claims.equal_retention import interpolate, polyline_change
 from plphp_core.claims.parameter_measures import largest_rebound
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.attention_results import layer_means, load_readings
+from plphp_core.reporting.attention_results import load_readings
 from plphp_core.reporting.configured import rows_configured
 from tests.claims.claims_factories import CHECKPOINTS, ledger, paper_cells, readings, timed
 from tests.reporting import factories

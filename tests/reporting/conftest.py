@@ -18,3 +18,14 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr(drawing, "files", keep)
     return figures
+
+
+@pytest.fixture
+def draw(drawn):
+    """Draws what a figure's spec makes of a content, and gives the first picture."""
+
+    def first(spec, content, profile="toy"):
+        spec.draw(content, spec.page(profile))
+        return drawn[-len(spec.pictures)]
+
+    return first

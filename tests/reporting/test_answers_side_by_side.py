@@ -1,17 +1,15 @@
 """Figure 8: the samples that all methods answered, their answers whole, their costs those of the journal."""
 
-import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from plphp_core.analysis.comparable import Filters, rows_found
 from plphp_core.analysis.results import NothingToShow, evaluate
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import qualitative_examples
-from plphp_core.reporting.figures import answers_side_by_side
+from plphp_core.reporting.figures.answers_side_by_side import FIGURE, SideBySide, tables
+from plphp_core.reporting.qualitative_examples import choose, examples
 from tests.reporting.page_factories import FakeDocuments, World, answer
 
 LONG = "word " * 400
@@ -42,54 +40,52 @@ def results(world):
 
 
 def of(world, results, chosen, **documents):
-    return qualitative_examples.cases(results, world.folder / "toy", FakeDocuments(30, **documents), chosen, {})
+    found = examples(results, world.folder / "toy", FakeDocuments(30, **documents), chosen, {})
+    return SideBySide(found, results, "at random (seed 3)")
 
 
 def test_samples_are_drawn_by_seed_from_what_every_method_answered(results):
-    found = qualitative_examples.choose(results, ["SD", "VST"], 29, 0, None)
+    found = choose(results, ["SD", "VST"], 29, 0, None)
     assert [doc for name, doc in found if name == "SD"] == [doc for doc in range(30) if doc != 7]
-    few = qualitative_examples.choose(results, ["SD", "VST"], 2, 0, None)
-    assert few == qualitative_examples.choose(results, ["SD", "VST"], 2, 0, None) and len(few) == 4
-    assert len({tuple(qualitative_examples.choose(results, ["SD"], 2, seed, None)) for seed in range(8)}) > 4
+    few = choose(results, ["SD", "VST"], 2, 0, None)
+    assert few == choose(results, ["SD", "VST"], 2, 0, None) and len(few) == 4
+    assert len({tuple(choose(results, ["SD"], 2, seed, None)) for seed in range(8)}) > 4
 
 
 def test_samples_asked_for(results):
-    assert qualitative_examples.choose(results, ["SD", "VST"], 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
+    assert choose(results, ["SD", "VST"], 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
     for wrong, said in (("sd:7", "has not been answered"), ("coco:1", "one of SD, VST"), ("sd", "one of SD, VST")):
         with pytest.raises(ReportError, match=said):
-            qualitative_examples.choose(results, ["SD", "VST"], 1, 0, wrong)
+            choose(results, ["SD", "VST"], 1, 0, wrong)
     with pytest.raises(NothingToShow):
-        qualitative_examples.choose(results, ["COCO2017"], 1, 0, None)
+        choose(results, ["COCO2017"], 1, 0, None)
 
 
 def test_answers_and_costs_are_the_journals(world, results):
-    (case,) = of(world, results, [("SD", 5)])
-    assert [results.rows[reply.row].method for reply in case.replies] == ["none", "fastv", "plphp"]
-    assert [reply.text for reply in case.replies] == [answer("none", 5), "$x_1$ <b>&", LONG]
-    none, _, plphp = case.replies
+    (one,) = of(world, results, [("SD", 5)]).examples
+    assert one.answers.method.tolist() == ["none", "fastv", "plphp"]
+    assert one.answers.answer.tolist() == [answer("none", 5), "$x_1$ <b>&", LONG]
+    none, _, plphp = one.answers.itertuples()
     assert (none.new_tokens, none.retention, none.prefill_ms, none.decode_ms) == (15, 1.0, 100.0, 200.0)
     assert plphp.kv_bytes == 2**19 and plphp.kv_bytes_full == 2**20 and plphp.batch_size == 4
-    assert case.question.startswith("Question number 5") and case.references == ["reference 5", "thing"]
-    assert len(case.images) == 1
+    assert one.question.startswith("Question number 5") and one.references == ["reference 5", "thing"]
+    assert len(one.images) == 1
 
 
-def test_without_its_data_a_case_says_so_and_keeps_its_answers(world, results, drawn):
-    found = of(world, results, [("SD", 5)], refuse="the data are gone")
-    assert found[0].missing == "the data are gone" and len(found[0].replies) == 3
-    answers_side_by_side.draw(found, results, "toy")
-    sheets = answers_side_by_side.sheets(found, results, "toy", "figure8.png", 0, False)
-    assert any("the data are gone" in note for note in sheets[0].notes)
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [({"refuse": "the data are gone"}, "the data are gone"), ({"ask": lambda doc: "another"}, "something else")],
+)
+def test_without_its_data_an_example_says_so_and_keeps_its_answers(world, results, draw, documents, said):
+    content = of(world, results, [("SD", 5)], **documents)
+    (one,) = content.examples
+    assert said in one.missing and one.question == "" and len(one.answers) == 3
+    draw(FIGURE, content)
+    assert any(said in note for note in tables(content, FIGURE.page("toy"))[0].notes)
 
 
-def test_a_question_that_has_changed_since_is_not_shown(world, results):
-    (case,) = of(world, results, [("SD", 5)], ask=lambda doc: "another question")
-    assert case.question == "" and "something else" in case.missing and len(case.replies) == 3
-
-
-def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results, drawn):
-    found = of(world, results, [("SD", 5), ("VST", 6)])
-    answers_side_by_side.draw(found, results, "toy")
-    figure = drawn[-1]
+def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results, draw):
+    figure = draw(FIGURE, of(world, results, [("SD", 5), ("VST", 6)]))
     texts = [text for place in figure.subfigs for text in place.texts]
     said = [text.get_text() for text in texts]
     assert said.count("Uncompressed") == said.count("FastV K=2, R=0.5") == said.count("PLPHP r=0.4") == 2
@@ -99,22 +95,18 @@ def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results
     boxes = [text.get_window_extent(renderer) for text in texts]
     assert all(box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1 for box in boxes)
     for place in figure.subfigs[1:]:  # columns do not run into each other
-        own = sorted((text.get_window_extent(renderer) for text in place.texts[-6:]), key=lambda box: (box.x0, -box.y1))
-        lefts = sorted({round(box.x0) for box in own})
-        for left, right in pairwise(lefts):
+        own = [text.get_window_extent(renderer) for text in place.texts[1:]]
+        for left, right in pairwise(sorted({round(box.x0) for box in own})):
             assert max(box.x1 for box in own if round(box.x0) == left) < right
 
 
-def test_sheets_have_whole_answers_and_say_how_samples_were_chosen(world, results):
-    found = of(world, results, [("SD", 5), ("VST", 6)])
-    first, last = answers_side_by_side.sheets(found, results, "toy", "figure8.png", 3, False)
+def test_tables_have_whole_answers_and_say_how_samples_were_chosen(world, results):
+    first, last = tables(of(world, results, [("SD", 5), ("VST", 6)]), FIGURE.page("toy"))
     assert first.rows[2].cells[2].text == LONG and first.rows[2].cells[4].text == "50.0%"
     notes = " ".join(last.notes)
     assert "at random (seed 3)" in notes and "of at most 4" in notes and "toy" in notes
-    assert "as asked for" in " ".join(answers_side_by_side.sheets(found, results, "paper", "x.png", 3, True)[-1].notes)
 
 
-def test_the_table_has_a_line_per_sample_and_method(world, results):
-    table = answers_side_by_side.table(of(world, results, [("SD", 5), ("VST", 6)]), results)
-    assert len(table) == 6 and not any(math.isnan(value) for value in table.decode_ms)
-    assert np.array_equal(table.new_tokens, [15] * 3 + [16] * 3)
+def test_the_csv_has_a_line_per_sample_and_method(world, results):
+    frame = FIGURE.frames[""](of(world, results, [("SD", 5), ("VST", 6)]))
+    assert len(frame) == 6 and frame.decode_ms.notna().all() and frame.new_tokens.tolist() == [15] * 3 + [16] * 3

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.comparable import Filters
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.attention_results import by_model, layer_means, load_readings, settled
+from plphp_core.reporting.attention_results import by_model, load_readings, settled
 from tests.reporting.attention_factories import reading
 
 

@@ -156,7 +156,7 @@ def test_readings_of_another_dtype_are_pushed_aside_too(tmp_path):
         path.with_name(f"other.{path.name}").write_text(json.dumps(other))
     factories.write(tmp_path, factories.cell("SD", profile="paper"))
     one = asked(tmp_path)
-    (parts,) = one.readings().values()
+    (parts,) = one.attention().values()
     assert {part.dtype for part in parts} == {"bfloat16"} and isinstance(parts[0], AttentionResult)
     assert any(line.startswith("shown is dtype=bfloat16; also finished: dtype=float32") for line in one.said)
 

@@ -1,1 +1,24 @@
-"""The figures of the paper: what each shows, as a spec with the function that draws it."""
+"""The figures of the paper: each is a spec with the function that draws it, in a module named after what it shows."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plphp_core.reporting.request import Report, ReportRequest
+
+MODULES = {
+    "figure1": "attention_by_layer",
+    "figure2": "attention_by_region",
+    "figure3": "attention_by_head",
+    "figure5": "retention_vs_score",
+    "figure6": "retention_grid",
+    "figure7": "cost_per_sample",
+    "figure8": "answers_side_by_side",
+}
+
+
+def figure_report(name: str, asked: ReportRequest) -> Report:
+    """A figure with all its files. matplotlib, which takes a second to import, is imported here."""
+    return import_module(f"{__name__}.{MODULES[name]}").FIGURE.report(asked)

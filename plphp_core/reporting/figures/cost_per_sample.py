@@ -3,100 +3,87 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from plphp_core.analysis.bootstrap import MISSING
-from plphp_core.analysis.costs import DECODE, KV, Costs, per_sample
+from plphp_core.analysis.costs import DECODE, KV, Costs, costs, sample_table
 from plphp_core.reporting import cost_columns, score_columns
+from plphp_core.reporting.configured import benchmark_configured, tasks_configured
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
+from plphp_core.reporting.request import ReportRequest, on_benchmarks
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, number
 
-HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 RAW = 150  # samples up to which curves go through every one; of more, a running median over faint points
 # points as pixels: twenty thousand of them would make a heavy PDF
-SINGLE = {
-    "linestyle": "none",
-    "marker": ".",
-    "markersize": 1.2,
-    "markeredgewidth": 0,
-    "alpha": 0.15,
-    "rasterized": True,
-}
-QUANTILES = (0.05, 0.5, 0.95)
+SINGLE = {"linestyle": "none", "marker": ".", "markersize": 1.2, "markeredgewidth": 0, "alpha": 0.15,
+          "rasterized": True}  # fmt: skip
+QUANTILES = {"5%": 0.05, "median": 0.5, "95%": 0.95}
 
 
-def draw(costs: Costs, profile: str) -> dict[str, bytes]:
-    """The figure as "pdf" and "png": decode time above, KV cache below, over the samples in the data set's order."""
-    with drawing.style():
-        rows, cells = costs.results.rows, costs.cells()
-        unit, scale = cost_columns.kv_unit(costs)
-        figure = drawing.blank(3.2 + 0.14 * math.ceil(len(cells) / 2))
-        latency, cache = figure.subplots(2, 1, sharex=True)
-        position = {doc: at for at, doc in enumerate(_documents(costs), start=1)}
-        many = len(position) > RAW
-        for index, look in enumerate(drawing.lines(rows)):
-            if index not in cells:
-                continue
-            cell = cells[index]
-            order = np.argsort(cell.doc_ids)
-            at = np.array([position[doc] for doc in cell.doc_ids[order].tolist()])
-            for axes, values in (
-                (latency, per_sample(cell, DECODE)[order]),
-                (cache, per_sample(cell, KV)[order] / scale),
-            ):
-                if many:
-                    axes.plot(at, values, **look | SINGLE)
-                shown = running_median(values, window(len(values))) if many else values
-                axes.plot(at, shown, **look, label=costs.results.label(index), zorder=3)
-        latency.set_ylabel("decode (ms/token)")
-        if (top := ceiling(costs)) is not None:
-            latency.set_ylim(top=top)
-        latency.set_ylim(bottom=0)
-        cache.set_ylabel(f"KV cache ({unit})")
-        cache.set_ylim(bottom=0)
-        cache.set_xlabel(f"sample of {costs.benchmark}")
-        cache.set_xlim(1, max(len(position), 2))
-        handles, labels = latency.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
-        latency.set_title(f"{costs.results.title}{score_columns.where(profile)}", fontsize=8)
-        return drawing.files(figure)
+@dataclass(frozen=True, eq=False)
+class SampleCosts:
+    """What the figure shows. frame: `sample_table`, one line per row and document, in the data set's order."""
+
+    costs: Costs
+    frame: pd.DataFrame
+
+    @property
+    def samples(self) -> int:
+        """Documents that any row answered."""
+        return int(self.frame.position.max())
+
+    @property
+    def ceiling(self) -> float:
+        """Where the decode axis ends: above the 99th percentile of every row, so that one outlier does not flatten all.
+
+        nan where no time was measured.
+        """
+        return 1.15 * pd.Series([self.of_row(index)[DECODE].quantile(0.99) for index in self.costs.cells()]).max()
+
+    def of_row(self, index: int) -> pd.DataFrame:
+        """The lines of one row, which are together."""
+        cells = self.costs.cells()
+        rows = np.repeat(list(cells), [cell.n for cell in cells.values()])
+        return self.frame[rows == index]
 
 
-def sheets(costs: Costs, profile: str, png: str) -> list[Table]:
-    """What the curves show, in numbers, and the notes that belong below the figure.
+def gather(asked: ReportRequest) -> Shown[SampleCosts]:
+    """The costs of the rows of Table 4 on its benchmark, or the one that was asked for."""
+    benchmark = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, "figure7"))
+    results, _, variant = on_benchmarks("figure7", asked)
+    found = costs(results, benchmark)
+    return Shown(SampleCosts(found, sample_table(found)), variant, [results])
 
-    Args:
-        png: name of the picture's file, for the notes.
-    """
+
+def draw(content: SampleCosts, page: Page) -> Figure:
+    """Decode time above, KV cache below, over the samples in the data set's order."""
+    costs, cells = content.costs, content.costs.cells()
     unit, scale = cost_columns.kv_unit(costs)
-    columns = (
-        *HEAD,
-        *[TableColumn(name, "Decode ms/token") for name in ("5%", "median", "95%")],
-        *[TableColumn(name, f"KV cache {unit}") for name in ("5%", "median", "95%")],
-    )
-
-    def line(results, index: int) -> list[TableCell]:
-        cell = costs.cell(index)
-        if cell is None:
-            return [TableCell()] * 6
-        return [*_quantiles(per_sample(cell, DECODE)), *_quantiles(per_sample(cell, KV) / scale)]
-
-    found = [f"The figure: {png} and the .pdf beside it; the .csv has every point."]
-    found += [*cost_columns.conditions(costs, profile), *cost_columns.measures(costs, DECODE, KV)]
-    drawn = f"Curves over the samples in the data set's order; 5% to 95%: of the {len(_documents(costs))} samples."
-    if len(_documents(costs)) > RAW:
-        most = max(window(cell.n) for cell in costs.cells().values())
-        drawn += f" Points: every sample; curves: running median of {most}."
-    found.append(drawn)
-    if (above := _above(costs)) > 0:
-        found.append(f"Not drawn: {above} samples whose decode time lies above the axis.")
-    rows: list[TableRow] = score_columns.rows(costs.results, line)
-    found += cost_columns.unfinished(costs)
-    title = (
-        f"Figure 7{score_columns.where(profile)}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
-    )
-    return [Table(title, columns, tuple(rows), tuple(found))]
+    figure = drawing.blank(3.2 + 0.14 * math.ceil(len(cells) / 2))
+    latency, cache = figure.subplots(2, 1, sharex=True)
+    many, every = content.samples > RAW, max(1, content.samples // 8)
+    for at, (index, look) in enumerate((index, drawing.row_lines(costs.results.rows)[index]) for index in cells):
+        lines = content.of_row(index)
+        for axes, values in ((latency, lines[DECODE]), (cache, lines[KV] / scale)):
+            if many:
+                axes.plot(lines.position, values, **look | SINGLE)
+                values = running_median(values)
+            where = (at * every // len(cells), every)  # markers of different rows beside each other
+            axes.plot(lines.position, values, label=costs.results.label(index), markevery=where, zorder=3, **look)
+    latency.set(ylabel="decode (ms/token)", title=f"{costs.results.title}{page.where}")
+    if content.ceiling > 0:
+        latency.set_ylim(top=content.ceiling)
+    for axes in (latency, cache):
+        axes.set_ylim(bottom=0)
+    cache.set(ylabel=f"KV cache ({unit})", xlabel=f"sample of {costs.benchmark}", xlim=(1, max(content.samples, 2)))
+    cache.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = latency.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return figure
 
 
 def window(samples: int) -> int:
@@ -104,31 +91,40 @@ def window(samples: int) -> int:
     return 2 * (samples // 80) + 1
 
 
-def running_median(values: np.ndarray, width: int) -> np.ndarray:
-    """Median of the `width` values around each one (fewer at the ends), nan left out."""
-    half = width // 2
-    around = [values[max(at - half, 0) : at + half + 1] for at in range(len(values))]
-    return np.array([np.nan if np.isnan(some).all() else np.nanmedian(some) for some in around])
+def running_median(values: pd.Series) -> pd.Series:
+    """Median of the values around each one (fewer at the ends), nan left out."""
+    return values.rolling(window(len(values)), center=True, min_periods=1).median()
 
 
-def ceiling(costs: Costs) -> float | None:
-    """Where the decode axis ends: above the 99th percentile of every row, so that one outlier does not flatten all."""
-    values = [per_sample(cell, DECODE) for cell in costs.cells().values()]
-    tops = [float(np.nanquantile(some, 0.99)) for some in values if not np.isnan(some).all()]
-    return 1.15 * max(tops) if tops and max(tops) > 0 else None
+def tables(content: SampleCosts, page: Page) -> list[Table]:
+    """What the curves show, in numbers."""
+    costs = content.costs
+    unit, scale = cost_columns.kv_unit(costs)
+    columns = [TableColumn(name, group) for group in ("Decode ms/token", f"KV cache {unit}") for name in QUANTILES]
+
+    def line(results, index: int) -> list[TableCell]:
+        lines = content.of_row(index)
+        found = [values.quantile(q) for values in (lines[DECODE], lines[KV] / scale) for q in QUANTILES.values()]
+        return [TableCell(number(one)) for one in found]
+
+    drawn = f"Curves over the samples in the data set's order; 5% to 95%: of the {content.samples} samples."
+    if content.samples > RAW:
+        most = max(window(cell.n) for cell in costs.cells().values())
+        drawn += f" Points: every sample; curves: running median of {most}."
+    above = int((content.frame[DECODE] > content.ceiling).sum()) if content.ceiling > 0 else 0
+    notes = [
+        page.files,
+        *cost_columns.conditions(costs, page.profile),
+        *cost_columns.measures(costs, DECODE, KV),
+        drawn,
+        *([f"Not drawn: {above} samples whose decode time lies above the axis."] if above else []),
+        *cost_columns.unfinished(costs),
+    ]
+    title = f"{page.title}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
+    head = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
+    return [Table(title, (*head, *columns), tuple(score_columns.rows(costs.results, line)), tuple(notes))]
 
 
-def _above(costs: Costs) -> int:
-    top = ceiling(costs)
-    if top is None:
-        return 0
-    return sum(int((per_sample(cell, DECODE) > top).sum()) for cell in costs.cells().values())
-
-
-def _documents(costs: Costs) -> list[int]:
-    return sorted({doc for cell in costs.cells().values() for doc in cell.doc_ids.tolist()})
-
-
-def _quantiles(values: np.ndarray) -> list[TableCell]:
-    values = values[~np.isnan(values)]
-    return [TableCell(number(float(np.quantile(values, q)) if len(values) else MISSING.value)) for q in QUANTILES]
+FIGURE = FigureSpec(
+    "figure7", gather, tables, {"": draw}, "the .csv has every point", {"": lambda content: content.frame}
+)

@@ -1,34 +1,32 @@
-"""How figures look: the size of a paper's column, one colour per method, files that change only with their data."""
+"""What all figures share: the width of a paper's column, panels, legends, intervals, and files that change only with
+their data. Colours and markers of methods are in `reporting.method_style`.
+"""
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import unicodedata
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.method_style import method_style
+from plphp_core.records.visible import visible
 
 COLUMN = 3.35  # inches, of a two-column paper
-BAND = {"color": "#000000", "alpha": 0.10, "linewidth": 0}  # the interval of a reference line
-# Okabe and Ito's colours, told apart by everybody; a method keeps its colour in every figure
-COLOURS = {"none": "#000000", "fastv": "#E69F00", "vtw": "#009E73", "plphp": "#0072B2"}
-OTHERS = ("#CC79A7", "#D55E00", "#56B4E9")  # further methods, by name
 DASHES = ("-", "--", ":", "-.")  # rows of one method
-MARKERS = {"none": "", "fastv": "s", "vtw": "^", "plphp": "o"}
-OTHER_MARKERS = ("D", "v", "P")
 STYLE = {
     "font.size": 8,
     "axes.labelsize": 8,
+    "axes.titlesize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -37,54 +35,29 @@ STYLE = {
     "grid.linewidth": 0.5,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
+    "figure.labelsize": 8,
+    "figure.titlesize": 8,
     "legend.fontsize": 7,
+    "legend.title_fontsize": 8,
     "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.2,
+    "legend.labelspacing": 0.35,
     "lines.linewidth": 1.1,
+    "lines.markersize": 3,
     "pdf.fonttype": 42,  # text stays text
     "text.parse_math": False,  # a dollar sign in an answer is no formula
 }
-NO_GLYPH = "\ufffd"  # what stands for a character that cannot be drawn
 
 
-def colour(method: str, methods: Sequence[str] = ()) -> str:
-    """A method's colour; `methods` are all of the figure's, among which further ones are told apart."""
-    further = sorted(set(methods) - set(COLOURS) | {method} - set(COLOURS))
-    return COLOURS.get(method) or OTHERS[further.index(method) % len(OTHERS)]
+def style():
+    """A context in which figures are made and saved."""
+    return matplotlib.rc_context(STYLE)
 
 
-def marker(method: str, methods: Sequence[str] = ()) -> str:
-    """A method's marker, which tells it apart without colours."""
-    further = sorted(set(methods) - set(MARKERS) | {method} - set(MARKERS))
-    return MARKERS[method] if method in MARKERS else OTHER_MARKERS[further.index(method) % len(OTHER_MARKERS)]
-
-
-def shades(method: str, number: int) -> list[str]:
-    """`number` tints of a method's colour, the last one pure."""
-    pure = to_rgb(colour(method))
-    steps = [1 - 0.55 * (number - 1 - at) / max(number - 1, 1) for at in range(number)]
-    return [to_hex([1 - step * (1 - part) for part in pure]) for step in steps]
-
-
-def bars(axes: Axes, x: Estimate, y: Estimate, look: str) -> None:
-    """The intervals of a point, as thin bars on both axes where they exist."""
-    thin = {"color": look, "linewidth": 0.7, "zorder": 2}
-    if not math.isnan(y.low):
-        axes.vlines(x.value, y.low, y.high, **thin)
-    if not math.isnan(x.low):
-        axes.hlines(y.value, x.low, x.high, **thin)
-
-
-def reference(axes: Axes, level: Estimate, label: str) -> None:
-    """A horizontal line with the band of its interval."""
-    axes.axhline(level.value, color=COLOURS["none"], linewidth=0.9, label=label, zorder=1.8)  # above the grid
-    if not math.isnan(level.low):
-        axes.axhspan(level.low, level.high, **BAND, zorder=0)
-
-
-def nothing(axes: Axes) -> None:
-    """Say that a panel has nothing to show, rather than leave it blank with a scale that means nothing."""
-    axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, "n/a", transform=axes.transAxes, ha="center", va="center", color="#555555")
+def blank(height: float, width: float = COLUMN) -> Figure:
+    """An empty figure in inches, laid out so that nothing overlaps."""
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def panels(count: int, height: float, extra: float = 0.0) -> tuple[Figure, list[Axes], Axes | None]:
@@ -108,79 +81,69 @@ def legend(figure: Figure, panels: Sequence[Axes], place: Axes | None, title: st
     """One legend for all panels, headed by the figure's title, at `place`, otherwise above the panels."""
     pairs = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     entries = {label: handle for handle, label in pairs}
-    look = {"title_fontsize": 8, "handlelength": 1.8, "columnspacing": 1.2}
     if place is None:
-        figure.legend(entries.values(), entries.keys(), title=title, loc="outside upper center", ncols=2, **look)
+        figure.legend(entries.values(), entries.keys(), title=title, loc="outside upper center", ncols=2)
     else:
         narrow = title.replace(" (", "\n(")
-        drawn = place.legend(entries.values(), entries.keys(), title=narrow, loc="center", **look)
+        drawn = place.legend(entries.values(), entries.keys(), title=narrow, loc="center")
         drawn.set_in_layout(False)  # the panels' widths are theirs
 
 
-def lines(rows: Sequence[RowSpec]) -> list[dict]:
-    """Colour and dashes of each row: the method's colour, its rows told apart by their dashes."""
+def bars(axes: Axes, x: Estimate, y: Estimate, colour: str) -> None:
+    """The intervals of a point, as thin bars on both axes where they exist."""
+    thin = {"color": colour, "linewidth": 0.7, "zorder": 2}
+    if not math.isnan(y.low):
+        axes.vlines(x.value, y.low, y.high, **thin)
+    if not math.isnan(x.low):
+        axes.hlines(y.value, x.low, x.high, **thin)
+
+
+def reference(axes: Axes, level: Estimate, band: bool = True) -> None:
+    """Uncompressed as a horizontal line, with the band of its interval."""
+    look = method_style("none")
+    axes.axhline(level.value, color=look.colour, linewidth=0.9, label=look.label, zorder=1.8)  # above the grid
+    if band and not math.isnan(level.low):
+        axes.axhspan(level.low, level.high, color=look.colour, alpha=0.1, linewidth=0, zorder=0)
+
+
+def nothing(axes: Axes) -> None:
+    """Say that a panel has nothing to show, rather than leave it blank with a scale that means nothing."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, "n/a", transform=axes.transAxes, ha="center", va="center", color="#555555")
+
+
+def tints(colour: str, number: int) -> list[str]:
+    """`number` tints of a colour, the last one pure."""
+    steps = [1 - 0.55 * (number - 1 - at) / max(number - 1, 1) for at in range(number)]
+    return [to_hex([1 - step * (1 - part) for part in to_rgb(colour)]) for step in steps]
+
+
+def row_lines(rows: Sequence[RowSpec]) -> list[dict]:
+    """How each row is drawn: its method's colour and marker, rows of one method told apart by their dashes."""
     names = [row.method for row in rows]
+    dashes = [DASHES[names[:at].count(name) % len(DASHES)] for at, name in enumerate(names)]
+    looks = map(method_style, names)
     return [
-        {"color": colour(name, names), "linestyle": DASHES[names[:at].count(name) % len(DASHES)]}
-        for at, name in enumerate(names)
+        {"color": look.colour, "marker": look.marker, "linestyle": dash}
+        for look, dash in zip(looks, dashes, strict=True)
     ]
 
 
-def blank(height: float) -> Figure:
-    """An empty figure of column width and `height` inches, laid out so that nothing overlaps."""
-    return Figure(figsize=(COLUMN, height), layout="constrained")
-
-
-def style():
-    """A context in which figures are made and saved."""
-    return matplotlib.rc_context(STYLE)
-
-
-def drawable(text: str, glyphs: Collection[int]) -> str:
-    """`text` with nothing in it that a font cannot draw: models answer with any character there is.
-
-    A character without a glyph, a control character and half of a surrogate pair become NO_GLYPH, one for one;
-    white space of any kind becomes a space; format characters, which are invisible by nature, go.
-
-    Args:
-        glyphs: code points that the font has.
-    """
-    found = []
-    for character in text:
-        kind = unicodedata.category(character)
-        if character == "\n":
-            found.append(character)
-        elif character.isspace():
-            found.append(" ")
-        elif kind != "Cf":
-            known = kind not in ("Cc", "Cs") and ord(character) in glyphs
-            found.append(character if known else NO_GLYPH if ord(NO_GLYPH) in glyphs else "?")
-    return "".join(found)
-
-
-@functools.lru_cache(maxsize=8)
-def _glyphs(font: FontProperties) -> frozenset[int]:
-    """The code points of a font, those of the families it falls back on included."""
-    found: set[int] = set()
-    for family in font.get_family():
-        one = font.copy()
-        one.set_family(family)
-        found.update(get_font(findfont(one)).get_charmap())
-    return frozenset(found)
-
-
-def cannot_draw(text: str) -> bool:
-    """Whether a figure shows NO_GLYPH somewhere instead."""
-    return drawable(text, _glyphs(FontProperties())).count(NO_GLYPH) > text.count(NO_GLYPH)
+def drawable(text: str) -> str:
+    """Text as a font can set it: control characters by their number, white space as a space, nothing invisible."""
+    kept = (character for character in visible(text) if unicodedata.category(character) != "Cf")
+    return "".join(" " if one.isspace() and one != "\n" else one for one in kept)
 
 
 def files(figure: Figure) -> dict[str, bytes]:
-    """The figure as "pdf" and "png" (300 dots per inch), without the date, every text made `drawable`."""
+    """The figure as "pdf" and "png" (300 dots per inch), without the date. A character that the font lacks is a box."""
     for text in figure.findobj(Text):
-        text.set_text(drawable(text.get_text(), _glyphs(text.get_fontproperties())))
+        text.set_text(drawable(text.get_text()))
     found = {}
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=300, metadata=metadata)
-        found[kind] = buffer.getvalue()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        for kind, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=300, metadata=metadata)
+            found[kind] = buffer.getvalue()
     return found

@@ -8,15 +8,22 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from plphp_core.analysis import paired_contrasts
 from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import Contrast
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import Savings
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting import comparison_tables, notes, score_columns
+from plphp_core.reporting.configured import refused_configured
+from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.retention_vs_score import metric_of
+from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
+from plphp_core.reporting.figures.retention_vs_score import CAPTIONS, ScorePanels
+from plphp_core.reporting.published import claim_quoted
+from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 
 HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))
@@ -33,42 +40,45 @@ def rates(results: Results) -> dict[float, dict[float, int]]:
     return {r: dict(sorted(found[r].items())) for r in sorted(found)}
 
 
-def draw(saved: Savings, profile: str, benchmarks: Sequence[str], captions: str) -> dict[str, bytes]:
-    """The figure as "pdf" and "png".
+def gather(asked: ReportRequest) -> Shown[ScorePanels]:
+    """The configured grid on the paper's benchmarks, or those that were asked for."""
+    results, benchmarks, variant = on_benchmarks("figure6", asked)
+    refused = refused_configured(asked.configs, "figure6", asked.profile, asked.options.model)
+    claim = claim_quoted(asked.options.published, "C11", asked.profile)
+    content = ScorePanels(savings(results), benchmarks, asked.options.caption_metric, refused, claim)
+    return Shown(content, variant, [results])
 
-    Args:
-        benchmarks: the panels, in order.
-        captions: metric of the caption benchmarks, "cider" or "meteor".
-    """
-    results = saved.results
-    lines = rates(results)
-    looks = drawing.shades("plphp", len(lines))
+
+def draw(content: ScorePanels, page: Page) -> Figure:
+    """A panel per benchmark, a line per r."""
+    results, lines = content.results, rates(content.results)
+    colours = drawing.tints(method_style("plphp").colour, len(lines))
     ticks = sorted({delta for line in lines.values() for delta in line})
     step = DODGE * min((high - low for low, high in pairwise(ticks)), default=0.1)
-    with drawing.style():
-        figure, axes, place = drawing.panels(len(benchmarks), 1.45, extra=0.45)
-        for panel, name in zip(axes, benchmarks, strict=True):
-            metric, heading = metric_of(results, name, captions)
-            panel.set_title(f"{name} ({heading})", fontsize=8)
-            level = scaled(results.score(results.reference, name, metric), 100)
-            if not math.isnan(level.value):
-                drawing.reference(panel, replace(level, low=math.nan, high=math.nan), "Uncompressed")
-            for at, (r, line) in enumerate(lines.items()):
-                points = [(delta, interval(results, index, name, metric)) for delta, index in line.items()]
-                points = [(delta, score) for delta, score in points if not math.isnan(score.value)]
-                x = [delta + step * (at - (len(lines) - 1) / 2) for delta, _ in points]
-                for where, (_, score) in zip(x, points, strict=True):
-                    drawing.bars(panel, replace(MISSING, value=where), score, looks[at])
-                y = [score.value for _, score in points]
-                shape = MARKERS[at % len(MARKERS)]
-                panel.plot(x, y, color=looks[at], marker=shape, markersize=3, label=f"PLPHP r={r:g}", zorder=3)
-            panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            if not any(len(line.get_xdata()) for line in panel.get_lines()):
-                drawing.nothing(panel)
-        figure.supxlabel("Δr", fontsize=8)
-        figure.supylabel("score × 100", fontsize=8)
-        drawing.legend(figure, axes, place, f"{results.title}{score_columns.where(profile)}")
-        return drawing.files(figure)
+    figure, panels, place = drawing.panels(len(content.benchmarks), 1.45, extra=0.45)
+    for axes, name in zip(panels, content.benchmarks, strict=True):
+        metric, heading = content.metric(name)
+        axes.set_title(f"{name} ({heading})")
+        level = scaled(results.score(results.reference, name, metric), 100)
+        if not math.isnan(level.value):
+            drawing.reference(axes, level, band=False)
+        for at, (r, line) in enumerate(lines.items()):
+            points = {
+                delta + step * (at - (len(lines) - 1) / 2): score
+                for delta, index in line.items()
+                if not math.isnan((score := interval(results, index, name, metric)).value)
+            }
+            for x, score in points.items():
+                drawing.bars(axes, replace(MISSING, value=x), score, colours[at])
+            look = {"color": colours[at], "marker": MARKERS[at % len(MARKERS)], "label": f"PLPHP r={r:g}"}
+            axes.plot(list(points), [score.value for score in points.values()], zorder=3, **look)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        if not any(len(line.get_xdata()) for line in axes.get_lines()):
+            drawing.nothing(axes)
+    figure.supxlabel("Δr")
+    figure.supylabel("score × 100")
+    drawing.legend(figure, panels, place, f"{results.title}{page.where}")
+    return figure
 
 
 def interval(results: Results, index: int, benchmark: str, metric: str) -> Estimate:
@@ -93,16 +103,9 @@ def against_zero(results: Results) -> list[Contrast]:
     ]
 
 
-def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], claim: str = "") -> list[Table]:
-    """What is drawn, its intervals, Δr against 0, and each setting against Uncompressed.
-
-    Args:
-        picture: name of the figure's file, for the notes.
-        refused: combinations that PLPHP does not allow, and why.
-        claim: what the paper says of the figure.
-    """
-    results = saved.results
-    title = f"Figure 6{score_columns.where(profile)}"
+def tables(content: ScorePanels, page: Page) -> list[Table]:
+    """What is drawn, its intervals, Δr against 0, and each setting against Uncompressed."""
+    saved, results = content.saved, content.results
 
     def line(results: Results, index: int) -> list[TableCell]:
         return score_columns.score_line(results, index)
@@ -110,34 +113,27 @@ def sheets(saved: Savings, profile: str, picture: str, refused: Sequence[str], c
     def spread(results: Results, index: int) -> list[TableCell]:
         return score_columns.saved_interval_line(saved, index)
 
-    rows = _heads(score_columns.rows(results, line), results)
-    rows = score_columns.marked(rows, score_columns.score_values(results), results, len(HEAD))
+    scores = _heads(score_columns.rows(results, line), results)
+    scores = score_columns.marked(scores, score_columns.score_values(results), results, len(HEAD))
+    intervals = _heads(score_columns.rows(results, spread), results)
     pairs = against_zero(results)
     kept = (
         "Vision kept: with Δr a layer keeps r + Δr, r or r − Δr by its attention, so that two settings of one r need "
         "not keep equally much; a gain in score at more tokens kept is no gain of Δr itself."
     )
+    said = [
+        *([comparison_tables.tally(saved, pairs)] if pairs else []),
+        kept,
+        *([content.claim] if content.claim else []),
+    ]
+    columns = (*HEAD, *score_columns.score_columns(results))
+    at_zero = f"{page.title}: Δr > 0 against Δr = 0 at the same r"
+    confidence = f"{page.title}: {results.options.confidence:.0%} confidence intervals"
     return [
-        Table(
-            f"{title}: r × Δr, {results.title}",
-            (*HEAD, *score_columns.score_columns(results)),
-            tuple(rows),
-            tuple(_notes(results, profile, picture, refused)),
-        ),
-        Table(
-            f"{title}: {results.options.confidence:.0%} confidence intervals",
-            (*HEAD, *score_columns.score_columns(results)),
-            tuple(_heads(score_columns.rows(results, spread), results)),
-            (*notes.intervals([results], "figure6.csv"), notes.SAVED),
-        ),
-        comparison_tables.contrast_table(
-            saved,
-            f"{title}: Δr > 0 against Δr = 0 at the same r",
-            ("r", "Δr"),
-            pairs,
-            [*([comparison_tables.tally(saved, pairs)] if pairs else []), kept, *([claim] if claim else [])],
-        ),
-        comparison_tables.baseline_table(results, title, HEAD, _heads(score_columns.rows(results), results)),
+        Table(f"{page.title}: r × Δr, {results.title}", columns, tuple(scores), tuple(_notes(content, page))),
+        Table(confidence, columns, tuple(intervals), (*notes.intervals([results], "figure6.csv"), notes.SAVED)),
+        comparison_tables.contrast_table(saved, at_zero, ("r", "Δr"), pairs, said),
+        comparison_tables.baseline_table(results, page.title, HEAD, _heads(score_columns.rows(results), results)),
     ]
 
 
@@ -151,47 +147,52 @@ def _heads(rows: Sequence[TableRow], results: Results) -> list[TableRow]:
     return found
 
 
-def paired_table(saved: Savings) -> pd.DataFrame:
+def paired_frame(content: ScorePanels) -> pd.DataFrame:
     """Δr > 0 against Δr = 0 at the same r: one line per pair, benchmark and metric, and the average over them."""
-    results, lines = saved.results, []
+    saved, results, lines = content.saved, content.results, []
     for one in against_zero(results):
-        row = results.rows[one.changed]
-        head = {"model": results.model, "r": row.params["r"], "delta_r": row.params["delta_r"]}
-        kept = paired_contrasts.kept_points(saved, one)
-        head |= {"kept_difference": kept.value, "kept_low": kept.low, "kept_high": kept.high}
-        changes = {
-            column: (results.change(one.changed, *column, one.base), results.paired(one.changed, one.base, column[0]))
-            for column in results.columns()
-        }
+        params, kept = results.rows[one.changed].params, paired_contrasts.kept_points(saved, one)
+        paired = {name: results.paired(one.changed, one.base, name) for name in results.finished()}
+        changes = [(*at, results.change(one.changed, *at, one.base), paired[at[0]]) for at in results.columns()]
         whole = results.average_change(one.changed, base=one.base)
-        changes["average", "scores"] = (
-            whole,
-            sum(results.paired(one.changed, one.base, name) for name in results.finished()),
-        )
-        for (benchmark, metric), (change, shared) in changes.items():
-            found = {"relative_to_delta_r_0": change.value, "ci_low": change.low, "ci_high": change.high}
-            lines.append({**head, "benchmark": benchmark, "metric": metric, **found, "n_common": shared})
+        for benchmark, metric, change, shared in (*changes, ("average", "scores", whole, sum(paired.values()))):
+            front = (results.model, params["r"], params["delta_r"], benchmark, metric)
+            lines.append((*front, change.value, change.low, change.high, shared, kept.value, kept.low, kept.high))
     columns = ["model", "r", "delta_r", "benchmark", "metric", "relative_to_delta_r_0", "ci_low", "ci_high", "n_common",
                "kept_difference", "kept_low", "kept_high"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
 
 
-def _notes(results: Results, profile: str, picture: str, refused: Sequence[str]) -> list[str]:
+def _notes(content: ScorePanels, page: Page) -> list[str]:
     """Most important first."""
-    parts = [results]
-    found = [f"The figure: {picture} and the .pdf beside it; the .csv has every point."]
-    found.append(notes.profile(profile, several=False))
-    found += [*notes.run(parts), *notes.samples(parts), *notes.images(parts), notes.scores(parts)]
-    found.append(
+    results, parts = content.results, [content.results]
+    return [
+        page.files,
+        notes.profile(page.profile, several=False),
+        *notes.run(parts),
+        *notes.samples(parts),
+        *notes.images(parts),
+        notes.scores(parts),
         f"Bars in the figure: {results.options.confidence:.0%} intervals of the change against Uncompressed, paired by "
         "sample, around its line: a bar that does not reach the line differs from it. Points of one Δr are drawn side "
-        "by side. Captions are drawn with one of their two metrics; --caption-metric meteor draws the other one."
-    )
-    found += [notes.ranking(parts), f"In parentheses behind the scores: {notes.CHANGES[results.options.gains]}."]
-    found += [notes.average(parts), notes.COSTS]
-    found.append(
+        f"by side. {CAPTIONS}",
+        notes.ranking(parts),
+        f"In parentheses behind the scores: {notes.CHANGES[results.options.gains]}.",
+        notes.average(parts),
+        notes.COSTS,
         "The benchmarks are those of the paper's figure; its values of r and Δr are not known here: "
-        "configs/table/figure6.yaml has a grid, tasks=… chooses other benchmarks."
-    )
-    found += [f"Combinations that the method refuses: {'; '.join(refused)}."] if refused else []
-    return found + notes.failures(parts) + notes.gaps(parts)
+        "configs/table/figure6.yaml has a grid, tasks=… chooses other benchmarks.",
+        *([f"Combinations that the method refuses: {'; '.join(content.refused)}."] if content.refused else []),
+        *notes.failures(parts),
+        *notes.gaps(parts),
+    ]
+
+
+FIGURE = FigureSpec(
+    "figure6",
+    gather,
+    tables,
+    {"": draw},
+    "the .csv has every point",
+    {"": lambda content: long_table(content.results, content.saved), "_delta_r": paired_frame},
+)
