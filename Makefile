@@ -134,7 +134,7 @@ preflight: setup $(if $(filter toy,$(PROFILE)),toy-data) ## would a run work? MO
 demo: setup ## the methods side by side in a browser, on 127.0.0.1; PROFILE=toy (its default)|paper MODEL=… ARGS="port=7861"
 	@$(PYTHON) -m scripts.demo $(if $(filter-out file,$(origin PROFILE)),profile=$(PROFILE)) $(models) $(ARGS)
 
-bench: setup ## decoding beside its floor; ARGS="bench=gpu", "bench=memory", "bench=sharing"; see docs/performance.md
+bench: setup ## decoding beside its roofline; ARGS="bench=gpu", "bench=memory", "bench=sharing"; see docs/performance.md
 	@$(PYTHON) -m scripts.bench $(results) $(ARGS)
 
 gpu-check: setup ## what only a GPU can show, in 8 minutes, nothing downloaded; ARGS="--minutes 5 --parts kernels"; docs/performance.md

@@ -1,4 +1,4 @@
-"""Measure decoding beside its floor: `python scripts/bench.py bench=cpu` (`--help`: options)."""
+"""Measure decoding beside its roofline: `python scripts/bench.py bench=cpu` (`--help`: options)."""
 
 import sys
 from functools import partial

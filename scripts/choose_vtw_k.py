@@ -50,9 +50,8 @@ def main(overrides: list[str]) -> int:
     from plphp_core.evaluation.lmms_tasks import Suite
     from plphp_core.evaluation.loading import load as load_model
     from plphp_core.evaluation.results_folder import check_folders
+    from plphp_core.records.depth_rule import DepthRule, rule_path
     from plphp_core.records.revisions import Fingerprints, checkpoint_identity
-    from plphp_core.reporting import vtw_rule
-    from plphp_core.reporting.render import write_atomically
 
     config = composed(ROOT, overrides)
     settings, rule = settings_from_config(config, ROOT), config.vtw_depth
@@ -72,21 +71,21 @@ def main(overrides: list[str]) -> int:
     chosen = choose_k(found, rule.eta)
     Console().print(table)
     checkpoint = Path(settings.model.checkpoint)
-    result = vtw_rule.DepthRule(
+    result = DepthRule(
         model=settings.model.name,
         checkpoint=str(checkpoint.relative_to(ROOT) if checkpoint.is_relative_to(ROOT) else checkpoint),
         revision=weights,
         dtype=settings.model.dtype,
         prompts=settings.model.prompts,
-        benchmarks=tuple(benchmark.label for benchmark in settings.benchmarks),
+        benchmarks=[benchmark.label for benchmark in settings.benchmarks],
         samples=len(prompts),
         seed=settings.limit_seed,
         eta=rule.eta,
         divergence=found,
         chosen=chosen,
     )
-    file = vtw_rule.path(settings.results.parent, settings.profile, settings.model.name)
-    write_atomically(file, result.text())
+    file = rule_path(settings.results.parent, settings.profile, settings.model.name)
+    result.write(file)
     print(f"written to {file}")
     if chosen is None:
         print(f"no K has a divergence of at most η = {rule.eta}: VTW would withdraw nowhere")

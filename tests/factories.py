@@ -5,8 +5,13 @@ import random
 import torch
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
+from plphp_core import PLPHP
+
 IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VOCAB = 90, 91, 92, 96
 TILE, PATCH = 16, 4  # 4 × 4 patches per tile
+SAMPLES = [[3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]]  # of `prompt_batch`
+PADDED = [SAMPLES[0], [3, (16, 16, 5), 2]]
+METHOD = PLPHP(alpha=0.8, beta=0.6)  # thresholds between which the layers of a random model fall
 
 
 def tiny_llava_onevision(
@@ -125,6 +130,11 @@ def prompt_batch(model, samples, seed=0):
         inputs["image_sizes"] = torch.cat(sizes)
         inputs["batch_num_images"] = torch.tensor(counts)
     return inputs
+
+
+def greedy(model, inputs, steps=5, **kwargs):
+    out = model.generate(**inputs, max_new_tokens=steps, do_sample=False, eos_token_id=None, **kwargs)
+    return out[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 def tiny_processor(tile=TILE, patch=PATCH, pinpoints=((16, 32), (32, 16), (32, 32))):

@@ -16,7 +16,7 @@ from plphp_core.analysis.bootstrap import RESAMPLES, Estimate, Resamples, with_i
 from plphp_core.vision.spatial_groups import LABELS
 
 if TYPE_CHECKING:
-    from plphp_core.reporting.attention_results import AttentionResult
+    from plphp_core.records.attention_result import AttentionResult
 
 BAND = (0.1, 0.9)  # quantiles of γ over all samples
 NO_PLACE = "no place"  # tokens that end a row of tiles, and tokens on padding

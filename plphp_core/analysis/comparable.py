@@ -15,7 +15,7 @@ from pathlib import Path
 from plphp_core.analysis.method_style import method_order, method_style
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import SYMBOLS
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 
 SHARED = (
@@ -49,7 +49,7 @@ class RowSpec:
     def setting(self) -> str:
         return self.text or ", ".join(f"{SYMBOLS.get(name, name)}={value}" for name, value in self.params.items())
 
-    def matches(self, cell: Cell) -> bool:
+    def matches(self, cell: CellResult) -> bool:
         """True for cells of this method whose parameters include this row's."""
         return cell.method == self.method and all(_same(cell.params.get(k), v) for k, v in self.params.items())
 
@@ -77,7 +77,7 @@ class Filters:
     params: dict[tuple[str, str], str] = field(default_factory=dict)  # (method, parameter) -> value
     exclude: tuple[str, ...] = ()
 
-    def __call__(self, cell: Cell) -> bool:
+    def __call__(self, cell: CellResult) -> bool:
         for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts", "engine"):
             wanted = getattr(self, name)
             if wanted is not None and getattr(cell, name) != wanted:
@@ -101,8 +101,8 @@ def _written_alike(found: object, wanted: str) -> bool:
         return str(found) == wanted
 
 
-def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
-    """One row per method and parameters among `cells`: none first, PLPHP last, then by parameters."""
+def rows_found(cells: Iterable[CellResult]) -> list[RowSpec]:
+    """One row per method and parameters among `cells`, in the paper's order of methods, then by parameters."""
     found: list[RowSpec] = []
     for cell in cells:  # a cell that several tables share is labelled by the one that ran it
         if not any(row.method == cell.method and row.params == cell.params for row in found):
@@ -118,13 +118,13 @@ def rows_found(cells: Iterable[Cell]) -> list[RowSpec]:
 
 
 def place(
-    cells: Sequence[Cell], rows: Sequence[RowSpec], benchmarks: Sequence[str], filters: Filters
-) -> dict[tuple[int, str], Cell]:
+    cells: Sequence[CellResult], rows: Sequence[RowSpec], benchmarks: Sequence[str], filters: Filters
+) -> dict[tuple[int, str], CellResult]:
     """{(row index, benchmark): cell} for every place that has a finished cell.
 
     Raises ReportError, naming files, if two cells compete for a place or if the chosen cells are not comparable.
     """
-    chosen: dict[tuple[int, str], Cell] = {}
+    chosen: dict[tuple[int, str], CellResult] = {}
     candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
     used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
     styles = {cell.prompts for cell in used if not one_protocol(cell.benchmark)}
@@ -146,7 +146,7 @@ def place(
     return chosen
 
 
-def same_run(cells: Iterable[Cell], names: Sequence[str]) -> None:
+def same_run(cells: Iterable[CellResult], names: Sequence[str]) -> None:
     """See that all cells agree in these fields of SHARED. Raises ReportError naming files and the option to choose."""
     cells = list(cells)
     for name in names:
@@ -154,9 +154,9 @@ def same_run(cells: Iterable[Cell], names: Sequence[str]) -> None:
         _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
 
 
-def same_documents(cells: Iterable[Cell]) -> None:
+def same_documents(cells: Iterable[CellResult]) -> None:
     """See that all cells of a benchmark rest on the same documents. Raises ReportError naming files that do not."""
-    columns: dict[str, list[Cell]] = {}
+    columns: dict[str, list[CellResult]] = {}
     for cell in cells:
         columns.setdefault(cell.benchmark, []).append(cell)
     for column in columns.values():
@@ -165,7 +165,7 @@ def same_documents(cells: Iterable[Cell]) -> None:
         _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, "--exclude")
 
 
-def _refuse_mixture(cells: Sequence[Cell], name: str, value: Callable[[Cell], object], option: str) -> None:
+def _refuse_mixture(cells: Sequence[CellResult], name: str, value: Callable[[CellResult], object], option: str) -> None:
     files: dict[object, list[Path]] = {}
     for cell in cells:
         files.setdefault(value(cell), []).append(cell.path)
@@ -175,7 +175,7 @@ def _refuse_mixture(cells: Sequence[Cell], name: str, value: Callable[[Cell], ob
         raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
 
 
-def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[Cell]) -> str:
+def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[CellResult]) -> str:
     names = sorted({name for cell in rivals for name in cell.params})
     differing = [name for name in names if len({str(cell.params.get(name)) for cell in rivals}) > 1]
     choose = f"choose with --param {row.method}.{differing[0]}=VALUE" if differing else ""

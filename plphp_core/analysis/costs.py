@@ -15,7 +15,7 @@ import pandas as pd
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, relative, with_interval
 from plphp_core.analysis.results import Results
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 
 RETENTION, KV, DECODE, PREFILL, EVALUATION = QUANTITIES = (
     "retention",
@@ -49,11 +49,11 @@ class Costs:
     changes: Mapping[tuple[int, str], Estimate]
     apart: Mapping[int, str]
 
-    def cell(self, index: int) -> Cell | None:
+    def cell(self, index: int) -> CellResult | None:
         """The row's cell; None if it is not finished."""
         return self.results.cells.get((index, self.benchmark))
 
-    def cells(self) -> dict[int, Cell]:
+    def cells(self) -> dict[int, CellResult]:
         """Row index → finished cell."""
         found = {index: self.cell(index) for index in range(len(self.results.rows))}
         return {index: cell for index, cell in found.items() if cell is not None}
@@ -100,7 +100,7 @@ def costs(results: Results, benchmark: str) -> Costs:
     return Costs(results, benchmark, values, changes, apart)
 
 
-def per_sample(cell: Cell, quantity: str) -> np.ndarray:
+def per_sample(cell: CellResult, quantity: str) -> np.ndarray:
     """A quantity of each document of the cell, (n,); nan where unmeasured."""
     if quantity == EVALUATION:
         return cell.costs["prefill_ms"] + cell.costs["decode_ms"]
@@ -123,7 +123,7 @@ def _estimate(samples: np.ndarray, units: np.ndarray, quantity: str, draws: Resa
 def _batches(first, cells) -> dict[int, int]:
     """Document → its batch, as in the first of the cells that answered it.
 
-    Cell files do not number their batches, but the samples of one have the very same times.
+    CellResult files do not number their batches, but the samples of one have the very same times.
     """
     found: dict[int, int] = {}
     for cell in [*first, *cells]:
@@ -138,7 +138,7 @@ def _batches(first, cells) -> dict[int, int]:
     return found
 
 
-def _apart(cell: Cell, reference: Cell) -> str:
+def _apart(cell: CellResult, reference: CellResult) -> str:
     """Why the times of two cells cannot be compared; empty if they can."""
     if "; " in cell.hardware or "; " in reference.hardware:
         return f"measured on several machines ({cell.hardware if '; ' in cell.hardware else reference.hardware})"

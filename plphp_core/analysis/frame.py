@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from plphp_core.records.cell_result import EFFICIENCY, Cell
+from plphp_core.records.cell_result import EFFICIENCY, CellResult
 
 CONDITIONS = (
     "profile", "protocol", "prompts", "model", "checkpoint", "revision", "dtype", "attn_implementation", "engine",
@@ -15,11 +15,11 @@ CONDITIONS = (
 )  # fmt: skip
 
 
-def sample_frame(cells: Mapping[tuple[int, str], Cell]) -> pd.DataFrame:
+def sample_frame(cells: Mapping[tuple[int, str], CellResult]) -> pd.DataFrame:
     """One row per sample × metric.
 
     Columns: `row` (of the table), `benchmark`, `doc_id`, `metric`, `score` (a fraction), `group` (of a group mean, else
-    None), then what the sample cost (`Cell.costs`: retention, bytes, milliseconds). Samples of a cell without a metric
+    None), then what the sample cost (`CellResult.costs`: retention, bytes, milliseconds). Samples of a cell without a metric
     have one row, metric None.
 
     Args:
@@ -41,7 +41,7 @@ def one_per_sample(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop_duplicates(["row", "benchmark", "doc_id"])
 
 
-def cell_frame(cells: Iterable[Cell]) -> pd.DataFrame:
+def cell_frame(cells: Iterable[CellResult]) -> pd.DataFrame:
     """One row per cell: file, CONDITIONS, a column per parameter (`param.<name>`), per metric (`metric.<name>`, the
     cell's value) and per cost (means over samples, of times medians)."""
     lines = []

@@ -24,7 +24,7 @@ from plphp_core.analysis.comparable import Filters, RowSpec, one_protocol, place
 from plphp_core.analysis.frame import sample_frame
 from plphp_core.config.benchmark_catalogue import BenchmarkCatalogue, catalogue
 from plphp_core.families import family_names, get_family
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 
 SLOTS = "slot_accuracy"
@@ -69,7 +69,7 @@ class Results:
     skipped: tuple[str, ...] = ()
     frame: pd.DataFrame | None = None
     catalogue: BenchmarkCatalogue = field(default_factory=catalogue)
-    cells: dict[tuple[int, str], Cell] = field(default_factory=dict)
+    cells: dict[tuple[int, str], CellResult] = field(default_factory=dict)
     scores: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
     # relative to the uncompressed row, paired
     changes: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
@@ -178,7 +178,7 @@ class Results:
 
 
 def evaluate(
-    cells: Sequence[Cell],
+    cells: Sequence[CellResult],
     rows: Sequence[RowSpec] | None,
     filters: Filters,
     options: Options,

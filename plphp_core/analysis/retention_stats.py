@@ -13,7 +13,7 @@ import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, with_interval
 from plphp_core.analysis.results import Results
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def savings(results: Results) -> Savings:
     return Savings(results, retention, kv_saved)
 
 
-def _estimate(cell: Cell, value: float, replicates: np.ndarray, results: Results) -> Estimate:
+def _estimate(cell: CellResult, value: float, replicates: np.ndarray, results: Results) -> Estimate:
     if cell.n < 2:
         replicates = np.full_like(replicates, np.nan)
     return with_interval(value, replicates, results.options.confidence)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from plphp_core.bench.decode_backends import REGIMES
+from plphp_core.bench.decode_backends import BACKENDS
 from plphp_core.bench.decoder_shapes import shape_named
-from plphp_core.bench.forced_retention import planned_method
+from plphp_core.bench.forced_retention import checked_method, forced_method
 from plphp_core.config.checked_values import dtype as checked_dtype
 from plphp_core.config.checked_values import results_folder
 from plphp_core.families import family_names
-from plphp_core.pruning.method import make_method, method_names
+from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError, unknown
 
-GRID = ("models", "regimes", "methods", "batch", "vision_tokens", "retention")
+GRID = ("models", "backends", "methods", "batch", "vision_tokens", "retention")
 LEAST = {
     "rounds": 1, "steps": 1, "at_least": 1, "warm_up": 0, "prefill_rounds": 1, "prefill_warm_up": 0, "prefill_batch": 1,
     "text_tokens": 2,
@@ -27,14 +27,18 @@ KINDS = ("speed", "memory", "sharing")
 
 @dataclass(frozen=True)
 class BenchCase:
-    """One row to measure. `params`: the method's parameters."""
+    """One row to measure. `params`: the method's parameters, sorted by name."""
 
     model: str
-    regime: str
+    backend: str
     method: str
     params: tuple[tuple[str, object], ...]
     batch: int
     vision_tokens: int
+
+    @property
+    def shown_params(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.params)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class BenchSettings:
     device: str
     dtype: str
     models: list[str]
-    regimes: list[str]
+    backends: list[str]
     methods: list[str]
     batch: list[int]
     vision_tokens: list[int]
@@ -54,7 +58,6 @@ class BenchSettings:
     kind: str = "speed"
     also: list[dict] = field(default_factory=list)
     text_tokens: int = 200
-    ragged: bool = False
     warm_up: int = 2
     rounds: int = 5
     steps: int = 2
@@ -79,20 +82,24 @@ class BenchSettings:
         return getattr(torch, self.dtype)
 
     @property
+    def grids(self) -> list[BenchSettings]:
+        """These settings, and each entry of `also` in its place."""
+        return [replace(self, **more) for more in [{}, *self.also]]
+
+    @property
     def cases(self) -> list[BenchCase]:
         """Every row, in the order of measuring: a model, a length and a batch at a time."""
         found: dict[BenchCase, None] = {}
-        for more in [{}, *self.also]:
-            grid = replace(self, **more)
-            for model, vision, batch, regime, method in itertools.product(
-                grid.models, grid.vision_tokens, grid.batch, grid.regimes, grid.methods
+        for grid in self.grids:
+            for model, vision, batch, backend, method in itertools.product(
+                grid.models, grid.vision_tokens, grid.batch, grid.backends, grid.methods
             ):
                 for params in grid.variants(method):
-                    found[BenchCase(model, regime, method, tuple(sorted(params.items())), batch, vision)] = None
-        models = [*self.models, *(name for more in self.also for name in more.get("models", []))]
+                    found[BenchCase(model, backend, method, tuple(sorted(params.items())), batch, vision)] = None
+        models = [name for grid in self.grids for name in grid.models]
 
         def place(case: BenchCase) -> tuple:
-            return models.index(case.model), case.vision_tokens, case.batch, REGIMES.index(case.regime)
+            return models.index(case.model), case.vision_tokens, case.batch, BACKENDS.index(case.backend)
 
         return sorted(found, key=place)
 
@@ -108,7 +115,8 @@ def bench_from_config(config: dict, root: Path) -> BenchSettings:
     """Settings from the composed configuration as plain data.
 
     Raises:
-        UserError: unknown or impossible values, no CUDA where it is asked for, or a method that cannot be planned.
+        UserError: unknown or impossible values, no CUDA where it is asked for, or a method that random weights cannot
+            follow.
     """
     given = dict(config["bench"])
     given |= {"device": config["device"] or given["device"], "dtype": checked_dtype(config["dtype"] or given["dtype"])}
@@ -116,15 +124,7 @@ def bench_from_config(config: dict, root: Path) -> BenchSettings:
     for name in given:
         if name not in known:
             raise unknown("option of bench", name, known)
-    model = config["model"]
-    bench = BenchSettings(
-        **given,
-        checkpoint=model["checkpoint"],
-        family=model["family"],
-        revision=model["revision"],
-        image_size=model["image_size"],
-        out=results_folder(root, config["results"]) / "bench",
-    )
+    bench = BenchSettings(**given, **config["model"], out=results_folder(root, config["results"]) / "bench")
     if bench.checkpoint:
         bench = replace(bench, models=[Path(bench.checkpoint).name], also=[])
     _check(bench)
@@ -143,11 +143,14 @@ def _check(bench: BenchSettings) -> None:
             f"bench={bench.name} measures on {bench.device}, but torch finds no CUDA device here: "
             "run it on a machine with an NVIDIA GPU, or choose bench=cpu"
         )
-    for more in [{}, *bench.also]:
-        for name in more:
-            if name not in GRID:
-                raise unknown("option of bench.also", name, GRID)
-        _check_grid(replace(bench, **more))
+    for name in (name for more in bench.also for name in more):
+        if name not in GRID:
+            raise unknown("option of bench.also", name, GRID)
+    for name, least in LEAST.items():
+        if getattr(bench, name) < least:
+            raise UserError(f"bench.{name} = {getattr(bench, name)}, but must be at least {least}")
+    for grid in bench.grids:
+        _check_grid(grid)
 
 
 def _check_grid(bench: BenchSettings) -> None:
@@ -159,27 +162,14 @@ def _check_grid(bench: BenchSettings) -> None:
         for value in getattr(bench, name):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"bench.{name} holds {value!r}, but every value must be an integer ≥ 1")
-    for name, least in LEAST.items():
-        if getattr(bench, name) < least:
-            raise UserError(f"bench.{name} = {getattr(bench, name)}, but must be at least {least}")
-    for regime in bench.regimes:
-        if regime not in REGIMES:
-            raise unknown("regime", regime, REGIMES)
+    for backend in bench.backends:
+        if backend not in BACKENDS:
+            raise unknown("backend", backend, BACKENDS)
     for method in bench.methods:
         if method not in method_names():
             raise unknown("method", method, method_names())
         for params in bench.variants(method):
-            if bench.checkpoint:
-                _made(method, params)
-            else:
-                planned_method(method, params)
+            (checked_method if bench.checkpoint else forced_method)(method, params)
     if not bench.checkpoint:
         for model in bench.models:
             shape_named(model)
-
-
-def _made(method: str, params: dict):
-    try:
-        return make_method(method, **params)
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from None

@@ -2,82 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
-from plphp_core.bench.bench_models import RandomSource
-from plphp_core.bench.bench_settings import BenchSettings
+from plphp_core.bench.bench_models import RandomModel
+from plphp_core.bench.bench_settings import BenchCase, BenchSettings
+from plphp_core.bench.bench_tables import BenchColumn, BenchResult, bench_table, number, percent, times
 from plphp_core.bench.decode_backends import decoding
-from plphp_core.bench.memory_estimate import is_out_of_memory, largest_batch
+from plphp_core.bench.decoder_shapes import DecoderShape
+from plphp_core.bench.memory_estimate import decode_bytes, is_out_of_memory
 from plphp_core.decoding.device import free_memory
 
-COLUMNS = (
-    "model", "method", "params", "prompt_tokens", "vision_tokens", "new_tokens", "retention", "budget_gb", "weights_gb",
-    "kv_mb_per_sample", "largest_batch", "times_none", "tried",
-)  # fmt: skip
+DEVICE_ROOM = 1e9  # CUDA context, kernels' workspaces and the graph's own pool
+CAPACITY_COLUMNS = (
+    BenchColumn("model", "model"),
+    BenchColumn("method", "method"),
+    BenchColumn("params", "parameters"),
+    BenchColumn("prompt_tokens"),
+    BenchColumn("vision_tokens", "vision"),
+    BenchColumn("new_tokens"),
+    BenchColumn("retention", "kept", percent),
+    BenchColumn("budget_gb"),
+    BenchColumn("weights_gb", "weights GB", number(1)),
+    BenchColumn("kv_mb_per_sample", "KV MB per sample", number(1)),
+    BenchColumn("largest_batch", "largest batch"),
+    BenchColumn("times_none", "of none", times),
+    BenchColumn("tried", "tried on the device"),
+)
 
 
-def capacity(bench: BenchSettings, say: Callable[[str], None] = print) -> list[dict]:
-    """One row (keys: COLUMNS) per model, length and method, computed from weights, KV bytes and room.
+def capacity_benchmark(bench: BenchSettings, say: Callable[[str], None] = print) -> BenchResult:
+    """One row per model, length and method, computed from weights, KV bytes and room.
 
     On CUDA the batch is tried too: its cache is allocated and a token decoded, within `memory_gb`; column `tried` says
     `fits` or `oom`, `no` where nothing was tried.
     """
     budget = (bench.memory_gb or 80) * 1e9
     rows = []
-    seen = dict.fromkeys((case.model, case.vision_tokens, case.method, case.params) for case in bench.cases)
-    loaded: RandomSource | None = None
-    for model, vision, name, params in seen:
-        if loaded is None or loaded.name != model:
-            loaded = None
-            free_memory()
-            loaded = RandomSource(model, bench)
-            if _tries(bench, budget):
-                torch.cuda.set_per_process_memory_fraction(min(1.0, budget / torch.cuda.mem_get_info()[1]))
-                loaded.load()
-        rows.append(_row(loaded, vision, name, dict(params), bench, budget))
-        say(f"{model} {name} vision {rows[-1]['vision_tokens']}: {rows[-1]['largest_batch']} ({rows[-1]['tried']})")
+    for name, cases in itertools.groupby(bench.cases, lambda case: case.model):
+        one = RandomModel(name, bench)
+        free_memory()
+        if _can_try(bench, budget):
+            torch.cuda.set_per_process_memory_fraction(min(1.0, budget / torch.cuda.mem_get_info()[1]))
+            one.load()
+        for case in dict.fromkeys(replace(case, backend="fast", batch=1) for case in cases):
+            row = _row(one, case, bench, budget)
+            rows.append(row)
+            say(f"{name} {case.method} vision {row['vision_tokens']}: {row['largest_batch']} ({row['tried']})")
+        del one
     plain = {(row["model"], row["vision_tokens"]): row["largest_batch"] for row in rows if row["method"] == "none"}
     for row in rows:
         none = plain.get((row["model"], row["vision_tokens"]))
         row["times_none"] = row["largest_batch"] / none if none else None
-    return rows
+    device = torch.cuda.get_device_name() if bench.device.startswith("cuda") else "computed"
+    note = (
+        f"{budget / 1e9:g} GB hold the weights, 1 GB of room, and per sample its keys and values, {bench.new_tokens} "
+        "slots for new tokens, its logits, and the largest layer once more while it is copied into slots. Prompts are "
+        f"prefilled one after the other. Device: {device}; {bench.dtype}."
+    )
+    table = bench_table("Largest batches", CAPACITY_COLUMNS, rows)
+    return BenchResult("The largest batch that fits", device, rows, CAPACITY_COLUMNS, (note,), [table])
 
 
-def _row(
-    origin: RandomSource, vision_tokens: int, name: str, params: dict, bench: BenchSettings, budget: float
-) -> dict:
-    method, shape = origin.method(name, params), origin.shape
+def largest_batch(shape: DecoderShape, of_sample: Sequence[int], new_tokens: int, itemsize: int, budget: float) -> int:
+    """Samples that decode together on a device of `budget` bytes, every one with `new_tokens` slots to spare.
+
+    Args:
+        of_sample: tokens that one sample keeps, per layer.
+    """
+    lengths = [[tokens + new_tokens] for tokens in of_sample]
+    each = decode_bytes(shape, [(lengths, "fast")], itemsize)
+    weights = shape.parameters * itemsize
+    return max(0, int((budget - weights - DEVICE_ROOM) // each))
+
+
+def _row(one: RandomModel, case: BenchCase, bench: BenchSettings, budget: float) -> dict:
+    method, shape = one.method(case.method, dict(case.params)), one.shape
     itemsize = bench.torch_dtype.itemsize
-    of_sample = [layer[0] for layer in origin.lengths(method, 1, vision_tokens)]
+    of_sample = [layer[0] for layer in one.lengths(method, 1, case.vision_tokens)]
     batch = largest_batch(shape, of_sample, bench.new_tokens, itemsize, budget)
-    vision = origin.images(vision_tokens) * shape.image_tokens
-    kept = sum(of_sample) / shape.layers - bench.text_tokens
+    vision = one.images(case.vision_tokens) * shape.image_tokens
     return {
-        "model": origin.name,
-        "method": name,
-        "params": ", ".join(f"{key}={value}" for key, value in params.items()),
+        "model": one.name,
+        "method": case.method,
+        "params": case.shown_params,
         "prompt_tokens": vision + bench.text_tokens,
         "vision_tokens": vision,
         "new_tokens": bench.new_tokens,
-        "retention": kept / vision,
+        "retention": (sum(of_sample) / shape.layers - bench.text_tokens) / vision,
         "budget_gb": budget / 1e9,
         "weights_gb": shape.parameters * itemsize / 1e9,
         "kv_mb_per_sample": sum(of_sample) * shape.slot_elements * itemsize / 1e6,
         "largest_batch": batch,
-        "times_none": None,
-        "tried": _try(origin, method, batch, vision_tokens, bench) if batch and origin.model is not None else "no",
+        "tried": _try(one, method, batch, case.vision_tokens, bench) if batch and one.model is not None else "no",
     }
 
 
-def _try(origin: RandomSource, method, batch: int, vision_tokens: int, bench: BenchSettings) -> str:
+def _try(one: RandomModel, method, batch: int, vision_tokens: int, bench: BenchSettings) -> str:
     try:
-        state = origin.state(method, batch, vision_tokens)
-        cache, state.cache = state.cache, None
-        arguments = (state.lengths, state.seen, method, state.tokens, None, bench.new_tokens)
-        decoder = decoding("fast", origin.model, cache, *arguments)
-        del cache
+        state = one.state(method, batch, vision_tokens)
+        decoder = decoding("fast", one.model, state, method, room=bench.new_tokens)
         with decoder.on():
             decoder.step()
             torch.cuda.synchronize()
@@ -90,5 +117,5 @@ def _try(origin: RandomSource, method, batch: int, vision_tokens: int, bench: Be
         free_memory()
 
 
-def _tries(bench: BenchSettings, budget: float) -> bool:
+def _can_try(bench: BenchSettings, budget: float) -> bool:
     return torch.cuda.is_available() and bench.device.startswith("cuda") and torch.cuda.mem_get_info()[1] >= budget

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -32,33 +33,54 @@ from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
 
 LEGACY = "plphp_bench_legacy"
-REGIMES = ("legacy", "generate", "fast")
+BACKENDS = ("legacy", "generate", "fast")
 ROOM = 1  # free slots of the fast path: the length is put back after every timed token
 
 
+@dataclass(eq=False)
+class PrefilledState:
+    """Everything as it is after a prefill.
+
+    Attributes:
+        lengths: tokens kept, `[layer][sample]`.
+        seen: prompt tokens.
+        tokens: `(batch,)`, decoded next.
+        position: its `position_ids`, `(batch, 1)` or `(3, batch, 1)`; None: `seen`.
+        vision: vision tokens of a prompt.
+        reported: bytes of keys and values as computed, or as the trace reports them.
+        retention: kept share of vision tokens, mean over layers and samples.
+    """
+
+    cache: Cache | None
+    lengths: list[list[int]]
+    seen: int
+    tokens: Tensor
+    position: Tensor | None = None
+    vision: int = 0
+    reported: int = 0
+    retention: float = 1.0
+
+
 def random_cache(
-    shape: DecoderShape, lengths: Sequence[Sequence[int]], seen: int, dtype: torch.dtype, device: str, seed: int = 0
+    shape: DecoderShape, lengths: Sequence[int], batch: int, seen: int, dtype: torch.dtype, device: str
 ) -> DynamicCache:
-    """A cache as a prefill of `seen` tokens would leave it, with random keys and values.
+    """A cache as a prefill of `batch` prompts of `seen` tokens would leave it, with random keys and values.
 
     Args:
-        lengths: tokens kept, `[layer][sample]`. Shorter samples are filled up in front, as after a real prefill.
+        lengths: tokens kept, per layer, of every sample.
     """
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(0)
     cache = DynamicCache()
-    for of_layer in lengths:
-        slots_ = max(of_layer)
-        size = (len(of_layer), shape.kv_heads, slots_, shape.head_dim)
+    for slots in lengths:
+        size = (batch, shape.kv_heads, slots, shape.head_dim)
         keys, values = (torch.randn(size, generator=generator, dtype=dtype, device=device) for _ in range(2))
-        if slots_ == seen and min(of_layer) == seen:
+        if slots == seen:
             layer = DynamicLayer()
             layer.lazy_initialization(keys, values)
             layer.keys, layer.values = keys, values
         else:
-            position = torch.arange(slots_, device=device)
-            missing = slots_ - torch.tensor(of_layer, device=device)[:, None]
-            kept = torch.where(position < missing, -1, position).int()[:, None].expand(-1, shape.kv_heads, -1)
-            layer = PrunedLayer(keys, values, kept, seen, filled=min(of_layer) < slots_)
+            kept = torch.arange(slots, device=device).int().expand(batch, shape.kv_heads, -1)
+            layer = PrunedLayer(keys, values, kept, seen, filled=False)
         cache.layers.append(layer)
     return cache
 
@@ -189,35 +211,24 @@ class _Fast(DecodeBackend):
 
 @torch.inference_mode()
 def decoding(
-    regime: str,
-    model: nn.Module,
-    cache: DynamicCache,
-    lengths: Sequence[Sequence[int]],
-    seen: int,
-    method: Method | None,
-    tokens: Tensor,
-    position: Tensor | None = None,
-    room: int = ROOM,
+    backend: str, model: nn.Module, state: PrefilledState, method: Method | None, room: int = ROOM
 ) -> DecodeBackend:
-    """A way to decode in one of the REGIMES; the cache is used up.
+    """A way to decode in one of the BACKENDS from `state`, whose cache is used up.
 
     Args:
-        cache: as a prefill leaves it, see `random_cache`.
-        lengths: tokens that count, `[layer][sample]`.
-        seen: prompt tokens.
         method: what pruned the cache; `generate` and `legacy` need its hooks where slots are missing.
-        tokens: `(batch,)`, decoded next.
-        position: its `position_ids`, `(batch, 1)` or `(3, batch, 1)`; by default, `seen`.
         room: tokens that `fast` has slots for before a rewind.
 
     Raises:
         RuntimeError: `fast`, and no attention kernel works on the device.
     """
+    cache, state.cache = state.cache, None  # the backend owns it now, so that nothing is held twice
+    position = state.position
     if position is None:
-        position = torch.full((len(tokens), 1), seen, device=tokens.device)
-    if regime == "fast":
-        return _Fast(model, slot_cache(cache, lengths, room, seen), tokens, position)
-    return _Growing(model, cache, tokens, seen, position, method, legacy=regime == "legacy")
+        position = torch.full((len(state.tokens), 1), state.seen, device=state.tokens.device)
+    if backend == "fast":
+        return _Fast(model, slot_cache(cache, state.lengths, room, state.seen), state.tokens, position)
+    return _Growing(model, cache, state.tokens, state.seen, position, method, legacy=backend == "legacy")
 
 
 def legacy_attention(module, query: Tensor, key: Tensor, value: Tensor, attention_mask, scaling=None, dropout=0.0, **_):

@@ -44,7 +44,7 @@ class DecoderShape:
         return 2 * self.kv_heads * self.head_dim
 
     @property
-    def floor_parameters(self) -> int:
+    def token_parameters(self) -> int:
         """Parameters read for every token: the decoder's layers, its last norm and the head; no embedding table."""
         queries, keys = self.query_heads * self.head_dim, self.kv_heads * self.head_dim
         attention = self.hidden * (2 * queries + 2 * keys) + (queries + 2 * keys if self.decoder == "qwen2" else 0)
@@ -54,7 +54,7 @@ class DecoderShape:
     @property
     def parameters(self) -> int:
         """All parameters of the text model, the embedding table included (once where it is also the head)."""
-        return self.floor_parameters + (0 if self.tied else self.vocabulary * self.hidden)
+        return self.token_parameters + (0 if self.tied else self.vocabulary * self.hidden)
 
 
 SHAPES = {
@@ -92,7 +92,7 @@ def shape_of(model: nn.Module, name: str) -> DecoderShape:
     )
 
 
-def floor_weight_bytes(model: nn.Module) -> int:
+def token_weight_bytes(model: nn.Module) -> int:
     """Bytes of a model's weights that every decoded token reads, counted from its tensors."""
     decoder = family_of(model).decoder(model)
     parts = [*decoder.layers.parameters(), *decoder.norm.parameters(), model.get_output_embeddings().weight]

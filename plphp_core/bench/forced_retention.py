@@ -1,8 +1,8 @@
-"""How many tokens every layer keeps, decided without a model: a forced plan."""
+"""How many tokens every layer keeps, decided without trained weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
 from plphp_core.pruning.selection import Selection
 from plphp_core.records.errors import UserError
 
-FORCED = ("r", "delta_r")  # what a plan of PLPHP may set; its thresholds need a trained model's attention
+FORCED = ("r", "delta_r")  # what can be forced of PLPHP; its thresholds need a trained model's attention
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,13 @@ class ForcedPLPHP(PLPHP):
     """PLPHP whose layers are balanced, attentive and indifferent in turn, whatever they attend to.
 
     So the mean rate over the pruned layers is r, up to one layer. Everything else, scoring included, is PLPHP's own.
-
-    Args:
-        turn: which class comes first; other samples of a batch may begin elsewhere.
     """
 
     name: ClassVar[str] = "plphp"
-    turn: int = 0
 
     def rate(self, layer: int) -> float:
         """Retention rate of `layer`, one of those that are pruned."""
-        offset = (0.0, self.delta_r, -self.delta_r)[(layer - FIRST_PRUNED_LAYER + self.turn) % 3]
+        offset = (0.0, self.delta_r, -self.delta_r)[(layer - FIRST_PRUNED_LAYER) % 3]
         return max(0.0, min(1.0, self.r + offset))
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
@@ -38,16 +34,21 @@ class ForcedPLPHP(PLPHP):
         return PLPHP(r=self.rate(layer), delta_r=0.0, gqa=self.gqa).compress(layer, view)
 
 
-def planned_method(name: str, params: dict) -> Method | None:
-    """The method for a random model; PLPHP's classes of layers are forced.
+def checked_method(name: str, params: dict) -> Method | None:
+    """The method by its name. Raises UserError for parameters that it refuses."""
+    try:
+        return make_method(name, **params)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from None
+
+
+def forced_method(name: str, params: dict) -> Method | None:
+    """The method for a model with random weights; PLPHP's classes of layers are forced.
 
     Raises:
         UserError: parameters that only a trained model's attention could follow, or that the method refuses.
     """
-    try:
-        method = make_method(name, **params)
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from None
+    method = checked_method(name, params)
     if not isinstance(method, PLPHP):
         return method
     scored = sorted(set(params) - {*FORCED, "gqa"})
@@ -59,34 +60,25 @@ def planned_method(name: str, params: dict) -> Method | None:
     return ForcedPLPHP(**params)
 
 
-def plan_lengths(
-    method: Method | None, layers: int, kv_heads: int, image_sizes: list[int], text: int, batch: int, ragged: bool
-) -> list[list[int]]:
-    """Tokens that each layer holds after the prefill, `[layer][sample]`.
+def forced_lengths(method: Method | None, layers: int, kv_heads: int, image_sizes: list[int], text: int) -> list[int]:
+    """Tokens of one sample that each layer holds after the prefill.
 
     The method's verbs are asked with made-up attention, once all on vision and once all on text.
 
     Args:
-        image_sizes: tokens of each image of a prompt; every sample has the same prompt.
-        ragged: samples differ in which layers are attentive (PLPHP only).
+        image_sizes: tokens of each image of the prompt.
+        text: its other tokens.
 
     Raises:
-        UserError: the answer depends on the attention, so there is no plan without a trained model.
+        UserError: the answer depends on the attention, so it takes a trained model.
     """
-    columns = []
-    for sample in range(batch):
-        turned = replace(method, turn=sample) if ragged and isinstance(method, ForcedPLPHP) else method
-        if columns and turned == method:
-            columns.append(columns[0])
-            continue
-        found = [_ask(turned, layers, kv_heads, image_sizes, text, on_vision) for on_vision in (True, False)]
-        if found[0] != found[1]:
-            raise UserError(
-                f"method {method.name!r} keeps tokens by attention scores, which random weights do not give: "
-                "load a checkpoint with model.checkpoint=…, or choose among none, plphp, fastv, vtw"
-            )
-        columns.append(found[0])
-    return [list(row) for row in zip(*columns, strict=True)]
+    found = [_ask(method, layers, kv_heads, image_sizes, text, on_vision) for on_vision in (True, False)]
+    if found[0] != found[1]:
+        raise UserError(
+            f"method {method.name!r} keeps tokens by attention scores, which random weights do not give: "
+            "load a checkpoint with model.checkpoint=…, or choose among none, plphp, fastv, vtw"
+        )
+    return found[0]
 
 
 def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], text: int, on_vision: bool) -> list[int]:
@@ -96,10 +88,8 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
     image_of[0, before : before + vision] = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     lengths = []
     for layer in range(layers):
-        tokens = image_of.shape[1]
-        count = int((image_of >= 0).sum())
-        lengths.append(tokens)
-        if method is None or not vision:
+        lengths.append(image_of.shape[1])
+        if method is None:
             continue
         wanted = (image_of >= 0) == on_vision
         row = (wanted.float() / max(int(wanted.sum()), 1)).expand(1, kv_heads, -1)
@@ -110,7 +100,7 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
             image_of=image_of,
             valid=torch.ones_like(image_of, dtype=torch.bool),
             image_sizes=[sizes],
-            vision_counts=(count,),
+            vision_counts=(int((image_of >= 0).sum()),),
             row=lambda row=row: row,
             mean_row=lambda row=row: row,
         )

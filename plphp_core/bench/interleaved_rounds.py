@@ -1,4 +1,4 @@
-"""Times of single steps: several things take turns, so that what the machine does meanwhile befalls them all alike."""
+"""Times of single steps: several things take turns, so that what the machine does meanwhile happens to all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plphp_core.decoding.device import synchronise
 
 
 class Stepping(Protocol):
-    """What can be timed: see `plphp_core.bench.decode_backends.Decoding`."""
+    """What can be timed: see `plphp_core.bench.decode_backends.DecodeBackend`."""
 
     def on(self) -> AbstractContextManager[None]: ...
     def step(self) -> object: ...

@@ -1,4 +1,4 @@
-"""What a shape needs, computed before it is allocated, and the largest batch that fits."""
+"""Memory: what is free, what cases will need, and the most that was in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from plphp_core.bench.decoder_shapes import DecoderShape
 
 SLACK = 256 * 2**20  # activations, workspaces, fragmentation
-DEVICE_ROOM = 1e9  # CUDA context, kernels' workspaces and the graph's own pool
 
 
 def available_bytes(device: str, limit: float | None = None) -> float:
@@ -25,37 +24,25 @@ def available_bytes(device: str, limit: float | None = None) -> float:
     return free if limit is None else min(free, limit)
 
 
-def decode_bytes(shape: DecoderShape, plans: Sequence[tuple[Sequence[Sequence[int]], str]], itemsize: int) -> int:
+def decode_bytes(shape: DecoderShape, cases: Sequence[tuple[Sequence[Sequence[int]], str]], itemsize: int) -> int:
     """Bytes beside the weights that cases take at their peak, all caches held at once and one case at work.
 
     A cache as rectangles; at work, the largest layer once more while it is copied (into slots, or by `torch.cat`), in
     `legacy` also repeated for every query head, and the logits.
 
     Args:
-        plans: per case the tokens kept, `[layer][sample]`, and its regime.
+        cases: of each the tokens kept, `[layer][sample]`, and its backend.
         itemsize: bytes of an element of the cache.
     """
     held, work = 0, []
     slot = shape.slot_elements * itemsize
-    for lengths, regime in plans:
+    for lengths, backend in cases:
         batch = len(lengths[0])
         layers = [batch * max(of_layer) * slot for of_layer in lengths]
-        copies = 1 + (shape.query_heads // shape.kv_heads if regime == "legacy" else 0)
+        copies = 1 + (shape.query_heads // shape.kv_heads if backend == "legacy" else 0)
         held += sum(layers)
         work.append(copies * max(layers) + batch * shape.vocabulary * (2 * itemsize + 8))
     return held + max(work)
-
-
-def largest_batch(shape: DecoderShape, of_sample: Sequence[int], new_tokens: int, itemsize: int, budget: float) -> int:
-    """Samples that decode together on a device of `budget` bytes, every one with `new_tokens` slots to spare.
-
-    Args:
-        of_sample: tokens that one sample keeps, per layer.
-    """
-    lengths = [[tokens + new_tokens] for tokens in of_sample]
-    each = decode_bytes(shape, [(lengths, "fast")], itemsize)
-    weights = shape.parameters * itemsize
-    return max(0, int((budget - weights - DEVICE_ROOM) // each))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from plphp_core.bench.bench_models import BenchModel, CheckpointModel
+from plphp_core.bench.bench_settings import BenchCase, BenchSettings
 from plphp_core.bench.decoder_shapes import DecoderShape
-from plphp_core.bench.interleaved_rounds import Preemptions
+from plphp_core.bench.interleaved_rounds import Preemptions, times_of
 from plphp_core.bench.memory_estimate import is_out_of_memory
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
@@ -117,3 +119,49 @@ def flops_ratio(shape: DecoderShape, stream: list[int]) -> float:
     """
     whole = shape.layers * layer_flops(stream[0], shape.hidden, shape.intermediate)
     return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in stream) / whole
+
+
+def prefill_columns(
+    one: BenchModel, cases: list[BenchCase], bench: BenchSettings, say: Callable[[str], None]
+) -> dict[tuple, dict]:
+    """Columns of prefills of one length, by method and parameters: the same for all backends and batches."""
+    vision = cases[0].vision_tokens
+    if bench.prefill_vision_tokens is not None and vision not in bench.prefill_vision_tokens:
+        return {}
+    names = list(dict.fromkeys((case.method, case.params) for case in cases))
+    say(f"{one.name}, {vision} vision tokens: {len(names)} prefills in turn, {bench.prefill_rounds} rounds")
+    methods = [one.method(name, dict(params)) for name, params in names]
+    inputs = one.inputs(bench.prefill_batch, vision)
+    measured = interleaved_prefills(one.model, inputs, methods, bench.prefill_warm_up, bench.prefill_rounds)
+    plain = next((rounds for (name, _), rounds in zip(names, measured, strict=True) if name == "none"), None)
+    found = {}
+    for name, method, rounds in zip(names, methods, measured, strict=True):
+        if rounds is not None:
+            found[name] = _of_prefill(rounds, plain) | {"flops_vs_none": _flops(one, method, vision, bench)}
+    return found
+
+
+def _of_prefill(rounds: list[PrefillTime], plain: list[PrefillTime] | None) -> dict:
+    taken = times_of([each.whole for each in rounds])
+    columns = {
+        "prefill_ms": taken.median,
+        "prefill_q1": taken.q1,
+        "prefill_q3": taken.q3,
+        "prefill_preempted_per_s": times_of([each.preempted for each in rounds]).median,
+        "added_prefill_ms": times_of([each.added for each in rounds]).median,
+        "added_share_of_prefill": times_of([each.added / each.whole for each in rounds]).median,
+    }
+    if plain is not None:
+        same_round = [own.whole / none.whole for own, none in zip(rounds, plain, strict=True)]
+        columns["prefill_vs_none"] = times_of(same_round).median
+    return columns
+
+
+def _flops(one: BenchModel, method, vision: int, bench: BenchSettings) -> float:
+    if method is None or not method.withdraws:
+        return 1.0
+    if isinstance(one, CheckpointModel):
+        lengths = one.state(method, bench.prefill_batch, vision).lengths
+    else:
+        lengths = one.lengths(method, bench.prefill_batch, vision)
+    return flops_ratio(one.shape, [layer[0] for layer in lengths])

@@ -1,13 +1,17 @@
-"""The least a decoded token can cost: every weight and every key and value read once, at the memory's speed."""
+"""The roofline of decoding: every weight and every key and value read once, at the memory's speed."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+import transformers
 
 from plphp_core.decoding.device import synchronise
+from plphp_core.records.host import cpu_name, nvidia_smi
 
 # Bytes per second from the makers' data sheets, by a part of the device's name; the first match counts.
 NOMINAL = (
@@ -30,6 +34,7 @@ NOMINAL = (
     ("V100", 0.9e12),
     ("T4", 0.32e12),
 )
+CLOCKS = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit")
 
 
 def nominal_bandwidth(device_name: str) -> float | None:
@@ -42,7 +47,7 @@ def kv_bytes(lengths: Sequence[Sequence[int]], slot_bytes: int) -> int:
     return slot_bytes * sum(sum(layer) for layer in lengths)
 
 
-def floor_ms(weight_bytes: int, cache_bytes: int, bandwidth: float) -> float:
+def roofline_ms(weight_bytes: int, cache_bytes: int, bandwidth: float) -> float:
     """Milliseconds to read weights and cache once at `bandwidth` bytes per second."""
     return (weight_bytes + cache_bytes) / bandwidth * 1e3
 
@@ -69,3 +74,55 @@ def measured_bandwidth(device: str, nbytes: int, repeats: int) -> dict[str, floa
             best = min(best, time.perf_counter() - began)
         found[name] = moved / best
     return found
+
+
+@dataclass(frozen=True)
+class MeasuredMachine:
+    """What the numbers were measured on. Bandwidths in bytes per second.
+
+    Attributes:
+        measured: the better of a copy and a read, see `measured_bandwidth`.
+        notes: clocks, driver, threads, versions.
+    """
+
+    name: str
+    nominal: float | None
+    measured: float
+    notes: dict[str, str]
+
+    @property
+    def memory(self) -> str:
+        """Its memory's speed, for a page."""
+        nominal = f"{self.nominal / 1e9:.0f} GB/s" if self.nominal else "n/a"
+        return f"nominal {nominal}, measured {self.measured / 1e9:.1f} GB/s"
+
+    @property
+    def facts(self) -> str:
+        """The notes, for a page."""
+        return ", ".join(f"{name} {value}" for name, value in self.notes.items())
+
+
+def measure_machine(device: str, dtype: str, bandwidth_mb: int) -> MeasuredMachine:
+    """Name the device and measure its memory."""
+    speeds = measured_bandwidth(device, bandwidth_mb * 2**20, repeats=5)
+    notes = {
+        "dtype": dtype,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "copy": f"{speeds['copy'] / 1e9:.1f} GB/s",
+        "read": f"{speeds['read'] / 1e9:.1f} GB/s",
+    }
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name()
+        notes |= nvidia_smi(CLOCKS) or {"nvidia-smi": "not available"}
+    else:
+        name = f"{cpu_name()} {os.cpu_count()} cores"
+        policy = os.environ.get("OMP_WAIT_POLICY", "")
+        notes["threads"] = f"{torch.get_num_threads()}{f' waiting {policy.lower()}ly' if policy else ''}"
+        notes["load before"] = load_averages()
+    return MeasuredMachine(name, nominal_bandwidth(name), max(speeds.values()), notes)
+
+
+def load_averages() -> str:
+    """The machine's load averages; anything beside this run makes its numbers worse."""
+    return " ".join(f"{value:.2f}" for value in os.getloadavg())

@@ -11,104 +11,118 @@ from collections.abc import Callable, Sequence
 import torch
 
 from plphp_core import prune
-from plphp_core.bench.bench_models import CheckpointSource, RandomSource
+from plphp_core.bench.bench_models import BenchModel, bench_model
 from plphp_core.bench.bench_settings import BenchSettings
+from plphp_core.bench.bench_tables import BenchColumn, BenchResult, bench_table, megabytes, number
+from plphp_core.bench.roofline import measure_machine
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.decoding.features import shared_features
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.pruning.method import Method, make_method
 
-COLUMNS = (
-    "model", "engine", "method", "params", "vision_tokens", "new_tokens", "alone_ms", "shared_ms", "retention",
-    "same_tokens", "extra_bytes",
-)  # fmt: skip
+Say = Callable[[str], None]
+SHARING_COLUMNS = (
+    BenchColumn("model", "model"),
+    BenchColumn("backend", "backend"),
+    BenchColumn("method", "setting"),
+    BenchColumn("params", "parameters"),
+    BenchColumn("vision_tokens"),
+    BenchColumn("new_tokens"),
+    BenchColumn("alone_ms", "alone, ms", number(0)),
+    BenchColumn("shared_ms", "from the shared prefill, ms", number(0)),
+    BenchColumn("retention"),
+    BenchColumn("same_tokens", "same tokens", lambda same: "yes" if same else "no"),
+    BenchColumn("extra_bytes", "beside the model, MB", megabytes),
+)
 
 
-@torch.inference_mode()
-def measure_sharing(
-    origin: RandomSource | CheckpointSource, bench: BenchSettings, say: Callable[[str], None]
-) -> list[dict]:
-    """One row per setting and two totals: `shared` holds what all settings share, `sweep` the sums.
+def sharing_benchmark(bench: BenchSettings, say: Say = print) -> BenchResult:
+    """One row per setting and two totals: `shared prefill` is what all settings share, `sweep` the sums.
 
     `alone_ms` is prefill and decode of the setting on its own; `shared_ms` what it takes from the shared prefill on;
     `same_tokens` whether both gave the same tokens; `extra_bytes` what the shared prefill holds beside the model.
     """
-    origin.load()
-    model = origin.model
+    machine = measure_machine(bench.device, bench.dtype, bench.bandwidth_mb)
+    rows = [row for name in bench.models for row in _sweeps(bench_model(name, bench), bench, say)]
+    notes = []
+    for total in [row for row in rows if row["method"] == "sweep"]:
+        same = "the same tokens in all" if total["same_tokens"] else "DIFFERENT TOKENS, see below"
+        notes.append(
+            f"`{total['backend']}`, {total['vision_tokens']} vision tokens, {total['new_tokens']} new ones: "
+            f"{len(_settings(bench))} settings together take {total['shared_ms'] / total['alone_ms']:.3f} of the time "
+            f"of separate runs; {same}; the shared prefill holds {total['extra_bytes'] / 1e6:.0f} MB beside the model."
+        )
+    notes.append(f"Device: {machine.name}; {machine.facts}.")
+    table = bench_table("Each setting", SHARING_COLUMNS, rows)
+    return BenchResult("One prefill for a whole sweep", machine.name, rows, SHARING_COLUMNS, notes, [table])
+
+
+@torch.inference_mode()
+def _sweeps(one: BenchModel, bench: BenchSettings, say: Say) -> list[dict]:
+    one.load()
     rows = []
     for vision in bench.vision_tokens:
-        for engine in [regime for regime in bench.regimes if regime != "legacy"]:
-            inputs = origin.inputs(bench.batch[0], vision)
-            rows += _sweep(origin.name, model, inputs, engine, _settings(bench), bench.new_tokens, vision, say)
+        for backend in [name for name in bench.backends if name != "legacy"]:
+            same = {"model": one.name, "backend": backend, "vision_tokens": vision, "new_tokens": bench.new_tokens}
+            inputs = one.inputs(bench.batch[0], vision)
+            rows += [same | row for row in _sweep(one.model, inputs, backend, bench, say)]
             free_memory()
     return rows
 
 
 def _settings(bench: BenchSettings) -> list[tuple[str, dict]]:
-    """None, and PLPHP at every retention rate with every Δr that the rate allows."""
-    found: list[tuple[str, dict]] = [("none", {})]
-    for rate in bench.retention:
-        for delta in bench.delta_r:
-            found.append(("plphp", {"r": rate, "delta_r": delta}))
-    return found
+    """None, and PLPHP at every retention rate with every Δr."""
+    rates = [{"r": rate, "delta_r": delta} for rate in bench.retention for delta in bench.delta_r]
+    return [("none", {}), *(("plphp", params) for params in rates)]
 
 
-def _sweep(name, model, inputs, engine, settings, new_tokens, vision, say) -> list[dict]:
-    def row(method: str, params: dict, **values) -> dict:
-        shown = ", ".join(f"{key}={value}" for key, value in params.items())
-        common = {"model": name, "engine": engine, "vision_tokens": vision, "new_tokens": new_tokens}
-        return dict.fromkeys(COLUMNS) | common | {"method": method, "params": shown} | values
-
-    _answer(model, inputs, engine, None, 1)  # warm-up: one prefill, no decoding
+def _sweep(model, inputs: dict, backend: str, bench: BenchSettings, say: Say) -> list[dict]:
+    _answer(model, inputs, backend, None, 1)  # warm-up: one prefill, no decoding
+    settings = _settings(bench)
     methods = [make_method(method, **params) for method, params in settings]
-    prefill_ms, extra, together = _together(model, inputs, engine, methods, new_tokens)
-    say(f"{engine:9s}shared prefill {prefill_ms:8.0f} ms")
+    prefill_ms, extra, shared = _from_shared_prefill(model, inputs, backend, methods, bench.new_tokens)
+    say(f"{backend:9s}shared prefill {prefill_ms:8.0f} ms")
     free_memory()
-    rows = [row("shared prefill", {}, shared_ms=prefill_ms, extra_bytes=extra)]
-    for (method, params), made, (tokens, retention, shared_ms) in zip(settings, methods, together, strict=True):
-        (alone, _), alone_ms = _timed(model, _answer, model, inputs, engine, made, new_tokens)
-        times = {"alone_ms": alone_ms, "shared_ms": shared_ms}
-        rows.append(row(method, params, **times, retention=retention, same_tokens=torch.equal(tokens, alone)))
-        say(
-            f"{engine:9s}{method:6s} {rows[-1]['params']:20s} alone {alone_ms:8.0f} ms, shared {shared_ms:8.0f} ms more"
-        )
-    totals = {
-        "alone_ms": sum(one["alone_ms"] for one in rows[1:]),
-        "shared_ms": sum(one["shared_ms"] for one in rows),
-        "same_tokens": all(one["same_tokens"] for one in rows[1:]),
+    rows = []
+    for (method, params), made, (tokens, retention, ms) in zip(settings, methods, shared, strict=True):
+        (alone, _), alone_ms = _timed(model, _answer, model, inputs, backend, made, bench.new_tokens)
+        shown = ", ".join(f"{key}={value}" for key, value in params.items())
+        row = {"method": method, "params": shown, "alone_ms": alone_ms, "shared_ms": ms, "retention": retention}
+        rows.append(row | {"same_tokens": torch.equal(tokens, alone)})
+        say(f"{backend:9s}{method:6s} {shown:20s} alone {alone_ms:8.0f} ms, shared {ms:8.0f} ms more")
+    total = {
+        "method": "sweep",
+        "alone_ms": sum(row["alone_ms"] for row in rows),
+        "shared_ms": prefill_ms + sum(row["shared_ms"] for row in rows),
+        "same_tokens": all(row["same_tokens"] for row in rows),
         "extra_bytes": extra,
     }
-    return [*rows, row("sweep", {}, **totals)]
+    return [{"method": "shared prefill", "shared_ms": prefill_ms, "extra_bytes": extra}, *rows, total]
 
 
-def _together(model, inputs: dict, engine: str, methods: Sequence[Method | None], new_tokens: int):
+def _from_shared_prefill(
+    model, inputs: dict, backend: str, methods: Sequence[Method | None], new_tokens: int
+) -> tuple[float, int, list[tuple[torch.Tensor, float, float]]]:
     """Time of the shared prefill, bytes it holds, and per method: tokens, mean retention, milliseconds."""
     with shared_features(model):
         shared, prefill_ms = _timed(model, SharedPrefill, model, inputs)
         found = []
         for method in methods:
-            (tokens, trace), ms = _timed(model, _answer, model, inputs, engine, method, new_tokens, shared)
+            (tokens, trace), ms = _timed(model, _answer, model, inputs, backend, method, new_tokens, shared)
             found.append((tokens, float(trace.retention.mean()), ms))
     held = sum(t.untyped_storage().nbytes() for layer in shared.cache.layers for t in (layer.keys, layer.values))
     return prefill_ms, held + sum(view.last_row.nbytes for view in shared.views.values()), found
 
 
 def _answer(
-    model, inputs: dict, engine: str, method: Method | None, new_tokens: int, shared: SharedPrefill | None = None
-):
+    model, inputs: dict, backend: str, method: Method | None, new_tokens: int, shared: SharedPrefill | None = None
+) -> tuple:
     """Tokens of `new_tokens` steps without an end, and the trace."""
-    if engine == "fast":
+    if backend == "fast":
         prefilled = None if shared is None else shared.prefilled(method)
-        found = fast_generate(
-            model,
-            inputs,
-            method,
-            max_new_tokens=new_tokens,
-            eos_token_id=[],
-            record_attention=False,
-            prefilled=prefilled,
-        )
+        options = {"max_new_tokens": new_tokens, "eos_token_id": [], "record_attention": False}
+        found = fast_generate(model, inputs, method, prefilled=prefilled, **options)
         return found.sequences, found.trace
     options = {"max_new_tokens": new_tokens, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     if shared is None:
@@ -125,25 +139,3 @@ def _timed(model, call: Callable, *arguments) -> tuple:
     found = call(*arguments)
     synchronise(model.device)
     return found, (time.perf_counter() - began) * 1e3
-
-
-def sharing_markdown(rows: Sequence[dict], notes: str, command: str) -> str:
-    """The sweep as a table, its ratio first."""
-    lines = ["# One prefill for a whole sweep", ""]
-    for total in [one for one in rows if one["method"] == "sweep"]:
-        settings = [one for one in rows if one["engine"] == total["engine"] and one["alone_ms"] and one is not total]
-        share = total["shared_ms"] / total["alone_ms"]
-        same = "the same tokens in all" if total["same_tokens"] else "DIFFERENT TOKENS, see below"
-        lines += [
-            f"- `{total['engine']}`, {total['vision_tokens']} vision tokens, {total['new_tokens']} new ones: "
-            f"{len(settings)} settings together take {share:.3f} of the time of separate runs; {same}; the shared "
-            f"prefill holds {total['extra_bytes'] / 1e6:.0f} MB beside the model.",
-        ]
-    lines += ["", notes, "", f"`{command}`", ""]
-    lines += ["| engine | setting | alone, ms | from the shared prefill, ms | same tokens |", "|---|---|--:|--:|---|"]
-    for one in rows:
-        alone = "" if one["alone_ms"] is None else f"{one['alone_ms']:.0f}"
-        same = {None: "", True: "yes", False: "no"}[one["same_tokens"]]
-        what = f"{one['method']} {one['params']}".strip()
-        lines.append(f"| `{one['engine']}` | {what} | {alone} | {one['shared_ms']:.0f} | {same} |")
-    return "\n".join(lines) + "\n"

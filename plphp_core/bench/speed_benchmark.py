@@ -1,199 +1,264 @@
-"""The rows of a benchmark: a model, a length and a batch at a time, prefills first, then decoding."""
+"""The speed presets: a model, a length and a batch at a time, prefills first, then decoding beside its roofline."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 
-from plphp_core.bench.bench_machine import Machine
-from plphp_core.bench.bench_models import CheckpointSource, RandomSource, source
+from plphp_core.bench.bench_models import BenchModel, RandomModel, bench_model
 from plphp_core.bench.bench_settings import BenchCase, BenchSettings
-from plphp_core.bench.interleaved_decoding import Decoded, available, decode_in_turn
+from plphp_core.bench.bench_tables import (
+    BenchColumn,
+    BenchResult,
+    bench_table,
+    megabytes,
+    number,
+    percent,
+    times,
+    whole,
+)
+from plphp_core.bench.decoder_shapes import token_weight_bytes
+from plphp_core.bench.interleaved_decoding import SPEEDS, DecodedCase, available, decode_in_turn, relate
 from plphp_core.bench.interleaved_rounds import times_of
-from plphp_core.bench.prefill_timing import PrefillTime, flops_ratio, interleaved_prefills
-from plphp_core.bench.roofline import floor_ms
-from plphp_core.bench.speed_ups import SPEEDS, relate
+from plphp_core.bench.prefill_timing import prefill_columns
+from plphp_core.bench.roofline import MeasuredMachine, load_averages, measure_machine, roofline_ms
 from plphp_core.decoding.device import free_memory
 from plphp_core.records.errors import UserError
+from plphp_core.reporting.table_model import Table
 
-COLUMNS = (
-    "model", "regime", "method", "params", "batch", "prompt_tokens", "vision_tokens", "retention", "status",
-    "ms_per_token", "ms_q1", "ms_q3", "ms_best", "rounds", "steps", "warm_up", "preempted_per_s",
-    "tokens_per_s", "gb_per_s", "floor_ms_nominal", "floor_ms_measured", "rho_nominal", "rho_measured",
-    "speed_up", "speed_up_q1", "speed_up_q3", "ideal_speed_up", "share_of_ideal_nominal", "share_of_ideal_measured",
-    "kv_bytes", "kv_bytes_held", "peak_bytes", "prefill_ms", "prefill_q1", "prefill_q3", "prefill_preempted_per_s",
-    "prefill_vs_none", "flops_vs_none", "added_prefill_ms", "added_share_of_prefill", "added_decode_tokens", "kernel",
-)  # fmt: skip
+DISTURBED = 100  # preemptions per second; an idle machine shows some 30
+READING = """\
+The cases of a batch take turns: in every round each decodes a few tokens. Milliseconds: over all timed tokens, wall
+time. Speed-up and share: against none of the same backend *in the same round*, median (quartiles) over the rounds;
+without quartiles: not measured together. Roofline: (decoder weights + head + keys and values actually held) /
+bandwidth; ρ = roofline / measured; ideal: of the rooflines; share: (t_none − t) / (roofline_none − roofline), where
+these differ by 5 % or more. Preempted: times per second that the system gave a core of this process to another one;
+idle: some 30."""
+OF_PREFILL = (
+    "Methods take turns; of none: in the same round, median.",
+    "Added: the method's own work within the prefill (reading the prompt, scores, choice, gather). In tokens: of none "
+    "in the fast backend at the same batch.",
+)
+DECODE_COLUMNS = (
+    BenchColumn("backend", "backend"),
+    BenchColumn("method", "method"),
+    BenchColumn("params", "parameters"),
+    BenchColumn("batch", "batch", whole),
+    BenchColumn("prompt_tokens"),
+    BenchColumn("retention", "kept", percent),
+    BenchColumn("status", "status"),
+    BenchColumn("ms_per_token", "ms/token", number(2)),
+    BenchColumn("ms_q1", "25 %", number(2)),
+    BenchColumn("ms_q3", "75 %", number(2)),
+    BenchColumn("ms_best", "best", number(2)),
+    BenchColumn("rounds", "rounds", whole),
+    BenchColumn("steps", "steps", whole),
+    BenchColumn("warm_up"),
+    BenchColumn("preempted_per_s", "preempted/s", number(0)),
+    BenchColumn("tokens_per_s", "tokens/s", number(1)),
+    BenchColumn("gb_per_s", "GB/s", number(1)),
+    BenchColumn("roofline_ms_nominal"),
+    BenchColumn("roofline_ms_measured", "roofline, measured", number(2)),
+    BenchColumn("rho_nominal", "ρ nominal", number(2)),
+    BenchColumn("rho_measured", "ρ measured", number(2)),
+    BenchColumn("speed_up", "speed-up", times),
+    BenchColumn("speed_up_q1", "its 25 %", times),
+    BenchColumn("speed_up_q3", "its 75 %", times),
+    BenchColumn("ideal_speed_up", "ideal", times),
+    BenchColumn("share_of_ideal_measured", "share", percent),
+    BenchColumn("share_of_ideal_nominal", "share, nominal", percent),
+    BenchColumn("kv_bytes", "KV MB", megabytes),
+    BenchColumn("kv_bytes_held", "held MB", megabytes),
+    BenchColumn("peak_bytes", "peak MB", megabytes),
+    BenchColumn("kernel", "kernel"),
+)
+PREFILL_COLUMNS = (
+    BenchColumn("model", "model"),
+    BenchColumn("vision_tokens", "vision", whole),
+    BenchColumn("method", "method"),
+    BenchColumn("params", "parameters"),
+    BenchColumn("prefill_ms", "prefill ms", number(1)),
+    BenchColumn("prefill_q1", "25 %", number(1)),
+    BenchColumn("prefill_q3", "75 %", number(1)),
+    BenchColumn("prefill_vs_none", "of none", percent),
+    BenchColumn("prefill_preempted_per_s", "preempted/s", number(0)),
+    BenchColumn("flops_vs_none", "FLOPs of none", percent),
+    BenchColumn("added_prefill_ms", "added ms", number(2)),
+    BenchColumn("added_share_of_prefill", "of prefill", percent),
+    BenchColumn("added_decode_tokens", "added tokens", number(3)),
+)
+SPEED_COLUMNS = (*PREFILL_COLUMNS[:2], *DECODE_COLUMNS, *PREFILL_COLUMNS)
+COLUMNS = tuple(dict.fromkeys(column.name for column in SPEED_COLUMNS))
 
 Say = Callable[[str], None]
-Source = RandomSource | CheckpointSource
 
 
-def measure(bench: BenchSettings, machine: Machine, say: Say = print) -> list[dict]:
+def speed_benchmark(bench: BenchSettings, say: Say = print) -> BenchResult:
+    """Measure the machine, every case, and say where the numbers are disturbed."""
+    machine = measure_machine(bench.device, bench.dtype, bench.bandwidth_mb)
+    rows = measure(bench, machine, say)
+    if "load before" in machine.notes:
+        machine.notes["load after"] = load_averages()
+    notes = [f"Device: {machine.name}; memory: {machine.memory}; {machine.facts}."]
+    warning = disturbance(rows)
+    if warning:
+        say(f"warning: {warning}")
+        notes.append(f"**{warning}**")
+    return BenchResult(
+        "Decoding beside its roofline", machine.name, rows, SPEED_COLUMNS, [*notes, READING], speed_tables(rows)
+    )
+
+
+def measure(bench: BenchSettings, machine: MeasuredMachine, say: Say = print) -> list[dict]:
     """One row (keys: COLUMNS) per case; values that do not exist are None.
 
     A case that does not fit, by estimate or in fact, is a row whose `status` is `oom`.
     """
-    groups = [(source(name, bench), list(cases)) for name, cases in itertools.groupby(bench.cases, lambda c: c.model)]
-    for origin, cases in groups:
-        if isinstance(origin, RandomSource):  # before the first model is built
-            _check(origin, cases)
-    rows: list[dict] = []
-    decoded: list[Decoded | None] = []
+    groups = [
+        (bench_model(name, bench), list(cases)) for name, cases in itertools.groupby(bench.cases, lambda c: c.model)
+    ]
+    for one, cases in groups:
+        if isinstance(one, RandomModel):  # before the first model is built
+            _check(one, cases)
+    measured: list[tuple[dict, DecodedCase | None]] = []
     while groups:  # a model is let go before the next one is built
-        origin, cases = groups.pop(0)
-        for row, one in _measure_model(origin, cases, bench, machine, say):
-            rows.append(row)
-            decoded.append(one)
-        del origin
+        one, cases = groups.pop(0)
+        measured += _measure_model(one, cases, bench, machine, say)
+        del one
         free_memory()
-    relate(rows, decoded, bench.prefill_batch)
+    rows = [row for row, _ in measured]
+    relate(rows, [decoded for _, decoded in measured], bench.prefill_batch)
     return rows
 
 
 def _measure_model(
-    origin: Source, cases: list[BenchCase], bench: BenchSettings, machine: Machine, say: Say
-) -> list[tuple[dict, Decoded | None]]:
-    needed, free = origin.model_bytes, available(bench)
+    one: BenchModel, cases: list[BenchCase], bench: BenchSettings, machine: MeasuredMachine, say: Say
+) -> list[tuple[dict, DecodedCase | None]]:
+    needed, free = one.model_bytes, available(bench)
     if needed > free:
-        say(f"{origin.name}: oom: its weights need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+        say(f"{one.name}: oom: its weights need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
         return [(empty_row(case) | {"status": "oom"}, None) for case in cases]
-    say(f"{origin.name}: loading")
-    origin.load()
-    _check(origin, cases)
-    found: dict[BenchCase, tuple[dict, Decoded | None]] = {}
+    say(f"{one.name}: loading")
+    one.load()
+    _check(one, cases)
+    found: dict[BenchCase, tuple[dict, DecodedCase | None]] = {}
     for vision in dict.fromkeys(case.vision_tokens for case in cases):
         of_length = [case for case in cases if case.vision_tokens == vision]
-        columns = prefill_columns(origin, of_length, bench, say)
+        columns = prefill_columns(one, of_length, bench, say)
         for batch in dict.fromkeys(case.batch for case in of_length):
             group = [case for case in of_length if case.batch == batch]
-            for case, (row, decoded) in zip(group, decoding_rows(origin, group, bench, machine, say), strict=True):
+            for case, (row, decoded) in zip(group, decoding_rows(one, group, bench, machine, say), strict=True):
                 row |= columns.get((case.method, case.params), {}) if decoded is not None else {}
                 found[case] = row, decoded
     return [found[case] for case in cases]
 
 
-def decoding_rows(
-    origin: Source, cases: list[BenchCase], bench: BenchSettings, machine: Machine, say: Say
-) -> list[tuple[dict, Decoded | None]]:
-    """Rows of cases of one length and batch, decoded in turn by the loaded model, without the columns of `relate`."""
-    say(f"{origin.name}, {cases[0].vision_tokens} vision tokens, batch {cases[0].batch}: {len(cases)} cases in turn")
-    decoded = decode_in_turn(origin, cases, bench)
-    found = []
-    for case in cases:
-        row = empty_row(case)
-        _fill(row, decoded[case], origin, machine)
-        say(_line(row))
-        found.append((row, decoded[case]))
-    return found
-
-
-def _check(origin: Source, cases: list[BenchCase]) -> None:
-    """Raise UserError where a method does not fit the model's layers, or cannot be planned."""
+def _check(one: BenchModel, cases: list[BenchCase]) -> None:
+    """Raise UserError where a method does not fit the model's layers, or random weights cannot tell what it keeps."""
     for name, params, vision in dict.fromkeys((case.method, case.params, case.vision_tokens) for case in cases):
-        method = origin.method(name, dict(params))
+        method = one.method(name, dict(params))
         try:
             if method is not None:
-                method.check(origin.shape.layers)
+                method.check(one.shape.layers)
         except ValueError as error:
-            raise UserError(f"{origin.name}: {error}") from None
-        if isinstance(origin, RandomSource):
-            origin.lengths(method, 1, vision)
+            raise UserError(f"{one.name}: {error}") from None
+        if isinstance(one, RandomModel):
+            one.lengths(method, 1, vision)
+
+
+def decoding_rows(
+    one: BenchModel, cases: list[BenchCase], bench: BenchSettings, machine: MeasuredMachine, say: Say
+) -> list[tuple[dict, DecodedCase | None]]:
+    """Rows of cases of one length and batch, decoded in turn by the loaded model, without the columns of `relate`."""
+    say(f"{one.name}, {cases[0].vision_tokens} vision tokens, batch {cases[0].batch}: {len(cases)} cases in turn")
+    measured = decode_in_turn(one, cases, bench)
+    found = []
+    for case in cases:
+        row, decoded = empty_row(case), measured[case]
+        row |= {"status": "oom"} if decoded is None else _decoded_columns(decoded, case.batch, one, machine)
+        say(_line(row))
+        found.append((row, decoded))
+    return found
 
 
 def empty_row(case: BenchCase) -> dict:
     """A row (keys: COLUMNS) of which only the case is known."""
-    params = ", ".join(f"{name}={value}" for name, value in case.params)
     return dict.fromkeys(COLUMNS) | {
         "model": case.model,
-        "regime": case.regime,
+        "backend": case.backend,
         "method": case.method,
-        "params": params,
+        "params": case.shown_params,
         "batch": case.batch,
         "vision_tokens": case.vision_tokens,
         "status": "ok",
     }
 
 
-def _fill(row: dict, one: Decoded | None, origin: Source, machine: Machine) -> None:
-    if one is None:
-        row["status"] = "oom"
-        return
-    times = times_of([milliseconds for each in one.rounds for milliseconds in each.ms])
-    moved = origin.weight_bytes + one.cache_bytes
-    row |= {
-        "prompt_tokens": one.seen,
-        "vision_tokens": one.vision,
-        "retention": one.retention,
-        "ms_per_token": times.median,
-        "ms_q1": times.q1,
-        "ms_q3": times.q3,
-        "ms_best": times.best,
-        "rounds": len(one.rounds),
-        "steps": times.count,
-        "warm_up": origin.bench.warm_up,
-        "preempted_per_s": times_of([each.preempted for each in one.rounds]).median,
-        "tokens_per_s": row["batch"] / times.median * 1e3,
-        "gb_per_s": moved / times.median / 1e6,
-        "kv_bytes": one.reported,
-        "kv_bytes_held": one.held,
-        "peak_bytes": one.peak,
-        "kernel": one.kernel,
+def _decoded_columns(decoded: DecodedCase, batch: int, one: BenchModel, machine: MeasuredMachine) -> dict:
+    taken = times_of([milliseconds for each in decoded.rounds for milliseconds in each.ms])
+    weights = token_weight_bytes(one.model)
+    columns = {
+        "prompt_tokens": decoded.seen,
+        "vision_tokens": decoded.vision,
+        "retention": decoded.retention,
+        "ms_per_token": taken.median,
+        "ms_q1": taken.q1,
+        "ms_q3": taken.q3,
+        "ms_best": taken.best,
+        "rounds": len(decoded.rounds),
+        "steps": taken.count,
+        "warm_up": one.bench.warm_up,
+        "preempted_per_s": times_of([each.preempted for each in decoded.rounds]).median,
+        "tokens_per_s": batch / taken.median * 1e3,
+        "gb_per_s": (weights + decoded.cache_bytes) / taken.median / 1e6,
+        "kv_bytes": decoded.reported,
+        "kv_bytes_held": decoded.held,
+        "peak_bytes": decoded.peak,
+        "kernel": decoded.kernel,
     }
     for speed, bandwidth in zip(SPEEDS, (machine.nominal, machine.measured), strict=True):
         if bandwidth:
-            row[f"floor_ms_{speed}"] = floor_ms(origin.weight_bytes, one.cache_bytes, bandwidth)
-            row[f"rho_{speed}"] = row[f"floor_ms_{speed}"] / times.median
-
-
-def prefill_columns(origin: Source, cases: list[BenchCase], bench: BenchSettings, say: Say) -> dict[tuple, dict]:
-    """Columns of prefills of one length, by method and parameters: the same for all regimes and batches."""
-    vision = cases[0].vision_tokens
-    if bench.prefill_vision_tokens is not None and vision not in bench.prefill_vision_tokens:
-        return {}
-    names = list(dict.fromkeys((case.method, case.params) for case in cases))
-    say(f"{origin.name}, {vision} vision tokens: {len(names)} prefills in turn, {bench.prefill_rounds} rounds")
-    methods = [origin.method(name, dict(params)) for name, params in names]
-    inputs = origin.inputs(bench.prefill_batch, vision)
-    measured = interleaved_prefills(origin.model, inputs, methods, bench.prefill_warm_up, bench.prefill_rounds)
-    plain = next((rounds for (name, _), rounds in zip(names, measured, strict=True) if name == "none"), None)
-    found = {}
-    for name, method, rounds in zip(names, methods, measured, strict=True):
-        if rounds is not None:
-            found[name] = _of_prefill(rounds, plain) | {"flops_vs_none": _flops(origin, method, inputs, vision, bench)}
-    return found
-
-
-def _of_prefill(rounds: list[PrefillTime], plain: list[PrefillTime] | None) -> dict:
-    whole = times_of([each.whole for each in rounds])
-    columns = {
-        "prefill_ms": whole.median,
-        "prefill_q1": whole.q1,
-        "prefill_q3": whole.q3,
-        "prefill_preempted_per_s": times_of([each.preempted for each in rounds]).median,
-        "added_prefill_ms": times_of([each.added for each in rounds]).median,
-        "added_share_of_prefill": times_of([each.added / each.whole for each in rounds]).median,
-    }
-    if plain is not None:
-        same_round = [own.whole / none.whole for own, none in zip(rounds, plain, strict=True)]
-        columns["prefill_vs_none"] = times_of(same_round).median
+            roofline = roofline_ms(weights, decoded.cache_bytes, bandwidth)
+            columns |= {f"roofline_ms_{speed}": roofline, f"rho_{speed}": roofline / taken.median}
     return columns
-
-
-def _flops(origin: Source, method, inputs: dict, vision: int, bench: BenchSettings) -> float:
-    if method is None or not method.withdraws:
-        return 1.0
-    if isinstance(origin, CheckpointSource):
-        lengths = origin.state(method, bench.prefill_batch, vision).lengths
-    else:
-        lengths = origin.lengths(method, bench.prefill_batch, vision)
-    return flops_ratio(origin.shape, [layer[0] for layer in lengths])
 
 
 def _line(row: dict) -> str:
     """One row as soon as it is measured."""
-    what = f"  {row['regime']:9s}{row['method']:7s}{row['params']:20s}"
+    what = f"  {row['backend']:9s}{row['method']:7s}{row['params']:20s}"
     if row["ms_per_token"] is None:
         return f"{what} {row['status']}"
     spread = f"{row['ms_q1']:.2f}–{row['ms_q3']:.2f}"
     return f"{what} {row['ms_per_token']:8.2f} ms ({spread})  ρ {row['rho_measured']:.2f}"
+
+
+def speed_tables(rows: Sequence[dict]) -> list[Table]:
+    """Decoding, a table per model and length; prefills."""
+    tables = []
+    for model, vision in dict.fromkeys((row["model"], row["vision_tokens"]) for row in rows):
+        of_length = [row for row in rows if (row["model"], row["vision_tokens"]) == (model, vision)]
+        prompt = next((row["prompt_tokens"] for row in of_length if row["prompt_tokens"]), None)
+        title = f"{model}, {vision} vision tokens of {prompt or 'n/a'}"
+        tables.append(bench_table(title, DECODE_COLUMNS, of_length))
+    prefills: dict[tuple, dict] = {}  # one row each, preferably of the fast backend, whose tokens it is told in
+    for row in sorted(rows, key=lambda row: row["backend"] != "fast"):
+        if row["prefill_ms"] is not None:
+            prefills.setdefault((row["model"], row["vision_tokens"], row["method"], row["params"]), row)
+    if prefills:
+        tables.append(bench_table("Prefill", PREFILL_COLUMNS, list(prefills.values()), OF_PREFILL))
+    return tables
+
+
+def disturbance(rows: Sequence[dict]) -> str | None:
+    """A warning if other programs computed on the same cores in the median row of decoding, or of prefills."""
+    worst = 0.0
+    for name in ("preempted_per_s", "prefill_preempted_per_s"):
+        found = [row[name] for row in rows if row[name] is not None]
+        worst = max(worst, statistics.median(found) if found else 0.0)
+    if worst <= DISTURBED:
+        return None
+    return (
+        f"Disturbed: the system gave this process's cores to other programs {worst:.0f} times per second (idle: under "
+        f"{DISTURBED}). Times are longer than on an idle machine; measure again."
+    )

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from plphp_core.analysis.results import Results
-from plphp_core.records.cell_result import Cell, evaluated_alone
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
+from plphp_core.records.cell_result import CellResult, evaluated_alone
 
 FEWEST = 30  # documents of a benchmark, below which a bootstrap interval is too narrow to decide anything
 FAILED = 0.01  # share of the samples of a cell
@@ -63,7 +63,7 @@ class ClaimEvidence:
         return [f"{reason}: {_listed(names)}" for reason, names in found.items() if names]
 
 
-def evidence(places: Iterable[tuple[str, str, Cell | AttentionResult | None]], front: str = "") -> ClaimEvidence:
+def evidence(places: Iterable[tuple[str, str, CellResult | AttentionResult | None]], front: str = "") -> ClaimEvidence:
     """What results rest on.
 
     Args:
@@ -102,7 +102,7 @@ def evidence_of_rows(
     return replace(evidence(places, front), undefined=tuple(f"{front}{name}" for name in alone))
 
 
-def _fact(one: Cell | AttentionResult, name: str) -> str:
+def _fact(one: CellResult | AttentionResult, name: str) -> str:
     """A field as text; empty where there is none: attention results have no engine, whole benchmarks no seed."""
     if name == "limit":
         return "full" if one.limit is None else str(one.limit)

@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from plphp_core.analysis import costs
 from plphp_core.analysis.results import Results, evaluate
 from plphp_core.analysis.retention_stats import Savings, savings
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
-from plphp_core.reporting.attention_results import AttentionResult
 from plphp_core.reporting.configured import (
     benchmark_configured,
     benchmarks_configured,

@@ -12,7 +12,7 @@ from plphp_core.analysis.results import Options
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import PERCENT, SAVED, TOKENS, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table5 import claimed
 from plphp_core.reporting.table_model import percent
@@ -47,7 +47,7 @@ def prefill_cost(sources: ClaimSources) -> ClaimMeasurement:
     )
 
 
-def in_tokens(base: Cell, changed: Cell, options: Options) -> Estimate:
+def in_tokens(base: CellResult, changed: CellResult, options: Options) -> Estimate:
     """Median over samples of (prefill of `changed` − prefill of `base`) / (decode time per token of `base`).
 
     Samples of a batch share their times, so whole batches are drawn; fewer than costs.FEWEST give no interval.

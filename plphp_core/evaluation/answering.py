@@ -19,32 +19,10 @@ from plphp_core.evaluation.sharing import decode_each
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.validation import require
+from plphp_core.records.journal_lines import Answer
 from plphp_core.vision.images import as_rgb
 
 log = logging.getLogger("plphp.answering")
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """One answered sample. Times are wall times of its whole batch, in milliseconds.
-
-    `prefill_ms` is what the prefill takes alone, also where it was shared with other methods.
-    """
-
-    text: str
-    prompt_tokens: int
-    new_tokens: int
-    images_sha256: list[str]  # of the pixels handed to the processor
-    image_notes: list[str]  # what was done to images that were not upright RGB
-    retention: list[float]  # per layer: kept share of the vision tokens
-    kv_bytes: int  # the prompt's keys and values, all layers, what this sample's own slots take
-    kv_bytes_full: int  # the same with nothing pruned
-    kv_bytes_stored: int  # its share of the batch's storage, padding and filler included
-    prefill_ms: float
-    decode_ms: float
-    decode_steps: int
-    batch_size: int
-    kernel: str | None = None  # what decoded, see `engines.Decoded`
 
 
 Result = tuple[Request, Answer | Failure]
@@ -207,7 +185,6 @@ class JointAnswerer:
                 retention=[round(value, 6) for value in retention[first]],
                 kv_bytes=int(trace.kv_bytes_alone[first]),
                 kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
-                kv_bytes_stored=int(sum(trace.kv_bytes[first : first + beams])),
                 prefill_ms=round(float(found.prefill_ms), 3),
                 decode_ms=round(float(found.decode_ms), 3),
                 decode_steps=int(found.decode_steps),

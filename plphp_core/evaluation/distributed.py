@@ -17,7 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from plphp_core.records.journal import Journal, sync_folder
+from plphp_core.records.atomic import sync_folder
+from plphp_core.records.journal import Journal
 
 LONGEST_WAIT = timedelta(days=30)  # one process may have hours of work more than another
 

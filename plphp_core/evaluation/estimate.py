@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +10,14 @@ from rich.table import Table
 
 from plphp_core.config.run_settings import Benchmark, MethodSettings, Settings, check_method
 from plphp_core.decoding.shared_prefill import can_share
-from plphp_core.evaluation.cell_spec import Cell
+from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts as written_by_ranks
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.progress import Display, duration
 from plphp_core.evaluation.scheduler import Run, labels
-from plphp_core.evaluation.throughput import Cost, Pace
-from plphp_core.records.errors import UserError
+from plphp_core.evaluation.throughput import Cost, ThroughputEstimator
+from plphp_core.records.cell_result import load_cell
+from plphp_core.records.errors import ReportError, UserError
 from plphp_core.records.journal import Journal
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
@@ -69,7 +69,7 @@ def plan(group: Sequence[Run]) -> tuple[list[Part], list[str]]:
     """What a group has to do, benchmark by benchmark, and remarks on how that is known."""
     settings, config = group[0]
     profile = config["profile"]
-    pace = Pace(settings.results / "journal", settings.model, profile.get("seconds_per_sample") or {})
+    pace = ThroughputEstimator(settings.results / "journal", settings.model, profile.get("seconds_per_sample") or {})
     known, notes = _Known(settings), []
     parts = []
     for benchmark, methods in _cells(group).items():
@@ -110,7 +110,7 @@ class _Known:
         except UserError as error:
             self.weights, self.reason = None, str(error)
 
-    def cells(self, benchmark: Benchmark, methods: Sequence[MethodSettings]) -> list[Cell] | None:
+    def cells(self, benchmark: Benchmark, methods: Sequence[MethodSettings]) -> list[CellSpec] | None:
         if self.weights is None:
             return None
         try:
@@ -119,7 +119,7 @@ class _Known:
             self.reason = str(error)
             return None
         template = self.settings.model.make_family().prompt("text", 0)
-        return [Cell.of(self.settings, method, facts, self.weights, template) for method in methods]
+        return [CellSpec.of(self.settings, method, facts, self.weights, template) for method in methods]
 
     def samples(self, task: str, stated: int | None) -> int | None:
         """Of a task, under the limit: as a result file has them, else as `stated`, else None."""
@@ -131,15 +131,15 @@ class _Known:
 
 def _population(path: Path) -> int | None:
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["population"])
-    except (OSError, ValueError, KeyError, TypeError):  # damaged: the run will write it anew
+        return load_cell(path).population
+    except ReportError:  # damaged: the run will write it anew
         return None
 
 
 def _part(
     benchmark: Benchmark,
     methods: Sequence[MethodSettings],
-    cells: Sequence[Cell] | None,
+    cells: Sequence[CellSpec] | None,
     samples: int | None,
     costs: Sequence[Cost | None],
     share: bool,
@@ -167,7 +167,7 @@ def _part(
     return replace(done, missing=sum(todo.values()), seconds=shared + seconds, measured=measured)
 
 
-def _answered(cell: Cell) -> int:
+def _answered(cell: CellSpec) -> int:
     return Journal.peek(cell.journal_path, *written_by_ranks(cell.journal_path)).counts[cell.key]
 
 

@@ -6,6 +6,8 @@ import re
 import traceback
 from dataclasses import dataclass, field
 
+from plphp_core.records.journal_lines import SampleError
+
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object in memory: another one every time, and nobody's business
 
 
@@ -26,8 +28,9 @@ class Failure:
         return cls(type(error).__name__, message[:500], "".join(traceback.format_exception(error)))
 
     @property
-    def record(self) -> dict[str, str]:
-        return {"kind": self.kind, "message": self.message}
+    def record(self) -> SampleError:
+        """As journals keep it."""
+        return SampleError(kind=self.kind, message=self.message)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message.splitlines()[0]}"

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.cache_miss import explain
-from plphp_core.evaluation.cell_spec import Cell
+from plphp_core.evaluation.cache_miss import cache_misses
+from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.throughput import Pace
+from plphp_core.evaluation.throughput import ThroughputEstimator
 from plphp_core.records.journal import Journal
 
 
@@ -27,7 +27,7 @@ class Planned:
         reasons: why answers or results that are on disk are not its own.
     """
 
-    cell: Cell
+    cell: CellSpec
     samples: int
     answered: int
     finished: bool
@@ -52,20 +52,20 @@ def merged(group: Sequence[Settings]) -> Settings:
     )
 
 
-def cells_of(group: Sequence[Settings], suite: Suite, weights: str, template: str) -> list[Cell]:
+def cells_of(group: Sequence[Settings], suite: Suite, weights: str, template: str) -> list[CellSpec]:
     """The cells of a group of runs, each once, benchmark by benchmark."""
-    found: dict[str, Cell] = {}
+    found: dict[str, CellSpec] = {}
     for benchmark in merged(group).benchmarks:
         facts = suite.facts(benchmark)
         for settings in group:
             if benchmark in settings.benchmarks:
                 for row in settings.methods:
-                    cell = Cell.of(settings, row, facts, weights, template)
+                    cell = CellSpec.of(settings, row, facts, weights, template)
                     found.setdefault(cell.name, cell)
     return list(found.values())
 
 
-def plan(cells: Sequence[Cell], suite: Suite, display: Display, rescore: bool) -> list[Planned]:
+def plan(cells: Sequence[CellSpec], suite: Suite, display: Display, rescore: bool) -> list[Planned]:
     """How far each cell is; nothing is changed on disk.
 
     Args:
@@ -74,16 +74,16 @@ def plan(cells: Sequence[Cell], suite: Suite, display: Display, rescore: bool) -
     return [_planned(cell, suite, display, rescore) for cell in cells]
 
 
-def _planned(cell: Cell, suite: Suite, display: Display, rescore: bool) -> Planned:
+def _planned(cell: CellSpec, suite: Suite, display: Display, rescore: bool) -> Planned:
     result = None if rescore else cell.finished()
     if result is not None:
-        return Planned(cell, result["n"], result["n"], True)
+        return Planned(cell, result.n, result.n, True)
     journal = Journal.peek(cell.journal_path, *parts(cell.journal_path))
     if not suite.is_open(cell.facts):
         display.say(f"opening {cell.facts.task} …")
     keys = cell.keys(suite.open(cell.facts))
     answered = sum(key in journal.answers for key in keys.values())
-    reasons = explain(cell, journal, {} if rescore else cell.result(), keys)
+    reasons = cache_misses(cell, journal, None if rescore else cell.result(), keys)
     return Planned(cell, len(keys), answered, False, tuple(reasons))
 
 
@@ -119,11 +119,11 @@ def show(planned: Sequence[Planned], settings: Settings, display: Display, profi
         display.say(f"{shown}: {reason}")
 
 
-def _expected(settings: Settings, profile: Mapping) -> Callable[[Cell], float | None]:
+def _expected(settings: Settings, profile: Mapping) -> Callable[[CellSpec], float | None]:
     """Seconds that a sample of a cell took so far in this results folder, or may take as the profile assumes."""
-    pace = Pace(settings.results / "journal", settings.model, profile.get("seconds_per_sample") or {})
+    pace = ThroughputEstimator(settings.results / "journal", settings.model, profile.get("seconds_per_sample") or {})
 
-    def seconds(cell: Cell) -> float | None:
+    def seconds(cell: CellSpec) -> float | None:
         name = cell.facts.benchmark.task.removeprefix(profile.get("task_prefix") or "")
         cost = pace(cell.method.name, cell.facts.task, name)
         return None if cost is None else cost.prefill + cost.decode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from plphp_core.config.run_settings import MethodSettings, Settings, check_method
 from plphp_core.evaluation.answering import JointAnswerer
-from plphp_core.evaluation.cell_spec import Cell, write_result
+from plphp_core.evaluation.cell_spec import CellSpec, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
 from plphp_core.evaluation.lmms_tasks import Suite, metric_function
 from plphp_core.evaluation.loading import LoadOnce, check_device
@@ -126,7 +127,7 @@ class _Run:
         for piece in busy:
             self._piece(piece, wait=True)
 
-    def _plan(self) -> tuple[list[Cell], list[str], list[str]]:
+    def _plan(self) -> tuple[list[CellSpec], list[str], list[str]]:
         """All cells, names of those without a result, names of those that lack answers; shows what there is to do."""
         settings = self.settings
         todo, lacking = [], []
@@ -152,7 +153,7 @@ class _Run:
                 cell.remove_stale_result()
         return cells, *self.ranks.tell((todo, lacking))
 
-    def _prepare(self, cells: list[Cell]) -> set[str]:
+    def _prepare(self, cells: list[CellSpec]) -> set[str]:
         """Load the model with the cells' methods; all are tried now, not in the middle of the night.
 
         Returns:
@@ -188,7 +189,7 @@ class _Run:
         self._answerer = JointAnswerer(loaded, found)
         return unfit
 
-    def _piece(self, cells: list[Cell], wait: bool) -> bool:
+    def _piece(self, cells: list[CellSpec], wait: bool) -> bool:
         """Answer and score the cells of one benchmark; False if another run is at it and `wait` is not set."""
         facts = cells[0].facts
         with ExitStack() as held:
@@ -215,7 +216,7 @@ class _Run:
                     self._score(cell, task)
         return True
 
-    def _leave(self, cells: list[Cell]) -> None:
+    def _leave(self, cells: list[CellSpec]) -> None:
         """Nothing of these cells is left to be answered, whoever did it."""
         for cell in cells:
             self.display.remaining.finish(cell.row, cell.facts.benchmark.label)
@@ -231,7 +232,7 @@ class _Run:
             return False
         return True
 
-    def _fold(self, cells: list[Cell]) -> None:
+    def _fold(self, cells: list[CellSpec]) -> None:
         """Everything that any process has answered, into the journals themselves."""
         self.ranks.wait()
         for cell in cells if self.ranks.first else ():
@@ -239,7 +240,7 @@ class _Run:
                 fold(journal)
         self.ranks.wait()
 
-    def _score(self, cell: Cell, task) -> None:
+    def _score(self, cell: CellSpec, task) -> None:
         """Write a cell's result file, or say why there is none."""
         try:
             with Journal(cell.journal_path) as journal:
@@ -252,14 +253,12 @@ class _Run:
             return
         self.outcome.scored.append(cell.name)
         scores = ", ".join(
-            f"{name} {100 * metric['value']:.1f}"
-            for name, metric in result["metrics"].items()
-            if metric["value"] is not None
+            f"{name} {100 * metric.value:.1f}" for name, metric in result.metrics.items() if math.isfinite(metric.value)
         )
-        errors = f", errors={result['errors']}" if result["errors"] else ""
-        self.display.say(f"{cell.label}: {scores} (n={result['n']}{errors})")
-        if result["errors"]:
-            self.outcome.failed_samples[cell.label] = result["errors"], result["error_examples"]
+        errors = f", errors={result.errors}" if result.errors else ""
+        self.display.say(f"{cell.label}: {scores} (n={result.n}{errors})")
+        if result.errors:
+            self.outcome.failed_samples[cell.label] = result.errors, result.error_examples
 
 
 def _summary(outcome: Outcome, display: Display) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from plphp_core.config.run_settings import ModelSettings
+from plphp_core.records.cache_keys import numerics
 from plphp_core.records.errors import UserError
 from plphp_core.records.host import device_name
+from plphp_core.records.journal_lines import CellKeyLine, OtherSchema, SampleLine, parsed
 
 LINES = 200  # looked at in each journal, evenly spread: prompts get shorter towards its end
 
@@ -24,7 +26,7 @@ class Cost:
     samples: int = 0
 
 
-class Pace:
+class ThroughputEstimator:
     """What samples have cost so far with a model, its numerics, its engine, on this machine's device.
 
     Args:
@@ -37,19 +39,18 @@ class Pace:
 
     def __init__(self, journals: Path, model: ModelSettings, assumed: Mapping[str, Mapping[str, float]]):
         self._assumed = {task: _cost(task, seconds) for task, seconds in assumed.items()}
-        numerics = [model.dtype, model.attn_implementation, model.device.split(":")[0], model.engine]
         here = _this_device(model.device)
         self._measured: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for path in journals.glob(f"{model.name}.*.jsonl"):
             known: dict[str, tuple[str, str]] = {}  # cell key → method and task, of the cells with these numerics
             for line in _sampled(path):
-                if identity := line.get("identity"):
-                    if identity.get("numerics") == numerics:
-                        known[line["cell"]] = identity["method"][0], identity["task"][0]
-                elif line.get("cell") in known and "text" in line and here in (None, line["hardware"]):
-                    share = 1000 * line["batch_size"]
-                    costs = self._measured.setdefault(known[line["cell"]], [])
-                    costs.append((line["prefill_ms"] / share, line["decode_ms"] / share))
+                if isinstance(line, CellKeyLine):
+                    if line.identity.get("numerics") == numerics(model):
+                        known[line.cell] = line.identity["method"]["name"], line.identity["task"]["name"]
+                elif line.cell in known and line.answer is not None and here in (None, line.hardware):
+                    share = 1000 * line.answer.batch_size
+                    costs = self._measured.setdefault(known[line.cell], [])
+                    costs.append((line.answer.prefill_ms / share, line.answer.decode_ms / share))
 
     def __call__(self, method: str, task: str, name: str) -> Cost | None:
         """Of a method on a task: as measured, else as other methods were there, else as assumed, else None.
@@ -65,20 +66,15 @@ class Pace:
         return Cost(*(statistics.fmean(times) for times in zip(*costs, strict=True)), samples=len(costs))
 
 
-def _sampled(path: Path) -> Iterator[dict]:
+def _sampled(path: Path) -> Iterator[SampleLine | CellKeyLine]:
     """About `LINES` lines of a journal, and all that say what a cell's key stands for."""
     lines = path.read_bytes().splitlines()
     step = max(1, len(lines) // LINES)
     for number, line in enumerate(lines):
         if number % step == 0 or b'"identity":' in line[:200]:
-            yield from _parsed(line)
-
-
-def _parsed(line: bytes) -> Iterator[dict]:
-    try:
-        yield json.loads(line)
-    except ValueError:  # torn by a kill, or being written
-        return
+            with suppress(OtherSchema):  # the run itself refuses it
+                if (found := parsed(line)) is not None:
+                    yield found
 
 
 def _cost(task: str, seconds: Mapping[str, float]) -> Cost:

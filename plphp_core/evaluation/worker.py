@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.answering import Answer, JointAnswerer, Request, batches
-from plphp_core.evaluation.cell_spec import Cell, journal_records
+from plphp_core.evaluation.answering import JointAnswerer, Request, batches
+from plphp_core.evaluation.cell_spec import CellSpec, journal_lines
 from plphp_core.evaluation.distributed import Ranks, parts
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.lmms_tasks import OpenTask
@@ -18,6 +18,7 @@ from plphp_core.evaluation.signals import Stop
 from plphp_core.records.errors import RunError
 from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
+from plphp_core.records.journal_lines import Answer
 
 log = logging.getLogger("plphp.work")
 
@@ -36,7 +37,7 @@ class Work:
         self,
         settings: Settings,
         task: OpenTask,
-        cells: Sequence[Cell],
+        cells: Sequence[CellSpec],
         answerer: JointAnswerer,
         numbers: Sequence[int],
         ranks: Ranks,
@@ -103,8 +104,8 @@ class Work:
                     if found is None:
                         return
                     place, results = place_of[found[0]], found[1]
-                    records = journal_records(self.cells[place], self.keys[place], results, self.hardware)
-                    journals[place].append(records)
+                    lines = journal_lines(self.cells[place], self.keys[place], results, self.hardware)
+                    journals[place].append(lines)
                 yield place, [result for _, result in results]
 
     def _watch(self, place: int, results: list) -> None:
@@ -124,7 +125,7 @@ class Work:
                 "stops; its log has the details, and stop_after_errors=… moves this limit"
             )
 
-    def _show_trace(self, cell: Cell, failure: Failure) -> None:
+    def _show_trace(self, cell: CellSpec, failure: Failure) -> None:
         """Nothing has worked from the first batch on: whoever wrote the method wants to see where, whole and once."""
         if str(failure) not in self._traced:
             self._traced.add(str(failure))

@@ -9,7 +9,7 @@ import torch
 
 from plphp_core.config.run_settings import check_method
 from plphp_core.preflight.checkpoint import checkpoint_files
-from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, passed, reason
+from plphp_core.preflight.checks import CheckFailed, CheckResult, PlannedRun, check, failed, failing, passed, reason
 
 RESTORE = "restore config.json from the original checkpoint"
 
@@ -21,21 +21,17 @@ def configuration(run: PlannedRun) -> Iterator[CheckResult]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as CLASSES
 
     family, wanted = run.family, " or ".join(run.family.model_classes)
-    try:
+    with failing("config.json is not accepted by transformers", RESTORE):
         config = AutoConfig.from_pretrained(run.checkpoint.folder, trust_remote_code=False)
-    except Exception as error:  # transformers checks values in its own ways, with its own exceptions
-        yield failed(f"config.json is not accepted by transformers: {reason(error)}", RESTORE)
-        return
     made = CLASSES[type(config)].__name__ if type(config) in CLASSES else f"{config.model_type!r} model"
     named = set(config.architectures or [made])
     if made not in family.model_classes or not named & set(family.model_classes):
-        yield failed(
+        raise CheckFailed(
             f"config.json: model_type {config.model_type!r}, architectures {', '.join(sorted(named))}; "
             f"{family.title} is a {wanted}",
             f"choose the model=… of this checkpoint, or one of this family, such as {family.default_checkpoint}, as "
             "model.checkpoint=…",
         )
-        return
     layers = config.get_text_config(decoder=True).num_hidden_layers
     for row in run.settings.methods:
         method = check_method(row.name, row.params)
@@ -54,11 +50,8 @@ def configuration(run: PlannedRun) -> Iterator[CheckResult]:
 @check("Weights", needs=[checkpoint_files, configuration])
 def weights(run: PlannedRun) -> Iterator[CheckResult]:
     """The tensors that config.json asks for; from_pretrained only warns about missing ones and makes random numbers."""
-    try:
+    with failing("no model can be built from config.json", RESTORE):
         run.model, info = _on_meta(run.config, run.checkpoint.shapes)
-    except Exception as error:  # whatever a model's constructor may complain about
-        yield failed(f"no model can be built from config.json: {reason(error)}", RESTORE)
-        return
     again = f"{RESTORE}, or copy the weights again: they belong together"
     missing, unexpected = info["missing_keys"], info["unexpected_keys"]
     beyond = [name for name in unexpected if re.search(r"\blayers\.\d+\.", name)]
@@ -71,8 +64,7 @@ def weights(run: PlannedRun) -> Iterator[CheckResult]:
     if beyond:
         problems.append(f"{len(beyond)} tensors of layers that config.json does not have: {_some(beyond)}")
     if problems:
-        yield failed("; ".join(problems), again)
-        return
+        raise CheckFailed("; ".join(problems), again)
     unused = f"; not used: {_some(unexpected)}" if unexpected else ""
     yield passed(f"{len(run.checkpoint.shapes)} tensors as config.json has them{unused}")
 

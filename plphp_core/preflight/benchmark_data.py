@@ -44,7 +44,8 @@ def data(run: PlannedRun) -> Iterator[CheckResult]:
 
 
 def _opened(run: PlannedRun, suite: Suite, benchmark: Benchmark) -> CheckResult:
-    name, columns = benchmark.label, []
+    name = benchmark.label
+    columns: list[str] = []
     if benchmark.task not in suite.manager.all_subtasks:
         return failed(f"{name}: lmms-eval finds no task {benchmark.task}", "choose other benchmarks with tasks=[…]")
     config = suite.task_config(benchmark.task)

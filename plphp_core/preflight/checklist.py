@@ -12,7 +12,7 @@ from plphp_core.preflight.architecture import configuration, weights
 from plphp_core.preflight.benchmark_data import data, metrics
 from plphp_core.preflight.checkpoint import checkpoint_files
 from plphp_core.preflight.checks import CheckResult, CheckStatus, PlannedRun, run_checks
-from plphp_core.preflight.machine import attention, device, hub, libraries_as_before, packages
+from plphp_core.preflight.machine import attention, device, hub, packages
 from plphp_core.preflight.prompts import generation, image_tokens, processor, prompt_template, tokenizer
 from plphp_core.preflight.room import disk, longest_prompt, memory
 from plphp_core.preflight.smoke import answers
@@ -33,7 +33,7 @@ def preflight(run: PlannedRun, console: Console) -> int:
         f"{len(settings.benchmarks)}, methods: {len(settings.methods)}, batches of {settings.batch_size}\n"
         f"{escape(settings.model.checkpoint)}\n"
     )
-    with console.status("") as status, libraries_as_before():
+    with console.status("") as status:
         results = run_checks(
             CHECKS,
             run,

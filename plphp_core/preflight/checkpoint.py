@@ -7,10 +7,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from plphp_core.preflight.checks import CheckpointFiles, CheckResult, PlannedRun, check, failed, gib, passed, reason
-from plphp_core.records.errors import UserError
+from plphp_core.preflight.checks import (
+    CheckFailed,
+    CheckpointFiles,
+    CheckResult,
+    PlannedRun,
+    check,
+    failing,
+    gib,
+    passed,
+)
 from plphp_core.records.revisions import hub_commit
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -18,24 +26,11 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SMALL = ["*.json", "*.jinja", "*.txt", "*.model"]  # all but the weights: megabytes
 
 
-class CheckpointProblem(Exception):
-    """Why there is nothing to load, and what to do about it."""
-
-    def __init__(self, sentence: str, remedy: str):
-        super().__init__(sentence)
-        self.remedy = remedy
-
-
 @check("Checkpoint")
 def checkpoint_files(run: PlannedRun) -> Iterator[CheckResult]:
     """config.json and every safetensors file that the index lists, each with a readable header and its whole length."""
     name, revision = run.settings.model.checkpoint, run.settings.model.revision
-    try:
-        found = _with_weights(_locate(name, revision), name)
-    except CheckpointProblem as problem:
-        yield failed(str(problem), problem.remedy)
-        return
-    run.checkpoint = found
+    run.checkpoint = found = _with_weights(_locate(name, revision), name)
     origin = "local folder" if found.commit is None else f"hub, commit {found.commit[:8]}"
     missing = f"{gib(sum(found.to_download.values()))} to download" if found.to_download else "all files are here"
     yield passed(f"{origin}: {len(found.shapes)} tensors, {missing}")
@@ -48,18 +43,14 @@ def _locate(name: str, revision: str | None) -> CheckpointFiles:
     if Path(name).is_dir():
         return CheckpointFiles(Path(name))
     if Path(name).exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise CheckpointProblem(
+        raise CheckFailed(
             f"{name} is not a folder",
             "give a folder with config.json and safetensors files, or a hub name (owner/name), as model.checkpoint=…",
         )
-    try:
+    with failing(f"{name} cannot be had from the hub or its cache", _download(name)):
         commit = hub_commit(name, revision, "model")
         offline = bool(constants.HF_HUB_OFFLINE)
         folder = snapshot_download(name, revision=commit, allow_patterns=SMALL, local_files_only=offline)
-    except UserError as error:
-        raise CheckpointProblem(str(error), _download(name)) from error
-    except Exception as error:  # hub, network and cache errors come from several libraries
-        raise CheckpointProblem(f"{name} cannot be had from the hub: {reason(error)}", _download(name)) from error
     return CheckpointFiles(Path(folder), commit)
 
 
@@ -69,7 +60,7 @@ def _with_weights(found: CheckpointFiles, name: str) -> CheckpointFiles:
 
     again = _download(name) if found.commit else f"copy it into {found.folder} again"
     if not (found.folder / "config.json").is_file():
-        raise CheckpointProblem(f"no config.json in {found.folder}", again)
+        raise CheckFailed(f"no config.json in {found.folder}", again)
     listed = _listed(found.folder, again)
     missing = sorted(file for file in listed if not (found.folder / file).is_file())
     shapes: dict[str, tuple[int, ...]] = {}
@@ -77,25 +68,21 @@ def _with_weights(found: CheckpointFiles, name: str) -> CheckpointFiles:
         shapes |= (inside := _shapes(found.folder / file, again))
         if listed[file] and listed[file] != set(inside):
             odd = min(listed[file] ^ set(inside))
-            raise CheckpointProblem(f"{file} and {INDEX} disagree about tensors, for example {odd}", again)
+            raise CheckFailed(f"{file} and {INDEX} disagree about tensors, for example {odd}", again)
     if listed and not missing:
         return replace(found, shapes=shapes)
     if found.commit is None or constants.HF_HUB_OFFLINE:
         if missing:
-            raise CheckpointProblem(f"missing: {', '.join(missing)}", again)
+            raise CheckFailed(f"missing: {', '.join(missing)}", again)
         pickled = any(path.name.endswith(PICKLED) for path in found.folder.iterdir())
         why = ", only pickled weights, which can run any code when they are loaded" if pickled else ""
-        raise CheckpointProblem(f"neither {SINGLE} nor {INDEX} in {found.folder}{why}", again)
-    try:
+        raise CheckFailed(f"neither {SINGLE} nor {INDEX} in {found.folder}{why}", again)
+    with failing(f"the weights of {name} cannot be had", _download(name)):
         remote = HfApi().get_safetensors_metadata(name, revision=found.commit).files_metadata
-    except Exception as error:  # hub, network and format errors come from several libraries
-        raise CheckpointProblem(f"the weights of {name} cannot be had: {reason(error)}", _download(name)) from error
     absent = missing or sorted(remote)
     headers = {file: remote[file].tensors for file in absent if file in remote}
     shapes |= {tensor: tuple(info.shape) for file in headers.values() for tensor, info in file.items()}
-    sizes = {
-        file: max((info.data_offsets[1] for info in tensors.values()), default=0) for file, tensors in headers.items()
-    }
+    sizes = {file: max(info.data_offsets[1] for info in tensors.values()) for file, tensors in headers.items()}
     return replace(found, shapes=shapes, to_download=sizes)
 
 
@@ -104,23 +91,19 @@ def _listed(folder: Path, again: str) -> dict[str, set[str]]:
     if (folder / SINGLE).is_file() or not (folder / INDEX).is_file():
         return {SINGLE: set()} if (folder / SINGLE).is_file() else {}
     files: dict[str, set[str]] = {}
-    try:
+    with failing(f"{INDEX} cannot be read", again):
         for tensor, file in json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].items():
             files.setdefault(file, set()).add(tensor)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointProblem(f"{INDEX} cannot be read: {reason(error)}", again) from error
     return files
 
 
 def _shapes(file: Path, again: str) -> dict[str, tuple[int, ...]]:
     """From the header; safetensors also holds the file's length against it."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointProblem(
-            f"{file.name} is damaged, or its copy or download was cut short: {reason(error)}", again
-        ) from error
+    with (
+        failing(f"{file.name} is damaged, or its copy or download was cut short", again),
+        safe_open(file, framework="pt") as opened,
+    ):
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 
 
 def _download(name: str) -> str:

@@ -51,6 +51,23 @@ def failed(sentence: str, remedy: str) -> CheckResult:
     return CheckResult("", CheckStatus.FAILED, sentence, remedy)
 
 
+class CheckFailed(Exception):
+    """Ends a check as failed: what was found, and what to do about it."""
+
+    def __init__(self, sentence: str, remedy: str):
+        super().__init__(sentence)
+        self.remedy = remedy
+
+
+@contextlib.contextmanager
+def failing(sentence: str, remedy: str) -> Iterator[None]:
+    """Whatever is raised in the block fails the check: libraries have their own exceptions, too many to list."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckFailed(f"{sentence}: {reason(error)}", remedy) from error
+
+
 @dataclass(frozen=True)
 class CheckpointFiles:
     """A checkpoint whose small files are on this machine.
@@ -97,6 +114,8 @@ class PromptSize:
 class PlannedRun:
     """A run that is about to be started, and what earlier checks found out about it for later ones.
 
+    What follows `weights` is empty until the check concerned has passed.
+
     Attributes:
         weights: whether the real weights are to be loaded.
         config: the checkpoint's transformers configuration.
@@ -106,14 +125,14 @@ class PlannedRun:
 
     settings: Settings
     weights: bool = True
-    checkpoint: CheckpointFiles | None = None
+    checkpoint: CheckpointFiles = CheckpointFiles(Path())
     config: Any = None
     model: Any = None
     tokenizer: Any = None
     processor: Any = None
-    metrics: dict[str, Callable] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     data: list[BenchmarkSample] = field(default_factory=list)
-    largest: PromptSize | None = None
+    largest: PromptSize = PromptSize(0, 0, 0)
 
     @cached_property
     def family(self) -> Family:
@@ -156,7 +175,7 @@ def run_checks(
     for one in checks:
         begin(one)
         blocker = next((need for need in one.needs if ended.get(need, CheckStatus.PASSED) != CheckStatus.PASSED), None)
-        outcomes = iter([skipped(f'needs "{blocker.title}"')]) if blocker else _examine(one, run)
+        outcomes = [skipped(f'needs "{blocker.title}"')] if blocker else _examine(one, run)
         ended[one] = CheckStatus.PASSED
         for outcome in outcomes:
             results.append(replace(outcome, name=one.title))
@@ -166,15 +185,18 @@ def run_checks(
     return results
 
 
-def _examine(one: PreflightCheck, run: PlannedRun) -> Iterator[CheckResult]:
+def _examine(one: PreflightCheck, run: PlannedRun) -> list[CheckResult]:
+    found: list[CheckResult] = []
     with _quiet():
         try:
-            found = list(one.examine(run))
+            found.extend(one.examine(run))
+        except CheckFailed as problem:
+            found.append(failed(str(problem), problem.remedy))
         except Exception as error:  # reported like any other failure
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(frame.filename).name}:{frame.lineno}"
-            found = [failed(f"the check itself broke at {place}: {type(error).__name__}: {reason(error)}", REPORT)]
-    yield from found
+            found.append(failed(f"the check itself broke at {place}: {type(error).__name__}: {reason(error)}", REPORT))
+    return found
 
 
 def reason(error: BaseException, most: int = 180) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
-from unittest import mock
 
 import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, passed, reason, skipped
+from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, failing, passed, reason, skipped
 from plphp_core.pruning.method import broken_modules
 from plphp_core.records.host import cpu_name, driver_version
 
@@ -26,14 +24,9 @@ PATIENCE = 10.0  # seconds for the hub to answer
 @check("Packages")
 def packages(run: PlannedRun) -> Iterator[CheckResult]:
     """Versions within the ranges of the installed package, and packages that import."""
-    try:
-        python = metadata("plphp").get("Requires-Python") or ""
+    with failing("plphp is not installed in this environment", "`make setup`, or `pip install -e .[eval]`"):
+        python = metadata("plphp")["Requires-Python"] or ""
         every = [Requirement(line) for line in requires("plphp") or ()]
-    except PackageNotFoundError:
-        yield failed(
-            "the package plphp is not installed in this environment", "`make setup`, or `pip install -e .[eval]`"
-        )
-        return
     problems = []
     if not SpecifierSet(python).contains(platform.python_version(), prereleases=True):
         problems.append(f"Python {platform.python_version()}, but {python} is needed")
@@ -74,14 +67,9 @@ def device(run: PlannedRun) -> Iterator[CheckResult]:
         if dtype == "bfloat16" and capability < NATIVE_BF16:
             name += ", which emulates bfloat16 slowly (dtype=float16 may overflow)"
     square = torch.ones(64, 64, dtype=run.dtype)
-    try:
+    remedy = "choose another dtype=…, or install the torch build of this GPU and driver: `make setup TORCH_BACKEND=…`"
+    with failing(f"{name} cannot multiply matrices in {dtype}", remedy):
         finite = bool((square.to(where) @ square.to(where)).isfinite().all())
-    except (RuntimeError, NotImplementedError) as error:
-        yield failed(
-            f"{name} cannot multiply matrices in {dtype}: {reason(error)}",
-            "choose another dtype=…, or install the torch build of this GPU and driver: `make setup TORCH_BACKEND=…`",
-        )
-        return
     if finite:
         yield passed(f"{name}, {dtype}")
     else:
@@ -136,7 +124,7 @@ def hub(run: PlannedRun) -> Iterator[CheckResult]:
 
     settings = run.settings
     if constants.HF_HUB_OFFLINE:
-        yield skipped("HF_HUB_OFFLINE=1 or an offline profile: only what is on this machine counts")
+        yield skipped("offline (HF_HUB_OFFLINE=1, or a profile's choice): only what is on this machine counts")
     elif Path(settings.model.checkpoint).is_dir() and settings.data_root is not None:
         yield skipped("not needed: checkpoint and data are local folders")
     else:
@@ -150,17 +138,3 @@ def hub(run: PlannedRun) -> Iterator[CheckResult]:
             )
         else:
             yield passed(f"{constants.ENDPOINT} answers")
-
-
-@contextmanager
-def libraries_as_before() -> Iterator[None]:
-    """At the end of the block the libraries may use the network again, if they could before."""
-    import datasets.config
-    from huggingface_hub import constants
-
-    with (
-        mock.patch.object(constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE),
-        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", datasets.config.HF_HUB_OFFLINE),
-        mock.patch.object(datasets.config, "HF_DATASETS_OFFLINE", datasets.config.HF_DATASETS_OFFLINE),
-    ):
-        yield

@@ -13,7 +13,7 @@ from plphp_core.evaluation import options
 from plphp_core.families import get_family
 from plphp_core.families.base import IMAGE_MARK
 from plphp_core.preflight.architecture import configuration, weights
-from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, passed, reason
+from plphp_core.preflight.checks import CheckFailed, CheckResult, PlannedRun, check, failed, failing, passed
 
 QUESTION = "What is in the picture?"
 TOKENIZER_FILES = "copy tokenizer.json, tokenizer_config.json and special_tokens_map.json of the original checkpoint"
@@ -26,12 +26,9 @@ def tokenizer(run: PlannedRun) -> Iterator[CheckResult]:
     from transformers import AutoTokenizer
 
     family = run.family
-    try:
+    with failing(f"no tokenizer can be read from {run.checkpoint.folder}", TOKENIZER_FILES):
         # Not the processor's: some processors add the tokens that a tokenizer lacks, without a trained embedding.
         found = AutoTokenizer.from_pretrained(run.checkpoint.folder, trust_remote_code=False)
-    except Exception as error:  # from tokenizers, sentencepiece or transformers, each with its own exceptions
-        yield failed(f"no tokenizer can be read from {run.checkpoint.folder}: {reason(error)}", TOKENIZER_FILES)
-        return
     rows = run.config.get_text_config(decoder=True).vocab_size
     problems = [
         f"{token} is not one token, which prompts of {family.title} need"
@@ -48,8 +45,7 @@ def tokenizer(run: PlannedRun) -> Iterator[CheckResult]:
     if own != wanted:
         problems.append(f"{mark} is token {own}, but image_token_id in config.json is {wanted}")
     if problems:
-        yield failed("; ".join(problems), f"{TOKENIZER_FILES}, or restore config.json")
-        return
+        raise CheckFailed("; ".join(problems), f"{TOKENIZER_FILES}, or restore config.json")
     run.tokenizer = found
     yield passed(f"{len(found)} tokens in {rows} rows; {mark} is {own} for tokenizer and model")
 
@@ -61,12 +57,9 @@ def generation(run: PlannedRun) -> Iterator[CheckResult]:
     restore = f"restore {options.FILE} from the original checkpoint"
     content: dict = {}
     if file.is_file():
-        try:
+        with failing(f"{options.FILE} cannot be loaded", restore):
             content = json.loads(file.read_text(encoding="utf-8"))
             GenerationConfig.from_dict(content)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            yield failed(f"{options.FILE} cannot be loaded: {reason(error)}", restore)
-            return
     if refused := options.refused_of_checkpoint(content, engine):
         listed = ", ".join(f"{name}={value!r}" for name, value in refused.items())
         yield failed(f"{options.FILE}: no run with engine={engine} does {listed}", f"take it out, or {restore}")
@@ -76,8 +69,7 @@ def generation(run: PlannedRun) -> Iterator[CheckResult]:
     known = [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int) and end >= 0]
     special = {run.tokenizer.eos_token_id, *run.tokenizer.all_special_ids, *run.tokenizer.added_tokens_decoder}
     if not known or not special >= set(known):
-        yield failed(f"an answer ends with eos_token_id {ends}, which is no special token", restore)
-        return
+        raise CheckFailed(f"an answer ends with eos_token_id {ends}, which is no special token", restore)
     changes = [f"{name}={value}" for name, value in options.obeyed(content).items() if name not in refused]
     obeyed = f"; answers obey {', '.join(changes)}, as in upstream" if changes else ""
     yield passed(f"{', '.join(run.tokenizer.convert_ids_to_tokens(known))} ends an answer{obeyed}")
@@ -86,13 +78,10 @@ def generation(run: PlannedRun) -> Iterator[CheckResult]:
 @check("Processor", needs=[tokenizer])
 def processor(run: PlannedRun) -> Iterator[CheckResult]:
     """It loads as the family loads it."""
-    try:
+    with failing(f"no processor can be read from {run.checkpoint.folder}", PROCESSOR_FILES):
         found = run.family.load_processor(str(run.checkpoint.folder), None, run.model)
         found.tokenizer.padding_side = "left"
         name = type(found.image_processor).__name__
-    except Exception as error:  # a missing file, a wrong class, a family's own refusal
-        yield failed(f"no processor can be read from {run.checkpoint.folder}: {reason(error)}", PROCESSOR_FILES)
-        return
     run.processor = found
     yield passed(f"{type(found).__name__} with {name}")
 
@@ -110,11 +99,8 @@ def prompt_template(run: PlannedRun) -> Iterator[CheckResult]:
     else:
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}
         begin = run.tokenizer.bos_token or ""  # the tokenizer adds it, so prompts do not have it
-        try:
+        with failing("the chat template does not render", restore):
             rendered = renderer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-        except Exception as error:  # Jinja's, or whatever the template raises
-            yield failed(f"the chat template does not render: {reason(error)}", restore)
-            return
         prompt = get_family(family.name, "plain").prompt(QUESTION, 1)
         if rendered.removeprefix(begin) != prompt.removeprefix(begin):
             yield failed(f"the chat template renders {rendered!r}, but {family.title}'s prompt is {prompt!r}", restore)
@@ -130,17 +116,13 @@ def image_tokens(run: PlannedRun) -> Iterator[CheckResult]:
         images = run.family.images([drawn(224, 160)] * number)
         inputs = run.family.encode(run.processor, [run.family.prompt(QUESTION, number)], [images])
         written = int((inputs["input_ids"] == token).sum())
-        try:
+        with failing(f"images: {number}", PROCESSOR_FILES):
             made = sum(run.family.image_sizes(run.model, dict(inputs)))
-        except ValueError as error:
-            yield failed(f"images: {number}: {reason(error)}", PROCESSOR_FILES)
-            return
         if written != made:
-            yield failed(
+            raise CheckFailed(
                 f"images: {number}: the processor writes {written} tokens, the model makes {made} features",
                 f"patch, tile or merge sizes disagree: {PROCESSOR_FILES}",
             )
-            return
         counts.append(str(made))
     yield passed(f"{' and '.join(counts)} for one drawn image and two, as many as the model makes features")
 

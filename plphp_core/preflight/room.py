@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from plphp_core.evaluation.requests import Request
 from plphp_core.families.base import IMAGE_MARK
 from plphp_core.preflight.architecture import weights
 from plphp_core.preflight.benchmark_data import SAMPLED
-from plphp_core.preflight.checks import CheckResult, PlannedRun, PromptSize, check, failed, gib, passed
+from plphp_core.preflight.checks import CheckResult, PlannedRun, PromptSize, check, failed, failing, gib, passed
 from plphp_core.preflight.machine import device
 from plphp_core.preflight.prompts import drawn, image_tokens
 from plphp_core.records.host import available_ram
@@ -98,18 +97,14 @@ def estimate(run: PlannedRun) -> dict[str, float]:
     wide = getattr(vision, "intermediate_size", None) or int(hidden * getattr(vision, "mlp_ratio", 4))
     depth = getattr(vision, "depth", None) or vision.num_hidden_layers
     return {
-        "weights": sum(map(_numel, run.checkpoint.shapes.values())) * size,
+        "weights": sum(torch.Size(shape).numel() for shape in run.checkpoint.shapes.values()) * size,
         "cache": 2 * layers * kv_heads * head_dim * (tokens + answer) * size,
         "decoder": SLACK * tokens * ((4 * text.hidden_size + 3 * text.intermediate_size) * size + scores),
         "vision": SLACK * batch * run.largest.patches * ((depth + 4) * hidden + 2 * wide) * size,
     }
 
 
-def _numel(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()
-
-
-def _fits(parts: dict[str, float], free: float, where: str, remedy: str) -> CheckResult:
+def _fits(parts: Mapping[str, float], free: float, where: str, remedy: str) -> CheckResult:
     needed = sum(parts.values())
     sentence = f"about {gib(needed)} needed, {gib(free)} free {where}: "
     sentence += ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
@@ -119,32 +114,25 @@ def _fits(parts: dict[str, float], free: float, where: str, remedy: str) -> Chec
 @check("Disk")
 def disk(run: PlannedRun) -> Iterator[CheckResult]:
     """The results folder can be written, and there is room for results and for what is still to be downloaded."""
-    from datasets.config import HF_DATASETS_CACHE
     from huggingface_hub.constants import HF_HUB_CACHE
 
     settings, folder = run.settings, _existing(run.settings.results)
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**16))
-            file.flush()
-    except OSError as error:
-        yield failed(f"{settings.results} cannot be written: {error.strerror}", "choose another folder with results=…")
-        return
-    counts = [min(one.samples or 0, settings.limit or one.samples or 0) for one in run.data]
-    parts = {folder: {"results": LEAST + sum(counts) * len(settings.methods) * PER_ANSWER}}
-    weights = sum(run.checkpoint.to_download.values()) if run.checkpoint else 0
-    data_cache = os.environ.get("LMMS_EVAL_DATASETS_CACHE") or HF_DATASETS_CACHE
-    for name, cache, size in (
-        ("weights", HF_HUB_CACHE, weights),
-        ("data", data_cache, sum(one.to_download for one in run.data)),
+    with (
+        failing(f"{settings.results} cannot be written", "choose another folder with results=…"),
+        tempfile.TemporaryFile(dir=folder) as file,
     ):
-        if size:
-            place = _existing(Path(cache))
-            same = next((other for other in parts if other.stat().st_dev == place.stat().st_dev), place)
-            parts.setdefault(same, {})[name] = size
-    for place, needed in parts.items():
-        remedy = "free some room, or move things: results=… for results, HF_HOME=… for weights and data"
-        yield _fits(needed, shutil.disk_usage(place).free, f"below {place}", remedy)
+        file.write(bytes(2**16))
+        file.flush()
+    counts = [min(one.samples or 0, settings.limit or one.samples or 0) for one in run.data]
+    written = {"results": LEAST + sum(counts) * len(settings.methods) * PER_ANSWER}
+    weights = sum(run.checkpoint.to_download.values())
+    downloads = {"weights": weights, "data": sum(one.to_download for one in run.data)}
+    cache = _existing(Path(HF_HUB_CACHE))
+    if folder.stat().st_dev == cache.stat().st_dev:
+        written |= {name: size for name, size in downloads.items() if size}
+    elif any(downloads.values()):
+        yield _fits(downloads, shutil.disk_usage(cache).free, f"below {cache}", "free some room, or HF_HOME=…")
+    yield _fits(written, shutil.disk_usage(folder).free, f"below {folder}", "free some room, or results=…, HF_HOME=…")
 
 
 def _existing(folder: Path) -> Path:

@@ -15,12 +15,10 @@ from plphp_core.evaluation.answering import Answerer
 from plphp_core.evaluation.generation import generation_arguments, pad_token
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.requests import Request
-from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, gib, passed, reason, skipped
+from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, failing, gib, passed, reason, skipped
 from plphp_core.preflight.machine import attention, device
 from plphp_core.preflight.prompts import QUESTION, drawn, generation
 from plphp_core.preflight.room import memory
-from plphp_core.pruning import hf
-from plphp_core.records.errors import UserError
 
 NEW_TOKENS = 8
 AGAIN = "copy the weights again: they are damaged; or float16 is too narrow for them: dtype=bfloat16"
@@ -35,18 +33,12 @@ def answers(run: PlannedRun) -> Iterator[CheckResult]:
     settings = run.settings.model
     if run.checkpoint.commit is not None:  # the very commit that was looked at
         settings = replace(settings, revision=run.checkpoint.commit)
-    try:
+    with failing("the weights cannot be loaded", "see the message, and the checks above"):
         loaded = load(settings)
-    except UserError as error:
-        yield failed(str(error), "see the message, and the checks above")
-        return
     try:
         bad = [name for name, one in loaded.model.named_parameters() if not bool(one.isfinite().all())]
-        used = hf.implementation(loaded.family.decoder(loaded.model).config)
         if bad:
             yield failed(f"weights with NaN or infinity: {len(bad)}, for example {bad[0]}", AGAIN)
-        elif used != settings.attn_implementation:
-            yield failed(f"the decoder uses {used} attention, not {settings.attn_implementation}", "report it")
         else:
             with torch.inference_mode():
                 yield from (_answered(loaded, name, request) for name, request in _samples(run))

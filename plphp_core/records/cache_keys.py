@@ -9,7 +9,6 @@ protocol is part of the task's name and prompt.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -17,6 +16,7 @@ from typing import Any
 
 from plphp_core.config.run_settings import MethodSettings, ModelSettings, check_method
 from plphp_core.families import get_family
+from plphp_core.records.record import digest
 from plphp_core.records.source_code import hashes, own_package
 
 # Of the harness, what answers; of the rest of `plphp_core`, whatever these modules and the family import.
@@ -27,13 +27,7 @@ HARNESS_PACKAGES = ("config", "evaluation", "records")
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
 REEXPORTING = ("plphp_core", "plphp_core.pruning")  # packages that hold nothing of their own
-CODE = ("answering code", "method code", "task code")  # parts of an identity: file → hash
-
-
-def digest(value: object) -> str:
-    """SHA-256 of plain data, independent of the order of dictionary keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+CODE = ("answering_code", "method_code", "task_code")  # parts of an identity: file → hash
 
 
 def cell_identity(
@@ -61,18 +55,24 @@ def cell_identity(
     own = {file: code for file, code in found.items() if file not in answering}
     hub_name = None if weights.startswith("sha256:") else model.checkpoint
     identity = {
-        "answering code": answering,
-        "weights": [hub_name, weights],
-        "family": [model.family, template, model.prompts, model.options],
-        "numerics": [model.dtype, model.attn_implementation, model.device.split(":")[0], model.engine],
-        "method": [method.name, method.params],
-        "method code": own,
-        "task": [task, task_version, generation],
-        "task code": task_code or {},
-        "data": data,
-        "versions": library_versions(),
+        "weights": {"checkpoint": hub_name, "revision": weights},
+        "family": {"name": model.family, "template": template, "prompts": model.prompts, **dict(model.options)},
+        "numerics": numerics(model),
+        "method": {"name": method.name, **method.params},
+        "task": {"name": task, "version": task_version, "generation": generation},
+        "data": {"revision": data},
+        "libraries": library_versions(),
+        "answering_code": answering,
+        "method_code": own,
+        "task_code": dict(task_code or {}),
     }
     return json.loads(json.dumps(identity, default=str))
+
+
+def numerics(model: ModelSettings) -> dict[str, str]:
+    """What decides how a model's arithmetic is carried out."""
+    device = model.device.partition(":")[0]
+    return {"dtype": model.dtype, "attention": model.attn_implementation, "device": device, "engine": model.engine}
 
 
 def sample_key(cell: str, doc_id: int, context: str, generation: dict) -> str:

@@ -9,6 +9,10 @@ class RunError(RuntimeError):
     """The run cannot go on (full disk, every sample failing); what was answered so far is safe. Exit code 1."""
 
 
+class NotWritten(RunError, OSError):
+    """A file could not be written."""
+
+
 class ReportError(ValueError):
     """Something the user can put right: a missing folder, a damaged file, an ambiguous choice."""
 

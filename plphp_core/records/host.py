@@ -9,13 +9,12 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # version 2: the limits of the container that this process may run in
 
 
 def hardware() -> dict[str, object]:
     """Processor, memory, GPUs and driver, as a manifest records them."""
+    import psutil  # here, since scripts/gpu_check.py runs without it
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -49,6 +48,8 @@ def cpu_name() -> str:
 
 def available_ram() -> int:
     """Bytes of RAM that this process can still allocate, within the limit of its container if it has one."""
+    import psutil
+
     available = psutil.virtual_memory().available
     try:
         limit = int((CONTROL_GROUP / "memory.max").read_text())

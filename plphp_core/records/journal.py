@@ -9,7 +9,6 @@ are not reused can say why.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 from collections import Counter
@@ -18,10 +17,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plphp_core.records.errors import RunError
+from plphp_core.records.atomic import sync_folder, write_atomically
+from plphp_core.records.errors import NotWritten, RunError
+from plphp_core.records.journal_lines import SCHEMA, CellKeyLine, OtherSchema, SampleLine, encoded, parsed
 
-SCHEMA = 1
-CONTENTS = ("text", "reading", "error")  # a line has one: an answer, what was read of a sample's attention, or neither
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -29,20 +28,21 @@ log = logging.getLogger("plphp.journal")
 
 
 class JournalError(RunError):
-    """The journal could not be written; everything reported as appended before is still there."""
+    """The journal could not be read or written; everything reported as appended before is still there."""
 
 
 class Journal:
     """Answers of one cell on disk. Opening it repairs a torn end; hold the cell's lock while it is open.
 
     Attributes:
-        answers: key → line, the first answer under each key.
+        answers: key → line, the first answer (or reading) under each key.
         errors: key → line, the latest error of each key that has no answer yet.
         counts: cell key → number of its answers.
-        identities: cell key → what it is the digest of (`keys.cell_identity`), where that was written down.
+        identities: cell key → what it is the digest of (`cache_keys.cell_identity`).
     """
 
     def __init__(self, path: Path):
+        """Raises JournalError: it cannot be written, or is of another version."""
         self._begin(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         created = not path.exists()
@@ -51,6 +51,8 @@ class Journal:
             if created:
                 sync_folder(path.parent)
             self._size = self._recover()
+        except NotWritten:  # says it better
+            raise
         except OSError as failure:
             raise self._failed(failure) from failure
 
@@ -66,15 +68,19 @@ class Journal:
         for path in paths:
             with suppress(FileNotFoundError):
                 content = path.read_bytes()
-                for record in map(_parse, content[: content.rfind(b"\n") + 1].splitlines()):
-                    if record is not None:
-                        found._remember(record)
+                for line in content[: content.rfind(b"\n") + 1].split(b"\n"):
+                    if (known := found._line(line, path)) is not None:
+                        found._remember(known)
         return found
+
+    def of(self, cell_key: str) -> dict[int, SampleLine]:
+        """doc_id → line, of the answers under a cell's key."""
+        return {line.doc_id: line for line in self.answers.values() if line.cell == cell_key}
 
     def _begin(self, path: Path) -> None:
         self.path, self._file, self._size = path, -1, 0
-        self.answers: dict[str, dict] = {}
-        self.errors: dict[str, dict] = {}
+        self.answers: dict[str, SampleLine] = {}
+        self.errors: dict[str, SampleLine] = {}
         self.counts: Counter[str] = Counter()
         self.identities: dict[str, dict] = {}
 
@@ -90,18 +96,16 @@ class Journal:
             os.close(self._file)
             self._file = -1
 
-    def append(self, records: Iterable[dict]) -> None:
-        """Write records and return once they are on disk; records whose key is answered already are left out.
-
-        A record carries "key" and one of CONTENTS.
+    def append(self, lines: Iterable[SampleLine]) -> None:
+        """Write lines and return once they are on disk; those whose key is answered already are left out.
 
         Raises:
             JournalError: the disk is full or fails. The journal then ends where it ended before the call.
         """
-        fresh: dict[str, dict] = {}
-        for record in records:
-            if record["key"] not in self.answers:
-                fresh.setdefault(record["key"], {"schema": SCHEMA, **record})
+        fresh: dict[str, SampleLine] = {}
+        for line in lines:
+            if line.key not in self.answers:
+                fresh.setdefault(line.key, line)
         self._write(fresh.values())
 
     def identify(self, cell_key: str, identity: dict) -> None:
@@ -111,52 +115,62 @@ class Journal:
             JournalError: as `append`.
         """
         if cell_key not in self.identities:
-            self._write([{"schema": SCHEMA, "cell": cell_key, "identity": identity}])
+            self._write([CellKeyLine(cell=cell_key, identity=identity)])
 
-    def _write(self, records: Collection[dict]) -> None:
-        """All of the records or none."""
-        if not records:
+    def _write(self, lines: Collection[SampleLine | CellKeyLine]) -> None:
+        """All of the lines or none."""
+        if not lines:
             return
-        lines = b"".join(_line(record) for record in records)
+        data = b"".join(map(encoded, lines))
         try:
-            _write_all(self._file, lines)
+            _write_all(self._file, data)
             os.fsync(self._file)
         except BaseException as failure:  # Ctrl-C between write and sync included: what is not known to be safe goes
             os.ftruncate(self._file, self._size)
             if isinstance(failure, OSError):
                 raise self._failed(failure) from failure
             raise
-        self._size += len(lines)
-        for record in records:
-            self._remember(record)
+        self._size += len(data)
+        for line in lines:
+            self._remember(line)
 
-    def _remember(self, record: dict) -> None:
-        if "key" not in record:
-            self.identities.setdefault(record["cell"], record["identity"])
+    def _remember(self, line: SampleLine | CellKeyLine) -> None:
+        if isinstance(line, CellKeyLine):
+            self.identities.setdefault(line.cell, line.identity)
+        elif line.key in self.answers:
             return
-        key = record["key"]
-        if key in self.answers:
-            return
-        if "error" in record:
-            self.errors[key] = record
+        elif line.error is not None:
+            self.errors[line.key] = line
         else:
-            self.answers[key] = record
-            self.counts[str(record.get("cell"))] += 1
-            self.errors.pop(key, None)
+            self.answers[line.key] = line
+            self.counts[line.cell] += 1
+            self.errors.pop(line.key, None)
+
+    def _line(self, line: bytes, path: Path) -> SampleLine | CellKeyLine | None:
+        try:
+            return parsed(line)
+        except OtherSchema as other:
+            self.close()
+            raise JournalError(
+                f"{path}: has lines of schema {other}, this version reads schema {SCHEMA}; move the file away, or "
+                "choose another folder with results=…, to answer its samples again"
+            ) from None
 
     def _recover(self) -> int:
         """Read every whole line; cut off a torn end. Returns the size of the sound part in bytes."""
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
         lines = content[:end].split(b"\n")[:-1]
-        while lines and _parse(lines[-1]) is None:  # after a power cut the last line can be whole and still be noise
+        while (
+            lines and self._line(lines[-1], self.path) is None
+        ):  # after a power cut the last line can be whole and still be noise
             end -= len(lines.pop()) + 1
         broken = {}
         for number, line in enumerate(lines, start=1):
-            if (record := _parse(line)) is None:
+            if (known := self._line(line, self.path)) is None:
                 broken[number] = line
             else:
-                self._remember(record)
+                self._remember(known)
         if end < len(content):
             log.warning(
                 "%s ends in a torn line (%d bytes, a run was killed while writing); moved to %s",
@@ -200,58 +214,7 @@ class Journal:
         )
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a file's creation or renaming in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` as a whole: readers see the old content or the new, also after a kill.
-
-    Raises:
-        RunError: the disk is full or fails; the old content stays.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as failure:
-        raise RunError(f"cannot write {path}: {failure.strerror}; nothing already written is lost") from failure
-    finally:
-        with suppress(OSError):  # said above
-            temporary.unlink(missing_ok=True)
-
-
-def _line(record: dict) -> bytes:
-    infinite = "identity" in record  # where a task's own argument may be .inf; no answer holds such a number
-    text = json.dumps(record, ensure_ascii=False, allow_nan=infinite, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass") + b"\n"
-
-
 def _write_all(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
-
-
-def _parse(line: bytes) -> dict | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(record, dict):
-        return None
-    if "key" in record:
-        known = isinstance(record["key"], str) and any(name in record for name in CONTENTS)
-    else:
-        known = isinstance(record.get("cell"), str) and isinstance(record.get("identity"), dict)
-    return record if known else None

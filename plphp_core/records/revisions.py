@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import RunError, UserError
-from plphp_core.records.journal import write_atomically
 
 WEIGHT_FILES = (".json", ".safetensors", ".txt", ".jinja", ".model")  # what from_pretrained reads
 DATA_FILES = (".arrow", ".parquet", ".json", ".jsonl", ".csv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from safetensors.numpy import load_file
 
 from plphp_core.analysis.results import NothingToShow
 from plphp_core.families import family_names, get_family
+from plphp_core.records.attention_result import load_attention_map
 from plphp_core.records.errors import ReportError
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +69,9 @@ def find(folder: Path, model: str, benchmark: str | None = None, doc: int | None
     """
     fitting: dict[Path, bool] = {}
     for path in folder.glob(f"{model}.*.doc=*.json"):
-        content = _content(path)
-        if doc in (None, content["doc_id"]) and benchmark in (None, content["benchmark"]):
-            fitting[path] = bool(content.get("asked_for"))
+        record = load_attention_map(path)
+        if doc in (None, record.doc_id) and benchmark in (None, record.benchmark):
+            fitting[path] = record.asked_for
     if not fitting:
         which = "" if doc is None else f", sample {doc}"
         make = f"make reproduce-figure3 PROFILE={folder.parent.name} MODEL={model}"
@@ -84,28 +82,25 @@ def find(folder: Path, model: str, benchmark: str | None = None, doc: int | None
 
 def load(path: Path) -> AttentionSample:
     """Read one sight. Raises ReportError naming a file that is damaged or missing."""
-    content = _content(path)
+    record = load_attention_map(path)
     try:
-        tensors = load_file(path.with_name(content["tensors"]))
-        images = [Image.open(path.with_name(name)).convert("RGB") for name in content["images"]]
-        names = ("model", "located", "checkpoint", "revision", "dtype", "hardware", "method", "benchmark", "doc_id",
-                 "question", "prompt_tokens")  # fmt: skip
-        method = content["method"]
-        if not isinstance(method["params"], dict) or not isinstance(method["name"], str) or not images:
-            raise ValueError("no method, or no images")
+        tensors = load_file(path.with_name(record.tensors))
+        images = [Image.open(path.with_name(name)).convert("RGB") for name in record.images]
+        if not images:
+            raise ValueError("no images")
+        names = ("path", "model", "located", "checkpoint", "revision", "dtype", "hardware", "asked_for", "benchmark",
+                 "doc_id", "question", "prompt_tokens", "retention")  # fmt: skip
         found = AttentionSample(
-            path=path,
-            **{name: content[name] for name in names},
-            asked_for=bool(content.get("asked_for")),
+            **{name: getattr(record, name) for name in names},
+            method=record.method.model_dump(),
             rows=tensors["rows"],
             kept=tensors["kept"].astype(bool),
             boxes=tensors["boxes"],
             image_of=tensors["image_of"],
-            gamma=np.asarray(content["vision_attention"], dtype=float),
-            retention=np.asarray(content["retention"], dtype=float),
+            gamma=record.vision_attention,
             images=images,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ReportError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); look at the sample again"
         ) from error
@@ -116,15 +111,3 @@ def load(path: Path) -> AttentionSample:
             f"{path}: its tensors disagree in the number of tokens, layers or images; look at the sample again"
         )
     return found
-
-
-def _content(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"schema {content['schema']!r}, this version reads {SCHEMA}")
-        return {**content, "doc_id": int(content["doc_id"]), "benchmark": str(content["benchmark"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReportError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); look at the sample again"
-        ) from error

@@ -14,9 +14,10 @@ from pathlib import Path
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import NothingToShow, Options
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
-from plphp_core.records.cell_result import Cell, read_cells
+from plphp_core.records.atomic import write_atomically
+from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
-from plphp_core.reporting import render, terminal
+from plphp_core.reporting import terminal
 from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
 from plphp_core.reporting.reports import REPORTS
 from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
@@ -109,7 +110,7 @@ def _complain(error: Exception, front: str = "") -> int:
     return FAILED
 
 
-def _cells(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[Cell], dict[Path, str]]:
+def _cells(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[CellResult], dict[Path, str]]:
     """The finished cells and what is wrong with files that hold none; nothing where only attention is asked for, or
     only that was read."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", options.profile):
@@ -150,7 +151,7 @@ def _write(report: Report, options: argparse.Namespace) -> int:
     folder = options.results / options.profile
     files = report.files()
     for name, text in files.items():
-        render.write_atomically(folder / name, text)
+        write_atomically(folder / name, text)
     if not options.quiet:
         terminal.print_tables(report.sheets)
     print(f"written to {folder}: {', '.join(files)}")

@@ -56,12 +56,6 @@ def method_configured(configs: Path, method: str, profile: str, model: str) -> d
     return method_defaults(configs, method, OmegaConf.load(configs / "profile" / f"{profile}.yaml"), {"name": model})
 
 
-def extra_metrics_configured(configs: Path, profile: str) -> dict[str, str]:
-    """The extra metrics of a profile, by name; none for a profile without a file."""
-    path = configs / "profile" / f"{profile}.yaml"
-    return dict(OmegaConf.load(path).get("extra_metrics") or {}) if path.is_file() else {}
-
-
 def dtype_configured(configs: Path, profile: str, model: str) -> str | None:
     """What a run of `model` under `profile` computes in unless it is told otherwise; None if that is not known."""
     try:

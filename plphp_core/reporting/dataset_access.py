@@ -12,7 +12,7 @@ from pathlib import Path
 from plphp_core.config.run_settings import Benchmark, settings_from_config
 from plphp_core.evaluation.answering import whole_images_only
 from plphp_core.evaluation.lmms_tasks import OpenTask, Suite
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints
 
@@ -32,7 +32,7 @@ class DatasetAccess:
         self._suite: Suite | None = None
         self._tasks: dict[tuple[str, str], OpenTask | DatasetUnavailable] = {}
 
-    def open(self, cell: Cell) -> OpenTask:
+    def open(self, cell: CellResult) -> OpenTask:
         """The cell's task with the very data that it was answered on. Raises DatasetUnavailable."""
         key = (cell.task, cell.data_revision)
         if key not in self._tasks:
@@ -45,7 +45,7 @@ class DatasetAccess:
             raise found
         return found
 
-    def _open(self, cell: Cell) -> OpenTask:
+    def _open(self, cell: CellResult) -> OpenTask:
         try:
             facts = self._opened_suite().facts(Benchmark(cell.benchmark, cell.task))
             if facts.data != cell.data_revision:

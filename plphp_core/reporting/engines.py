@@ -6,21 +6,18 @@ on shapes: a few answers may differ, more of them in half precision. Every diffe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
 from plphp_core.analysis.results import NothingToShow, Options, Results
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.evaluation.distributed import parts
-from plphp_core.records.cell_result import EFFICIENCY, Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal
-from plphp_core.records.visible import visible
+from plphp_core.reporting.cell_answers import answered
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
 
@@ -35,7 +32,7 @@ class Pair:
 
     row: int
     benchmark: str
-    cells: tuple[Cell, Cell]
+    cells: tuple[CellResult, CellResult]
     lines: tuple[tuple[dict, dict], ...]
 
     def unlike(self, what: str) -> list[tuple[dict, dict]]:
@@ -74,7 +71,7 @@ class Comparison:
         return f"{self.parts[0].label(row)} on {benchmark}"
 
 
-def under_both(cells: Sequence[Cell]) -> list[Cell]:
+def under_both(cells: Sequence[CellResult]) -> list[CellResult]:
     """The cells of those kinds (limit, dtype and so on) that either engine has finished; all where no kind is."""
     fields = [name for name in SHARED if name != "engine"]
     kinds = {id(cell): tuple(getattr(cell, name) for name in fields) for cell in cells}
@@ -82,7 +79,7 @@ def under_both(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if kinds[id(cell)] in common] or list(cells)
 
 
-def compare(cells: Sequence[Cell], rows: Sequence[RowSpec], filters: Filters, options: Options) -> Comparison:
+def compare(cells: Sequence[CellResult], rows: Sequence[RowSpec], filters: Filters, options: Options) -> Comparison:
     """Pair the cells of one model; `filters` names no engine.
 
     Raises:
@@ -107,40 +104,22 @@ def compare(cells: Sequence[Cell], rows: Sequence[RowSpec], filters: Filters, op
     )
 
 
-def _pair(at: tuple[int, str], cells: tuple[Cell, Cell]) -> Pair:
+def _pair(at: tuple[int, str], cells: tuple[CellResult, CellResult]) -> Pair:
     one, other = map(answers, cells)
     return Pair(*at, cells, tuple((one[doc], other[doc]) for doc in sorted(one.keys() & other.keys())))
 
 
-def answers(cell: Cell) -> dict[int, dict]:
-    """The journal lines that a cell file was made from, by sample number.
-
-    A journal also holds the answers of other engines, dtypes and versions. The file's own are those whose costs are in
-    it to the last digit.
+def answers(cell: CellResult) -> dict[int, dict]:
+    """The answers that a cell file was made from, by sample number.
 
     Raises:
         ReportError: the journal does not hold them.
     """
-    path = cell.path.parents[1] / str(json.loads(cell.path.read_text(encoding="utf-8")).get("journal"))
-    groups: dict[str | None, dict[int | None, dict]] = {}
-    for line in Journal.peek(path, *parts(path)).answers.values():
-        groups.setdefault(line.get("cell"), {})[line.get("doc_id")] = line
+    path = cell.path.parents[1] / cell.journal
+    found = Journal.peek(path, *parts(path)).of(cell.answers_key)
     docs = cell.doc_ids.tolist()
-    if not docs:
-        return {}
-    for group in groups.values():
-        if all(doc in group for doc in docs) and _made_from(cell, [group[doc] for doc in docs]):
-            return {doc: group[doc] | {"text": visible(group[doc]["text"])} for doc in docs}
-    raise ReportError(
-        f"{path} does not hold the answers {cell.path.name} was made from; run it again with rescore=true"
-    )
-
-
-def _made_from(cell: Cell, lines: list[dict]) -> bool:
-    from plphp_core.evaluation.cell_spec import efficiency  # takes seconds to import, which no other report needs
-
-    try:
-        costs = efficiency(lines)
-    except (KeyError, TypeError):  # lines of an older version, without some of the costs
-        return False
-    return all(np.array_equal(np.array(costs[name], float), cell.costs[name], equal_nan=True) for name in EFFICIENCY)
+    if any(doc not in found for doc in docs):
+        raise ReportError(
+            f"{path} does not hold the answers {cell.path.name} was made from; run it again with rescore=true"
+        )
+    return {doc: answered(found[doc]) for doc in docs}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from plphp_core.analysis.results import Results, protocol
 from plphp_core.config.benchmark_catalogue import catalogue
-from plphp_core.records.cell_result import Cell, evaluated_alone
+from plphp_core.records.cell_result import CellResult, evaluated_alone
 
 PROTOCOLS = {
     "lmms_eval": "lmms-eval's own generation lengths and scoring",
@@ -75,19 +75,17 @@ def _short(revision: str) -> str:
     return kind + colon + digits[:12]
 
 
-def _hardware(cells: Iterable[Cell]) -> str:
+def _hardware(cells: Iterable[CellResult]) -> str:
     return "; ".join(sorted({name for cell in cells for name in cell.hardware.split("; ")}))
 
 
 def _software(parts: Sequence[Results]) -> str:
-    """Library versions and the revision of the answering code; where cells differ, which ones."""
+    """Library versions; where cells differ, which ones."""
     places: dict[str, list[str]] = {}
     for part in parts:
         for (index, benchmark), cell in part.cells.items():
             libraries = ", ".join(f"{name} {number}" for name, number in cell.versions.items())
-            code = "" if cell.answers is None else f", answering code {cell.answers}"
-            software = f"{libraries}{code}" if libraries else "unrecorded"
-            places.setdefault(software, []).append(f"{_name(parts, part, index)} on {benchmark}")
+            places.setdefault(libraries, []).append(f"{_name(parts, part, index)} on {benchmark}")
     if len(places) == 1:
         return f"Software: {next(iter(places))}."
     said = (
@@ -271,7 +269,7 @@ def intervals(parts: Sequence[Results], file: str) -> list[str]:
     return found
 
 
-def _cells(parts: Sequence[Results]) -> list[Cell]:
+def _cells(parts: Sequence[Results]) -> list[CellResult]:
     return [cell for part in parts for cell in part.cells.values()]
 
 

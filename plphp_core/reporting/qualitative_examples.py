@@ -38,18 +38,17 @@ class QualitativeExample:
 
 
 def examples(
-    results: Results, folder: Path, datasets: DatasetAccess, chosen: Sequence[tuple[str, int]], extra_metrics: dict
+    results: Results, folder: Path, datasets: DatasetAccess, chosen: Sequence[tuple[str, int]]
 ) -> list[QualitativeExample]:
     """The chosen samples with the answers of every row that has them.
 
     Args:
         folder: results of the profile.
         chosen: (benchmark, document).
-        extra_metrics: the profile's.
     """
     wanted = {name for name, _ in chosen}
     read = {
-        (row, benchmark): answers(cell, folder, extra_metrics)
+        (row, benchmark): answers(cell, folder)
         for (row, benchmark), cell in sorted(results.cells.items(), key=lambda item: item[0])
         if benchmark in wanted
     }

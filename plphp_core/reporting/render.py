@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 from plphp_core.records.visible import visible
 from plphp_core.reporting.table_model import Table, TableCell
@@ -101,24 +98,3 @@ def _latex_cell(cell: TableCell) -> str:
         text = "{}" + text  # after \\ a bracket would be read as that command's optional length
     mark = rf"\textsuperscript{{{latex_escape(cell.mark)}}}" if cell.mark else ""
     return text + mark + (f" ({latex_escape(cell.detail)})" if cell.detail else "")
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` in one step: a crash or a reader finds the old file or the new one. Raises OSError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:  # its own words are about a temporary file
-        said = f"cannot be written ({error.strerror}); see its permissions, or choose another folder with results=…"
-        raise OSError(error.errno, said, str(path.parent)) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            # half of a surrogate pair, which UTF-8 does not have, is written as JSON and Python spell it
-            file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -12,6 +12,7 @@ from plphp_core.analysis.comparable import rows_found
 from plphp_core.analysis.costs import Costs, cost_table, costs
 from plphp_core.analysis.results import NothingToShow, Results, evaluate
 from plphp_core.analysis.retention_stats import savings
+from plphp_core.records.depth_rule import load_rule, rule_path
 from plphp_core.reporting import (
     engine_table,
     engines,
@@ -51,7 +52,7 @@ def _table1(asked: ReportRequest) -> Report:
     tasks = benchmarks_configured(asked.configs, tasks_configured(asked.configs, "table1"))
     results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices, tasks)
     reference = published.load_reference(options.published, "table1")
-    rule = vtw_rule.load_rule(vtw_rule.path(options.results, asked.profile, options.model))
+    rule = load_rule(rule_path(options.results, asked.profile, options.model))
     sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
     return Report(
         "table1", model_suffix(options) + selection_suffix(asked, [results]), sheets, [results], _scores([results])

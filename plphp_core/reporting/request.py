@@ -13,10 +13,11 @@ import pandas as pd
 from plphp_core.analysis.comparable import Filters, one_protocol
 from plphp_core.analysis.results import Options, Results, evaluate, protocol
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.attention_result import AttentionResult, load_readings
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.visible import visible
 from plphp_core.reporting import render
-from plphp_core.reporting.attention_results import AttentionResult, by_model, load_readings, settled
+from plphp_core.reporting.attention_results import by_model, settled
 from plphp_core.reporting.choice import Choice, settle
 from plphp_core.reporting.configured import (
     benchmarks_configured,
@@ -71,7 +72,7 @@ class Report:
 class ReportRequest:
     """What the command line asks for. `options` are its own; `root` is the repository, where configs/ lies."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[CellResult]
     filters: Filters
     choices: Options
     options: argparse.Namespace
@@ -79,8 +80,8 @@ class ReportRequest:
     said: dict[str, None] = field(default_factory=dict)  # what was taken of several kinds, line by line, each once
 
     def settled(
-        self, models: Collection[str] = (), cells: Sequence[Cell] | None = None, leave: Collection[str] = ()
-    ) -> list[Cell]:
+        self, models: Collection[str] = (), cells: Sequence[CellResult] | None = None, leave: Collection[str] = ()
+    ) -> list[CellResult]:
         """The cells as `choice.settle` leaves those of `models`, or all if none are named; what it took is noted.
 
         Args:
@@ -88,7 +89,7 @@ class ReportRequest:
             leave: fields that stay as they are.
         """
 
-        def admits(cell: Cell) -> bool:
+        def admits(cell: CellResult) -> bool:
             return self.filters(cell) and (not models or cell.model in models)
 
         every = self.cells if cells is None else cells
@@ -102,7 +103,7 @@ class ReportRequest:
             self.said[found.said] = None
 
     @property
-    def own_cells(self) -> list[Cell]:
+    def own_cells(self) -> list[CellResult]:
         """Of the model that all tables but Table 3 are about."""
         return self.settled([self.options.model])
 
@@ -190,7 +191,7 @@ def asked_suffix(asked: ReportRequest) -> str:
     admitted = [cell for cell in settle(asked.cells, asked.filters, asked.usual_dtype).results if asked.filters(cell)]
     uncaptioned = [cell for cell in admitted if not one_protocol(cell.benchmark)]
 
-    def common(name: str, usual: object, cells: Sequence[Cell] = admitted) -> object:
+    def common(name: str, usual: object, cells: Sequence[CellResult] = admitted) -> object:
         given = getattr(asked.filters, name)
         found = {getattr(cell, name) for cell in cells}
         return given if given is not None else found.pop() if len(found) == 1 else usual

@@ -9,7 +9,7 @@ from pathlib import Path
 from plphp_core.analysis.comparable import Filters, same_documents, same_run
 from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate
 from plphp_core.config.benchmark_catalogue import catalogue
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.configured import benchmarks_configured, models_configured, rows_configured, tasks_configured
@@ -22,7 +22,7 @@ ABOVE = "¹ above the same model uncompressed (bold in the files)"
 
 
 def compare(
-    cells: Sequence[Cell], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
+    cells: Sequence[CellResult], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
 ) -> list[Results]:
     """The numbers of each model, in the table's order; a model without a finished cell has none.
 

@@ -36,6 +36,11 @@ class TableRow:
     cells: tuple[TableCell, ...]
     rule: bool = False
 
+    @classmethod
+    def of(cls, *texts: str, rule: bool = False) -> TableRow:
+        """A row of plain texts."""
+        return cls(tuple(map(TableCell, texts)), rule)
+
 
 @dataclass(frozen=True)
 class Table:

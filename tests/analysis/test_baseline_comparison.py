@@ -102,7 +102,9 @@ def test_equals_seldom_look_different():
         hard = rng.random(60)
         both = [np.clip(hard + rng.normal(0, 0.1, 60), 0, None) for _ in range(2)]
         draws = Resamples(range(60), resamples=400, seed=seed)
-        one, other = (estimate(Metric(float(s.mean()), "mean", s), np.arange(60), draws) for s in both)
+        one, other = (
+            estimate(Metric(value=float(s.mean()), kind="mean", samples=s), np.arange(60), draws) for s in both
+        )
         change = relative(one, other)
         wrong += change.low > 0 or change.high < 0
     assert 0.01 < wrong / runs < 0.11

@@ -16,8 +16,8 @@ SCORES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=3
 
 def mean_metric(samples, kind="mean", value=None, groups=None):
     samples = np.asarray(samples, dtype=float)
-    metric = Metric(0.0, kind, samples, None if groups is None else np.asarray(groups))
-    return Metric(metric.plain() if value is None else value, kind, samples, metric.groups)
+    metric = Metric(value=0.0, kind=kind, samples=samples, groups=groups)
+    return metric.model_copy(update={"value": metric.plain() if value is None else value})
 
 
 def spread(score):

@@ -9,7 +9,7 @@ import torch
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.bench.decoder_shapes import SHAPES, build, prompts
-from plphp_core.bench.forced_retention import plan_lengths, planned_method
+from plphp_core.bench.forced_retention import forced_lengths, forced_method
 from plphp_core.pruning.method import Method
 from plphp_core.records.errors import UserError
 
@@ -19,7 +19,7 @@ IMAGES = [TINY.image_tokens] * 2
 
 @pytest.mark.parametrize(
     "method",
-    [None, planned_method("plphp", {"r": 0.4, "delta_r": 0.3}), planned_method("plphp", {"r": 0.3, "delta_r": 0.3}),
+    [None, forced_method("plphp", {"r": 0.4, "delta_r": 0.3}), forced_method("plphp", {"r": 0.3, "delta_r": 0.3}),
      FastV(K=2, R=0.5), FastV(K=6, R=0.9), VTW(K=3)],
     ids=str,
 )  # fmt: skip
@@ -28,17 +28,13 @@ def test_plan_equals_the_trace_of_a_prefill(method):
     inputs = prompts(TINY, 2, 2, 20, "cpu", torch.float32)
     with torch.inference_mode(), prune(model, method) as trace:
         model(**inputs, use_cache=True)
-    planned = plan_lengths(method, TINY.layers, TINY.kv_heads, IMAGES, 20, 2, False)
-    assert planned == [list(layer.counts) for layer in trace.layers]
+    planned = forced_lengths(method, TINY.layers, TINY.kv_heads, IMAGES, 20)
+    assert [[tokens] * 2 for tokens in planned] == [list(layer.counts) for layer in trace.layers]
 
 
-def test_layers_take_turns_and_so_do_samples_if_asked():
-    method = planned_method("plphp", {"r": 0.5, "delta_r": 0.2})
-    planned = plan_lengths(method, 11, 2, [100], 10, 3, True)
-    first = [row[0] for row in planned]
-    assert first == [110, 110, 60, 80, 40, 60, 80, 40, 60, 80, 110]
-    assert [row[1] for row in planned] == [110, 110, 80, 40, 60, 80, 40, 60, 80, 40, 110]
-    assert all(row[0] == row[1] == row[2] for row in plan_lengths(method, 11, 2, [100], 10, 3, False))
+def test_layers_take_turns():
+    method = forced_method("plphp", {"r": 0.5, "delta_r": 0.2})
+    assert forced_lengths(method, 11, 2, [100], 10) == [110, 110, 60, 80, 40, 60, 80, 40, 60, 80, 110]
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,9 @@ class Needy(Method):
 
 def test_a_method_that_decides_by_scores_has_no_plan():
     with pytest.raises(UserError, match=r"'needy' keeps tokens by attention scores.*model\.checkpoint="):
-        plan_lengths(Needy(), 6, 2, [50], 10, 1, False)
+        forced_lengths(Needy(), 6, 2, [50], 10)
     with pytest.raises(UserError, match="'plphp' keeps tokens by attention scores"):
-        plan_lengths(PLPHP(), 6, 2, [50], 10, 1, False)
+        forced_lengths(PLPHP(), 6, 2, [50], 10)
 
 
 @pytest.mark.parametrize("name, params, said", [
@@ -67,4 +63,4 @@ def test_a_method_that_decides_by_scores_has_no_plan():
 ])  # fmt: skip
 def test_impossible_parameters_are_named(name, params, said):
     with pytest.raises(UserError, match=said):
-        planned_method(name, params)
+        forced_method(name, params)

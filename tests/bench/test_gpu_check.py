@@ -15,12 +15,12 @@ import transformers
 from packaging.version import Version
 
 from plphp_core import PLPHP
-from plphp_core.bench.bench_machine import Machine
 from plphp_core.bench.gpu_check import gpu_answers, gpu_check_app, gpu_costs, gpu_exactness
 from plphp_core.bench.gpu_check.gpu_answers import agreement
 from plphp_core.bench.gpu_check.gpu_check_app import PARTS, main
-from plphp_core.bench.gpu_check.gpu_evidence import Check
-from plphp_core.bench.gpu_check.gpu_setting import REDUCED, Setting, label
+from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck
+from plphp_core.bench.gpu_check.gpu_setting import REDUCED, GpuSetting, label
+from plphp_core.bench.roofline import MeasuredMachine
 from plphp_core.decoding import kernels
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.kernels import choose
@@ -70,7 +70,7 @@ def test_what_the_parts_found(whole):
     assert none["held"] == none["full"] and all(row["reported"] == row["held"] < row["full"] for row in pruned)
     assert {row["dtype"] for row in rows["ragged"]} == {"float32", "bfloat16"}
     assert all(row["same"] + row["ties"] == row["samples"] and row["padding"] > 0 for row in rows["ragged"])
-    measured = {(row["regime"], row["method"], row["batch"], row["vision_tokens"]) for row in rows["decoding"]}
+    measured = {(row["backend"], row["method"], row["batch"], row["vision_tokens"]) for row in rows["decoding"]}
     assert len(measured) == 3 * 2 * len(REDUCED.batch) * len(REDUCED.vision) == len(rows["decoding"])
     assert all(row["status"] == "ok" and row["rho_measured"] > 0 for row in rows["decoding"])
     assert all(row["prefill_ms"] > 0 and row["added_decode_tokens"] is not None for row in rows["prefill"])
@@ -80,8 +80,8 @@ def test_what_the_parts_found(whole):
 
 
 def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
-    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "pydantic", "matplotlib", "lmms_eval",
-              "datasets", "accelerate", "jinja2")  # fmt: skip
+    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "pydantic", "psutil", "matplotlib",
+              "lmms_eval", "datasets", "accelerate", "jinja2")  # fmt: skip
     if Version(transformers.__version__) >= Version("5.23"):  # older ones import it wherever it is installed
         absent = (*absent, "scipy")
     script = (
@@ -98,7 +98,7 @@ def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gpu_check_app, "carry_out", None)  # would fail
+    monkeypatch.setattr(gpu_check_app, "run_parts", None)  # would fail
     (tmp_path / "file").write_text("")
     assert main(ROOT, ["--device", "cpu", "--out", str(tmp_path / "file")], time.monotonic()) == 1
     assert "error: " in capsys.readouterr().err
@@ -167,7 +167,7 @@ def test_tokens_may_differ_only_from_a_tie_on():
 
 @pytest.fixture
 def graphs(monkeypatch):
-    monkeypatch.setattr(Setting, "cuda", True)
+    monkeypatch.setattr(GpuSetting, "cuda", True)
     monkeypatch.setattr(gpu_exactness, "stepper", _Graph)
     monkeypatch.setattr("plphp_core.decoding.stepping.record", record)
     choose.cache_clear()
@@ -179,7 +179,7 @@ def graphs(monkeypatch):
 def test_a_graph_that_decodes_other_tokens_is_found_out(monkeypatch, graphs, kernel, holds):
     """`sdpa_slices` reads lengths on the host: replayed, it attends to those of the recording."""
     monkeypatch.setattr(kernels, "_preferred", lambda device: (kernel,))
-    setting = Setting("cpu", REDUCED, Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
+    setting = GpuSetting("cpu", REDUCED, MeasuredMachine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
     found = list(gpu_exactness.graph(setting))
     rows, checks = found[0::2], found[1::2]
     assert {row["kernel"] for row in rows} == {kernel} and len(checks) == 4
@@ -197,16 +197,16 @@ def in_use() -> int:
 
 @pytest.fixture
 def allocator(monkeypatch):
-    monkeypatch.setattr(Setting, "cuda", True)
+    monkeypatch.setattr(GpuSetting, "cuda", True)
     monkeypatch.setattr(torch.cuda, "memory_allocated", in_use)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
-    return Setting("cpu", REDUCED, Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
+    return GpuSetting("cpu", REDUCED, MeasuredMachine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
 
 
 def test_the_allocator_counts_what_the_trace_reports_and_gets_it_back(allocator):
     found = list(gpu_costs.memory(allocator))
-    rows, checks = [one for one in found if isinstance(one, dict)], [one for one in found if isinstance(one, Check)]
+    rows, checks = [one for one in found if isinstance(one, dict)], [one for one in found if isinstance(one, GpuCheck)]
     assert len(rows) == 4 and len(checks) == 16 and not [check for check in checks if not check.holds]
     assert all(row["left"] < 512 and row["reported"] <= row["allocated"] for row in rows)
 
@@ -219,19 +219,21 @@ def test_a_cache_that_somebody_keeps_is_found_out(allocator, monkeypatch):
         return kept[-1]
 
     monkeypatch.setattr(gpu_costs, "prefill", keeps)
-    wrong = {one.what for one in gpu_costs.memory(allocator) if isinstance(one, Check) and not one.holds}
+    wrong = {one.what for one in gpu_costs.memory(allocator) if isinstance(one, GpuCheck) and not one.holds}
     assert wrong == {f"nothing is left behind, {label(method)}" for method in allocator.methods()}
 
 
 def test_a_device_with_little_memory_is_given_less_until_the_batch_fails(monkeypatch):
     """The limit lies between what one sample and the batch need, and is taken back."""
     limits, needs = [], iter([100, 130, 100, 300])
-    monkeypatch.setattr(Setting, "cuda", True)
+    monkeypatch.setattr(GpuSetting, "cuda", True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: next(needs) * 2**20)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 1000 * 2**20))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
-    setting = Setting("cpu", replace(REDUCED, crowd=1), Machine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60)
+    setting = GpuSetting(
+        "cpu", replace(REDUCED, crowd=1), MeasuredMachine("made up", None, 1e9, {}), ROOT, time.monotonic() + 60
+    )
     row, ran_out, answered, _ = gpu_answers.out_of_memory(setting)
     assert limits == [0.2, 1.0] and row["batch"] == row["answered"] == 4
     assert answered.holds and not ran_out.holds  # nothing refuses memory here

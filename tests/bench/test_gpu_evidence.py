@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from plphp_core.bench.gpu_check.gpu_evidence import Check, Evidence, NotAvailableError, Part, carry_out
+from plphp_core.bench.bench_tables import BenchColumn
+from plphp_core.bench.gpu_check.gpu_evidence import Evidence, GpuCheck, GpuPart, NotAvailableError, run_parts
 
 ABOUT = {
     "hardware": "made up", "date": "today", "reduced": False, "memory": "slow", "notes": {"driver": "1"},
@@ -15,17 +16,17 @@ ABOUT = {
 
 
 def carried_out(tmp_path, *looks, minutes=1.0, least=0.0, limit=10.0):
-    columns = {"number": ("n", str), "more": ("more", str)}
-    parts = [Part(f"part{i}", f"Part {i}", "Numbers.", look, columns, least, limit) for i, look in enumerate(looks)]
+    columns = (BenchColumn("n", "number"), BenchColumn("more", "more"))
+    parts = [GpuPart(f"part{i}", f"Part {i}", look, least, limit, columns) for i, look in enumerate(looks)]
     evidence = Evidence(ABOUT, tmp_path / "made-up", parts)
-    carry_out(evidence, None, time.monotonic() + 60 * minutes, lambda text: None)
+    run_parts(evidence, None, time.monotonic() + 60 * minutes, lambda text: None)
     content = json.loads((tmp_path / "made-up.json").read_text())
     return evidence, [(part["status"], part["rows"]) for part in content["parts"]]
 
 
 def counts(_):
     yield {"n": 1}
-    yield Check("one is one", True)
+    yield GpuCheck("one is one", True)
 
 
 def test_a_part_that_breaks_stops_no_other_and_keeps_what_it_had(tmp_path):
@@ -34,7 +35,7 @@ def test_a_part_that_breaks_stops_no_other_and_keeps_what_it_had(tmp_path):
         raise ZeroDivisionError("by zero")
 
     def differs(_):
-        yield Check("one is two", False, "one")
+        yield GpuCheck("one is two", False, "one")
 
     def is_absent(_):
         raise NotAvailableError("no such device")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from plphp_core.bench import interleaved_decoding
-from plphp_core.bench.bench_models import source
+from plphp_core.bench.bench_models import bench_model
 from plphp_core.bench.bench_settings import BenchCase
 from plphp_core.bench.interleaved_decoding import decode_in_turn, parts
 from tests.bench.factories import settings
@@ -14,19 +14,19 @@ from tests.bench.factories import settings
 GB = 1e9
 
 
-def cases(regimes=("generate", "fast"), methods=("none", "plphp", "vtw"), batch=2):
+def cases(backends=("generate", "fast"), methods=("none", "plphp", "vtw"), batch=2):
     params = {"none": (), "plphp": (("delta_r", 0.3), ("r", 0.4)), "vtw": (("K", 3),)}
-    return [BenchCase("tiny", regime, name, params[name], batch, 130) for regime in regimes for name in methods]
+    return [BenchCase("tiny", backend, name, params[name], batch, 130) for backend in backends for name in methods]
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return settings(tmp_path)
+def bench():
+    return settings()
 
 
 @pytest.fixture
 def origin(bench):
-    made = source("tiny", bench)
+    made = bench_model("tiny", bench)
     made.load()
     return made
 
@@ -41,8 +41,8 @@ def groups(monkeypatch):
 
 def test_parts_keep_none_beside_every_method():
     whole = cases()
-    by_regime = parts(whole)
-    assert by_regime == [whole[:3], whole[3:]]
+    by_backend = parts(whole)
+    assert by_backend == [whole[:3], whole[3:]]
     assert parts(whole[3:]) == [[whole[3], whole[4]], [whole[3], whole[5]]]
     assert parts(whole[:2]) == [[whole[0]], [whole[1]]]
     assert parts(whole[1:3]) == [[whole[1]], [whole[2]]]  # no `none` to stand beside
@@ -63,7 +63,7 @@ def test_what_does_not_fit_together_is_decoded_in_parts(origin, bench, groups, m
     monkeypatch.setattr(interleaved_decoding, "_fits", lambda origin, cases, bench: len(cases) <= fitting)
     found = decode_in_turn(origin, cases(), bench)
     assert max(map(len, groups)) == fitting and set(found) == set(cases())
-    times = Counter(case.method for group in groups for case in group if case.regime == "fast")
+    times = Counter(case.method for group in groups for case in group if case.backend == "fast")
     assert times["none"] == counted["none"] and times["plphp"] == 1
     for case, one in found.items():
         assert len(one.rounds) == bench.rounds * times[case.method]
@@ -75,15 +75,15 @@ def test_an_allocation_that_fails_costs_its_own_row_only(origin, bench, monkeypa
     real = interleaved_decoding._prepared
 
     def fail(origin, case, bench):
-        if case.method == culprit and case.regime == "fast":
+        if case.method == culprit and case.backend == "fast":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
         return real(origin, case, bench)
 
     monkeypatch.setattr(interleaved_decoding, "_prepared", fail)
     found = decode_in_turn(origin, cases(), bench)
     failed = [case for case, one in found.items() if one is None]
-    assert [(case.regime, case.method) for case in failed] == [("fast", culprit)] and len(found) == 6
-    assert all(one.none for case, one in found.items() if case.regime == "generate")
+    assert [(case.backend, case.method) for case in failed] == [("fast", culprit)] and len(found) == 6
+    assert all(one.none for case, one in found.items() if case.backend == "generate")
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(origin, bench, monkeypatch):

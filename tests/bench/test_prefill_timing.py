@@ -6,10 +6,10 @@ import torch
 from baselines import VTW
 from plphp_core.bench import prefill_timing
 from plphp_core.bench.decoder_shapes import SHAPES, build, prompts
-from plphp_core.bench.forced_retention import planned_method
+from plphp_core.bench.forced_retention import forced_method
 from plphp_core.bench.prefill_timing import PrefillTime, interleaved_prefills
 
-METHODS = [None, planned_method("plphp", {"r": 0.4, "delta_r": 0.3}), VTW(K=3)]
+METHODS = [None, forced_method("plphp", {"r": 0.4, "delta_r": 0.3}), VTW(K=3)]
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from plphp_core.bench.decoder_shapes import SHAPES, build, floor_weight_bytes
-from plphp_core.bench.forced_retention import plan_lengths, planned_method
-from plphp_core.bench.memory_estimate import DEVICE_ROOM, decode_bytes, largest_batch
-from plphp_core.bench.roofline import floor_ms, kv_bytes, measured_bandwidth, nominal_bandwidth
+from plphp_core.bench.capacity_benchmark import DEVICE_ROOM, largest_batch
+from plphp_core.bench.decoder_shapes import SHAPES, build, token_weight_bytes
+from plphp_core.bench.forced_retention import forced_lengths, forced_method
+from plphp_core.bench.memory_estimate import decode_bytes
+from plphp_core.bench.roofline import kv_bytes, measured_bandwidth, nominal_bandwidth, roofline_ms
 
 QWEN = SHAPES["qwen2_7b"]
 # Batch → floor in ms on 2.04 TB/s with 7,000 vision and 200 text tokens: whole, and 40 % of vision in 25 of 28 layers.
@@ -14,7 +15,7 @@ PUBLISHED = {1: (7.14, 7.03), 8: (8.55, 7.71), 16: (10.17, 8.49), 32: (13.41, 10
 
 
 def test_bytes_of_the_shapes():
-    assert QWEN.floor_parameters * 2 == pytest.approx(14.14e9, rel=5e-4)
+    assert QWEN.token_parameters * 2 == pytest.approx(14.14e9, rel=5e-4)
     assert QWEN.parameters == 7_615_616_512  # of Qwen/Qwen2-7B
     assert SHAPES["qwen2_0_5b"].parameters == 494_032_768  # of Qwen/Qwen2-0.5B
     assert SHAPES["llama3_8b"].parameters == 8_030_261_248  # of meta-llama/Meta-Llama-3-8B
@@ -27,15 +28,15 @@ def test_bytes_of_the_shapes():
 def test_floor_equals_the_published_table(batch):
     whole = [[7200] * batch] * 28
     pruned = [[7200 if layer in (0, 1, 27) else 3000] * batch for layer in range(28)]
-    weights = QWEN.floor_parameters * 2
-    found = [floor_ms(weights, kv_bytes(lengths, QWEN.slot_elements * 2), 2.04e12) for lengths in (whole, pruned)]
+    weights = QWEN.token_parameters * 2
+    found = [roofline_ms(weights, kv_bytes(lengths, QWEN.slot_elements * 2), 2.04e12) for lengths in (whole, pruned)]
     assert found == pytest.approx(PUBLISHED[batch], abs=0.01)
 
 
 def test_the_forced_plan_reads_about_as_much_as_a_rate_of_r_in_every_pruned_layer():
-    method = planned_method("plphp", {"r": 0.4, "delta_r": 0.3})
-    planned = plan_lengths(method, 28, 4, [1000] * 7, 200, 1, False)
-    assert sum(row[0] for row in planned) == pytest.approx(3 * 7200 + 25 * 3000, rel=0.01)
+    method = forced_method("plphp", {"r": 0.4, "delta_r": 0.3})
+    planned = forced_lengths(method, 28, 4, [1000] * 7, 200)
+    assert sum(planned) == pytest.approx(3 * 7200 + 25 * 3000, rel=0.01)
 
 
 @pytest.mark.parametrize("decoder", ["qwen2", "llama"])
@@ -46,7 +47,7 @@ def test_weights_are_counted_as_they_are(decoder, tied):
     shape = replace(SHAPES["tiny"], decoder=decoder, tied=tied)
     model = build(shape, "cpu", torch.bfloat16)
     text = [*model.model.language_model.parameters(), *([] if tied else [model.lm_head.weight])]
-    assert floor_weight_bytes(model) == 2 * shape.floor_parameters
+    assert token_weight_bytes(model) == 2 * shape.token_parameters
     assert sum(tensor.numel() for tensor in text) == shape.parameters
     assert model.dtype == torch.bfloat16
 

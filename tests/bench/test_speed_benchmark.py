@@ -1,13 +1,10 @@
 """A run's rows: whole, true to what is held, and set against none."""
 
-import csv
-import io
-
 import pytest
 
-from plphp_core.bench.bench_tables import disturbance, speed_markdown, to_csv
-from plphp_core.bench.capacity_benchmark import capacity
-from plphp_core.bench.speed_benchmark import COLUMNS, measure
+from plphp_core.bench.bench_tables import BenchResult
+from plphp_core.bench.capacity_benchmark import capacity_benchmark
+from plphp_core.bench.speed_benchmark import COLUMNS, SPEED_COLUMNS, disturbance, measure, speed_tables
 from plphp_core.records.errors import UserError
 from tests.bench.factories import MACHINE, settings
 
@@ -15,8 +12,8 @@ MAYBE = {"share_of_ideal_nominal", "share_of_ideal_measured", "peak_bytes"}  # n
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    return measure(settings(tmp_path_factory.mktemp("out")), MACHINE, say=lambda line: None)
+def rows():
+    return measure(settings(), MACHINE, say=lambda line: None)
 
 
 def test_every_case_is_one_whole_row(rows):
@@ -35,7 +32,7 @@ def test_every_case_is_one_whole_row(rows):
 def test_bytes_reported_are_held(rows):
     slot = 2 * 2 * 16 * 4  # K and V, heads, dim, fp32
     for row in rows:
-        free = row["batch"] * 6 * slot if row["regime"] == "fast" else 0  # for the token to come, in every layer
+        free = row["batch"] * 6 * slot if row["backend"] == "fast" else 0  # for the token to come, in every layer
         assert row["kv_bytes_held"] == row["kv_bytes"] + free
     plain = {row["kv_bytes"] for row in rows if row["method"] == "none" and row["batch"] == 2}
     assert plain == {2 * 150 * 6 * 2 * 2 * 16 * 4}  # samples, tokens, layers, K and V, heads, dim, fp32
@@ -45,15 +42,15 @@ def test_rho_is_floor_over_measured(rows):
     weights = 1022208  # of the tiny shape's decoder and head, fp32
     for row in rows:
         floor = (weights + row["kv_bytes"]) / 1e9 * 1e3
-        assert row["floor_ms_measured"] == pytest.approx(floor)
-        assert row["floor_ms_nominal"] == pytest.approx(floor / 2)
+        assert row["roofline_ms_measured"] == pytest.approx(floor)
+        assert row["roofline_ms_nominal"] == pytest.approx(floor / 2)
         assert row["rho_measured"] == pytest.approx(floor / row["ms_per_token"])
         assert row["gb_per_s"] == pytest.approx(row["rho_measured"])  # of 1 GB/s
         assert row["tokens_per_s"] == pytest.approx(1e3 * row["batch"] / row["ms_per_token"])
 
 
 def test_prefill_columns(rows):
-    by_method = {row["method"]: row for row in rows if row["regime"] == "fast" and row["batch"] == 1}
+    by_method = {row["method"]: row for row in rows if row["backend"] == "fast" and row["batch"] == 1}
     assert by_method["none"]["added_prefill_ms"] == 0 and by_method["none"]["flops_vs_none"] == 1
     assert by_method["plphp"]["added_prefill_ms"] > 0 and by_method["plphp"]["flops_vs_none"] == 1
 
@@ -67,16 +64,16 @@ def test_prefill_columns(rows):
         assert row["added_decode_tokens"] == pytest.approx(tokens)
 
 
-def test_what_does_not_fit_is_a_row_and_the_run_goes_on(tmp_path):
-    bench = settings(tmp_path, methods=["none", "plphp"], regimes=["fast"], batch=[2, 60000], memory_gb=0.5)
+def test_what_does_not_fit_is_a_row_and_the_run_goes_on():
+    bench = settings(methods=["none", "plphp"], backends=["fast"], batch=[2, 60000], memory_gb=0.5)
     rows = measure(bench, MACHINE, say=lambda line: None)
     assert [(row["batch"], row["status"]) for row in rows] == [
         (2, "ok"), (2, "ok"), (60000, "oom"), (60000, "oom")]  # fmt: skip
     assert rows[2]["ms_per_token"] is None and rows[2]["speed_up"] is None
-    text = speed_markdown(rows, MACHINE, "command", 1)
-    assert text.count("| oom |") == 2 and "n/a" in text
-    table = list(csv.DictReader(io.StringIO(to_csv(rows, COLUMNS))))
-    assert table[2]["status"] == "oom" and table[2]["ms_per_token"] == "n/a"
+    result = BenchResult("Speed", "cpu", rows, SPEED_COLUMNS, ["A note."], speed_tables(rows))
+    text = result.page("command", 1)
+    assert text.count("| oom | n/a |") == 2
+    assert result.csv().splitlines()[3].endswith(",n/a") and ",oom,n/a," in result.csv()
 
 
 @pytest.mark.parametrize("preempted, warned", [((20, 30, 500), False), ((90, 150, 500), True), ((None,), False)])
@@ -86,24 +83,24 @@ def test_a_disturbed_run_says_so(preempted, warned):
         assert (disturbance(rows) is not None) == warned
 
 
-def test_a_model_that_does_not_fit_is_never_built(tmp_path, monkeypatch):
+def test_a_model_that_does_not_fit_is_never_built(monkeypatch):
     monkeypatch.setattr("plphp_core.bench.bench_models.build", lambda *_: pytest.fail("built"))
-    bench = settings(tmp_path, models=["qwen2_7b"], memory_gb=1, batch=[1], methods=["none"])
+    bench = settings(models=["qwen2_7b"], memory_gb=1, batch=[1], methods=["none"])
     assert [row["status"] for row in measure(bench, MACHINE, say=lambda line: None)] == ["oom"] * 3
 
 
-def test_depths_that_a_model_does_not_have(tmp_path):
-    bench = settings(tmp_path, params={"vtw": {"K": 7}})
+def test_depths_that_a_model_does_not_have():
+    bench = settings(params={"vtw": {"K": 7}})
     with pytest.raises(UserError, match="tiny: VTW: K = 7, but the model has 6 layers"):
         measure(bench, MACHINE, say=lambda line: None)
 
 
-def test_capacity_of_80_gb_by_hand(tmp_path):
+def test_capacity_of_80_gb_by_hand():
     bench = settings(
-        tmp_path, kind="memory", dtype="bfloat16", models=["qwen2_7b"], methods=["none", "vtw"],
+        kind="memory", dtype="bfloat16", models=["qwen2_7b"], methods=["none", "vtw"],
         params={"vtw": {"K": 14}}, vision_tokens=[7000], text_tokens=200, memory_gb=80, new_tokens=256,
     )  # fmt: skip
-    none, vtw = capacity(bench, say=lambda line: None)
+    none, vtw = capacity_benchmark(bench, say=lambda line: None).rows
     # 10 images of 730 tokens; 7,756 slots in 28 layers (and in one more) of 2,048 bytes; logits.
     assert none["largest_batch"] == int((80e9 - 1e9 - 7_615_616_512 * 2) // (7756 * 29 * 2048 + 152064 * 12))
     assert none["kv_mb_per_sample"] == pytest.approx(7500 * 28 * 2048 / 1e6)

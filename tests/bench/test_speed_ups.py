@@ -2,21 +2,20 @@
 
 import pytest
 
-from plphp_core.bench.interleaved_decoding import Decoded
+from plphp_core.bench.interleaved_decoding import DecodedCase, relate
 from plphp_core.bench.interleaved_rounds import Round
 from plphp_core.bench.speed_benchmark import COLUMNS
-from plphp_core.bench.speed_ups import relate
 
 
 def row(method, ms, floor, **more):
-    same = {"model": "m", "regime": "fast", "batch": 8, "vision_tokens": 7}
-    floors = {"floor_ms_nominal": floor and floor / 2, "floor_ms_measured": floor}
+    same = {"model": "m", "backend": "fast", "batch": 8, "vision_tokens": 7}
+    floors = {"roofline_ms_nominal": floor and floor / 2, "roofline_ms_measured": floor}
     return dict.fromkeys(COLUMNS) | same | floors | {"method": method, "ms_per_token": ms} | more
 
 
 def decoded(ms, none=()):
     rounds, plain = ([Round([value], 0.0) for value in values] for values in (ms, none))
-    return Decoded(10, 7, 1.0, 0, 0, 0, None, "k", rounds, plain)
+    return DecodedCase(10, 7, 1.0, 0, 0, 0, "k", None, rounds, plain)
 
 
 def test_a_machine_that_becomes_three_times_slower_changes_no_speed_up():

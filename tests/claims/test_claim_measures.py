@@ -18,8 +18,8 @@ from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.equal_retention import interpolate, polyline_change
 from plphp_core.claims.parameter_measures import largest_rebound
 from plphp_core.claims.verdict import RuleOutcome, Verdict
+from plphp_core.records.attention_result import load_readings
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.attention_results import load_readings
 from plphp_core.reporting.configured import rows_configured
 from tests.claims.claims_factories import CHECKPOINTS, ledger, paper_cells, readings, timed
 from tests.reporting import factories

@@ -11,9 +11,8 @@ from plphp_core import PLPHP, prune
 from plphp_core.decoding.fast_generate import Prefilled, fast_generate, prefill
 from plphp_core.decoding.slots import SlotCache, SlotLayer, slot_cache
 from plphp_core.decoding.token_choice import OBEYED, WITHOUT_EFFECT, unsupported_options
-from tests.core.test_oracle import ADJACENT, FOUR, TILED
 from tests.factories import EOS_TOKEN, PAD_TOKEN, prompt_batch, tiny_llava_onevision
-from tests.families.test_oracle import FAMILIES
+from tests.families.tiny_models import FAMILIES, tiny
 
 METHODS = {
     "none": None,
@@ -25,25 +24,15 @@ METHODS = {
 NEW = 9
 
 
-def ragged(family="llava_onevision", **options):
-    """A model and a batch of four prompts with none to four images and different lengths."""
-    if family == "llava_onevision":
-        model = tiny_llava_onevision(**options)
-        return model, prompt_batch(model, [TILED, ADJACENT, [7], FOUR], seed=7)
-    kind = FAMILIES[family]
-    model = kind.model(**options)
-    return model, kind.batch(model, kind.samples, seed=7)
-
-
 def usual(model, batch, method, **options):
     with prune(model, method) as trace:
         return model.generate(**batch, **options), trace
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", ["llava_onevision", *FAMILIES])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_tokens_equal_generate(family, method):
-    model, batch = ragged(family)
+    model, batch = tiny(family)
     expected, trace = usual(model, batch, METHODS[method], max_new_tokens=NEW, do_sample=False, eos_token_id=None)
     found = fast_generate(model, batch, METHODS[method], max_new_tokens=NEW, eos_token_id=[])
     assert torch.equal(found.sequences, expected)
@@ -54,7 +43,7 @@ def test_greedy_tokens_equal_generate(family, method):
 @pytest.mark.parametrize("row", range(4))
 def test_samples_alone_equal_generate(row):
     model = tiny_llava_onevision()
-    batch = prompt_batch(model, [[TILED, ADJACENT, [7], FOUR][row]])
+    batch = prompt_batch(model, [FAMILIES["llava_onevision"].samples[row]])
     expected, _ = usual(model, batch, METHODS["plphp"], max_new_tokens=NEW, do_sample=False, eos_token_id=None)
     assert torch.equal(
         fast_generate(model, batch, METHODS["plphp"], max_new_tokens=NEW, eos_token_id=[]).sequences, expected
@@ -63,7 +52,7 @@ def test_samples_alone_equal_generate(row):
 
 @pytest.mark.parametrize("check_every", [1, 3, 100])
 def test_samples_end_where_generate_ends_them_and_are_padded_behind(check_every):
-    model, batch = ragged()
+    model, batch = tiny()
     free, _ = usual(model, batch, None, max_new_tokens=NEW, do_sample=False, eos_token_id=None)
     prompt = batch["input_ids"].shape[1]
     ends = sorted({int(free[0, prompt + 2]), int(free[1, prompt + 5]), int(free[2, prompt]), int(free[3, prompt + 4])})
@@ -74,7 +63,7 @@ def test_samples_end_where_generate_ends_them_and_are_padded_behind(check_every)
 
 
 def test_one_token_needs_no_decoding():
-    model, batch = ragged()
+    model, batch = tiny()
     expected, _ = usual(model, batch, None, max_new_tokens=1, do_sample=False)
     found = fast_generate(model, batch, None, max_new_tokens=1)
     assert torch.equal(found.sequences, expected) and found.decode_steps == 0
@@ -84,7 +73,7 @@ def test_one_token_needs_no_decoding():
     "options", [{}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"temperature": 1.3, "top_k": 20, "top_p": 0.9}]
 )
 def test_sampling_draws_what_generate_draws(options):
-    model, batch = ragged()
+    model, batch = tiny()
     torch.manual_seed(3)
     expected, _ = usual(
         model, batch, METHODS["plphp"], max_new_tokens=NEW, do_sample=True, eos_token_id=None, **options
@@ -97,7 +86,7 @@ def test_sampling_draws_what_generate_draws(options):
 
 
 def test_a_repetition_penalty_of_the_checkpoint_is_obeyed():
-    model, batch = ragged()
+    model, batch = tiny()
     plain = fast_generate(model, batch, None, max_new_tokens=NEW, eos_token_id=[]).sequences
     model.generation_config.repetition_penalty = 1.8
     expected, _ = usual(model, batch, None, max_new_tokens=NEW, do_sample=False, eos_token_id=None)
@@ -106,7 +95,7 @@ def test_a_repetition_penalty_of_the_checkpoint_is_obeyed():
 
 
 def test_options_of_the_checkpoint_that_cannot_be_obeyed_are_refused():
-    model, batch = ragged()
+    model, batch = tiny()
     model.generation_config.num_beams = 4
     with pytest.raises(ValueError, match=r"num_beams = 4.*use model.generate"):
         fast_generate(model, batch, None)
@@ -116,7 +105,7 @@ def test_options_of_the_checkpoint_that_cannot_be_obeyed_are_refused():
 
 
 def test_the_model_is_left_as_it_was_even_after_an_error(monkeypatch):
-    model, batch = ragged()
+    model, batch = tiny()
     before, _ = usual(model, batch, None, max_new_tokens=3, do_sample=False)
     with monkeypatch.context() as patch:
         patch.setattr(SlotLayer, "update", lambda *args, **kwargs: 1 / 0)
@@ -129,7 +118,7 @@ def test_the_model_is_left_as_it_was_even_after_an_error(monkeypatch):
 
 def test_bf16_follows_generate_closely():
     """Same prefill, same first token; later logits differ by rounding, since slots are summed in another order."""
-    model, batch = ragged(dtype=torch.bfloat16)
+    model, batch = tiny(dtype=torch.bfloat16)
     expected, _ = usual(model, batch, METHODS["plphp"], max_new_tokens=NEW, do_sample=False, eos_token_id=None)
     found = fast_generate(model, batch, METHODS["plphp"], max_new_tokens=NEW, eos_token_id=[]).sequences
     prompt = batch["input_ids"].shape[1]
@@ -160,7 +149,7 @@ def test_growth_copies_nothing_and_rewinding_forgets_it():
 
 
 def test_pruned_prompts_take_fewer_slots():
-    model, batch = ragged()
+    model, batch = tiny()
     held = {}
     for name in ("none", "plphp-zero"):
         with torch.no_grad(), prune(model, METHODS[name]) as trace:
@@ -173,7 +162,7 @@ def test_pruned_prompts_take_fewer_slots():
 
 @pytest.mark.parametrize("method", ["none", "plphp", "vtw"])
 def test_a_prefill_that_has_happened_is_not_done_again(method, monkeypatch):
-    model, batch = ragged()
+    model, batch = tiny()
     expected = fast_generate(model, batch, METHODS[method], max_new_tokens=NEW, eos_token_id=[])
     with torch.no_grad(), prune(model, METHODS[method]) as trace:
         logits, cache, position = prefill(model, batch)
@@ -189,13 +178,13 @@ def test_a_prefill_that_has_happened_is_not_done_again(method, monkeypatch):
 
 
 def test_the_kernel_is_named():
-    model, batch = ragged()
+    model, batch = tiny()
     assert fast_generate(model, batch, None, max_new_tokens=2, eos_token_id=[]).kernel == "sdpa_slices"
     assert fast_generate(model, batch, None, max_new_tokens=1).kernel is None
 
 
 def test_end_tokens_default_to_the_checkpoints():
-    model, batch = ragged()
+    model, batch = tiny()
     assert model.generation_config.eos_token_id == EOS_TOKEN
     expected, _ = usual(model, batch, None, max_new_tokens=40, do_sample=False)
     assert torch.equal(fast_generate(model, batch, None, max_new_tokens=40).sequences, expected)
@@ -204,7 +193,7 @@ def test_end_tokens_default_to_the_checkpoints():
 @pytest.mark.parametrize("method", ["none", "plphp", "fastv"])
 def test_the_repetition_penalty_treats_padding_as_generate_of_this_release_does(method, monkeypatch):
     """The padding is a token that the model would choose next, so that it matters whether it is penalised."""
-    model, batch = ragged()
+    model, batch = tiny()
     batch["input_ids"] = batch["input_ids"].clone()
     first = fast_generate(model, batch, METHODS[method], max_new_tokens=1, eos_token_id=[]).sequences[:, -1]
     for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True)):
@@ -225,7 +214,7 @@ def test_the_repetition_penalty_treats_padding_as_generate_of_this_release_does(
 @pytest.mark.parametrize("name", sorted(vars(GenerationConfig())))
 def test_every_option_of_a_configuration_is_obeyed_without_effect_or_refused(name):
     """Whatever releases to come add is refused until somebody has looked at it."""
-    model, batch = ragged(layers=4)
+    model, batch = tiny(layers=4)
     values = {"begin_suppress_tokens": [5], "sequence_bias": [[[5], 2.0]], "stop_strings": ["x"], "guidance_scale": 1.5}
     setattr(model.generation_config, name, values.get(name, 3))
     known = name in OBEYED | WITHOUT_EFFECT
@@ -236,7 +225,7 @@ def test_every_option_of_a_configuration_is_obeyed_without_effect_or_refused(nam
 
 
 def test_options_that_ask_for_nothing_are_no_reason_to_refuse():
-    model, batch = ragged(layers=4)
+    model, batch = tiny(layers=4)
     expected = fast_generate(model, batch, max_new_tokens=3).sequences
     model.generation_config.update(num_beams=1, guidance_scale=1.0, min_length=0, suppress_tokens=[], use_mtp=False)
     model.generation_config.update(return_dict_in_generate=True, output_scores=True, cache_implementation="static")
@@ -244,7 +233,7 @@ def test_options_that_ask_for_nothing_are_no_reason_to_refuse():
 
 
 def test_sampling_in_the_checkpoint_is_obeyed_unless_the_call_says_otherwise():
-    model, batch = ragged(layers=4)
+    model, batch = tiny(layers=4)
     model.generation_config.update(do_sample=True, temperature=5.0, top_k=0)
     torch.manual_seed(3)
     expected = model.generate(**batch, max_new_tokens=NEW, eos_token_id=None)
@@ -256,13 +245,13 @@ def test_sampling_in_the_checkpoint_is_obeyed_unless_the_call_says_otherwise():
 
 @pytest.mark.parametrize("value", [0, 2.5, "3", None, float("nan")])
 def test_numbers_of_new_tokens_that_are_none_are_refused(value):
-    model, batch = ragged(layers=4)
+    model, batch = tiny(layers=4)
     with pytest.raises(ValueError, match=r"max_new_tokens = .*whole number from 1 on"):
         fast_generate(model, batch, max_new_tokens=value)
 
 
 def test_masks_that_hide_more_than_padding_on_the_left_are_refused():
-    model, batch = ragged(layers=4)
+    model, batch = tiny(layers=4)
     holes = {**batch, "attention_mask": batch["attention_mask"].clone()}
     holes["attention_mask"][0, -3] = 0
     with pytest.raises(ValueError, match="hides tokens behind others that it shows"):
@@ -273,6 +262,6 @@ def test_masks_that_hide_more_than_padding_on_the_left_are_refused():
 
 
 def test_autocast_is_refused_by_name():
-    model, batch = ragged(layers=4)
+    model, batch = tiny(layers=4)
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ValueError, match=r"under torch\.autocast"):
         fast_generate(model, batch, max_new_tokens=2)

@@ -13,9 +13,9 @@ from plphp_core import PLPHP, prune
 from plphp_core.families import family_of
 from plphp_core.pruning import hf
 from tests.factories import prompt_batch, tiny_llava_onevision
-from tests.families.test_oracle import FAMILIES
+from tests.families.tiny_models import FAMILIES
 
-MODELS = {"llava_onevision": tiny_llava_onevision, **{name: kind.model for name, kind in FAMILIES.items()}}
+MODELS = {name: kind.model for name, kind in FAMILIES.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -10,19 +10,11 @@ from transformers import DynamicCache, StaticCache
 from baselines import VTW, FastV
 from plphp_core import PLPHP, make_method, prune
 from plphp_core.pruning.hf import refuse_cache
-from tests.factories import prompt_batch, tiny_llava_onevision
-
-SAMPLES = [[3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]]
-METHOD = PLPHP(alpha=0.8, beta=0.6)
+from tests.factories import METHOD, SAMPLES, greedy, prompt_batch, tiny_llava_onevision
 
 
 def hooks_of(model):
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
-def greedy(model, inputs, steps=5, **kwargs):
-    out = model.generate(**inputs, max_new_tokens=steps, do_sample=False, eos_token_id=None, **kwargs)
-    return out[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 def test_hooks_come_off_after_an_exception_in_the_block_and_inside_a_layer():

@@ -2,8 +2,6 @@
 
 import asyncio
 import copy
-from dataclasses import dataclass, field
-from typing import ClassVar
 
 import pytest
 import torch
@@ -13,12 +11,7 @@ from transformers import StaticCache
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.pruning import hf
-from plphp_core.pruning.method import Method
-from plphp_core.pruning.selection import Selection
-from tests.core.test_lifecycle import METHOD, SAMPLES, greedy
-from tests.factories import prompt_batch, tiny_llava_onevision
-
-PADDED = [SAMPLES[0], [3, (16, 16, 5), 2]]
+from tests.factories import METHOD, PADDED, SAMPLES, greedy, prompt_batch, tiny_llava_onevision
 
 
 @pytest.fixture
@@ -253,148 +246,6 @@ def test_a_mask_with_holes_prunes_like_any_other():
     plain = greedy(model, inputs)
     with prune(model, PLPHP(r=1.0, delta_r=0.0)):
         assert greedy(model, inputs) == plain
-
-
-# --- methods that break the rules -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Wrong(Method):
-    """Keeps everything, and then spoils what it says of that."""
-
-    name: ClassVar[str] = "wrong"
-    spoil: object = field(default=None, repr=False)
-    verb: str = "compress"
-
-    @property
-    def withdraws(self):
-        return self.verb == "withdraw"
-
-    def _selection(self, shape, device):
-        mask = torch.ones(shape, dtype=torch.bool, device=device)
-        return self.spoil(mask, (shape[-1],) * shape[0])
-
-    def compress(self, layer, view):
-        if self.verb == "compress" and layer == 1:
-            batch, tokens = view.image_of.shape
-            return self._selection((batch, view.kv_heads, tokens), view.image_of.device)
-
-    def withdraw(self, layer, previous):
-        if self.verb == "withdraw" and layer == 2:
-            return self._selection(tuple(previous.image_of.shape), previous.image_of.device)
-
-
-def fewer(mask, counts):
-    mask[1, ..., 30] = False  # a vision token of sample 1; counts do not say so
-    return Selection(mask, counts)
-
-
-def head_by_head(mask, counts):
-    mask[0, 1, 10] = False
-    return Selection(mask, counts)
-
-
-def textless(mask, counts):
-    mask[..., -3] = False
-    return Selection(mask, tuple(count - 1 for count in counts))
-
-
-SPOILT = {
-    "shape": (lambda mask, counts: Selection(mask[..., 1:], counts), r"mask is .* but must be \(2, .* bool"),
-    "dtype": (lambda mask, counts: Selection(mask.float(), counts), r"torch.float32.* but must be"),
-    "few counts": (lambda mask, counts: Selection(mask, counts[:1]), "counts = .* must be 2 plain integers"),
-    "tensors": (lambda mask, counts: Selection(mask, torch.tensor(counts)), "must be 2 plain integers"),
-    "range": (lambda mask, counts: Selection(mask, tuple(c + 1 for c in counts)), "plain integers from 0 to"),
-    "a mask": (lambda mask, counts: mask, "got Tensor, but a Selection"),
-    "counts": (fewer, r"sample 1.*: the mask keeps \d+ tokens, but counts say \d+"),
-    "text": (textless, "sample 0.*: the mask leaves out 1 tokens that must stay"),
-}
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("verb, place", [("compress", "compress in layer 1"), ("withdraw", "withdraw before layer 2")])
-@pytest.mark.parametrize("what", SPOILT)
-def test_a_wrong_selection_is_refused_with_method_layer_sample_and_numbers(what, verb, place):
-    spoil, words = SPOILT[what]
-    model = tiny_llava_onevision(layers=4)
-    inputs = prompt_batch(model, [[3, (16, 16, 1), (16, 16, 2), 6], [4, (16, 16, 3), (16, 16, 4), 6]])
-    with (
-        prune(model, Wrong(spoil, verb)),
-        pytest.raises((TypeError, ValueError), match=rf"(?s)Wrong\(verb='{verb}'\), {place}.*{words}"),
-    ):
-        model(**inputs)
-    assert not any(module._forward_pre_hooks for module in model.modules())
-
-
-@torch.no_grad()
-def test_heads_that_keep_other_numbers_than_said_are_named_and_a_device_is_looked_at_once_at_the_end(monkeypatch):
-    model = tiny_llava_onevision(layers=4)
-    inputs = prompt_batch(model, [[3, (16, 16, 1), (16, 16, 2), 6]])
-    with prune(model, Wrong(head_by_head)), pytest.raises(ValueError, match="sample 0, head 1: the mask keeps"):
-        model(**inputs)
-
-
-def test_what_lies_on_a_device_is_not_looked_at_before_the_last_layer():
-    from types import SimpleNamespace
-
-    from plphp_core.pruning.selection import SelectionCheck
-
-    image_of = torch.empty(1, 5, dtype=torch.long, device="meta")  # any look at a meta tensor raises
-    view = SimpleNamespace(image_of=image_of, valid=torch.empty(1, 5, dtype=torch.bool, device="meta"), kv_heads=2)
-    check = SelectionCheck(METHOD)
-    check(Selection(torch.empty(1, 2, 5, dtype=torch.bool, device="meta"), (5,)), view, layer=3)
-    with pytest.raises((NotImplementedError, RuntimeError)):
-        check.verify()
-
-
-@torch.no_grad()
-def test_text_may_go_where_the_method_says_so(small):
-    model, inputs = small
-
-    @dataclass(frozen=True)
-    class Evicting(Wrong):
-        name: ClassVar[str] = "evicting"
-        evicts_text: ClassVar[bool] = True
-
-    with prune(model, Evicting(textless)) as trace:
-        greedy(model, inputs)
-    assert trace.layers[1].counts[0] == trace.layers[0].counts[0] - 1
-    assert trace.retention[0].tolist() == [1.0] * 4  # of vision tokens, which have all stayed
-
-    def some_of_each_head(mask, counts):
-        mask[:, 0, 10:12], mask[:, 1, 10], mask[:, 1, -3] = False, False, False  # two of vision; one, and one of text
-        return Selection(mask, tuple(count - 2 for count in counts))
-
-    with prune(model, Evicting(some_of_each_head)) as trace:
-        model(**inputs)
-    vision = trace.prompt.vision_counts[0]
-    assert trace.retention[0, 1].item() == pytest.approx((vision - 1.5) / vision)
-    assert [len(head) for head in trace.kept[1][0]] == [vision - 2, vision - 1]
-
-
-@torch.no_grad()
-def test_rows_that_were_not_asked_for_are_a_sentence(small):
-    model, inputs = small
-
-    @dataclass(frozen=True)
-    class Greedy(Method):
-        name: ClassVar[str] = "greedy"
-        query_rows: int | None = 1
-
-        def compress(self, layer, view):
-            view.mean_row()
-
-    with (
-        prune(model, Greedy()),
-        pytest.raises(ValueError, match="mean_row reads all query rows"),
-    ):
-        model(**inputs)
-    with prune(model, Greedy(None)) as trace:
-        model(**inputs)
-    assert len(trace.layers) == 4
-    for rows in (0, -1, 1.5, True):
-        with pytest.raises(ValueError, match=f"query_rows = {rows!r}, but must be"), prune(model, Greedy(rows)):
-            pass
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

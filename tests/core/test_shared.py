@@ -10,10 +10,10 @@ from plphp_core import PLPHP, prune
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.decoding.features import shared_features
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
-from tests.core.test_decode import NEW, ragged
 from tests.factories import EOS_TOKEN, PAD_TOKEN
-from tests.families.test_oracle import FAMILIES
+from tests.families.tiny_models import FAMILIES, tiny
 
+NEW = 9
 METHODS = [
     None,
     PLPHP(alpha=0.8, beta=0.6),
@@ -39,9 +39,9 @@ def expect_same_trace(found, expected):
         assert torch.equal(mine.tokens, theirs.tokens)
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", *FAMILIES])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_generate_goes_on_as_if_it_had_prefilled_itself(family):
-    model, batch = ragged(family)
+    model, batch = tiny(family)
     with shared_features(model):
         shared = SharedPrefill(model, batch)
         for method in METHODS:
@@ -54,9 +54,9 @@ def test_generate_goes_on_as_if_it_had_prefilled_itself(family):
     assert "forward" not in vars(model)
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", *FAMILIES])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_fast_path_goes_on_as_if_it_had_prefilled_itself(family):
-    model, batch = ragged(family)
+    model, batch = tiny(family)
     shared = SharedPrefill(model, batch)
     for method in METHODS:
         expected = fast_generate(model, batch, method, max_new_tokens=NEW, record_attention=False)
@@ -67,7 +67,7 @@ def test_the_fast_path_goes_on_as_if_it_had_prefilled_itself(family):
 
 
 def test_samples_that_end_with_the_first_token_are_padded_as_ever():
-    model, batch = ragged()
+    model, batch = tiny()
     first = alone(model, batch, None, **{**OPTIONS, "max_new_tokens": 1})[0].sequences[:, -1]
     options = OPTIONS | {"eos_token_id": [int(first[0]), EOS_TOKEN], "pad_token_id": PAD_TOKEN}
     shared = SharedPrefill(model, batch)
@@ -77,7 +77,7 @@ def test_samples_that_end_with_the_first_token_are_padded_as_ever():
 
 
 def test_the_last_rows_are_computed_once_for_all_and_charged_to_each():
-    model, batch = ragged()
+    model, batch = tiny()
     shared = SharedPrefill(model, batch)
     assert shared.scoring_ms == 0
     none = shared.prefilled(None)
@@ -90,7 +90,7 @@ def test_the_last_rows_are_computed_once_for_all_and_charged_to_each():
 
 
 def test_a_failing_call_leaves_the_model_as_it_was():
-    model, batch = ragged()
+    model, batch = tiny()
     shared = SharedPrefill(model, batch)
     with pytest.raises(RuntimeError, match="on purpose"), shared.resumed(METHODS[1]):
         raise RuntimeError("on purpose")
@@ -100,7 +100,7 @@ def test_a_failing_call_leaves_the_model_as_it_was():
 
 
 def test_methods_that_change_the_prefill_are_refused():
-    model, batch = ragged()
+    model, batch = tiny()
     shared = SharedPrefill(model, batch)
     for method in (FastV(K=3), VTW(K=4)):
         assert not can_share(method)
@@ -112,9 +112,9 @@ def test_methods_that_change_the_prefill_are_refused():
         SharedPrefill(model, batch, query_rows=4).prefilled(METHODS[1])
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", *FAMILIES])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_images_are_encoded_once_within_the_block(family):
-    model, batch = ragged(family)
+    model, batch = tiny(family)
     expected = [alone(model, batch, method, **OPTIONS)[0].sequences for method in (FastV(K=3), VTW(K=4), METHODS[1])]
     calls = []
     encode = model.model.get_image_features

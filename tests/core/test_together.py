@@ -16,10 +16,8 @@ from baselines import VTW, FastV
 from plphp_core import PLPHP, fast_generate, prune
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.pruning import hf
-from tests.core.test_lifecycle import METHOD, SAMPLES
-from tests.core.test_misuse import PADDED
-from tests.factories import prompt_batch, tiny_llava_onevision
-from tests.families.test_oracle import FAMILIES
+from tests.factories import METHOD, PADDED, SAMPLES, prompt_batch, tiny_llava_onevision
+from tests.families.tiny_models import FAMILIES
 
 
 @pytest.fixture

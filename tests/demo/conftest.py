@@ -6,8 +6,6 @@ from plphp_core.demo.catalogue import Catalogue, draw_examples
 from plphp_core.demo.session import DemoSession
 from tests.demo.factories import ROOT
 
-pytest.importorskip("gradio")
-
 
 @pytest.fixture(scope="package")
 def session():

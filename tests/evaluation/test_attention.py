@@ -75,7 +75,7 @@ def test_a_reading_equals_the_float64_reference(chosen, reader, doc):
 def test_a_result_holds_every_sample_and_is_not_read_twice(chosen, loader, display, monkeypatch):
     assert attend(chosen, {}, loader, display) == OK
     found = result(chosen)
-    assert found["doc_ids"] == list(range(10)) and found["n"] == 10 and found["errors"] == 0
+    assert found["doc_ids"] == list(range(10)) and found["errors"] == 0
     assert np.array(found["vision_attention"]).shape == (10, 6)
     assert found["located"] is True and found["checkpoint"] == "checkpoint"
     assert len(journal(chosen)) == 10
@@ -121,11 +121,11 @@ def test_failures_are_counted_and_tried_again(chosen, loader, display, monkeypat
 
     monkeypatch.setattr(run_module, "read", one_breaks)
     assert attend(chosen, {}, loader, display) == FAILED
-    assert result(chosen)["errors"] == 1 and result(chosen)["n"] == 9
+    assert result(chosen)["errors"] == 1 and len(result(chosen)["doc_ids"]) == 9
     assert "this one is broken" in display.console.file.getvalue()
     monkeypatch.setattr(run_module, "read", read)
     assert attend(chosen, {}, loader, display) == OK
-    assert result(chosen)["errors"] == 0 and result(chosen)["n"] == 10
+    assert result(chosen)["errors"] == 0 and len(result(chosen)["doc_ids"]) == 10
 
 
 def test_a_run_of_which_nothing_works_stops(chosen, loader, display, monkeypatch):
@@ -187,11 +187,11 @@ def test_what_cannot_be_looked_at_is_refused(chosen, loader, display):
 @pytest.fixture
 def attending(monkeypatch, capsys):
     """Runs `scripts/attend.py` in this process. Returns its exit code and what it said on stderr."""
-    from plphp_core.evaluation.attention import launch
+    from plphp_core.evaluation.attention import attend_app
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["attend.py", *arguments])
-        code = launch.main(ROOT)
+        code = attend_app.main(ROOT)
         return code, capsys.readouterr().err
 
     return call

@@ -91,7 +91,9 @@ def test_what_was_answered_is_not_to_do_and_tells_how_long_the_rest_takes(planne
     lines = {name: [json.loads(line) for line in path.read_text().splitlines()] for name, path in files.items()}
 
     def mean(name, field):
-        return fmean(line[field] / 1000 / line["batch_size"] for line in lines[name] if "text" in line)
+        return fmean(
+            line["answer"][field] / 1000 / line["answer"]["batch_size"] for line in lines[name] if "answer" in line
+        )
 
     prefill = max(6 * mean("none", "prefill_ms"), 10 * mean("plphp", "prefill_ms"))
     decode = 6 * mean("none", "decode_ms") + 16 * mean("plphp", "decode_ms")

@@ -14,12 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plphp_core.evaluation.lock import run_lock
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import RunError, UserError
-from plphp_core.records.journal import Journal, JournalError, write_atomically
+from plphp_core.records.journal import Journal, JournalError
+from plphp_core.records.journal_lines import SampleError, SampleLine
+from tests.journal_factories import answered_line
 
-
-def answer(number: int, text: str = "a red circle") -> dict:
-    return {"key": f"key{number}", "doc_id": number, "text": text}
+FAILED = SampleLine(
+    key="key0", cell="c", doc_id=0, hardware="h", error=SampleError(kind="OSError", message="broken image")
+)
 
 
 def lines(path: Path) -> list[dict]:
@@ -50,7 +53,7 @@ def test_kill_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path):
         def work(write=write):
             with Journal(path) as journal:
                 for start in range(0, 4000, 8):
-                    journal.append([answer(n, "x" * rng.randrange(500)) for n in range(start, start + 8)])
+                    journal.append([answered_line(n, "x" * rng.randrange(500)) for n in range(start, start + 8)])
                     os.write(write, b"%d\n" % start)
 
         pid = in_child(work)
@@ -72,7 +75,7 @@ def test_every_torn_end_is_cut_off_and_kept_aside(tmp_path, caplog):
     """Cut at any byte of the last line: the whole lines stay, the rest moves to a side file, appending works again."""
     path = tmp_path / "cell.jsonl"
     with Journal(path) as journal:
-        journal.append([answer(0), answer(1, "größer ≥ 3"), answer(2)])
+        journal.append([answered_line(0), answered_line(1, "größer ≥ 3"), answered_line(2)])
     whole = path.read_bytes()
     start = whole.rstrip(b"\n").rfind(b"\n") + 1
     for cut in range(start, len(whole)):
@@ -81,7 +84,7 @@ def test_every_torn_end_is_cut_off_and_kept_aside(tmp_path, caplog):
         aside.unlink(missing_ok=True)
         with caplog.at_level(logging.WARNING, "plphp.journal"), Journal(path) as journal:
             assert set(journal.answers) == {"key0", "key1"}
-            journal.append([answer(2), answer(3)])
+            journal.append([answered_line(2), answered_line(3)])
         assert [line["key"] for line in lines(path)] == ["key0", "key1", "key2", "key3"]
         assert aside.exists() == (cut > start)
         assert not aside.exists() or whole[start:cut] in aside.read_bytes()
@@ -92,7 +95,7 @@ def test_noise_after_a_power_cut_is_no_answer(tmp_path):
     """Blocks of zero bytes, with or without a line end, and lines of something else are not taken for answers."""
     path = tmp_path / "cell.jsonl"
     with Journal(path) as journal:
-        journal.append([answer(0)])
+        journal.append([answered_line(0)])
     sound = path.read_bytes()
     for noise in (b"\0" * 600, b"\0" * 600 + b"\n", b'{"text": "no key"}\n', b"[1]\n\0"):
         path.write_bytes(sound + noise)
@@ -101,18 +104,29 @@ def test_noise_after_a_power_cut_is_no_answer(tmp_path):
         assert path.read_bytes() == sound
 
 
-@pytest.mark.parametrize("noise", [b"\0" * 40, b'{"text": "no key"}', b"", b"[1]", b"\xff\xfe", b'{"key":"key1","te'])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\0" * 40,
+        b'{"text": "no key"}',
+        b"",
+        b"[1]",
+        b"\xff\xfe",
+        b'{"key":"key1","te',
+        b'{"schema":2,"key":"key1","cell":"c","doc_id":1}',
+    ],
+)
 def test_a_broken_line_among_others_is_reported_once_and_kept_aside(tmp_path, caplog, noise):
     """Whichever line it is: the others stay as they are, byte by byte, and appending goes on behind them."""
     path = tmp_path / "cell.jsonl"
     with Journal(path) as journal:
-        journal.append([answer(0), answer(1, "größer\u2028\x0b≥ 3"), answer(2)])
+        journal.append([answered_line(0), answered_line(1, "größer\u2028\x0b≥ 3"), answered_line(2)])
     whole = path.read_bytes().split(b"\n")[:-1]
     path.write_bytes(b"\n".join([whole[0], noise, noise, *whole[1:]]) + b"\n")
     with caplog.at_level(logging.WARNING, "plphp.journal"), Journal(path) as journal:
         assert list(journal.answers) == ["key0", "key1", "key2"]
         assert path.read_bytes() == b"\n".join(whole) + b"\n"
-        journal.append([answer(3)])
+        journal.append([answered_line(3)])
     assert len(caplog.records) == 1 and "line 2, line 3" in caplog.text
     assert noise + b"\n" + noise in path.with_suffix(".torn").read_bytes()
     aside = path.with_suffix(".torn").read_bytes()
@@ -125,7 +139,7 @@ def test_a_broken_line_among_others_is_reported_once_and_kept_aside(tmp_path, ca
 def test_a_disk_that_is_full_while_a_journal_is_mended_loses_nothing(tmp_path, monkeypatch):
     path = tmp_path / "cell.jsonl"
     with Journal(path) as journal:
-        journal.append([answer(0), answer(1)])
+        journal.append([answered_line(0), answered_line(1)])
     damaged = b"noise\n" + path.read_bytes()
     path.write_bytes(damaged)
     with monkeypatch.context() as patch:
@@ -139,16 +153,67 @@ def test_a_disk_that_is_full_while_a_journal_is_mended_loses_nothing(tmp_path, m
 
 def test_first_answer_wins_and_answers_supersede_errors(tmp_path):
     path = tmp_path / "cell.jsonl"
-    failed = {"key": "key0", "doc_id": 0, "error": {"kind": "OSError", "message": "broken image"}}
     with Journal(path) as journal:
-        journal.append([failed])
+        journal.append([FAILED])
         assert list(journal.errors) == ["key0"] and not journal.answers
-        journal.append([answer(0, "first"), answer(0, "second")])
-        journal.append([answer(0, "third"), failed])
-        assert journal.answers["key0"]["text"] == "first" and not journal.errors
+        journal.append([answered_line(0, "first"), answered_line(0, "second")])
+        journal.append([answered_line(0, "third"), FAILED])
+        assert journal.answers["key0"].answer.text == "first" and not journal.errors
     with Journal(path) as journal:
-        assert journal.answers["key0"]["text"] == "first" and not journal.errors
+        assert journal.answers["key0"].answer.text == "first" and not journal.errors
     assert len(lines(path)) == 2
+
+
+def test_a_journal_of_another_version_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "cell.jsonl"
+    path.write_text('{"schema":1,"key":"key0","text":"red"}\n')
+    for use in (Journal, Journal.peek):
+        with pytest.raises(
+            JournalError, match=r"cell\.jsonl: has lines of schema 1, this version reads schema 2; move"
+        ):
+            use(path)
+    assert path.read_text() == '{"schema":1,"key":"key0","text":"red"}\n'
+
+
+def test_an_identity_is_written_once_and_is_no_answer(tmp_path):
+    path = tmp_path / "cell.jsonl"
+    for _ in range(2):
+        with Journal(path) as journal:
+            journal.identify("c", {"task": {"name": "toy_sd", "limit": None}})
+            journal.identify("c", {"task": {}})
+            journal.append([answered_line(0), answered_line(1)])
+            assert journal.counts == {"c": 2} and len(journal.answers) == 2 and not journal.errors
+            assert journal.identities == {"c": {"task": {"name": "toy_sd", "limit": None}}}
+    assert ["identity" in line for line in lines(path)] == [True, False, False]
+
+
+def test_an_identity_torn_at_any_byte_costs_no_answer_and_is_written_again(tmp_path):
+    path = tmp_path / "cell.jsonl"
+    with Journal(path) as journal:
+        journal.append([answered_line(0)])
+        start = path.stat().st_size
+        journal.identify("c", {"data": {"revision": "größer"}})
+    whole = path.read_bytes()
+    for cut in range(start, len(whole)):
+        path.write_bytes(whole[:cut])
+        with Journal(path) as journal:
+            assert not journal.identities and journal.counts == {"c": 1}
+            journal.identify("c", {"data": {"revision": "größer"}})
+        assert path.read_bytes() == whole
+
+
+def test_what_is_acknowledged_is_on_disk(tmp_path, monkeypatch):
+    path, synced = tmp_path / "cell.jsonl", []
+    with Journal(path) as journal:
+        real = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size) or real(file))
+        journal.identify("c", {})
+        journal.append([answered_line(0)])
+        assert synced[-1] == path.stat().st_size > synced[0] > 0
+        monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(JournalError, match="disk is full"):
+            journal.identify("other", {})
+        assert "other" not in journal.identities and path.stat().st_size == synced[-1]
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.text(max_size=8), st.booleans()), max_size=12), st.integers(0, 10_000))
@@ -158,17 +223,17 @@ def test_reading_back_equals_a_plain_dictionary(tmp_path_factory, operations, cu
     expected: list[tuple[str, str]] = []
     with Journal(path) as journal:
         for number, text, reopen in operations:
-            journal.append([answer(number, text)])
+            journal.append([answered_line(number, text)])
             if f"key{number}" not in dict(expected):
                 expected.append((f"key{number}", text))
             if reopen:
                 journal.close()
                 journal = Journal(path)
-        assert {key: line["text"] for key, line in journal.answers.items()} == dict(expected)
+        assert {key: line.answer.text for key, line in journal.answers.items()} == dict(expected)
         journal.close()
     os.truncate(path, min(cut, path.stat().st_size))
     with Journal(path) as journal:
-        kept = [(key, line["text"]) for key, line in journal.answers.items()]
+        kept = [(key, line.answer.text) for key, line in journal.answers.items()]
     assert kept == expected[: len(kept)]
 
 
@@ -177,11 +242,11 @@ def test_full_disk_is_a_clear_error_and_leaves_a_valid_journal(tmp_path):
     path = tmp_path / "cell.jsonl"
 
     def work():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
         with Journal(path) as journal:
             try:
                 for number in range(100):
-                    journal.append([answer(number, "x" * 200)])
+                    journal.append([answered_line(number, "x" * 200)])
             except JournalError as error:
                 (tmp_path / "message").write_text(str(error))
 
@@ -191,7 +256,7 @@ def test_full_disk_is_a_clear_error_and_leaves_a_valid_journal(tmp_path):
     whole = lines(path)
     assert 10 < len(whole) < 25 and f"{len(whole)} answers" in message
     with Journal(path) as journal:
-        journal.append([answer(number) for number in range(100)])
+        journal.append([answered_line(number) for number in range(100)])
     assert [line["doc_id"] for line in lines(path)] == list(range(100))
 
 
@@ -199,12 +264,12 @@ def test_interrupt_while_syncing_leaves_whole_lines(tmp_path, monkeypatch):
     """Ctrl-C inside `append` loses that batch and nothing else."""
     path = tmp_path / "cell.jsonl"
     with Journal(path) as journal:
-        journal.append([answer(0)])
+        journal.append([answered_line(0)])
         monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
-            journal.append([answer(1)])
+            journal.append([answered_line(1)])
         monkeypatch.undo()
-        journal.append([answer(2)])
+        journal.append([answered_line(2)])
     assert [line["doc_id"] for line in lines(path)] == [0, 2]
 
 

@@ -16,6 +16,7 @@ from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadOnce, load
 from plphp_core.evaluation.runner import OK, run
 from plphp_core.records.errors import UserError
+from plphp_core.records.journal_lines import SampleError
 from tests.evaluation.factories import TASK, settings
 from tests.evaluation.test_runner import cells, never
 from tests.evaluation.test_sharing import content
@@ -194,4 +195,4 @@ def test_beams_of_a_task_work_in_a_run(world, loader, tmp_path, display):
 def test_no_address_of_an_object_is_kept():
     failure = Failure.of(OSError(f"cannot identify image file {object()!r} or {torch.nn.Linear.forward!r}"))
     assert "<object object>" in failure.message and "0x" not in failure.message
-    assert failure.record == {"kind": "OSError", "message": failure.message}
+    assert failure.record == SampleError(kind="OSError", message=failure.message)

@@ -13,9 +13,11 @@ import pytest
 from plphp_core.evaluation.distributed import Ranks, fold, parts
 from plphp_core.evaluation.runner import OK, TERMINATED, run
 from plphp_core.records.journal import Journal
+from plphp_core.records.journal_lines import SampleError, SampleLine
 from tests.evaluation.factories import settings
 from tests.evaluation.test_journal import in_child
 from tests.evaluation.test_runner import FakeAnswerer, cells, fake, journal_keys, timeless  # noqa: F401
+from tests.journal_factories import answered_line
 
 METHODS = ("none", "plphp")
 TASKS = ("mini_a", "mini_b")
@@ -111,8 +113,9 @@ def test_parts_are_those_of_this_journal_and_folding_keeps_every_line_once(tmp_p
     for part, keys in ((first, "ab"), (second, "bc"), (other, "z")):
         with Journal(part) as journal:
             journal.identify("cell", {"dtype": "float32"})
-            journal.append({"key": key, "cell": "cell", "text": key} for key in keys)
-            journal.append([{"key": "e", "cell": "cell", "error": {}}])
+            journal.append(answered_line(0, key, "cell", key) for key in keys)
+            error = SampleError(kind="OSError", message="broken")
+            journal.append([SampleLine(key="e", cell="cell", doc_id=9, hardware="h", error=error)])
     assert parts(path) == [first, second]
     with Journal(path) as journal:
         fold(journal)

@@ -7,9 +7,9 @@ import pytest
 
 from plphp_core.evaluation.results_folder import OF_A_RUN, check_folders
 from plphp_core.evaluation.runner import OK, run
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints
-from plphp_core.reporting.render import write_atomically
 from tests.evaluation.factories import settings
 from tests.evaluation.test_runner import fake  # noqa: F401
 

@@ -189,7 +189,7 @@ def test_all_tables_are_found_and_answer_every_cell_once(repository, world, tmp_
     lines = [
         json.loads(line) for path in (tmp_path / "toy" / "journal").iterdir() for line in path.read_text().splitlines()
     ]
-    answers = Counter(line["key"] for line in lines if "text" in line)
+    answers = Counter(line["key"] for line in lines if "answer" in line)
     assert len(answers) == 2 * len(done.files) and set(answers.values()) == {1}
     again = run("table=all", "profile=toy", "tasks=mini", "limit=2")
     assert again.code == 0 and len(loads) == 2 and "all 8 cells are finished" in again.said

@@ -46,6 +46,11 @@ def requests(world, loader, count=4, **generation):
     return [dataclasses.replace(one, generation={**one.generation, **generation}) for one in found]
 
 
+def _untimed(line: dict) -> dict:
+    answer = {name: value for name, value in line.get("answer", {}).items() if name not in TIMES}
+    return {name: value for name, value in line.items() if name not in TIMES} | {"answer": answer}
+
+
 def content(results):
     return [(request.tag, {k: v for k, v in vars(answer).items() if k not in TIMES}) for request, answer in results]
 
@@ -145,7 +150,7 @@ def test_cells_of_a_run_are_the_same_shared_or_not(world, loader, tmp_path, engi
         run_settings = dataclasses.replace(run_settings, methods=rows, model=model)
         assert run(run_settings, {}, loader) == OK
         journals = {
-            path.name: [{k: v for k, v in line.items() if k not in TIMES} for line in lines(path)]
+            path.name: [_untimed(line) for line in lines(path)]
             for path in sorted((run_settings.results / "journal").glob("*.jsonl"))
         }
         found[share] = journals, {name: timeless(cell) for name, cell in cells(run_settings).items()}

@@ -89,10 +89,10 @@ def test_the_code_of_a_method_is_its_own(monkeypatch):
     def identity(name: str, **params) -> dict:
         return keys.cell_identity(model, "sha256:0", "", MethodSettings(name, params), "t", 1, "d", {})
 
-    assert identity("none")["method code"] == {}
-    assert list(identity("fastv", K=2)["method code"]) == ["baselines/fastv.py"]
-    assert list(identity("plphp")["method code"]) == ["plphp_core/pruning/plphp.py"]
-    answering = identity("none")["answering code"]
+    assert identity("none")["method_code"] == {}
+    assert list(identity("fastv", K=2)["method_code"]) == ["baselines/fastv.py"]
+    assert list(identity("plphp")["method_code"]) == ["plphp_core/pruning/plphp.py"]
+    answering = identity("none")["answering_code"]
     assert {"plphp_core/pruning/prefill.py", "plphp_core/families/llava_onevision.py"} < set(answering)
     assert {"plphp_core/evaluation/answering.py", "plphp_core/evaluation/options.py"} < set(answering)
     unrelated = ("baselines", "plphp_core/reporting", "plphp_core/evaluation/runner", "plphp_core/families/mantis")

@@ -78,7 +78,7 @@ def test_a_preempted_job_is_requeued_and_a_killed_one_goes_on_with_the_same_comm
     assert "6/10" in log.read_text()
     for path in (results / "journal").iterdir():
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        answers = Counter(line["doc_id"] for line in lines if "text" in line)
+        answers = Counter(line["doc_id"] for line in lines if "answer" in line)
         assert answers == Counter(range(10)), path
 
 

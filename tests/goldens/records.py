@@ -6,7 +6,7 @@ When a record's format or its writer changes, this file changes with it, and `ex
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -16,14 +16,15 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
-from plphp_core.evaluation import cell_spec as cells
-from plphp_core.evaluation.answering import Answer, Failure, Request
+from plphp_core.evaluation import cell_spec
+from plphp_core.evaluation.answering import Failure, Request
 from plphp_core.evaluation.attention.attention_runner import _Attending, _Part
-from plphp_core.evaluation.attention.reading import Reading
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cache_keys import CODE
-from plphp_core.records.journal import Journal, write_atomically
-from plphp_core.reporting import vtw_rule
+from plphp_core.records.depth_rule import DepthRule, rule_path
+from plphp_core.records.journal import Journal
+from plphp_core.records.journal_lines import Answer, AttentionReading, SampleLine
 
 ROOT = Path(__file__).parents[2]
 REVISION = "sha256:0123456789abcdef0123456789abcdef"
@@ -143,15 +144,15 @@ def write_cell(
     settings = _settings(folder, on, on.limit)
     key = "; ".join(map(str, (on.model, on.revision, on.dtype, on.engine, on.prompts, row, benchmark, on.protocol)))
     identity = {part: {} for part in CODE}
-    cell = cells.Cell(settings, method, _facts(on, benchmark), on.revision, key, identity)
+    cell = cell_spec.CellSpec(settings, method, _facts(on, benchmark), on.revision, key, identity)
     requests = {doc: request(benchmark, doc) for doc in results}
     task = Scored(cell.facts, None, len(results), requests, metrics)
     fixed = {"library_versions": lambda: VERSIONS, "installed": lambda name: LMMS_EVAL, "_now": lambda: TIME}
-    with mock.patch.multiple(cells, **fixed), Journal(cell.journal_path) as journal:
+    with mock.patch.multiple(cell_spec, **fixed), Journal(cell.journal_path) as journal:
         keys = cell.keys(task)
         answered = [(requests[doc], results[doc]) for doc in keys]
-        journal.append(cells.journal_records(cell, keys, answered, on.hardware))
-        cells.write_result(cell, task, journal, {}, MANIFEST)
+        journal.append(cell_spec.journal_lines(cell, keys, answered, on.hardware))
+        cell_spec.write_result(cell, task, journal, {}, MANIFEST)
     return cell.result_path
 
 
@@ -165,7 +166,10 @@ def answer(text: str, tokens: int, prompt: int, notes: list[str], retention: flo
     full = 4096 * prompt
     kv = round(full * (0.2 + 0.8 * retention))
     layers = [retention + 0.05, retention - 0.05] if retention < 0.95 else [1.0, 1.0]
-    return Answer(text, prompt, tokens, ["0" * 64], notes, layers, kv, full, kv, *times, batch)
+    prefill, decode, steps = times
+    return Answer(text=text, prompt_tokens=prompt, new_tokens=tokens, images_sha256=["0" * 64], image_notes=notes,
+                  retention=layers, kv_bytes=kv, kv_bytes_full=full, prefill_ms=prefill, decode_ms=decode,
+                  decode_steps=steps, batch_size=batch)  # fmt: skip
 
 
 def write_reading(folder: Path, on: Conditions, benchmark: str, lines: dict[int, dict], errors: int = 0) -> None:
@@ -174,8 +178,10 @@ def write_reading(folder: Path, on: Conditions, benchmark: str, lines: dict[int,
     reader.weights = on.revision
     part = _Part(_facts(on, benchmark), "k", {})
     read = {
-        doc: {"hardware": on.hardware, "reading": asdict(Reading(100, [16], **line))} for doc, line in lines.items()
-    }
+        doc: SampleLine(key=f"k{doc}", cell="k", doc_id=doc, hardware=on.hardware,
+                        reading=AttentionReading(prompt_tokens=100, image_sizes=[16], **line))
+        for doc, line in lines.items()
+    }  # fmt: skip
     reader._write(part, SimpleNamespace(population=on.population), read, errors)
 
 
@@ -195,7 +201,7 @@ def write_sight(folder: Path, on: Conditions, row: Row, doc: int, rows, kept, bo
         names.append(f"{stem}.image{number}.png")
         Image.new("RGB", (64, 48), (200, 120 * number, 40)).save(there / names[-1])
     content = {
-        "schema": 1, "profile": on.profile, "model": on.model, "family": on.model, "located": True,
+        "schema": 2, "profile": on.profile, "model": on.model, "family": on.model, "located": True,
         "checkpoint": on.checkpoint, "revision": on.revision, "dtype": on.dtype, "hardware": on.hardware,
         "method": {"name": row.method, "params": row.params, "setting": row.setting}, "asked_for": False,
         "task": task_name(on.profile, "SD"), "benchmark": "SD", "data_revision": on.data, "doc_id": doc,
@@ -209,9 +215,10 @@ def write_sight(folder: Path, on: Conditions, row: Row, doc: int, rows, kept, bo
 
 def write_depth_rule(folder: Path, on: Conditions, divergence: dict[int, float], chosen: int) -> None:
     """What VTW's own rule says of its K."""
-    rule = vtw_rule.DepthRule(on.model, on.checkpoint, on.revision, on.dtype, on.prompts, ("SD", "IE"), 40, 0, 0.003,
-                              divergence, chosen)  # fmt: skip
-    write_atomically(vtw_rule.path(folder, on.profile, on.model), rule.text())
+    rule = DepthRule(model=on.model, checkpoint=on.checkpoint, revision=on.revision, dtype=on.dtype, prompts=on.prompts,
+                     benchmarks=["SD", "IE"], samples=40, seed=0, eta=0.003, divergence=divergence,
+                     chosen=chosen)  # fmt: skip
+    rule.write(rule_path(folder, on.profile, on.model))
 
 
 def damage(path: Path, **changes) -> None:

@@ -8,23 +8,8 @@ from plphp_core.preflight.checks import CheckStatus
 from plphp_core.preflight.prompts import generation, image_tokens, processor, prompt_template, tokenizer
 from plphp_core.preflight.room import longest_prompt
 from plphp_core.preflight.smoke import answers
+from tests.preflight import damage as broken
 from tests.preflight.conftest import CHECKPOINTS
-from tests.preflight.damage import (
-    SECOND,
-    WEIGHTS,
-    edited,
-    missing_shard,
-    only_pickled,
-    renamed_token,
-    replaced,
-    shard,
-    swapped_shards,
-    tensors,
-    torn,
-    with_nan,
-    without,
-    zeros,
-)
 
 CONFIG, PROCESSOR, GENERATION = "config.json", "processor_config.json", "generation_config.json"
 TEMPLATE = "chat_template.jinja"
@@ -46,46 +31,51 @@ def all_renamed(state):
 @pytest.mark.parametrize(
     "family, damage, check, words",
     [
-        (LLAVA, without(CONFIG), checkpoint_files, "no config.json"),
-        (LLAVA, without(WEIGHTS), checkpoint_files, "neither model.safetensors nor"),
-        (LLAVA, torn(WEIGHTS), checkpoint_files, "model.safetensors is damaged"),
-        (LLAVA, missing_shard, checkpoint_files, f"missing: {SECOND}"),
-        (LLAVA, swapped_shards, checkpoint_files, "disagree"),
-        (LLAVA, only_pickled, checkpoint_files, "only pickled weights"),
-        (LLAVA, torn(CONFIG), configuration, "config.json"),
-        (LLAVA, edited(CONFIG, architectures=["LlavaNextForConditionalGeneration"]), configuration, "LlavaNextFor"),
-        (LLAVA, edited(CONFIG, model_type="llava_next", architectures=None), configuration, "'llava_next'"),
-        (LLAVA, edited(CONFIG, model_type="tomorrows", architectures=None), configuration, "tomorrows"),
-        (LLAVA, edited(CONFIG, **NINE), weights, "layers.8."),
-        (LLAVA, edited(CONFIG, **SEVEN), weights, "layers that config.json does not have"),
-        (LLAVA, tensors(one_lost), weights, "layers.3.mlp.up_proj"),
-        (LLAVA, tensors(all_renamed), weights, "missing"),
-        (LLAVA, edited(CONFIG, text_config__vocab_size=300), weights, "(300, 128)"),
-        (LLAVA, edited(CONFIG, text_config__num_key_value_heads=4), weights, "k_proj"),
-        (LLAVA, edited(CONFIG, vision_config__patch_size=16), weights, "patch_embedding"),
-        (LLAVA, torn("tokenizer.json"), tokenizer, "no tokenizer can be read"),
-        (LLAVA, without("tokenizer.json"), tokenizer, "no tokenizer can be read"),
-        (LLAVA, renamed_token("<|im_start|>"), tokenizer, "<|im_start|> is not one token"),
-        (LLAVA, edited(CONFIG, image_token_index=7), tokenizer, "image_token_id in config.json is 7"),
-        (LLAVA, edited(GENERATION, eos_token_id=None), generation, "eos_token_id None"),
-        (LLAVA, edited(GENERATION, eos_token_id=77), generation, "eos_token_id 77"),
-        (LLAVA, edited(GENERATION, guidance_scale=1.5), generation, "guidance_scale=1.5"),
-        (LLAVA, edited(GENERATION, num_return_sequences=2), generation, "cannot be loaded"),
-        (LLAVA, torn(GENERATION), generation, "cannot be loaded"),
-        (LLAVA, without(PROCESSOR), processor, "no processor can be read"),
-        (LLAVA, without(TEMPLATE), prompt_template, "no chat template"),
-        (LLAVA, edited(PROCESSOR, num_image_tokens=49), image_tokens, "features"),
-        (LLAVA, edited(PROCESSOR, **SMALL_IMAGES), image_tokens, "features"),
-        (LLAVA, tensors(with_nan), answers, "layers.4.mlp.gate_proj"),
-        (LLAVA, tensors(zeros), answers, "all the same"),
-        ("mantis", renamed_token("<|eot_id|>"), tokenizer, "<|eot_id|> is not one token"),
-        ("mantis", edited(PROCESSOR, **SMALL_IMAGES), image_tokens, "features"),
-        ("idefics2", edited(PROCESSOR, image_seq_len=64), image_tokens, "features"),
-        ("idefics2", edited(CONFIG, **WINDOW), longest_prompt, "sliding_window 100"),
-        ("idefics2", replaced("<end_of_utterance>", "</s>", TEMPLATE), prompt_template, "</s>"),
-        ("idefics2", replaced("{%", "{% %", TEMPLATE), prompt_template, "does not render"),
-        (QWEN, edited(PROCESSOR, image_processor__merge_size=4), image_tokens, "features"),
-        (QWEN, edited(CONFIG, image_token_id=7), tokenizer, "image_token_id in config.json is 7"),
+        (LLAVA, broken.without(CONFIG), checkpoint_files, "no config.json"),
+        (LLAVA, broken.without(broken.WEIGHTS), checkpoint_files, "neither model.safetensors nor"),
+        (LLAVA, broken.torn(broken.WEIGHTS), checkpoint_files, "model.safetensors is damaged"),
+        (LLAVA, broken.missing_shard, checkpoint_files, f"missing: {broken.SECOND}"),
+        (LLAVA, broken.swapped_shards, checkpoint_files, "disagree"),
+        (LLAVA, broken.only_pickled, checkpoint_files, "only pickled weights"),
+        (LLAVA, broken.torn(CONFIG), configuration, "config.json"),
+        (
+            LLAVA,
+            broken.edited(CONFIG, architectures=["LlavaNextForConditionalGeneration"]),
+            configuration,
+            "LlavaNextFor",
+        ),
+        (LLAVA, broken.edited(CONFIG, model_type="llava_next", architectures=None), configuration, "'llava_next'"),
+        (LLAVA, broken.edited(CONFIG, model_type="tomorrows", architectures=None), configuration, "tomorrows"),
+        (LLAVA, broken.edited(CONFIG, **NINE), weights, "layers.8."),
+        (LLAVA, broken.edited(CONFIG, **SEVEN), weights, "layers that config.json does not have"),
+        (LLAVA, broken.tensors(one_lost), weights, "layers.3.mlp.up_proj"),
+        (LLAVA, broken.tensors(all_renamed), weights, "missing"),
+        (LLAVA, broken.edited(CONFIG, text_config__vocab_size=300), weights, "(300, 128)"),
+        (LLAVA, broken.edited(CONFIG, text_config__num_key_value_heads=4), weights, "k_proj"),
+        (LLAVA, broken.edited(CONFIG, vision_config__patch_size=16), weights, "patch_embedding"),
+        (LLAVA, broken.torn("tokenizer.json"), tokenizer, "no tokenizer can be read"),
+        (LLAVA, broken.without("tokenizer.json"), tokenizer, "no tokenizer can be read"),
+        (LLAVA, broken.renamed_token("<|im_start|>"), tokenizer, "<|im_start|> is not one token"),
+        (LLAVA, broken.edited(CONFIG, image_token_index=7), tokenizer, "image_token_id in config.json is 7"),
+        (LLAVA, broken.edited(GENERATION, eos_token_id=None), generation, "eos_token_id None"),
+        (LLAVA, broken.edited(GENERATION, eos_token_id=77), generation, "eos_token_id 77"),
+        (LLAVA, broken.edited(GENERATION, guidance_scale=1.5), generation, "guidance_scale=1.5"),
+        (LLAVA, broken.edited(GENERATION, num_return_sequences=2), generation, "cannot be loaded"),
+        (LLAVA, broken.torn(GENERATION), generation, "cannot be loaded"),
+        (LLAVA, broken.without(PROCESSOR), processor, "no processor can be read"),
+        (LLAVA, broken.without(TEMPLATE), prompt_template, "no chat template"),
+        (LLAVA, broken.edited(PROCESSOR, num_image_tokens=49), image_tokens, "features"),
+        (LLAVA, broken.edited(PROCESSOR, **SMALL_IMAGES), image_tokens, "features"),
+        (LLAVA, broken.tensors(broken.with_nan), answers, "layers.4.mlp.gate_proj"),
+        (LLAVA, broken.tensors(broken.zeros), answers, "all the same"),
+        ("mantis", broken.renamed_token("<|eot_id|>"), tokenizer, "<|eot_id|> is not one token"),
+        ("mantis", broken.edited(PROCESSOR, **SMALL_IMAGES), image_tokens, "features"),
+        ("idefics2", broken.edited(PROCESSOR, image_seq_len=64), image_tokens, "features"),
+        ("idefics2", broken.edited(CONFIG, **WINDOW), longest_prompt, "sliding_window 100"),
+        ("idefics2", broken.replaced("<end_of_utterance>", "</s>", TEMPLATE), prompt_template, "</s>"),
+        ("idefics2", broken.replaced("{%", "{% %", TEMPLATE), prompt_template, "does not render"),
+        (QWEN, broken.edited(PROCESSOR, image_processor__merge_size=4), image_tokens, "features"),
+        (QWEN, broken.edited(CONFIG, image_token_id=7), tokenizer, "image_token_id in config.json is 7"),
     ],
 )
 def test_damage_is_found_by_the_check_concerned(family, damage, check, words, copied, examine):
@@ -98,7 +88,7 @@ def test_damage_is_found_by_the_check_concerned(family, damage, check, words, co
 
 def test_a_checkpoint_in_shards_passes(copied, examine):
     folder, run = copied()
-    shard(folder)
+    broken.shard(folder)
     (result,) = examine(checkpoint_files, run)
     assert result.status is CheckStatus.PASSED and len(run.checkpoint.shapes) == 156
 
@@ -120,7 +110,7 @@ def test_the_toy_checkpoints_pass(folder, planned, examine):
 )
 def test_what_generation_config_changes_is_said_and_breaks_no_run(family, changes, said, copied, examine):
     folder, run = copied(family)
-    edited(GENERATION, **changes)(folder)
+    broken.edited(GENERATION, **changes)(folder)
     (result,) = examine(generation, run)
     assert result.status is CheckStatus.PASSED and said in result.sentence
 
@@ -128,21 +118,21 @@ def test_what_generation_config_changes_is_said_and_breaks_no_run(family, change
 @pytest.mark.parametrize("engine, status", [("generate", "passed"), ("fast", "failed")])
 def test_what_is_obeyed_depends_on_the_engine(engine, status, copied, examine):
     folder, run = copied(LLAVA, f"engine={engine}")
-    edited(GENERATION, begin_suppress_tokens=[10])(folder)
+    broken.edited(GENERATION, begin_suppress_tokens=[10])(folder)
     assert examine(generation, run)[0].status == status
 
 
 def test_a_family_may_know_the_end_of_an_answer_without_generation_config(copied, examine):
     folder, run = copied("mantis")
-    without(GENERATION)(folder)
+    broken.without(GENERATION)(folder)
     assert examine(generation, run)[0].status is CheckStatus.PASSED
 
 
 def test_a_saved_attention_or_cache_setting_does_not_matter(copied, examine):
     """The loader and the run set both."""
     folder, run = copied()
-    edited(CONFIG, _attn_implementation="eager", text_config___attn_implementation="eager")(folder)
-    edited(GENERATION, use_cache=False)(folder)
+    broken.edited(CONFIG, _attn_implementation="eager", text_config___attn_implementation="eager")(folder)
+    broken.edited(GENERATION, use_cache=False)(folder)
     assert [result.status for result in examine(answers, run)] == ["passed"] * 2
 
 

@@ -19,7 +19,7 @@ def reading(folder: Path, model="llava_onevision", benchmark="SD", gamma=VALLEY,
     values = np.clip(np.asarray(gamma) + noise * rng.standard_normal((n, len(gamma))), 0, 1)
     shares = [0.1, 0.15, 0.4, 0.2, 0.1, 0.05]
     content = {
-        "schema": 1, "key": "k", "profile": "toy", "model": model, "family": model,
+        "schema": 2, "key": "k", "profile": "toy", "model": model, "family": model,
         "checkpoint": f"checkpoints/{model}", "revision": "sha256:0123456789abcdef", "dtype": "float32",
         "attn_implementation": "sdpa", "prompts": "lmms_eval", "protocol": "lmms_eval", "located": model != "idefics2",
         "task": f"toy_{benchmark.lower()}",
@@ -27,8 +27,8 @@ def reading(folder: Path, model="llava_onevision", benchmark="SD", gamma=VALLEY,
         "errors": 0, "hardware": "some CPU",
         "manifest": "manifests/x.json", "doc_ids": list(range(n)),
         "prompt_tokens": [100] * n, "image_sizes": [[16]] * n, "vision_attention": values.tolist(),
-        "groups": [{cut: [shares] * len(gamma) for cut in CUTS}] * n,
-        "group_tokens": [{cut: [0.2, 0.2, 0.2, 0.2, 0.15, 0.05] for cut in CUTS}] * n,
+        "groups": {cut: [[shares] * len(gamma)] * n for cut in CUTS},
+        "group_tokens": {cut: [[0.2, 0.2, 0.2, 0.2, 0.15, 0.05]] * n for cut in CUTS},
     } | changes  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{content['model']}.{content['task']}.json").write_text(json.dumps(content))
@@ -51,9 +51,10 @@ def sight(folder: Path, model="llava_onevision", doc=3, rows=None, kept=None, bo
         names.append(f"{stem}.image{number}.png")
         Image.new("RGB", (64, 48), (200, 120 * number, 40)).save(folder / names[-1])
     content = {
-        "schema": 1, "profile": "toy", "model": model, "family": model, "located": True, "checkpoint": "checkpoints/x",
+        "schema": 2, "profile": "toy", "model": model, "family": model, "located": True, "checkpoint": "checkpoints/x",
         "revision": "sha256:0123456789abcdef", "dtype": "float32", "hardware": "some CPU",
-        "method": {"name": "plphp", "params": {"r": 0.4}, "setting": "r=0.4"}, "task": "toy_sd", "benchmark": "SD",
+        "method": {"name": "plphp", "params": {"r": 0.4}, "setting": "r=0.4"}, "asked_for": False,
+        "task": "toy_sd", "benchmark": "SD",
         "data_revision": "sha256:data", "doc_id": doc, "question": "what $changed$?", "images": names,
         "tensors": f"{stem}.safetensors", "prompt_tokens": tokens + 10,
         "vision_attention": rows.sum(-1).mean(-1).tolist(), "retention": kept.reshape(layers, -1).mean(-1).tolist(),

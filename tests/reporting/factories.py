@@ -81,21 +81,24 @@ def cell(
     full = 4096.0 * 400
     task = f"toy_{benchmark.lower()}"
     record = {
-        "schema": 1, "cell": f"{task}-{method}-{setting}", "profile": "toy", "protocol": "lmms_eval",
-        "model": "llava_onevision", "checkpoint": "tasks/toy/checkpoints/llava_onevision", "revision": None,
+        "schema": 2, "cell": f"{task}-{method}-{setting}", "profile": "toy", "protocol": "lmms_eval",
+        "model": "llava_onevision", "checkpoint": "tasks/toy/checkpoints/llava_onevision", "revision": "unrecorded",
         "dtype": "float32", "attn_implementation": "sdpa", "prompts": "lmms_eval",
-        "versions": {"torch": "2.13.0", "transformers": "5.23.0", "lmms-eval": "0.7.3"}, "answers": 1,
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0", "lmms-eval": "0.7.3"},
+        "code": {"scoring_code": {}}, "scores": 3, "extra_metrics": {},
         "method": method, "params": dict(params or {}), "setting": setting,
-        "task": task, "benchmark": benchmark, "task_version": 1, "data_revision": "d0",
+        "task": task, "benchmark": benchmark, "task_version": 1, "data_revision": "d0", "engine": "generate",
         "limit": None, "limit_seed": 0, "population": samples,
-        "n": n, "errors": len(failed), "error_examples": ["OutOfMemoryError: 2 & 3_4 100%"] if failed else [],
+        "n": n, "errors": len(failed), "image_notes": {},
+        "error_examples": ["OutOfMemoryError: 2 & 3_4 100%"] if failed else [],
         "doc_ids": doc_ids, "metrics": metrics,
         "efficiency": {
             "retention": [retention] * n, "kv_bytes": [full * (0.2 + 0.8 * retention)] * n, "kv_bytes_full": [full] * n,
             "prefill_ms": [20.0] * n, "decode_ms_per_token": [None] + [5.0] * (n - 1) if n else [],
-            "new_tokens": [12] * n, "prompt_tokens": [400] * n,
+            "decode_ms": [None] * n, "new_tokens": [12] * n, "prompt_tokens": [400] * n,
         },
-        "batch_size": 8, "hardware": "2 CPU cores", "key": "0" * 64, "journal": "journal/x.jsonl",
+        "batch_size": 8, "hardware": "2 CPU cores", "kernels": ["sdpa"], "answers_key": "0" * 64,
+        "journal": "journal/x.jsonl",
         "manifest": "manifests/x.json", "finished": "2025-01-01T00:00:00Z",
     }  # fmt: skip
     return record | changes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +17,14 @@ from plphp_core.claims.claim_finding import ORDER, ClaimFinding, ClaimMeasuremen
 from plphp_core.claims.claim_rules import RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.evaluation.answering import Request as Question
-from plphp_core.evaluation.cell_spec import SCORES
-from plphp_core.evaluation.cell_spec import result_key as of_fields
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import load_cells
+from plphp_core.records.journal_lines import SampleError, SampleLine
 from plphp_core.reporting.dataset_access import DatasetUnavailable
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
+from tests.journal_factories import answer_of, write_journal
 from tests.reporting import factories
 
 ROOT = Path(__file__).parents[2]
@@ -82,26 +81,22 @@ class World:
     def write(self, record: dict, layers: int, failed=()) -> None:
         key = f"key of {record['cell']}"
         name = f"{record['cell'].replace(' ', '').replace('/', '')}.jsonl"
-        path = self.folder / record["profile"] / "journal" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [self.line(record, key, doc_id, layers) for doc_id in record["doc_ids"]]
-        for doc_id in failed:
-            line = self.line(record, key, doc_id, layers)
-            del line["text"]
-            lines.append(line | {"error": {"kind": "OutOfMemoryError", "message": "too large", "trace": ""}})
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        record |= {"scores": SCORES, "extra_metrics": {}, "journal": f"journal/{name}"}
-        record["key"] = result_key(record, key)
+        record |= {"answers_key": key, "journal": f"journal/{name}"}
+        docs = [*record["doc_ids"], *failed]
+        (self.folder / record["profile"] / "journal" / name).unlink(missing_ok=True)
+        write_journal(self.folder / record["profile"] / "journal" / name,
+                      [self.line(record, key, doc_id, layers, doc_id in failed) for doc_id in docs])  # fmt: skip
         factories.write(self.folder, record)
 
-    def line(self, record: dict, key: str, doc_id: int, layers: int) -> dict:
+    def line(self, record: dict, key: str, doc_id: int, layers: int, failed: bool) -> SampleLine:
         method = record["method"]
-        kept = 1.0 if method == "none" else 0.5
-        question = self.ask(record["task"], doc_id)
-        return {
-            "schema": 1, "key": sample_key(key, doc_id, *question), "cell": key, "doc_id": doc_id,
-            "text": self.texts.get((method, doc_id), answer(method, doc_id)), "retention": [kept] * layers,
-        }  # fmt: skip
+        if failed:
+            what = {"error": SampleError(kind="OutOfMemoryError", message="too large")}
+        else:
+            text = self.texts.get((method, doc_id), answer(method, doc_id))
+            what = {"answer": answer_of(text, retention=[1.0 if method == "none" else 0.5] * layers)}
+        sample = sample_key(key, doc_id, *self.ask(record["task"], doc_id))
+        return SampleLine(key=sample, cell=key, doc_id=doc_id, hardware="2 CPU cores", **what)
 
     def asked(self, profile="toy", root=ROOT) -> ReportRequest:
         options = Namespace(results=self.folder, profile=profile, model="llava_onevision")
@@ -126,12 +121,6 @@ def finding(name="C1", text="a claim", why="few", unit="percent", verdict=Verdic
     measured = ClaimMeasurement(parts, found, ("a remark",))
     outcome = RuleOutcome.NOT_AS_CLAIMED
     return ClaimFinding(claim, RULES["C9a" if unit == ORDER else "C1"], measured, "toy", verdict, outcome, why, "make")
-
-
-def result_key(record: dict, key: str) -> str:
-    limit, seed = record["limit"], record["limit_seed"]
-    asked = (record["protocol"], limit, seed, record["extra_metrics"], record["benchmark"])
-    return of_fields(record["scores"], key, *asked, {}, record["versions"]["lmms-eval"])
 
 
 def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Table:

@@ -7,9 +7,10 @@ import pytest
 from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_heads import overlap
 from plphp_core.analysis.results import NothingToShow
+from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
-from plphp_core.reporting.attention_results import by_model, load_readings
+from plphp_core.reporting.attention_results import by_model
 from plphp_core.reporting.figures import attention_by_head, attention_by_layer, attention_by_region
 from plphp_core.reporting.figures.attention_by_head import head_attention
 from plphp_core.reporting.figures.attention_by_layer import layer_attention

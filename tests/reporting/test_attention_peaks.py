@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from plphp_core.analysis import attention_peaks
 from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.bootstrap import with_interval
-from plphp_core.reporting.attention_results import load_readings
+from plphp_core.records.attention_result import load_readings
 from tests.reporting.attention_factories import VALLEY, reading
 
 SAMPLES = [40, 40]

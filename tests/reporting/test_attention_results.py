@@ -7,8 +7,9 @@ import pytest
 
 from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.comparable import Filters
+from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.attention_results import by_model, load_readings, settled
+from plphp_core.reporting.attention_results import by_model, settled
 from tests.reporting.attention_factories import reading
 
 
@@ -56,7 +57,7 @@ def test_looks_at_single_samples_are_not_readings(tmp_path):
     assert len(load_readings(tmp_path)) == 1 and load_readings(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:200], lambda raw: raw.replace('"schema": 1', '"schema": 9')])
+@pytest.mark.parametrize("damage", [lambda raw: raw[:200], lambda raw: raw.replace('"schema": 2', '"schema": 9')])
 def test_a_damaged_file_is_named(tmp_path, damage):
     reading(tmp_path)
     path = tmp_path / "llava_onevision.toy_sd.json"
@@ -72,7 +73,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         {"vision_attention": [[float("nan")] * 8] * 40},
         {"vision_attention": [0.1] * 40},
         {"groups": []},
-        {"groups": [{"bands": [[0.2] * 5] * 8}] * 40},
+        {"groups": {"bands": [[[0.2] * 5] * 8] * 40}},
         {"doc_ids": [0] * 40},
     ],
 )
@@ -80,7 +81,7 @@ def test_arrays_that_do_not_fit_the_samples_are_refused(tmp_path, change):
     reading(tmp_path)
     path = tmp_path / "llava_onevision.toy_sd.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ReportError, match="not a result of attention readings"):
+    with pytest.raises(ReportError, match=rf"{next(iter(change))} .*; delete it and run scripts/attend"):
         load_readings(tmp_path)
 
 

@@ -26,6 +26,7 @@ def test_costs_are_means_and_times_medians(tmp_path):
         "kv_bytes_full": [40, 40, 40],
         "prefill_ms": [1, 2, 90],
         "decode_ms_per_token": [None, 4, 6],
+        **dict.fromkeys(("decode_ms", "new_tokens", "prompt_tokens"), [None] * 3),
     }
     found = load_cell(factories.write(tmp_path, factories.cell(samples=3, efficiency=efficiency))[0]).efficiency
     assert (found.retention, found.kv_bytes, found.kv_bytes_full) == (pytest.approx(0.5), 20, 40)
@@ -46,14 +47,6 @@ def test_the_seed_of_a_subset_counts_only_where_there_is_a_subset(tmp_path):
     assert load_cell(part).limit_seed == 5
 
 
-def test_older_files_had_one_style_of_prompts_and_no_versions(tmp_path):
-    record = {name: value for name, value in factories.cell().items() if name not in ("prompts", "versions", "answers")}
-    older = load_cell(factories.write(tmp_path, record)[0])
-    assert (older.prompts, older.versions, older.answers) == ("lmms_eval", {}, None)
-    newer = load_cell(factories.write(tmp_path, factories.cell("IE", prompts="plain"))[0])
-    assert (newer.prompts, newer.versions["torch"], newer.answers) == ("plain", "2.13.0", 1)
-
-
 def spoilt(**changes):
     return {**factories.cell(samples=4), **changes}
 
@@ -65,17 +58,17 @@ def metrics(**changes):
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
-        (spoilt(schema=2), "schema 2"),
+        (spoilt(schema=1), "schema 1"),
         (spoilt(n=5), "doc_ids has 4"),
         (spoilt(doc_ids=[0, 1, 1, 2]), "repeats a document"),
         (spoilt(metrics=metrics(value=0.9)), "not the mean of its samples"),
         (spoilt(metrics=metrics(samples=[0.1])), "n = 4"),
         (spoilt(metrics=metrics(samples=[0.1, 0.2, 0.3, float("nan")])), "not a number"),
-        (spoilt(metrics=metrics(kind="median")), "known kinds are mean, group_mean, corpus"),
+        (spoilt(metrics=metrics(kind="median")), "metrics rouge_l kind is 'median', expected 'mean', 'group_mean'"),
         (spoilt(metrics=metrics(kind="group_mean")), "needs groups"),
         (spoilt(efficiency={**factories.cell(samples=4)["efficiency"], "kv_bytes": [1]}), "efficiency kv_bytes"),
-        (spoilt(method=3), "method is 3"),
-        ({key: value for key, value in spoilt().items() if key != "doc_ids"}, "'doc_ids' is missing"),
+        (spoilt(method=3), "method is 3, expected text"),
+        ({key: value for key, value in spoilt().items() if key != "doc_ids"}, "field doc_ids is missing"),
         ([], "one JSON object"),
     ],
 )

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import Filters
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.choice import settle
 from plphp_core.reporting.reports import REPORTS
 from tests.claims.claims_factories import asked, paper_cells, readings

@@ -67,12 +67,12 @@ DAMAGE = {
     "nested without end": ("[" * 100_000, "not valid JSON"),
     "null": ("null", "a cell file holds one JSON object"),
     "a list": ("[]", "a cell file holds one JSON object"),
-    "no n": (without("n"), "field 'n' is missing"),
-    "no metrics": (without("metrics"), "field 'metrics' is missing"),
-    "no samples": (without("metrics", "rouge_l", "samples"), "field metric rouge_l: 'samples' is missing"),
-    "no value": (without("metrics", "rouge_l", "value"), "field metric rouge_l: 'value' is missing"),
-    "no costs": (without("efficiency", "kv_bytes"), "field efficiency 'kv_bytes' is missing"),
-    "no version": (without("task_version"), "field 'task_version' is missing"),
+    "no n": (without("n"), "field n is missing"),
+    "no metrics": (without("metrics"), "field metrics is missing"),
+    "no samples": (without("metrics", "rouge_l", "samples"), "field metrics rouge_l samples is missing"),
+    "no value": (without("metrics", "rouge_l", "value"), "field metrics rouge_l value is missing"),
+    "no costs": (without("efficiency", "kv_bytes"), "field efficiency kv_bytes is missing"),
+    "no version": (without("task_version"), "field task_version is missing"),
     "text for a number": (with_value("8", "n"), "n is '8', expected a whole number"),
     "nan": (with_value(float("nan"), "n"), "n is nan, expected a whole number"),
     "true": (with_value(True, "population"), "population is True, expected a whole number"),
@@ -82,7 +82,7 @@ DAMAGE = {
     "null for an object": (with_value(None, "efficiency"), "efficiency is null, expected an object"),
     "text among scores": (
         with_value(["a"] * 8, "metrics", "rouge_l", "samples"),
-        "metric rouge_l holds what is not a number",
+        "metrics rouge_l samples holds what is not a number",
     ),
     "infinite": (
         with_value([float("inf")] * 8, "efficiency", "kv_bytes"),
@@ -127,7 +127,7 @@ def test_without_a_manifest_the_file_and_the_field_are_named_all_the_same(tmp_pa
     record = json.loads(path.read_text())
     del record["doc_ids"]
     path.write_text(json.dumps(record))
-    with pytest.raises(ReportError, match=re.escape(f"{path}: field 'doc_ids' is missing; delete it and run its cell")):
+    with pytest.raises(ReportError, match=re.escape(f"{path}: field doc_ids is missing; delete it and run its cell")):
         load_cell(path)
 
 

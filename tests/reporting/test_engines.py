@@ -1,7 +1,6 @@
 """Both engines side by side: every difference is counted and named, nothing that cannot be compared is."""
 
 import dataclasses
-import json
 import statistics
 from pathlib import Path
 
@@ -12,15 +11,16 @@ import pytest
 from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options
 from plphp_core.config.run_settings import Benchmark
-from plphp_core.evaluation.cell_spec import efficiency
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.runner import OK, run
-from plphp_core.records.cell_result import load_cells
+from plphp_core.records.cell_result import costs_of, load_cells
+from plphp_core.records.journal_lines import SampleLine
 from plphp_core.reporting import engines
 from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.cli import main
 from tests.evaluation.factories import make_world
 from tests.evaluation.factories import settings as settings_in
+from tests.journal_factories import answered_line, write_journal
 from tests.reporting import factories
 
 ROOT = Path(__file__).parents[2]
@@ -28,34 +28,32 @@ ROWS = factories.ROWS[:2] + factories.ROWS[8:9]  # none, FastV, PLPHP
 PLACES = [(row[0], benchmark) for row in ROWS for benchmark in ("SD", "COCO2017")]
 
 
-def line(doc: int, engine: str, dtype: str, **changes) -> dict:
+def line(doc: int, engine: str, dtype: str, **changes) -> SampleLine:
     """A journal line; answers, retention and KV bytes depend on dtype and sample, times on the engine too."""
     draw = np.random.default_rng([doc, *map(ord, engine + dtype)])
     cell = f"{engine}-{dtype}"
-    return {
-        "schema": 1, "key": f"{cell}-{doc}", "cell": cell, "doc_id": doc, "hardware": "2 CPU cores",
+    answer = {
         "text": f"{doc} red, {dtype}", "new_tokens": 5 + doc % 3, "prompt_tokens": 9,
         "retention": [1.0, 0.5 + doc / 100],
         "kv_bytes": 3000 + doc, "kv_bytes_full": 4000 + doc, "prefill_ms": round(draw.uniform(20, 40), 3),
         "decode_ms": round(draw.uniform(20, 40), 3), "decode_steps": 4 + doc % 3, "batch_size": 8,
     } | changes  # fmt: skip
+    return answered_line(doc, cell=cell, key=f"{cell}-{doc}", **answer)
 
 
 def finish(folder: Path, row, benchmark: str, engine: str, dtype: str = "float32", other=None, samples=12, **changes):
-    """A finished cell and its journal, which all engines and dtypes share. `other`: doc → fields of its line."""
+    """A finished cell and its journal, which all engines and dtypes share. `other`: doc → fields of its answer."""
     failed = changes.pop("failed", ())
     docs = [doc for doc in range(samples) if doc not in failed]
     lines = [line(doc, engine, dtype, **(other or {}).get(doc, {})) for doc in docs]
     method, params, setting, quality, retention = row
     record = factories.cell(benchmark, method, params, setting, quality, retention, samples, failed)
     name = f"{method}-{benchmark}"
-    record |= {"engine": engine, "dtype": dtype, "efficiency": efficiency(lines), "journal": f"journal/{name}.jsonl"}
+    record |= {"engine": engine, "dtype": dtype, "efficiency": costs_of([one.answer for one in lines])}
+    record |= {"journal": f"journal/{name}.jsonl", "answers_key": f"{engine}-{dtype}"}
     record |= {"cell": f"{name}.{engine}-{dtype}", **changes}
     factories.write(folder, record)
-    journal = folder / "toy" / record["journal"]
-    journal.parent.mkdir(exist_ok=True)
-    with journal.open("a") as file:
-        file.writelines(json.dumps(one) + "\n" for one in lines)
+    write_journal(folder / "toy" / record["journal"], lines)
 
 
 def finish_all(folder: Path, differing=None, **changes) -> None:
@@ -157,7 +155,7 @@ def test_times_are_medians_over_samples_and_compared_on_one_machine(tmp_path):
 
     def times(engine):
         return [
-            one["decode_ms"] / one["decode_steps"] / 8 for one in (line(doc, engine, "float32") for doc in range(12))
+            one.decode_ms / one.decode_steps / 8 for one in (line(doc, engine, "float32").answer for doc in range(12))
         ]
 
     generate, fast = statistics.median(times("generate")[1:]), statistics.median(times("fast"))
@@ -213,7 +211,7 @@ def test_answers_that_are_not_there_are_an_error(tmp_path, capsys, damage):
     elif damage == "cut":
         path.write_text("".join(lines[:-1]))
     else:
-        path.write_text("".join(lines).replace('"kv_bytes": 30', '"kv_bytes": 31'))
+        path.write_text("".join(lines).replace('"cell":"fast', '"cell":"other'))
     assert report(tmp_path) == 1
     error = capsys.readouterr().err
     assert "none-SD" in error and "run" in error and error.startswith("error: ")
@@ -248,5 +246,5 @@ def test_a_real_run_under_both_engines(tmp_path):
     assert not any(pair.unlike(what) for pair in found.pairs for what in engines.FIELDS)
     assert all(one["cell"] != other["cell"] for pair in found.pairs for one, other in pair.lines)
     for cell in cells:  # the page and Figure 8 find the answers by the key in the result file
-        read = answers(cell, world.results, {})
+        read = answers(cell, world.results)
         assert (read.missing, sorted(read.lines)) == ("", cell.doc_ids.tolist())

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import Options, evaluate
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in
 from plphp_core.reporting import render, reports, terminal
@@ -81,7 +82,7 @@ def test_what_a_file_says_instead():
 
 
 def test_a_file_is_written_whatever_is_in_it(tmp_path):
-    render.write_atomically(tmp_path / "x.json", json.dumps({"a": "\ud800"}, ensure_ascii=False))
+    write_atomically(tmp_path / "x.json", json.dumps({"a": "\ud800"}, ensure_ascii=False))
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"a": "\ud800"}
 
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from plphp_core.claims.verdict import Verdict
 from plphp_core.records.visible import visible
-from plphp_core.reporting import page, render
+from plphp_core.reporting import page
 from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.page.pieces import script_safe
 from plphp_core.reporting.page.sample_browser import sample_sets
 from plphp_core.reporting.page.thumbnails import data_uri
 from plphp_core.reporting.request import Report
+from tests.journal_factories import answered_line, write_journal
 from tests.reporting import factories
 from tests.reporting.page_factories import (
     HOSTILE,
@@ -30,7 +31,6 @@ from tests.reporting.page_factories import (
     context,
     drawing,
     finding,
-    result_key,
     sheet,
 )
 
@@ -117,30 +117,19 @@ def test_answers_of_another_key_stay_out(tmp_path):
     world = World(tmp_path, samples=3)
     cell = next(cell for cell in world.asked().cells if cell.method == "fastv")
     path = tmp_path / "toy" / json.loads(cell.path.read_text())["journal"]
-    mine = [json.loads(line) for line in path.read_text().splitlines()]
-    others = [line | {"key": f"other {line['doc_id']}", "cell": "other", "text": "of other weights"} for line in mine]
-    for order in ([*others, *mine], [*mine, *others]):
-        path.write_text("".join(json.dumps(line) + "\n" for line in order))
-        found = answers(cell, tmp_path / "toy", {})
+    mine = path.read_bytes()
+    write_journal(path, [answered_line(doc, "of other weights", "other", f"other {doc}") for doc in range(3)])
+    both = path.read_bytes()
+    for content in (both, both.removeprefix(mine) + mine):
+        path.write_bytes(content)
+        found = answers(cell, tmp_path / "toy")
         assert {doc: line["text"] for doc, line in found.lines.items()} == {
             doc: answer("fastv", doc) for doc in range(3)
         }
-    path.write_text("".join(json.dumps(line) + "\n" for line in others))
-    found = answers(cell, tmp_path / "toy", {})
+    path.write_bytes(both.removeprefix(mine))
+    found = answers(cell, tmp_path / "toy")
     assert found.lines == {} and "no answers under the key of this cell" in found.missing
     assert "of other weights" not in written(world)
-
-
-def test_cell_files_that_do_not_name_their_scoring_are_recognised_with_the_profiles_metrics(tmp_path):
-    world = World(tmp_path, samples=2)
-    cell = world.asked().cells[0]
-    said = json.loads(cell.path.read_text())
-    metrics = {"slot_accuracy": "tasks.toy.slots.slot_accuracy"}
-    said["key"] = result_key(said | {"extra_metrics": metrics}, f"key of {said['cell']}")
-    del said["scores"], said["extra_metrics"]
-    cell.path.write_text(json.dumps(said))
-    assert len(answers(cell, tmp_path / "toy", metrics).lines) == 2
-    assert answers(cell, tmp_path / "toy", {}).missing
 
 
 def test_failed_samples_say_why_and_missing_journals_leave_the_scores(tmp_path):
@@ -177,7 +166,10 @@ def test_the_same_inputs_give_the_same_bytes_and_a_failure_leaves_the_old_page(t
     world = World(tmp_path, samples=4)
     first = written(world)
     assert written(world) == first
-    monkeypatch.setattr(render, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+    monkeypatch.setattr(
+        "plphp_core.reporting.page.html_page.write_atomically",
+        lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")),
+    )
     world.texts = {("none", 0): "changed"}
     with pytest.raises(OSError):
         written(world)

@@ -7,7 +7,8 @@ import re
 import pytest
 from rich.console import Console
 
-from plphp_core.reporting.render import latex, latex_escape, markdown, markdown_escape, write_atomically
+from plphp_core.records.atomic import write_atomically
+from plphp_core.reporting.render import latex, latex_escape, markdown, markdown_escape
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from plphp_core.reporting.terminal import print_tables
 

@@ -1,13 +1,12 @@
 """VTW's own rule beside Table 1: its file, its note, and files that are refused."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
+from plphp_core.records.depth_rule import DepthRule, load_rule, rule_path
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import vtw_rule
-from plphp_core.reporting.vtw_rule import DepthRule
 from scripts.choose_vtw_k import main as choose
 from tests.reporting import factories
 from tests.reporting.test_report import report
@@ -15,7 +14,7 @@ from tests.reporting.test_table1 import results_of
 
 RULE = DepthRule(
     model="llava_onevision", checkpoint="tasks/toy/checkpoints/llava_onevision", revision="unrecorded",
-    dtype="float32", prompts="lmms_eval", benchmarks=("SD", "Flickr30k"), samples=40, seed=0, eta=0.003,
+    dtype="float32", prompts="lmms_eval", benchmarks=["SD", "Flickr30k"], samples=40, seed=0, eta=0.003,
     divergence={2: 1.25, 3: 0.5, 4: 0.0312, 6: 0.002}, chosen=6,
 )  # fmt: skip
 
@@ -33,63 +32,62 @@ def test_the_note_says_what_is_chosen_and_what_the_rule_thinks_of_the_tables_k(r
 
 
 def test_a_rule_that_chooses_nothing_says_how_near_it_came(results):
-    (said,) = vtw_rule.note(replace(RULE, chosen=None, eta=0.0005), results)
+    (said,) = vtw_rule.note(RULE.model_copy(update=dict(chosen=None, eta=0.0005)), results)
     assert "chooses no K: none of 2 to 6 is below, the nearest is K=6 with 0.002 nats" in said
 
 
 def test_a_result_for_other_weights_is_not_quoted(results):
-    for other in (replace(RULE, revision="sha256:1"), replace(RULE, model="mantis")):
+    for other in (RULE.model_copy(update=dict(revision="sha256:1")), RULE.model_copy(update=dict(model="mantis"))):
         (said,) = vtw_rule.note(other, results)
         assert "other weights" in said and "0.002" not in said
     assert vtw_rule.note(None, results) == []
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
-    file = vtw_rule.path(tmp_path, "toy", "llava_onevision")
-    assert file == tmp_path / "toy" / "vtw_k.llava_onevision.json" and vtw_rule.load_rule(file) is None
+    file = rule_path(tmp_path, "toy", "llava_onevision")
+    assert file == tmp_path / "toy" / "vtw_k.llava_onevision.json" and load_rule(file) is None
     file.parent.mkdir()
-    for rule in (RULE, replace(RULE, chosen=None)):
-        file.write_text(rule.text(), encoding="utf-8")
-        assert vtw_rule.load_rule(file) == rule
+    for rule in (RULE, RULE.model_copy(update=dict(chosen=None))):
+        rule.write(file)
+        assert load_rule(file) == rule.model_copy(update={"path": file})
 
 
 @pytest.mark.parametrize(
     "change",
     [
         lambda raw: raw.pop("eta"),
-        lambda raw: raw.update(schema=2),
+        lambda raw: raw.update(schema=1),
         lambda raw: raw.update(divergence={}),
         lambda raw: raw.update(divergence={"six": 0.1}),
-        lambda raw: raw.update(more=1),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path, change):
-    raw = json.loads(RULE.text())
+    raw = RULE.content()
     change(raw)
     file = tmp_path / "vtw_k.llava_onevision.json"
     file.write_text(json.dumps(raw), encoding="utf-8")
     with pytest.raises(ReportError, match=r"vtw_k\.llava_onevision\.json: .*choose_vtw_k"):
-        vtw_rule.load_rule(file)
+        load_rule(file)
     file.write_text("{torn", encoding="utf-8")
     with pytest.raises(ReportError, match="delete it"):
-        vtw_rule.load_rule(file)
+        load_rule(file)
 
 
 def test_the_script_writes_what_table_1_reads(tmp_path, capsys):
     choice = ["profile=toy", "tasks=[sd,flickr30k]", "vtw_depth.samples=1", "vtw_depth.first=6", f"results={tmp_path}"]
     assert choose([*choice, "vtw_depth.eta=100"]) == 0
-    rule = vtw_rule.load_rule(vtw_rule.path(tmp_path, "toy", "llava_onevision"))
-    assert list(rule.divergence) == [6, 7] and rule.chosen == 6 and rule.benchmarks == ("SD", "Flickr30k")
+    rule = load_rule(rule_path(tmp_path, "toy", "llava_onevision"))
+    assert list(rule.divergence) == [6, 7] and rule.chosen == 6 and rule.benchmarks == ["SD", "Flickr30k"]
     assert rule.samples == 2 and rule.revision.startswith("sha256:") and rule.checkpoint == RULE.checkpoint
     assert f"{rule.divergence[6]:.6f}" in capsys.readouterr().out
     assert choose([*choice, "vtw_depth.eta=0"]) == 1  # a rule that chooses nothing is an answer too
-    again = vtw_rule.load_rule(vtw_rule.path(tmp_path, "toy", "llava_onevision"))
-    assert again == replace(rule, chosen=None, eta=0)
+    again = load_rule(rule_path(tmp_path, "toy", "llava_onevision"))
+    assert again == rule.model_copy(update=dict(chosen=None, eta=0))
 
 
 def test_table_1_quotes_it_where_it_exists(tmp_path):
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     page = tmp_path / "toy" / "table1.md"
     assert report(tmp_path, "--quiet") == 0 and "own rule" not in page.read_text(encoding="utf-8")
-    vtw_rule.path(tmp_path, "toy", "llava_onevision").write_text(RULE.text(), encoding="utf-8")
+    RULE.write(rule_path(tmp_path, "toy", "llava_onevision"))
     assert report(tmp_path, "--quiet") == 0 and "chooses K = 6" in page.read_text(encoding="utf-8")

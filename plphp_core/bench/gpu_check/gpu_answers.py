@@ -14,8 +14,8 @@ from torch import Tensor
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from plphp_core.bench.gpu_check.gpu_evidence import Check, NotAvailableError
-from plphp_core.bench.gpu_check.gpu_setting import Setting, label
+from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, NotAvailableError, gpu_part
+from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
 from plphp_core.decoding.device import free_memory
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.families import get_family
@@ -28,8 +28,11 @@ IMAGES = 16  # of a prompt of the batch that does not fit
 LEAST_GAP = 64 * 2**20  # bytes between one sample and the batch, many times what the allocator takes at once
 
 
-def ragged(setting: Setting) -> Iterator[dict | Check]:
-    """Tokens of the fast path against `generate()`, padded on the left: the real shape, then toy checkpoints."""
+@gpu_part("ragged", "Ragged batches", least=20, limit=90)
+def ragged(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """Answers of the real shape and of trained toy checkpoints to prompts of different lengths, padded on the left: the
+    fast path against `generate()`. A tie: two logits of `generate()` that differ by less than eight roundings.
+    """
     steps = setting.sizes.steps
     arguments = {"max_new_tokens": steps, "do_sample": False, "pad_token_id": 0}
     for method in setting.methods():
@@ -46,7 +49,7 @@ def ragged(setting: Setting) -> Iterator[dict | Check]:
 
 
 @torch.inference_mode()
-def _compared(model, inputs: dict, arguments: dict, method, name: str) -> Iterator[dict | Check]:
+def _compared(model, inputs: dict, arguments: dict, method, name: str) -> Iterator[dict | GpuCheck]:
     length = inputs["input_ids"].shape[1]
     with prune(model, method):
         expected = model.generate(**inputs, **arguments, return_dict_in_generate=True, output_logits=True)
@@ -65,7 +68,7 @@ def _compared(model, inputs: dict, arguments: dict, method, name: str) -> Iterat
         "wrong": wrong,
     }
     says = f"{same} answers are the same, {ties} differ from a tie on, {wrong} otherwise"
-    yield Check(f"fast decodes as generate(), {name}, {dtype}, {label(method)}", wrong == 0, says)
+    yield GpuCheck(f"fast decodes as generate(), {name}, {dtype}, {label(method)}", wrong == 0, says)
 
 
 def agreement(found: Tensor, expected: Tensor, logits: tuple[Tensor, ...]) -> tuple[int, int, int]:
@@ -93,7 +96,7 @@ def agreement(found: Tensor, expected: Tensor, logits: tuple[Tensor, ...]) -> tu
     return same, ties, wrong
 
 
-def _loaded(setting: Setting, name: str, dtype: torch.dtype):
+def _loaded(setting: GpuSetting, name: str, dtype: torch.dtype):
     """A toy checkpoint as a run holds it.
 
     Raises:
@@ -135,8 +138,9 @@ def _batch(loaded) -> tuple[dict, dict]:
     return inputs, given | {"pad_token_id": pad_token(loaded.processor)}
 
 
-def out_of_memory(setting: Setting) -> Iterator[dict | Check]:
-    """A batch that runs out of memory is answered sample by sample, with the answers of samples asked alone."""
+@gpu_part("out_of_memory", "Out of memory", least=15, limit=60)
+def out_of_memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """A batch of a run that does not fit: answered sample by sample, as samples asked alone."""
     loaded = _loaded(setting, setting.sizes.toys[0], torch.bfloat16)
     from plphp_core.evaluation.answering import Answerer, Request
     from plphp_core.evaluation.failure import Failure
@@ -177,10 +181,12 @@ def out_of_memory(setting: Setting) -> Iterator[dict | Check]:
         "answered": len(results) - len(failed),
         "batch_size": max((answer.batch_size for answer in results if not isinstance(answer, Failure)), default=None),
     }
-    yield Check("the batch ran out of memory", ran_out > 0, f"warnings: {said}")
-    yield Check("every sample was answered all the same", not failed, "; ".join(map(str, failed[:3])))
+    yield GpuCheck("the batch ran out of memory", ran_out > 0, f"warnings: {said}")
+    yield GpuCheck("every sample was answered all the same", not failed, "; ".join(map(str, failed[:3])))
     texts = [(str(a), str(b)) for a, b in zip(map(_text, results), map(_text, alone), strict=True) if a != b]
-    yield Check("answers are those of samples asked alone", not texts, f"{len(texts)} differ, for example {texts[:1]}")
+    yield GpuCheck(
+        "answers are those of samples asked alone", not texts, f"{len(texts)} differ, for example {texts[:1]}"
+    )
 
 
 def _text(answer) -> str:

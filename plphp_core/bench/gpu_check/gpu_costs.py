@@ -1,4 +1,4 @@
-"""What does it cost? Memory as the allocator counts it, decoding beside its floor, prefill with and without scoring."""
+"""Costs: memory as the allocator counts it, decoding beside its roofline, prefill with and without scoring."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import torch
 
 from plphp_core import prune
 from plphp_core.bench.bench_settings import BenchCase
-from plphp_core.bench.gpu_check.gpu_evidence import Check
-from plphp_core.bench.gpu_check.gpu_setting import Setting, label
-from plphp_core.bench.speed_benchmark import decoding_rows, empty_row, prefill_columns
-from plphp_core.bench.speed_ups import relate
+from plphp_core.bench.bench_tables import BenchColumn, megabytes, whole
+from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, gpu_part
+from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
+from plphp_core.bench.interleaved_decoding import relate
+from plphp_core.bench.prefill_timing import prefill_columns
+from plphp_core.bench.speed_benchmark import DECODE_COLUMNS, PREFILL_COLUMNS, decoding_rows, empty_row
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.pruning.method import method_names
@@ -21,11 +23,24 @@ MORE = 1.02  # times its keys and values: a pruned layer also holds its tokens' 
 BLOCK = 512  # bytes that the CUDA allocator rounds up to
 GROUP_SECONDS = 12  # less is not worth building caches for
 LEFT_FOR_PREFILL = 25  # seconds that decoding does not take
+VISION = BenchColumn("vision_tokens", "vision", whole)
+MEMORY_COLUMNS = (
+    BenchColumn("method", "method"),
+    BenchColumn("full", "unpruned", megabytes),
+    BenchColumn("reported", "reported", megabytes),
+    BenchColumn("held", "storage", megabytes),
+    BenchColumn("allocated", "allocated", megabytes),
+    BenchColumn("peak", "peak of the prefill", megabytes),
+    BenchColumn("left", "left", megabytes),
+)
 
 
+@gpu_part("memory", "Memory before and after pruning", least=15, limit=40, columns=MEMORY_COLUMNS)
 @torch.inference_mode()
-def memory(setting: Setting) -> Iterator[dict | Check]:
-    """What a prefill leaves behind, and that it is given back."""
+def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """What a prefill of one prompt leaves in memory: as `trace.kv_bytes` reports it, as the storage of keys and values,
+    as the CUDA allocator counts it, and what is left once the cache is let go. MB.
+    """
     inputs = setting.inputs(1, setting.sizes.vision[0])
     for method in setting.methods():
         free_memory()
@@ -55,23 +70,26 @@ def memory(setting: Setting) -> Iterator[dict | Check]:
             "left": left,
         }
         says = f"trace.kv_bytes {reported}, storage {held}, of {full} unpruned"
-        yield Check(f"trace.kv_bytes is what is held, {label(method)}", held == reported, says)
-        yield Check(
+        yield GpuCheck(f"trace.kv_bytes is what is held, {label(method)}", held == reported, says)
+        yield GpuCheck(
             f"smaller only where something is pruned, {label(method)}", (held < full) == (method is not None), says
         )
         if setting.cuda:
             fits = reported <= grown <= MORE * reported + blocks
-            yield Check(f"the allocator counts as much, {label(method)}", fits, f"allocated {grown}, {says}")
-            yield Check(f"nothing is left behind, {label(method)}", left <= blocks, f"{left} bytes")
+            yield GpuCheck(f"the allocator counts as much, {label(method)}", fits, f"allocated {grown}, {says}")
+            yield GpuCheck(f"nothing is left behind, {label(method)}", left <= blocks, f"{left} bytes")
 
 
-def _allocated(setting: Setting) -> int:
+def _allocated(setting: GpuSetting) -> int:
     synchronise(setting.device)
     return torch.cuda.memory_allocated() if setting.cuda else 0
 
 
-def decoding(setting: Setting) -> Iterator[dict | Check]:
-    """The regimes, pruned and not, length by length and batch by batch."""
+@gpu_part("decoding", "Decoding beside its roofline", least=40, limit=240, columns=(VISION, *DECODE_COLUMNS))
+def decoding(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """The three backends, as in `make bench`: cases of a batch take turns, speed-up and share are of the same round.
+    ρ = roofline / measured; roofline: weights, keys and values read once. See docs/performance.md.
+    """
     setting.model  # noqa: B018  (first: it may not fit)
     groups = [(vision, batch) for vision in setting.sizes.vision for batch in setting.sizes.batch]
     for number, (vision, batch) in enumerate(groups):
@@ -81,24 +99,27 @@ def decoding(setting: Setting) -> Iterator[dict | Check]:
             yield from ({**empty_row(case), "status": "no time left"} for case in cases)
             continue
         # Half for building, warming up and the round that is already running.
-        setting.source.bench = replace(setting.bench, group_seconds=min(setting.bench.group_seconds, seconds / 2))
-        measured = decoding_rows(setting.source, cases, setting.source.bench, setting.machine, lambda _: None)
+        setting.random.bench = replace(setting.bench, group_seconds=min(setting.bench.group_seconds, seconds / 2))
+        measured = decoding_rows(setting.random, cases, setting.random.bench, setting.machine, lambda _: None)
         rows = [row for row, _ in measured]
         relate(rows, [one for _, one in measured], 1)
         yield from rows
-        fast = next((row for row in rows if (row["regime"], row["method"]) == ("fast", "none")), None)
+        fast = next((row for row in rows if (row["backend"], row["method"]) == ("fast", "none")), None)
         if batch == 1 and fast and fast["ms_per_token"]:
             setting.token_ms[vision] = fast["ms_per_token"]
-        if setting.cuda:  # a CPU's caches may hold what the floor takes from memory
+        if setting.cuda:  # a CPU's caches may hold what the roofline takes from memory
             quickest = max((row["rho_nominal"] or row["rho_measured"] or 0.0 for row in rows), default=0.0)
             found = f"the best has ρ = {quickest:.2f}"
-            yield Check(
-                f"no token is faster than its floor, {vision} vision tokens, batch {batch}", quickest <= 1, found
+            yield GpuCheck(
+                f"no token is faster than its roofline, {vision} vision tokens, batch {batch}", quickest <= 1, found
             )
 
 
-def prefills(setting: Setting) -> Iterator[dict | Check]:
-    """Prefills of one prompt, by methods that score, withdraw, or do neither."""
+@gpu_part("prefill", "Prefill with and without scoring", least=15, limit=60, columns=PREFILL_COLUMNS)
+def prefills(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """Prefills of one prompt take turns. Added: the method's own work within the prefill; in tokens: of an unpruned one
+    in the fast backend.
+    """
     setting.model  # noqa: B018  (first: it may not fit)
     depth = setting.sizes.depth
     params = {"plphp": {"r": 0.4, "delta_r": 0.3}, "fastv": {"K": depth["fastv"], "R": 0.5}, "vtw": {"K": depth["vtw"]}}
@@ -108,7 +129,7 @@ def prefills(setting: Setting) -> Iterator[dict | Check]:
             BenchCase(setting.shape.name, "fast", name, tuple(sorted(params.get(name, {}).items())), 1, vision)
             for name in known
         ]
-        columns = prefill_columns(setting.source, cases, setting.bench, lambda _: None)
+        columns = prefill_columns(setting.random, cases, setting.bench, lambda _: None)
         for case in cases:
             row = empty_row(case) | columns.get((case.method, case.params), {"status": "oom"})
             token = setting.token_ms.get(vision)

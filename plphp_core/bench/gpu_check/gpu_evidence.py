@@ -1,7 +1,8 @@
-"""Parts of a check, one after the other: what each finds is on disk before it looks for the next thing."""
+"""Runs the parts of the check one after the other; what each finds is on disk before it looks for the next thing."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import signal
@@ -11,10 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from plphp_core.bench.bench_tables import table
+from plphp_core.bench.bench_tables import BenchColumn, bench_table
 from plphp_core.decoding.device import free_memory
-from plphp_core.records.journal import write_atomically
+from plphp_core.records.atomic import write_atomically
+from plphp_core.reporting.render import markdown
+from plphp_core.reporting.table_model import Table
 
 # What a part can end as. Only the first three say something about the hardware.
 PASSED, MEASURED, FAILED, ERROR, CUT_OFF, SKIPPED = "passed", "measured", "failed", "error", "cut off", "skipped"
@@ -31,7 +35,7 @@ class TimeUpError(BaseException):
 
 
 @dataclass(frozen=True)
-class Check:
+class GpuCheck:
     """Something that must hold. `found`: what was seen, for whoever reads that it does not."""
 
     what: str
@@ -40,34 +44,55 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Part:
+class GpuPart:
     """One piece of evidence.
 
     Attributes:
-        shows: for the page, what the numbers mean.
-        look: yields a row of the table as a dict, or a Check, as soon as it is known.
-        columns: of the table, see `plphp_core.bench.bench_tables.table`.
+        look: yields a row of the table as a dict, or a GpuCheck, as soon as it is known. Its docstring says on the page
+            what the numbers mean.
+        columns: of the table; None: the rows' own keys.
         least, limit: seconds that must be left to begin, and after which it is cut off.
     """
 
     name: str
     title: str
-    shows: str
-    look: Callable[[object], Iterator[dict | Check]]
-    columns: dict
+    look: Callable[[Any], Iterator[dict | GpuCheck]]
     least: float
     limit: float
+    columns: Sequence[BenchColumn] | None = None
+
+    def __call__(self, setting: Any) -> Iterator[dict | GpuCheck]:
+        return self.look(setting)
+
+    @property
+    def shows(self) -> str:
+        return " ".join((inspect.getdoc(self.look) or "").split())
+
+    def table(self, rows: Sequence[dict]) -> Table:
+        """The rows as a table without a title."""
+        keys = dict.fromkeys(key for row in rows for key in row)
+        own = [BenchColumn(key, key.replace("_", " "), _written) for key in keys]
+        return bench_table("", self.columns or own, rows)
+
+
+def gpu_part(name: str, title: str, least: float, limit: float, columns: Sequence[BenchColumn] | None = None):
+    """Makes the function below it a GpuPart."""
+    return lambda look: GpuPart(name, title, look, least, limit, columns)
+
+
+def _written(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass
-class Found:
+class PartResult:
     """What a part has found so far."""
 
     name: str
     status: str = "running"
     reason: str = ""
     seconds: float = 0.0
-    checks: list[Check] = field(default_factory=list)
+    checks: list[GpuCheck] = field(default_factory=list)
     rows: list[dict] = field(default_factory=list)
     trace: str = ""
 
@@ -90,15 +115,15 @@ class Evidence:
 
     about: dict
     stem: Path
-    parts: Sequence[Part]
-    found: list[Found] = field(default_factory=list)
+    parts: Sequence[GpuPart]
+    found: list[PartResult] = field(default_factory=list)
 
     @property
     def files(self) -> tuple[Path, Path]:
         return tuple(self.stem.with_name(self.stem.name + suffix) for suffix in (".json", ".md"))
 
     @property
-    def bad(self) -> list[Found]:
+    def bad(self) -> list[PartResult]:
         return [found for found in self.found if found.status in BAD]
 
     def write(self) -> None:
@@ -109,10 +134,10 @@ class Evidence:
         write_atomically(as_page, page(self))
 
 
-def carry_out(evidence: Evidence, setting, deadline: float, say: Callable[[str], None]) -> None:
+def run_parts(evidence: Evidence, setting, deadline: float, say: Callable[[str], None]) -> None:
     """Run the parts in order, as many as end before `deadline` (of `time.monotonic`); a broken one stops no other."""
     for part in evidence.parts:
-        found = Found(part.name)
+        found = PartResult(part.name)
         evidence.found.append(found)
         began = time.monotonic()
         left = deadline - began - LEFT_FOR_WRITING
@@ -122,7 +147,7 @@ def carry_out(evidence: Evidence, setting, deadline: float, say: Callable[[str],
                 raise NotAvailableError(f"{max(left, 0):.0f} s were left, and it takes more than {part.least:.0f} s")
             with time_limit(min(part.limit, left)):
                 for one in part.look(setting):
-                    if isinstance(one, Check):
+                    if isinstance(one, GpuCheck):
                         found.checks.append(one)
                     else:
                         found.rows.append({name: _finite(value) for name, value in one.items()})
@@ -190,8 +215,7 @@ def page(evidence: Evidence) -> str:
         if found.reason:
             lines.append(f"{found.reason[0].upper()}{found.reason[1:]}.\n")
         if found.rows:
-            known = dict.fromkeys(name for name, _ in part.columns.values())
-            lines.append(table([known | row for row in found.rows], part.columns))
+            lines.append(markdown([part.table(found.rows)]))
         if found.checks:
             held = sum(check.holds for check in found.checks)
             lines.append(f"{held} of {len(found.checks)} checks hold.\n")

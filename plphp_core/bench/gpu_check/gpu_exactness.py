@@ -12,8 +12,8 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from plphp_core.bench.gpu_check.gpu_evidence import Check, NotAvailableError
-from plphp_core.bench.gpu_check.gpu_setting import Setting, label
+from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, NotAvailableError, gpu_part
+from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
 from plphp_core.bench.interleaved_rounds import in_turn, times_of
 from plphp_core.decoding import kernels
 from plphp_core.decoding.fast_generate import prefill
@@ -36,9 +36,12 @@ ATTENTION: dict[str, tuple[str, Callable[[], bool] | None, Callable[[], Abstract
 }
 
 
+@gpu_part("identity", "Identity where nothing is pruned", least=30, limit=100)
 @torch.inference_mode()
-def identity(setting: Setting) -> Iterator[dict | Check]:
-    """Logits of some tokens under methods that prune nothing, bit for bit, one prompt and a padded batch."""
+def identity(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """Logits of four tokens in bf16 under methods that prune nothing against those without any, bit for bit. Padded:
+    two prompts, one of them padded on the left.
+    """
     layers = setting.shape.layers
     methods = (None, PLPHP(r=1.0, delta_r=0.0), FastV(K=setting.sizes.depth["fastv"], R=0.0), VTW(K=layers))
     for name, (implementation, here, within) in ATTENTION.items():
@@ -72,7 +75,7 @@ def identity(setting: Setting) -> Iterator[dict | Check]:
                         "found": "identical" if not differing else "different",
                     }
                     says = f"{differing} of {plain.numel()} logits differ{'' if finite else ', not all are finite'}"
-                    yield Check(f"identity of {label(method)} under {name}, {what}", not differing and finite, says)
+                    yield GpuCheck(f"identity of {label(method)} under {name}, {what}", not differing and finite, says)
 
 
 @contextmanager
@@ -92,9 +95,13 @@ def _logits(model, inputs: dict) -> Tensor:
     return torch.stack(out.logits)
 
 
+@gpu_part("kernels", "Which kernel attends", least=10, limit=60)
 @torch.inference_mode()
-def kernel_choice(setting: Setting) -> Iterator[dict | Check]:
-    """Every kernel over ragged slots of the real shape, a step's worth of calls; and which one is taken."""
+def kernel_choice(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """Every kernel of the fast path over ragged slots of the real shape in bf16: the largest difference from fp32
+    (error), and milliseconds of 28 calls with their quartiles, from a CUDA graph on CUDA. Right: it agrees, recorded in
+    a graph too.
+    """
     shape, slots, device = setting.shape, setting.sizes.slots, torch.device(setting.device)
     heads = (shape.head_dim, shape.query_heads, shape.kv_heads)
     random = torch.Generator(setting.device).manual_seed(0)
@@ -130,10 +137,14 @@ def kernel_choice(setting: Setting) -> Iterator[dict | Check]:
     allowed = 4 * torch.finfo(torch.bfloat16).eps
     error = rows[taken].get("error")
     found = f"{taken} differs by {error:.2g}, allowed {allowed:.2g}" if error is not None else rows[taken]["found"]
-    yield Check("the kernel taken agrees with fp32 at the real length", error is not None and error <= allowed, found)
+    yield GpuCheck(
+        "the kernel taken agrees with fp32 at the real length", error is not None and error <= allowed, found
+    )
     if setting.cuda and torch.cuda.get_device_capability() >= (8, 0):
         first = kernels._preferred(device)[0]
-        yield Check("the first choice works here", taken == first, f"{taken} is taken; {first}: {rows[first]['found']}")
+        yield GpuCheck(
+            "the first choice works here", taken == first, f"{taken} is taken; {first}: {rows[first]['found']}"
+        )
     yield from _sdpa_backends(query, layer)
 
 
@@ -174,9 +185,12 @@ class _Repeated:
         """Nothing grows."""
 
 
+@gpu_part("graph", "CUDA graph against the same steps without", least=20, limit=60)
 @torch.inference_mode()
-def graph(setting: Setting) -> Iterator[dict | Check]:
-    """The steps of the fast path from a CUDA graph, and the same steps without."""
+def graph(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
+    """Greedy steps of the fast path after a real prefill of a ragged batch, from a graph and called one by one: tokens
+    that are equal, and the largest difference of logits.
+    """
     if not setting.cuda:
         raise NotAvailableError("there are CUDA graphs on CUDA only")
     inputs = setting.ragged(setting.sizes.vision[-1])
@@ -188,10 +202,12 @@ def graph(setting: Setting) -> Iterator[dict | Check]:
         row = {"method": label(method), "kernel": kernel, "tokens": same.numel(), "equal": int(same.sum())}
         yield row | {"largest": difference}
         found = f"{row['equal']} of {row['tokens']} tokens are the same, logits differ by up to {difference:.2g}"
-        yield Check(f"the same tokens from a CUDA graph, {label(method)}", bool(same.all()), found)
+        yield GpuCheck(f"the same tokens from a CUDA graph, {label(method)}", bool(same.all()), found)
 
 
-def _steps(setting: Setting, inputs: dict, method: Method | None, make: Callable[..., Stepper]) -> tuple[Tensor, str]:
+def _steps(
+    setting: GpuSetting, inputs: dict, method: Method | None, make: Callable[..., Stepper]
+) -> tuple[Tensor, str]:
     """Logits `(tokens, batch, vocabulary)` fp32 of greedy steps after a prefill of `inputs`, and the kernel's name."""
     model, count = setting.model, setting.sizes.steps
     with prune(model, method, record_attention=False) as trace:

@@ -9,14 +9,14 @@ from pathlib import Path
 from torch import nn
 
 from baselines import VTW, FastV
-from plphp_core.bench.bench_machine import Machine
-from plphp_core.bench.bench_models import RandomSource
+from plphp_core.bench.bench_models import RandomModel
 from plphp_core.bench.bench_settings import BenchCase, BenchSettings
-from plphp_core.bench.decode_backends import REGIMES
+from plphp_core.bench.decode_backends import BACKENDS
 from plphp_core.bench.decoder_shapes import DecoderShape
 from plphp_core.bench.forced_retention import ForcedPLPHP
 from plphp_core.bench.gpu_check.gpu_evidence import NotAvailableError
 from plphp_core.bench.memory_estimate import available_bytes
+from plphp_core.bench.roofline import MeasuredMachine
 from plphp_core.pruning.method import Method
 
 DTYPE = "bfloat16"
@@ -88,15 +88,15 @@ def label(method: Method | None) -> str:
 
 
 @dataclass
-class Setting:
+class GpuSetting:
     """Attributes:
     deadline: of `time.monotonic`, when everything must have ended.
-    token_ms: vision tokens → milliseconds of a token of one unpruned sample in the fast regime, once measured.
+    token_ms: vision tokens → milliseconds of a token of one unpruned sample in the fast backend, once measured.
     """
 
     device: str
     sizes: Sizes
-    machine: Machine
+    machine: MeasuredMachine
     root: Path
     deadline: float
     token_ms: dict[int, float] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Setting:
             device=self.device,
             dtype=DTYPE,
             models=[sizes.shape],
-            regimes=list(REGIMES),
+            backends=list(BACKENDS),
             methods=["none", "plphp"],
             batch=list(sizes.batch),
             vision_tokens=list(sizes.vision),
@@ -117,7 +117,7 @@ class Setting:
             text_tokens=sizes.text,
             **sizes.rounds,
         )
-        self.source = RandomSource(sizes.shape, self.bench)
+        self.random = RandomModel(sizes.shape, self.bench)
 
     @property
     def cuda(self) -> bool:
@@ -130,7 +130,7 @@ class Setting:
 
     @property
     def shape(self) -> DecoderShape:
-        return self.source.shape
+        return self.random.shape
 
     @property
     def model(self) -> nn.Module:
@@ -139,20 +139,20 @@ class Setting:
         Raises:
             NotAvailableError: it does not fit into memory.
         """
-        if self.source.model is None:
-            needed, free = self.source.model_bytes, available_bytes(self.device)
+        if self.random.model is None:
+            needed, free = self.random.model_bytes, available_bytes(self.device)
             if needed > free:
                 raise NotAvailableError(
                     f"the weights of {self.shape.name} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
                 )
-            self.source.load()
-            self.source.model.generation_config.eos_token_id = None  # random tokens end nothing
-        return self.source.model
+            self.random.load()
+            self.random.model.generation_config.eos_token_id = None  # random tokens end nothing
+        return self.random.model
 
     def inputs(self, batch: int, vision: int) -> dict:
         """Prompts of at least `vision` vision tokens."""
         self.model  # noqa: B018  (first, since it says what is wrong with the memory)
-        return self.source.inputs(batch, vision)
+        return self.random.inputs(batch, vision)
 
     def ragged(self, vision: int) -> dict:
         """Two such prompts, the last one padded on the left by half of the text before its images."""
@@ -163,7 +163,7 @@ class Setting:
 
     def methods(self) -> list[Method | None]:
         """None, and methods of both verbs that random weights can follow; see `label` for their names."""
-        plphp = self.source.method("plphp", {"r": 0.4, "delta_r": 0.3})
+        plphp = self.random.method("plphp", {"r": 0.4, "delta_r": 0.3})
         return [None, plphp, FastV(K=self.sizes.depth["fastv"], R=0.5), VTW(K=self.sizes.depth["vtw"])]
 
     def cases(self, vision: int, batch: int) -> list[BenchCase]:

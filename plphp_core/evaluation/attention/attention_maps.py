@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,13 +19,12 @@ from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
+from plphp_core.records.atomic import write_atomically
+from plphp_core.records.attention_result import AttentionMap
 from plphp_core.records.errors import UserError
 from plphp_core.records.host import device_name
-from plphp_core.records.journal import write_atomically
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 from plphp_core.vision.images import as_rgb
-
-SCHEMA = 1
 
 
 def look(settings: Settings, doc: int | None, loader: LoadOnce, display: Display | None = None) -> Path:
@@ -76,28 +74,26 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
         pictures.append(f"{path.stem}.image{number}.png")
         write_atomically(path.with_name(pictures[-1]), buffer.getvalue())
     write_atomically(path.with_suffix(".safetensors"), save(tensors))
-    content = {
-        "schema": SCHEMA,
-        "profile": settings.profile,
-        "model": settings.model.name,
-        "family": settings.model.family,
-        "located": settings.model.make_family().located,
-        "checkpoint": shown(settings.model.checkpoint, settings.root),
-        "revision": weights,
-        "dtype": settings.model.dtype,
-        "hardware": device_name(settings.model.device),
-        "method": asdict(settings_of_method),
-        "asked_for": asked_for,
-        "task": facts.task,
-        "benchmark": facts.benchmark.label,
-        "data_revision": facts.data,
-        "doc_id": doc,
-        "question": request.context,
-        "images": pictures,
-        "tensors": path.with_suffix(".safetensors").name,
+    AttentionMap(
+        profile=settings.profile,
+        model=settings.model.name,
+        family=settings.model.family,
+        located=settings.model.make_family().located,
+        checkpoint=shown(settings.model.checkpoint, settings.root),
+        revision=weights,
+        dtype=settings.model.dtype,
+        hardware=device_name(settings.model.device),
+        method=asdict(settings_of_method),
+        asked_for=asked_for,
+        task=facts.task,
+        benchmark=facts.benchmark.label,
+        data_revision=facts.data,
+        doc_id=doc,
+        question=request.context,
+        images=pictures,
+        tensors=path.with_suffix(".safetensors").name,
         **facts_of_sample,
-    }
-    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    ).write(path)
     display.say(f"{settings.model.name}: sample {doc} of {facts.benchmark.label} written to {path}")
     return path
 

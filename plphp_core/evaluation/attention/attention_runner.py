@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from plphp_core.config.run_settings import MethodSettings, Settings
@@ -20,15 +18,17 @@ from plphp_core.evaluation.lock import run_lock
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display, PlannedCell
 from plphp_core.evaluation.signals import Stop, Terminated
-from plphp_core.records.cache_keys import cell_identity, digest, sample_keys
-from plphp_core.records.errors import RunError, UserError
+from plphp_core.records.attention_result import AttentionResult, load_attention_result
+from plphp_core.records.cache_keys import cell_identity, sample_keys
+from plphp_core.records.errors import ReportError, RunError, UserError
 from plphp_core.records.host import device_name
-from plphp_core.records.journal import Journal, write_atomically
+from plphp_core.records.journal import Journal
+from plphp_core.records.journal_lines import SampleLine
 from plphp_core.records.manifest import Manifest, command_line
+from plphp_core.records.record import digest
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
 OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
-SCHEMA = 1
 READINGS = 1  # raise it when what is read changes: old readings then expire
 FOLDER = "attention"  # below results/<profile>
 
@@ -124,19 +124,19 @@ class _Attending:
         """How much of a benchmark is read; its data are opened only if its result is not there."""
         label = part.facts.benchmark.label
         if (result := self._finished(part)) is not None:
-            return PlannedCell("attention", label, result["n"], result["n"], True)
+            return PlannedCell("attention", label, result.n, result.n, True)
         keys = self._keys(part, suite.open(part.facts))
         known = keys.values() & Journal.peek(part.journal(self.settings)).answers.keys()
         return PlannedCell("attention", label, len(keys), len(known), False)
 
-    def _finished(self, part: _Part) -> dict | None:
+    def _finished(self, part: _Part) -> AttentionResult | None:
         """The result file if it is of these very samples and none of them failed."""
         try:
-            found = json.loads(part.result(self.settings).read_text(encoding="utf-8"))
-            asked = (part.key, self.settings.limit, self.settings.limit_seed, 0)
-            return found if (found["key"], found["limit"], found["limit_seed"], found["errors"]) == asked else None
-        except (OSError, ValueError, KeyError, TypeError):
+            found = load_attention_result(part.result(self.settings))
+        except ReportError:
             return None
+        mine = found.key == part.key and found.limit == self.settings.limit and not found.errors
+        return found if mine and (found.limit is None or found.limit_seed == self.settings.limit_seed) else None
 
     def _part(self, facts: TaskFacts) -> _Part:
         settings = self.settings
@@ -144,7 +144,7 @@ class _Attending:
         none = MethodSettings("none")
         of_task = (facts.task, facts.version, facts.data, facts.generation, facts.code)
         identity = cell_identity(settings.model, self.weights, template, none, *of_task)
-        identity |= {"readings": READINGS}
+        identity |= {"readings": {"version": READINGS}}
         return _Part(facts, digest(identity), identity)
 
     def _keys(self, part: _Part, task: OpenTask) -> dict[int, str]:
@@ -160,69 +160,60 @@ class _Attending:
             with self.display.cell(label, len(keys), len(keys) - len(todo)) as progress:
                 for number, doc in enumerate(todo):
                     with self.stop.finishing():
-                        record = self._record(part, keys[doc], task.requests[doc])
-                        journal.append([record])
+                        line = self._line(part, keys[doc], task.requests[doc])
+                        journal.append([line])
                     progress(1, "attention", part.facts.benchmark.label)
                     if number + 1 >= self.settings.stop_after_errors and not journal.answers:
-                        error = record["error"]
-                        raise RunError(
-                            f"{number + 1} samples failed and none was read, the last with {error['kind']}: "
-                            f"{error['message']}"
-                        )
+                        raise RunError(f"{number + 1} samples failed and none was read, the last with {line.error}")
             lines = {doc: journal.answers[key] for doc, key in keys.items() if key in journal.answers}
-            errors = [journal.errors[key]["error"] for doc, key in keys.items() if doc not in lines]
+            errors = [journal.errors[key].error for doc, key in keys.items() if doc not in lines]
         self._write(part, task, lines, len(errors))
-        said = f"; {len(errors)} failed, for example {errors[0]['kind']}: {errors[0]['message']}" if errors else ""
+        said = f"; {len(errors)} failed, for example {errors[0]}" if errors else ""
         self.display.say(f"{label}: {len(lines)} samples read{said}")
         return len(errors)
 
-    def _record(self, part: _Part, key: str, request: Request) -> dict:
-        """One journal line."""
-        common = {
-            "key": key,
-            "cell": part.key,
-            "doc_id": request.tag,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "hardware": device_name(self.settings.model.device),
-        }
+    def _line(self, part: _Part, key: str, request: Request) -> SampleLine:
+        """What became of one sample."""
         try:
-            reading = read(self._reader.loaded, self._reader.inputs(request))
+            what = {"reading": read(self._reader.loaded, self._reader.inputs(request))}
         except Exception as error:
-            log.warning("%s: %s", request, failure := Failure.of(error))
+            failure = Failure.of(error)
+            log.warning("%s: %s", request, failure)
             free_memory()
-            return common | {"error": failure.record}
-        return common | {"reading": asdict(reading)}
+            what = {"error": failure.record}
+        hardware = device_name(self.settings.model.device)
+        return SampleLine(key=key, cell=part.key, doc_id=request.tag, hardware=hardware, **what)
 
-    def _write(self, part: _Part, task: OpenTask, lines: dict[int, dict], errors: int) -> None:
+    def _write(self, part: _Part, task: OpenTask, lines: dict[int, SampleLine], errors: int) -> None:
         """The result file, which replaces that of an earlier run on other samples."""
         settings, model = self.settings, self.settings.model
-        readings = [line["reading"] for line in lines.values()]
-        names = list(readings[0]) if readings else []
-        result = {
-            "schema": SCHEMA,
-            "key": part.key,
-            "profile": settings.profile,
-            "model": model.name,
-            "family": model.family,
-            "checkpoint": shown(model.checkpoint, settings.root),
-            "revision": self.weights,
-            "dtype": model.dtype,
-            "attn_implementation": model.attn_implementation,
-            "prompts": model.prompts,
-            "protocol": settings.protocol,
-            "located": model.make_family().located,
-            "task": part.facts.task,
-            "benchmark": part.facts.benchmark.label,
-            "data_revision": part.facts.data,
-            "population": task.population,
-            "limit": settings.limit,
-            "limit_seed": settings.limit_seed,
-            "n": len(lines),
-            "errors": errors,
-            "hardware": "; ".join(sorted({line["hardware"] for line in lines.values()})),
-            "manifest": self.manifest.name,
-            "doc_ids": list(lines),
-            **{name: [reading[name] for reading in readings] for name in names},
-        }
-        entries = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in result.items())
-        write_atomically(part.result(settings), "{\n" + ",\n".join(entries) + "\n}\n")
+        readings = [line.reading for line in lines.values()]
+        cuts = readings[0].groups if readings else ()
+        AttentionResult(
+            key=part.key,
+            profile=settings.profile,
+            model=model.name,
+            family=model.family,
+            checkpoint=shown(model.checkpoint, settings.root),
+            revision=self.weights,
+            dtype=model.dtype,
+            attn_implementation=model.attn_implementation,
+            prompts=model.prompts,
+            protocol=settings.protocol,
+            located=model.make_family().located,
+            task=part.facts.task,
+            benchmark=part.facts.benchmark.label,
+            data_revision=part.facts.data,
+            population=task.population,
+            limit=settings.limit,
+            limit_seed=settings.limit_seed,
+            errors=errors,
+            hardware="; ".join(sorted({line.hardware for line in lines.values()})),
+            manifest=self.manifest.name,
+            doc_ids=list(lines),
+            prompt_tokens=[one.prompt_tokens for one in readings],
+            image_sizes=[one.image_sizes for one in readings],
+            vision_attention=[one.vision_attention for one in readings],
+            groups={cut: [one.groups[cut] for one in readings] for cut in cuts},
+            group_tokens={cut: [one.group_tokens[cut] for one in readings] for cut in cuts},
+        ).write(part.result(settings))

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.pruning.validation import require
+from plphp_core.records.journal_lines import AttentionReading
 from plphp_core.vision.spatial_groups import CUTS, group_masses, group_of
 from plphp_core.vision.token_geometry import nowhere
 
 DIGITS = 6
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """One sample. Everything is a mean over query heads, in fp32, beside the model's own SDPA or FlashAttention.
-
-    Attributes:
-        prompt_tokens: text included.
-        image_sizes: S_j.
-        vision_attention: γ of every layer.
-        groups: cut → share of γ that goes to each of the five groups and to tokens in none, `[layer][6]`.
-        group_tokens: cut → share of the vision tokens in each of them, `[6]`.
-    """
-
-    prompt_tokens: int
-    image_sizes: list[int]
-    vision_attention: list[float]
-    groups: dict[str, list[list[float]]]
-    group_tokens: dict[str, list[float]]
 
 
 def prefill_to_look_at(loaded: LoadedModel, inputs: dict) -> SharedPrefill:
@@ -53,7 +33,7 @@ def places(loaded: LoadedModel, inputs: dict) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def read(loaded: LoadedModel, inputs: dict) -> Reading:
+def read(loaded: LoadedModel, inputs: dict) -> AttentionReading:
     """Prefill one sample and read it.
 
     Args:
@@ -73,7 +53,7 @@ def read(loaded: LoadedModel, inputs: dict) -> Reading:
         groups = torch.cat([group_of(one, cut) for one in boxes])
         shares[cut] = _rounded(group_masses(rows, groups) / gamma.clamp(min=1e-12)[:, None])
         tokens[cut] = _rounded(group_masses(torch.full((len(groups),), 1 / len(groups)), groups))
-    return Reading(
+    return AttentionReading(
         prompt_tokens=shared.prompt.lengths[0],
         image_sizes=[len(image) for image in images],
         vision_attention=_rounded(gamma),

@@ -12,12 +12,11 @@ from matplotlib.figure import Figure, SubFigure
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.reporting import dataset_access, qualitative_examples
-from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.qualitative_examples import QualitativeExample
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
+from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number, percent
 
 WIDTH = 2 * drawing.COLUMN
 LINE = 0.115  # inches of a line of text
@@ -59,8 +58,7 @@ def gather(asked: ReportRequest) -> Shown[SideBySide]:
     elif options.cases != 1:
         variant += f".cases={options.cases}"
     datasets = dataset_access.DatasetAccess(asked.root, asked.profile, asked.folder / "fingerprints.json")
-    metrics = extra_metrics_configured(asked.configs, asked.profile)
-    found = qualitative_examples.examples(results, asked.folder, datasets, chosen, metrics)
+    found = qualitative_examples.examples(results, asked.folder, datasets, chosen)
     return Shown(SideBySide(found, results, how), variant, [results])
 
 
@@ -136,7 +134,7 @@ def tables(content: SideBySide, page: Page) -> list[Table]:
 def _table(example: QualitativeExample, results: Results, page: Page) -> Table:
     rows = []
     for one in example.answers.itertuples():
-        texts = [
+        texts = (
             results.rows[one.Index].label,
             one.setting,
             one.answer or "(empty)",
@@ -145,8 +143,8 @@ def _table(example: QualitativeExample, results: Results, page: Page) -> Table:
             percent(1 - one.kv_bytes / one.kv_bytes_full, 1, signed=False),
             number(one.prefill_ms, 1),
             number(one.decode_ms, 1),
-        ]
-        rows.append(TableRow(tuple(map(TableCell, texts))))
+        )
+        rows.append(TableRow.of(*texts))
     notes = [f"Question: {example.question}", *(f"Reference: {one}" for one in example.references)]
     if example.missing:
         notes = [f"Question, references and images are not at hand: {example.missing}."]

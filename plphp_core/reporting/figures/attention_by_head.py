@@ -20,7 +20,7 @@ from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, joined, model_suffix
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
+from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted
 
 MOST = 8  # KV heads drawn; of more, so many evenly spaced
@@ -148,8 +148,7 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
     rows = []
     for head, one in enumerate(content.frame.itertuples(), start=1):
         shares = (percent(share, 1, signed=False) for share in (one.kept, one.covered, one.overlap))
-        texts = [str(head), f"{one.first + 1}–{one.last + 1}", number(one.gamma, 3), *shares]
-        rows.append(TableRow(tuple(map(TableCell, texts))))
+        rows.append(TableRow.of(str(head), f"{one.first + 1}–{one.last + 1}", number(one.gamma, 3), *shares))
     method = ", ".join(f"{name}={value}" for name, value in sample.method["params"].items())
     first = "the first of the seeded random order; doc=… chooses another"
     attention = content.rows.mean(axis=0)

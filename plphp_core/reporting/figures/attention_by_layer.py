@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.attention_frame import gamma_frame, layer_means
 from plphp_core.analysis.attention_peaks import FEWEST, RULE, AttentionPeak, peaks
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.configured import method_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_model import NA, Table, TableColumn, TableRow, number
 
 LINE, PEAK, THRESHOLD = "#0072B2", "#D55E00", "#666666"
 PEAK_COLUMNS = (
@@ -105,8 +105,7 @@ def tables(content: LayerAttention, page: Page) -> list[Table]:
     lines = []
     for model, title in titles.items():
         values = [number(value, 3) for value in content.gamma(model).gamma]
-        texts = [title, *values, *["–"] * (deepest - len(values))]
-        lines.append(TableRow(tuple(map(TableCell, texts))))
+        lines.append(TableRow.of(title, *values, *["–"] * (deepest - len(values))))
     return [
         Table(f"{page.title}: attention to vision, layer by layer", PEAK_COLUMNS, tuple(rows), tuple(notes)),
         Table("γ per layer", columns, tuple(lines)),
@@ -118,12 +117,12 @@ def _peak_rows(content: LayerAttention, model: str) -> list[TableRow]:
     front = [parts[0].title, str(sum(part.n for part in parts))]
     if not found:
         said = "too few samples" if min(part.n for part in parts) < FEWEST else "none"
-        return [TableRow(tuple(map(TableCell, [*front, said, *["–"] * 5])), rule=True)]
+        return [TableRow.of(*front, said, *["–"] * 5, rule=True)]
     every = np.concatenate([part.vision_attention for part in parts])
     rows = []
     for peak in found:
         low, high = peak.rebound.low, peak.rebound.high
-        texts = [
+        texts = (
             *front,
             str(peak.layer + 1),
             str(peak.valley + 1),
@@ -131,8 +130,8 @@ def _peak_rows(content: LayerAttention, model: str) -> list[TableRow]:
             number(peak.rebound.value, 3, signed=True),
             NA if math.isnan(low) else f"[{number(low, 3)}, {number(high, 3)}]",
             f"{100 * (every[:, peak.layer] > every[:, peak.valley]).mean():.0f}%",
-        ]
-        rows.append(TableRow(tuple(map(TableCell, texts)), rule=peak is found[0]))
+        )
+        rows.append(TableRow.of(*texts, rule=peak is found[0]))
     return rows
 
 

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.attention_frame import NO_PLACE, group_frame
 from plphp_core.analysis.results import NothingToShow
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number, percent
+from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number, percent
 
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 DEFINITIONS = {
@@ -94,8 +94,8 @@ def tables(content: RegionAttention, page: Page) -> list[Table]:
         for at, (name, lines) in enumerate(content.groups(model)):
             values = [number(100 * share, 1) for share in lines.share]
             share = percent(lines.token_share.iloc[0], 1, signed=False)
-            texts = [parts[0].title, name, share, *values, *["–"] * (deepest - len(values))]
-            rows.append(TableRow(tuple(map(TableCell, texts)), rule=at == 0))
+            rest = ["–"] * (deepest - len(values))
+            rows.append(TableRow.of(parts[0].title, name, share, *values, *rest, rule=at == 0))
     notes = [
         page.files,
         f"Groups ({content.cut}): {DEFINITIONS[content.cut]}. The paper draws five groups and does not say how they "

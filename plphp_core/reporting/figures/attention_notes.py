@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from plphp_core.analysis.results import NothingToShow
-from plphp_core.reporting.attention_results import AttentionResult
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.configured import benchmarks_configured
 from plphp_core.reporting.request import ReportRequest, joined
 

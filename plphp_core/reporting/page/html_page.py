@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from plphp_core.claims.claim_finding import counts
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.visible import visible
-from plphp_core.reporting import render
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.options import LEDGER
 from plphp_core.reporting.page.fidelity import fidelity_choices
@@ -81,7 +81,7 @@ def write(
             html = _page(content, browser | {"folder": beside}, (), clean)
         else:
             html = _page(content, browser, pieces.inline(), clean)
-        render.write_atomically(folder / name, html)
+        write_atomically(folder / name, html)
     remove_unused(folder)
     return files
 

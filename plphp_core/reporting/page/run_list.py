@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.table_model import NA
 
@@ -78,10 +78,10 @@ def measured(reports: Sequence[Report], found: Sequence[ListedRun]) -> list[tupl
     return [(name, sorted(said) or [NA]) for name, said in lines.items()]
 
 
-def _checkpoint(cell: Cell) -> str:
+def _checkpoint(cell: CellResult) -> str:
     revision = cell.revision.removeprefix("sha256:")[:10]
     return f"{cell.model} from {cell.checkpoint} ({revision}), {cell.dtype}"
 
 
-def _versions(cell: Cell) -> str:
+def _versions(cell: CellResult) -> str:
     return ", ".join(f"{name} {number}" for name, number in sorted(cell.versions.items())) or "unrecorded"

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from plphp_core.analysis.results import SLOTS
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.evaluation.lmms_tasks import OpenTask
-from plphp_core.records.cell_result import Cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting.cell_answers import CellAnswers, answers
-from plphp_core.reporting.configured import extra_metrics_configured
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.page.thumbnails import Thumbnails
@@ -33,10 +32,10 @@ class SampleSet:
     title: str
     benchmark: str
     id: str = ""  # in addresses
-    cells: dict[str, Cell] = field(default_factory=dict)  # label of the row → cell
+    cells: dict[str, CellResult] = field(default_factory=dict)  # label of the row → cell
 
     @property
-    def first(self) -> Cell:
+    def first(self) -> CellResult:
         return next(iter(self.cells.values()))
 
     @property
@@ -45,7 +44,7 @@ class SampleSet:
         return sorted({int(doc_id) for cell in self.cells.values() for doc_id in cell.doc_ids})
 
 
-def _rows_shown(reports: Sequence[Report]) -> Iterator[tuple[str, str, Cell]]:
+def _rows_shown(reports: Sequence[Report]) -> Iterator[tuple[str, str, CellResult]]:
     """Model as printed, label and cell of the rows of every report but GRIDS; of the sweep also the methods and the
     benchmarks that are in no other report."""
     known = set()
@@ -103,11 +102,10 @@ def collect(
     """
     results = asked.options.results / asked.profile
     documents = documents or DatasetAccess(asked.root, asked.profile, results / "fingerprints.json")
-    extra = extra_metrics_configured(asked.configs, asked.profile)
     sets, thumbnails, places, listed = sample_sets(reports), Thumbnails(pieces), {}, []
     for number, one in enumerate(sets):
         print(f"report: samples {number + 1}/{len(sets)}, {one.title} on {one.benchmark}", file=sys.stderr, flush=True)
-        found = {label: answers(cell, results, extra, clean) for label, cell in one.cells.items()}
+        found = {label: answers(cell, results, clean) for label, cell in one.cells.items()}
         notes = [f"{label}: {answer.missing}" for label, answer in found.items() if answer.missing]
         place = None
         try:
@@ -176,7 +174,7 @@ def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pie
     }
 
 
-def _answer(cell: Cell, at: int | None, found: CellAnswers, doc_id: int) -> list | None:
+def _answer(cell: CellResult, at: int | None, found: CellAnswers, doc_id: int) -> list | None:
     """[text, prompt tokens, new tokens, KV bytes, KV bytes of all, prefill ms, decode ms per token, retention by
     layer]; text None where only scores are known; [None, why] for a sample that failed; None for one not asked."""
     if at is None:

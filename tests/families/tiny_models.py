@@ -1,0 +1,68 @@
+"""Every family as the tests have it: a tiny random model, four samples, and how many tokens their images take."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tests.factories import prompt_batch, tiny_llava_onevision, tokens_of
+from tests.families.idefics2_factory import LATENTS, idefics2_batch, tiny_idefics2
+from tests.families.mantis_factory import IMAGE_SIZE, mantis_batch, tiny_mantis
+from tests.families.qwen_factory import qwen_batch, tiny_qwen
+
+
+@dataclass(frozen=True)
+class TinyFamily:
+    """A sample is text lengths (int) and images (a tuple each), in order; `tokens(model, images)` counts theirs."""
+
+    model: Callable
+    batch: Callable
+    samples: list
+    tokens: Callable
+
+    def sizes(self, model, sample):
+        """Vision tokens of each image of a sample."""
+        images = [part for part in sample if not isinstance(part, int)]
+        return self.tokens(model, images) if images else []
+
+
+def qwen(family):
+    samples = [[4, (2, 3, 1), 5], [3, (2, 2, 1), (3, 2, 2), 4, (1, 4, 3), 6], [7], [(4, 4, 5), 1, (2, 2, 6), 3]]
+    return TinyFamily(
+        lambda **k: tiny_qwen(family, **k), qwen_batch, samples, lambda _, images: [h * w for h, w, _ in images]
+    )
+
+
+TILED = [4, (20, 28, 1), 5]
+ADJACENT = [3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]
+FOUR_IMAGES = [(16, 16, 5), 1, (16, 16, 6), (16, 16, 7), 2, (16, 16, 8), 3]
+A, B, C = (24, 24, 1), (8, 24, 2), (24, 16, 3)  # of Idefics2, whose images of any size take as many tokens
+FAMILIES = {
+    "llava_onevision": TinyFamily(
+        tiny_llava_onevision,
+        prompt_batch,
+        [TILED, ADJACENT, [7], FOUR_IMAGES],
+        lambda model, images: tokens_of(model, images, len(images) == 1),
+    ),
+    **{name: qwen(name) for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")},
+    "idefics2": TinyFamily(
+        tiny_idefics2,
+        idefics2_batch,
+        [[4, A, 5], [3, B, C, 4, A, 6], [7], [C, 1, B, 3]],
+        lambda _, images: [LATENTS] * len(images),
+    ),
+    "mantis": TinyFamily(
+        tiny_mantis,
+        mantis_batch,
+        [[4, (1,), 5], [3, (2,), (3,), 4, (4,), 6], [7], [(5,), 1, (6,), 3]],
+        lambda _, images: [IMAGE_SIZE] * len(images),
+    ),
+}
+FAMILIES["idefics2-window"] = replace(  # wider than the prompts, as in the real checkpoint
+    FAMILIES["idefics2"], model=lambda **k: tiny_idefics2(text={"sliding_window": 4096}, **k)
+)
+
+
+def tiny(family="llava_onevision", **options):
+    """The family's model and a batch of its four samples, of different lengths, with none to four images."""
+    kind = FAMILIES[family]
+    model = kind.model(**options)
+    return model, kind.batch(model, kind.samples, seed=7)
