@@ -19,8 +19,7 @@ def sample_frame(cells: Mapping[tuple[int, str], CellResult]) -> pd.DataFrame:
     """One row per sample × metric.
 
     Columns: `row` (of the table), `benchmark`, `doc_id`, `metric`, `score` (a fraction), `group` (of a group mean, else
-    None), then what the sample cost (`CellResult.costs`: retention, bytes, milliseconds). Samples of a cell without a metric
-    have one row, metric None.
+    None), then what the sample cost (`CellResult.costs`). Samples of a cell without a metric have one row, metric None.
 
     Args:
         cells: (row, benchmark) → cell, `comparable.place`.
