@@ -23,6 +23,9 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.request import ReportRequest
 
+MULTI_IMAGE = ("SD", "IE", "VST", "MV")
+BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about
+
 
 class ClaimSources:
     """Every table raises ReportError where its cells are missing or ambiguous."""
@@ -33,7 +36,7 @@ class ClaimSources:
     @cached_property
     def table1(self) -> Results:
         """All methods on all benchmarks, also those of Figure 5."""
-        return self._evaluate("table1")
+        return self._evaluate("table1", list(BENCHMARKS))
 
     @cached_property
     def table1_saved(self) -> Savings:

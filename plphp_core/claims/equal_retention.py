@@ -16,7 +16,7 @@ from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
-from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.claim_sources import BENCHMARKS, ClaimSources
 from plphp_core.reporting.table_model import percent
 
 RIVALS = ("fastv", "vtw")
@@ -32,7 +32,7 @@ def as_good(sources: ClaimSources) -> ClaimMeasurement:
     }
     parts, gaps = [], {}
     for rival in RIVALS:
-        for name in saved.results.benchmarks:
+        for name in BENCHMARKS:
             inside, outside = _within(saved, rows["plphp"], rows[rival], name)
             metrics = list(saved.results.headings(name))
             changes = [polyline_change(saved, row, rows[rival], name, metric) for row in inside for metric in metrics]
@@ -41,7 +41,7 @@ def as_good(sources: ClaimSources) -> ClaimMeasurement:
                 gaps.setdefault((rival, outside), []).append(name)
     return ClaimMeasurement(
         tuple(parts),
-        evidence_of_rows(saved.results, [at for own in rows.values() for at in own], saved.results.benchmarks),
+        evidence_of_rows(saved.results, [at for own in rows.values() for at in own], BENCHMARKS),
         tuple(
             f"{method_style(rival).label} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items()
         ),

@@ -11,21 +11,20 @@ from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence_of_rows
 from plphp_core.claims.claim_finding import SAVED, ClaimMeasurement, ClaimPart
-from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.claim_sources import BENCHMARKS, MULTI_IMAGE, ClaimSources
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table_model import bounds, percent
 
 
-def against_uncompressed(sources: ClaimSources, group: str = "") -> ClaimMeasurement:
+def against_uncompressed(sources: ClaimSources, benchmarks: Sequence[str] = BENCHMARKS) -> ClaimMeasurement:
     """C1, C4: average change of PLPHP at its defaults."""
     results = sources.table1
-    benchmarks = results.catalogue.group(group, results.benchmarks) if group else results.benchmarks
     return _average_change(results, sources.default(results), benchmarks)
 
 
 def multi_image(sources: ClaimSources) -> ClaimMeasurement:
     """C4."""
-    return against_uncompressed(sources, "multi_image")
+    return against_uncompressed(sources, MULTI_IMAGE)
 
 
 def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
@@ -35,7 +34,7 @@ def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
     if not settings:
         raise ReportError(f"the table has no row of {method_style(rival).label}")
     run = [at for at in settings if any(index == at for index, _ in results.cells)]
-    both = shared(results, [ours, *run], results.benchmarks)
+    both = shared(results, [ours, *run], BENCHMARKS)
     changes = {at: results.average_change(ours, both, base=at) for at in run}
     said = [f"{results.setting(at)} {percent(change.value)}" for at, change in changes.items()]
     remarks = [f"Against its single settings: {', '.join(said)}."] if said else []
@@ -46,8 +45,8 @@ def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
         remarks.append(f"Against the best of them, {results.setting(best)}: {percent(known[best].value)} {interval}.")
     return ClaimMeasurement(
         (ClaimPart("average change", scaled(average(list(changes.values())), 100)),),
-        evidence_of_rows(results, [ours, *settings], results.benchmarks),
-        (*remarks, *_only(both, results.benchmarks)),
+        evidence_of_rows(results, [ours, *settings], BENCHMARKS),
+        (*remarks, *_only(both, BENCHMARKS)),
     )
 
 
@@ -60,7 +59,7 @@ def better_everywhere(sources: ClaimSources) -> ClaimMeasurement:
 def qwen_average(sources: ClaimSources) -> ClaimMeasurement:
     """C9b."""
     results = _of_table3(sources, "qwen2_vl")
-    return _average_change(results, _plphp(results), results.asked())
+    return _average_change(results, _plphp(results), _asked(results))
 
 
 def qwen_saved(sources: ClaimSources) -> ClaimMeasurement:
@@ -111,12 +110,12 @@ def _average_change(results: Results, row: int, benchmarks: Sequence[str]) -> Cl
 
 def _per_benchmark(results: Results, front: str = "") -> tuple[ClaimPart, ...]:
     row, base = _plphp(results), results.reference
-    return tuple(ClaimPart(f"{front}{name}", change_on(results, row, base, name)) for name in results.asked())
+    return tuple(ClaimPart(f"{front}{name}", change_on(results, row, base, name)) for name in _asked(results))
 
 
 def _saved(results: Results) -> Estimate:
     row = _plphp(results)
-    both = shared(results, _with_uncompressed(results, row), results.asked())
+    both = shared(results, _with_uncompressed(results, row), _asked(results))
     kv_saved = savings(results).kv_saved
     return average([kv_saved[row, name] for name in both])
 
@@ -126,8 +125,13 @@ def _evidence(*models: Results) -> ClaimEvidence:
     found = ClaimEvidence()
     for results in models:
         rows = _with_uncompressed(results, _plphp(results))
-        found += evidence_of_rows(results, rows, results.asked(), several=len(models) > 1)
+        found += evidence_of_rows(results, rows, _asked(results), several=len(models) > 1)
     return found
+
+
+def _asked(results: Results) -> list[str]:
+    """The paper's benchmarks that the table asks of the model."""
+    return [name for name in results.asked() if name in BENCHMARKS]
 
 
 def _of_table3(sources: ClaimSources, model: str) -> Results:
