@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import SLOTS
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.evaluation.lmms_tasks import OpenTask
@@ -168,7 +169,9 @@ def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pie
         "id": one.id,
         "model": one.title,
         "benchmark": one.benchmark,
-        "rows": [{"label": label, "method": cell.method} for label, cell in rows],
+        "rows": [
+            {"label": label, "method": cell.method, "colour": method_style(cell.method).colour} for label, cell in rows
+        ],
         "metrics": [METRICS.get(name, name) for name in metrics],
         "n": len(documents),
     }
