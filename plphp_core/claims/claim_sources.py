@@ -92,5 +92,4 @@ class ClaimSources:
         if rows is None:
             raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
         here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-        others = [name for name in BENCHMARKS if name not in benchmarks]
-        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, others)
+        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, benchmarks)

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config import checked_values as values
+from plphp_core.config.benchmark_catalogue import label_of
 from plphp_core.config.locations import config_file, option_files
 from plphp_core.config.table_rows import MethodSettings, method_defaults, method_row, table_rows
 from plphp_core.families.base import STYLES, Family
@@ -115,6 +116,7 @@ def settings_from_config(config: DictConfig) -> Settings:
     prefix = profile.task_prefix
     if not config.get("tasks"):
         raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,mv]")
+    labels = {name: label_of(entry) for name, entry in config.tasks.items()}
     skipped = _skipped(config, table)
     methods, refused = _methods(config, table)
     return Settings(
@@ -127,7 +129,7 @@ def settings_from_config(config: DictConfig) -> Settings:
         model=model,
         methods=methods,
         benchmarks=tuple(
-            Benchmark(label=label, task=prefix + name) for name, label in config.tasks.items() if label not in skipped
+            Benchmark(label=label, task=prefix + name) for name, label in labels.items() if label not in skipped
         ),
         batch_size=values.whole("batch_size", config.batch_size, at_least=1),
         extra_metrics=dict(profile.get("extra_metrics") or {}),
@@ -160,13 +162,13 @@ def _skipped(config: DictConfig, table: DictConfig | None) -> tuple[str, ...]:
         known = model in (table.get("models") or ()) or config_file("model", model)
         if not known or label not in _labels():
             raise unknown("place in table.skip", place, (f"<model>/{label}" for label in _labels()))
-    return tuple(label for label in config.tasks.values() if f"{config.model.name}/{label}" in places)
+    return tuple(label for label in map(label_of, config.tasks.values()) if f"{config.model.name}/{label}" in places)
 
 
 def _labels() -> set[str]:
     """The labels of all benchmarks."""
     files = (OmegaConf.load(config_file("tasks", name)) for name in option_files("tasks"))
-    return {label for file in files for key, label in file.items() if key != "defaults"}
+    return {label_of(entry) for file in files for key, entry in file.items() if key != "defaults"}
 
 
 def _model(config: DictConfig) -> ModelSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import OmegaConf
 
 from plphp_core.analysis.comparable import RowSpec
+from plphp_core.config.benchmark_catalogue import label_of
 from plphp_core.config.hydra_app import composed, options
 from plphp_core.config.table_configs import table_config
 from plphp_core.config.table_rows import method_defaults, table_rows
@@ -53,9 +54,9 @@ def benchmarks_configured(tasks: str | None, table: str | None = None) -> list[s
     Raises ReportError, naming those there are.
     """
     if tasks is None:
-        return list(table_config(table).tasks.values())
+        return [label_of(entry) for entry in table_config(table).tasks.values()]
     try:
-        return list(composed([f"tasks={tasks}"]).tasks.values())
+        return [label_of(entry) for entry in composed([f"tasks={tasks}"]).tasks.values()]
     except UserError as error:
         raise ReportError(str(error)) from error
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
-from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
+from plphp_core.analysis.comparable import Filters, one_protocol
+from plphp_core.analysis.results import Options, Results, evaluate, protocol
 from plphp_core.config.report_settings import MODEL, ReportSettings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.attention_result import AttentionResult, load_readings
@@ -139,8 +139,7 @@ def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], 
     labels, own = benchmarks_configured(tasks, name), benchmarks_configured(None, name)
     rows = rows_configured(name, asked.profile, asked.options.model)
     here = [cell for cell in asked.own_cells if cell.benchmark in labels]
-    others = [label for label in BENCHMARKS if label not in labels]
-    results = evaluate(here, rows, asked.of_model, asked.choices, others)
+    results = evaluate(here, rows, asked.of_model, asked.choices, labels)
     chosen = f".tasks={joined(tasks)}" if tasks and labels != own else ""
     return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
 
@@ -186,7 +185,7 @@ def asked_suffix(asked: ReportRequest) -> str:
     usual.
     """
     admitted = [cell for cell in settle(asked.cells, asked.filters, asked.usual_dtype).results if asked.filters(cell)]
-    uncaptioned = [cell for cell in admitted if cell.benchmark not in ONE_PROTOCOL]
+    uncaptioned = [cell for cell in admitted if not one_protocol(cell.benchmark)]
 
     def common(name: str, usual: object, cells: Sequence[CellResult] = admitted) -> object:
         given = getattr(asked.filters, name)
