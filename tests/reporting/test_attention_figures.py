@@ -88,7 +88,7 @@ def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, draw):
     content = region_attention(models, "bands")
     assert list(content.models) == ["llava_onevision"] and content.left_out == ["IDEFICS2"]
     assert list(region_attention(models, "order").models) == list(models)
-    with pytest.raises(NothingToShow, match="report.cut=order draws idefics2"):
+    with pytest.raises(NothingToShow, match="cut=order draws idefics2"):
         region_attention({"idefics2": models["idefics2"]}, "bands")
     lines = {line.get_label(): line for line in draw(attention_by_region.FIGURE, content).axes[0].lines}
     for name, share in zip(("top", "upper", "middle", "lower", "bottom"), (0.1, 0.15, 0.4, 0.2, 0.1), strict=True):
