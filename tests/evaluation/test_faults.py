@@ -221,7 +221,7 @@ def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkey
 
     def on_a_small_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
         return run(full, {}, fake)
 
     assert os.waitstatus_to_exitcode(os.waitpid(in_child(on_a_small_disk), 0)[1]) == FAILED
