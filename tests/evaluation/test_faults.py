@@ -18,7 +18,8 @@ from plphp_core.config.hydra_app import register_resolvers
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.evaluation import cell_spec
 from plphp_core.evaluation.loading import LoadOnce
-from plphp_core.evaluation.runner import FAILED, OK, run
+from plphp_core.evaluation.run_status import FAILED, OK
+from plphp_core.evaluation.runner import run
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code
 from plphp_core.records.errors import UserError
