@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from plphp_core.analysis.method_style import method_order, method_style
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import SYMBOLS
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
@@ -22,7 +23,11 @@ SHARED = (
     "limit_seed",
 )  # fmt: skip
 PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
-ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
+
+
+def one_protocol(benchmark: str) -> bool:
+    """Whether the benchmark is asked and scored alike under every protocol."""
+    return not catalogue()[benchmark].by_protocol
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Filters:
             wanted = getattr(self, name)
             if wanted is not None and getattr(cell, name) != wanted:
                 return False
-        if self.protocol is not None and cell.protocol != self.protocol and cell.benchmark not in ONE_PROTOCOL:
+        if self.protocol is not None and cell.protocol != self.protocol and not one_protocol(cell.benchmark):
             return False
         if self.limit is not None and str("full" if cell.limit is None else cell.limit) != self.limit:
             return False
@@ -122,15 +127,15 @@ def place(
     chosen: dict[tuple[int, str], CellResult] = {}
     candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
     used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
-    styles = {cell.prompts for cell in used if cell.benchmark not in ONE_PROTOCOL}
+    styles = {cell.prompts for cell in used if not one_protocol(cell.benchmark)}
     if len(styles) == 1:  # captions of the other style belong to the other protocol's table
         used = [cell for cell in used if cell.prompts in styles]
     same_run(used, SHARED)
-    protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL} or {filters.protocol}
+    protocols = {cell.protocol for cell in used if not one_protocol(cell.benchmark)} or {filters.protocol}
     for index, row in enumerate(rows):
         for benchmark in benchmarks:
             rivals = [cell for cell in used if cell.benchmark == benchmark and row.matches(cell)]
-            if len(rivals) > 1 and benchmark in ONE_PROTOCOL:
+            if len(rivals) > 1 and one_protocol(benchmark):
                 # one task, run under both protocols: take the table's own
                 rivals = [cell for cell in rivals if cell.protocol in protocols] or rivals
             if len(rivals) > 1:
@@ -145,7 +150,7 @@ def same_run(cells: Iterable[CellResult], names: Sequence[str]) -> None:
     """See that all cells agree in these fields of SHARED. Raises ReportError naming files and the option to choose."""
     cells = list(cells)
     for name in names:
-        of_field = cells if name != "protocol" else [cell for cell in cells if cell.benchmark not in ONE_PROTOCOL]
+        of_field = cells if name != "protocol" else [cell for cell in cells if not one_protocol(cell.benchmark)]
         _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from omegaconf import OmegaConf
 
 from plphp_core.analysis import costs
-from plphp_core.analysis.results import BENCHMARKS, Results, evaluate
+from plphp_core.analysis.results import Results, evaluate
 from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
@@ -22,6 +22,9 @@ from plphp_core.reporting.configured import (
     tasks_configured,
 )
 from plphp_core.reporting.request import ReportRequest
+
+MULTI_IMAGE = ("SD", "IE", "VST", "MV")
+BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about
 
 
 class ClaimSources:
@@ -94,5 +97,4 @@ class ClaimSources:
         if rows is None:
             raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
         here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-        others = [name for name in BENCHMARKS if name not in benchmarks]
-        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, others)
+        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, benchmarks)

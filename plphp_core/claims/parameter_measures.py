@@ -10,10 +10,9 @@ from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, difference, scaled
 from plphp_core.analysis.paired_contrasts import Contrast
-from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence, evidence_of_rows
 from plphp_core.claims.claim_finding import POINTS, ClaimMeasurement, ClaimPart
-from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.claim_sources import BENCHMARKS, ClaimSources
 from plphp_core.claims.score_measures import change_on, shared
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
@@ -74,14 +73,15 @@ def rises_again(sources: ClaimSources) -> ClaimMeasurement:
         raise ReportError("no attention readings of the paper's models")
     parts, marked, found = [], [], ClaimEvidence()
     for model in MODELS:
-        own, title = readings.get(model, []), get_family(model).title
+        own = [one for one in readings.get(model, []) if one.benchmark in BENCHMARKS]
+        title = get_family(model).title
         gamma = layer_means(own, seed=sources.asked.choices.seed) if own else []
         parts.append(ClaimPart(title, scaled(largest_rebound(gamma), 100), POINTS))
         if not own:
             found += ClaimEvidence(missing=(title,))
             continue
         by_name = {one.benchmark: one for one in own}
-        places = [(title, name, by_name.get(name)) for name in dict.fromkeys((*BENCHMARKS, *by_name))]
+        places = [(title, name, by_name.get(name)) for name in BENCHMARKS]
         found += evidence(places, f"{title} ")
         layers = ", ".join(str(peak.layer + 1) for peak in peaks(gamma, [one.n for one in own]))
         marked.append(f"{title} {layers or 'none'}")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, Results
+from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence_of_rows
 from plphp_core.claims.claim_finding import SAVED, ClaimMeasurement, ClaimPart
-from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.claims.claim_sources import BENCHMARKS, MULTI_IMAGE, ClaimSources
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table_model import bounds, percent
 
@@ -59,7 +59,7 @@ def better_everywhere(sources: ClaimSources) -> ClaimMeasurement:
 def qwen_average(sources: ClaimSources) -> ClaimMeasurement:
     """C9b."""
     results = _of_table3(sources, "qwen2_vl")
-    return _average_change(results, _plphp(results), results.asked())
+    return _average_change(results, _plphp(results), _asked(results))
 
 
 def qwen_saved(sources: ClaimSources) -> ClaimMeasurement:
@@ -110,12 +110,12 @@ def _average_change(results: Results, row: int, benchmarks: Sequence[str]) -> Cl
 
 def _per_benchmark(results: Results, front: str = "") -> tuple[ClaimPart, ...]:
     row, base = _plphp(results), results.reference
-    return tuple(ClaimPart(f"{front}{name}", change_on(results, row, base, name)) for name in results.asked())
+    return tuple(ClaimPart(f"{front}{name}", change_on(results, row, base, name)) for name in _asked(results))
 
 
 def _saved(results: Results) -> Estimate:
     row = _plphp(results)
-    both = shared(results, _with_uncompressed(results, row), results.asked())
+    both = shared(results, _with_uncompressed(results, row), _asked(results))
     kv_saved = savings(results).kv_saved
     return average([kv_saved[row, name] for name in both])
 
@@ -125,8 +125,13 @@ def _evidence(*models: Results) -> ClaimEvidence:
     found = ClaimEvidence()
     for results in models:
         rows = _with_uncompressed(results, _plphp(results))
-        found += evidence_of_rows(results, rows, results.asked(), several=len(models) > 1)
+        found += evidence_of_rows(results, rows, _asked(results), several=len(models) > 1)
     return found
+
+
+def _asked(results: Results) -> list[str]:
+    """The paper's benchmarks that the table asks of the model."""
+    return [name for name in results.asked() if name in BENCHMARKS]
 
 
 def _of_table3(sources: ClaimSources, model: str) -> Results:

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config import checked_values as values
+from plphp_core.config.benchmark_catalogue import label_of
 from plphp_core.config.method_defaults import method_defaults, unknown_method
 from plphp_core.config.row_grid import expand
 from plphp_core.families.base import STYLES, Family
@@ -124,6 +125,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
     prefix = profile.task_prefix
     if not config.get("tasks"):
         raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,mv]")
+    labels = {name: label_of(entry) for name, entry in config.tasks.items()}
     skipped = _skipped(config, root, table)
     methods, refused = _rows(config, root, table)
     return Settings(
@@ -136,7 +138,7 @@ def settings_from_config(config: DictConfig, root: Path) -> Settings:
         model=model,
         methods=methods,
         benchmarks=tuple(
-            Benchmark(label=label, task=prefix + name) for name, label in config.tasks.items() if label not in skipped
+            Benchmark(label=label, task=prefix + name) for name, label in labels.items() if label not in skipped
         ),
         batch_size=values.whole("batch_size", config.batch_size, at_least=1),
         extra_metrics=dict(profile.get("extra_metrics") or {}),
@@ -209,13 +211,13 @@ def _skipped(config: DictConfig, root: Path, table: DictConfig | None) -> tuple[
         known = model in (table.get("models") or ()) or (root / "configs" / "model" / f"{model}.yaml").is_file()
         if not known or label not in _labels(root):
             raise unknown("place in table.skip", place, (f"<model>/{label}" for label in _labels(root)))
-    return tuple(label for label in config.tasks.values() if f"{config.model.name}/{label}" in places)
+    return tuple(label for label in map(label_of, config.tasks.values()) if f"{config.model.name}/{label}" in places)
 
 
 def _labels(root: Path) -> set[str]:
     """The labels of all benchmarks."""
     files = (OmegaConf.load(path) for path in (root / "configs" / "tasks").glob("*.yaml"))
-    return {label for file in files for key, label in file.items() if key != "defaults"}
+    return {label_of(entry) for file in files for key, entry in file.items() if key != "defaults"}
 
 
 def _method(chosen: dict, defaults: dict) -> MethodSettings:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.analysis.comparable import RowSpec
+from plphp_core.config.benchmark_catalogue import label_of
 from plphp_core.config.method_defaults import method_defaults
 from plphp_core.config.row_grid import expand
 from plphp_core.config.run_settings import setting_text
@@ -92,7 +93,7 @@ def benchmarks_configured(configs: Path, tasks: str) -> list[str]:
             raise ReportError(f"tasks {tasks!r}: {name.strip()!r} is none of {', '.join(known)}")
         file = known[name.strip()]
         for part in [known[one] for one in file.defaults] if "defaults" in file else [file]:
-            labels += [label for label in part.values() if label not in labels]
+            labels += [label for label in map(label_of, part.values()) if label not in labels]
     return labels
 
 
@@ -102,7 +103,7 @@ def benchmark_configured(configs: Path, tasks: str) -> str:
     single = {name: next(iter(file.values())) for name, file in known.items() if "defaults" not in file}
     if (name := tasks.strip("[]")) not in single:
         raise ReportError(f"tasks {tasks!r}: a table of costs is about one benchmark, one of {', '.join(single)}")
-    return str(single[name])
+    return label_of(single[name])
 
 
 def models_configured(configs: Path, table: str) -> tuple[list[str], list[tuple[str, str]]]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from plphp_core.analysis.comparable import rows_found
 from plphp_core.analysis.costs import Costs, cost_table, costs
-from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Results, evaluate
+from plphp_core.analysis.results import NothingToShow, Results, evaluate
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.depth_rule import load_rule, rule_path
 from plphp_core.reporting import (
@@ -49,7 +49,8 @@ from plphp_core.reporting.request import (
 def _table1(asked: ReportRequest) -> Report:
     options = asked.options
     rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
-    results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices)
+    tasks = benchmarks_configured(asked.configs, tasks_configured(asked.configs, "table1"))
+    results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices, tasks)
     reference = published.load_reference(options.published, "table1")
     rule = load_rule(rule_path(options.results, asked.profile, options.model))
     sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
@@ -94,10 +95,10 @@ def _table5(asked: ReportRequest) -> Report:
 
 def _sweep(asked: ReportRequest) -> Report:
     tasks = asked.options.tasks
-    labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
-    cells = [cell for cell in asked.own_cells if cell.benchmark in labels]
+    labels = benchmarks_configured(asked.configs, tasks) if tasks else None
+    cells = [cell for cell in asked.own_cells if labels is None or cell.benchmark in labels]
     found = [cell.benchmark for cell in filter(asked.of_model, cells)]
-    results = evaluate(cells, None, asked.of_model, asked.choices, [one for one in BENCHMARKS if one not in found])
+    results = evaluate(cells, None, asked.of_model, asked.choices, found)
     variant = (
         model_suffix(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + selection_suffix(asked, [results])
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
-from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
+from plphp_core.analysis.comparable import Filters, one_protocol
+from plphp_core.analysis.results import Options, Results, evaluate, protocol
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.attention_result import AttentionResult, load_readings
 from plphp_core.records.cell_result import CellResult
@@ -143,8 +143,7 @@ def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], 
     labels = benchmarks_configured(asked.configs, tasks)
     rows = rows_configured(asked.configs, name, asked.profile, asked.options.model)
     here = [cell for cell in asked.own_cells if cell.benchmark in labels]
-    others = [label for label in BENCHMARKS if label not in labels]
-    results = evaluate(here, rows, asked.of_model, asked.choices, others)
+    results = evaluate(here, rows, asked.of_model, asked.choices, labels)
     chosen = "" if tasks == own else f".tasks={joined(tasks)}"
     return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
 
@@ -190,7 +189,7 @@ def asked_suffix(asked: ReportRequest) -> str:
     usual.
     """
     admitted = [cell for cell in settle(asked.cells, asked.filters, asked.usual_dtype).results if asked.filters(cell)]
-    uncaptioned = [cell for cell in admitted if cell.benchmark not in ONE_PROTOCOL]
+    uncaptioned = [cell for cell in admitted if not one_protocol(cell.benchmark)]
 
     def common(name: str, usual: object, cells: Sequence[CellResult] = admitted) -> object:
         given = getattr(asked.filters, name)

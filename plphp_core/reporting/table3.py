@@ -8,10 +8,11 @@ from pathlib import Path
 
 from plphp_core.analysis.comparable import Filters, same_documents, same_run
 from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes, score_columns
-from plphp_core.reporting.configured import models_configured, rows_configured
+from plphp_core.reporting.configured import benchmarks_configured, models_configured, rows_configured, tasks_configured
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, percent
 
@@ -33,6 +34,7 @@ def compare(
         ReportError: the choice of cells is ambiguous, or models were run differently.
     """
     configured, skipped = models_configured(configs, "table3")
+    asked = benchmarks_configured(configs, tasks_configured(configs, "table3"))
     parts = []
     for model in models or configured:
         rows = rows_configured(configs, "table3", profile, model)
@@ -40,9 +42,9 @@ def compare(
             raise ReportError(f"table3 lists no rows for profile {profile!r}")
         left_out = tuple(label for name, label in skipped if name == model)
         try:
-            parts.append(evaluate(cells, rows, replace(filters, model=model), options, left_out))
+            parts.append(evaluate(cells, rows, replace(filters, model=model), options, asked, left_out))
         except NothingToShow:
-            parts.append(Results(model, tuple(rows), options, left_out))
+            parts.append(Results(model, tuple(rows), options, tuple(catalogue().ordered(asked)), left_out))
     chosen = [cell for part in parts for cell in part.cells.values()]
     if not chosen:
         names = ", ".join(part.model for part in parts)
@@ -69,13 +71,15 @@ def sheets(
     for part in parts:
         own = score_columns.rows(part, score_columns.score_line, [part.title])
         rows += _one_rule(_above(own, score_columns.score_values(part), part))
-        rows += [replace(row, rule=False) for row in score_columns.published_rows(references[part.model], [part.title])]
+        rows += [
+            replace(row, rule=False) for row in score_columns.published_rows(part, references[part.model], [part.title])
+        ]
     if not any(references.values()):
-        rows.append(score_columns.nothing_published(["all models"]))
+        rows.append(score_columns.nothing_published(len(score_columns.score_columns(parts[0])), ["all models"]))
     found = [
         Table(
             f"{title}: models with and without PLPHP × benchmarks",
-            (*HEAD, *score_columns.score_columns()),
+            (*HEAD, *score_columns.score_columns(parts[0])),
             tuple(rows),
             tuple(_score_notes(parts, profile, any(references.values()), claims)),
             ABOVE,
@@ -87,7 +91,7 @@ def sheets(
     found.append(
         Table(
             f"{title}: {parts[0].options.confidence:.0%} confidence intervals",
-            (*HEAD, *score_columns.interval_columns()),
+            (*HEAD, *score_columns.interval_columns(parts[0])),
             tuple(rows),
             tuple(notes.intervals(parts, "table3_relative.csv")),
         )
@@ -97,7 +101,7 @@ def sheets(
         for part in parts:
             own = score_columns.rows(part, score_columns.slot_line, [part.title])
             rows += _one_rule(_above(own, score_columns.slot_values(part), part))
-        columns = (*HEAD, *score_columns.SLOT_COLUMNS)
+        columns = (*HEAD, *score_columns.slot_columns(parts[0]))
         found.append(Table(f"{title}: slot accuracy", columns, tuple(rows), notes.SLOT_ACCURACY, ABOVE))
     return found
 

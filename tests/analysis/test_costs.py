@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from plphp_core.analysis import costs as cost
 from plphp_core.analysis.bootstrap import Resamples
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, Options, evaluate
+from plphp_core.analysis.results import Options, evaluate
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
@@ -21,14 +21,12 @@ from plphp_core.reporting import cost_columns
 from plphp_core.reporting.configured import benchmark_configured, rows_configured, tasks_configured
 from tests.reporting import factories
 
-OTHERS = [name for name in BENCHMARKS if name != "DetailCaps"]
-
 
 def costs_of(folder, records, table="table4", profile="toy", resamples=200, filters=None):
     factories.write(folder, *records)
     cells = load_cells(folder / profile / "cells", profile)
     rows = rows_configured(factories.CONFIGS, table, profile, "llava_onevision")
-    results = evaluate(cells, rows, filters or Filters(), Options(resamples=resamples), OTHERS)
+    results = evaluate(cells, rows, filters or Filters(), Options(resamples=resamples), ["DetailCaps"])
     return cost.costs(results, "DetailCaps")
 
 
@@ -223,10 +221,10 @@ def test_a_run_and_its_report_mean_the_same_rows_and_benchmark(table):
     OmegaConf.register_new_resolver("repository", str, replace=True)
     with initialize_config_dir(version_base="1.3", config_dir=str(factories.CONFIGS)):
         config, other = (compose("config", [f"table={table}", "profile=toy", *more]) for more in ([], ["tasks=vst"]))
-    assert list(config.tasks.values()) == [
+    assert [entry.label for entry in config.tasks.values()] == [
         benchmark_configured(factories.CONFIGS, tasks_configured(factories.CONFIGS, table))
     ]
-    assert list(other.tasks.values()) == ["VST"] and config.table.name == table
+    assert [entry.label for entry in other.tasks.values()] == ["VST"] and config.table.name == table
     rows = rows_configured(factories.CONFIGS, table, "toy", "llava_onevision")
     settings = settings_from_config(config, factories.CONFIGS.parent)
     assert [(row.method, row.setting if row.method != "none" else "") for row in rows] == [

@@ -15,7 +15,7 @@ ABOUT = {
 }  # fmt: skip
 
 
-def carried_out(tmp_path, *looks, minutes=1.0, least=0.0, limit=10.0):
+def evidence_of(tmp_path, *looks, minutes=1.0, least=0.0, limit=10.0):
     columns = (BenchColumn("n", "number"), BenchColumn("more", "more"))
     parts = [GpuPart(f"part{i}", f"Part {i}", look, least, limit, columns) for i, look in enumerate(looks)]
     evidence = Evidence(ABOUT, tmp_path / "made-up", parts)
@@ -41,7 +41,7 @@ def test_a_part_that_breaks_stops_no_other_and_keeps_what_it_had(tmp_path):
         raise NotAvailableError("no such device")
         yield
 
-    evidence, found = carried_out(tmp_path, breaks, differs, is_absent, counts)
+    evidence, found = evidence_of(tmp_path, breaks, differs, is_absent, counts)
     assert found == [("error", [{"n": 1, "more": None}]), ("failed", []), ("skipped", []), ("passed", [{"n": 1}])]
     assert [bad.name for bad in evidence.bad] == ["part0", "part1"]
     page = (tmp_path / "made-up.md").read_text()
@@ -58,13 +58,13 @@ def test_a_part_that_does_not_end_is_cut_off_and_keeps_what_it_had(tmp_path):
             with suppress(Exception):  # as code that tries what may fail
                 time.sleep(0.01)
 
-    evidence, found = carried_out(tmp_path, hangs, counts, limit=0.3)
+    evidence, found = evidence_of(tmp_path, hangs, counts, limit=0.3)
     assert found == [("cut off", [{"n": 1}]), ("passed", [{"n": 1}])] and len(evidence.bad) == 1
 
 
 @pytest.mark.parametrize("minutes, least", [(1.0, 120.0), (0.0, 0.0)])
 def test_a_part_without_time_is_skipped_and_says_so(tmp_path, minutes, least):
-    evidence, found = carried_out(tmp_path, counts, minutes=minutes, least=least)
+    evidence, found = evidence_of(tmp_path, counts, minutes=minutes, least=least)
     assert found == [("skipped", [])] and not evidence.bad
     assert "s were left, and it takes more than" in evidence.found[0].reason
 
@@ -79,5 +79,5 @@ def test_everything_found_is_on_disk_before_the_next_thing_is_looked_for(tmp_pat
             seen.append((part["status"], [row["n"] for row in part["rows"]]))
             assert f"| {number} | n/a |" in (tmp_path / "made-up.md").read_text()
 
-    carried_out(tmp_path, looks)
+    evidence_of(tmp_path, looks)
     assert seen == [("running", [0]), ("running", [0, 1]), ("running", [0, 1, 2])]

@@ -1,4 +1,4 @@
-"""The floor is arithmetic on bytes: numbers of Qwen2-7B and Llama-3-8B computed apart from it."""
+"""The roofline is arithmetic on bytes: numbers of Qwen2-7B and Llama-3-8B computed apart from it."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from plphp_core.bench.memory_estimate import decode_bytes
 from plphp_core.bench.roofline import kv_bytes, measured_bandwidth, nominal_bandwidth, roofline_ms
 
 QWEN = SHAPES["qwen2_7b"]
-# Batch → floor in ms on 2.04 TB/s with 7,000 vision and 200 text tokens: whole, and 40 % of vision in 25 of 28 layers.
+# Batch → roofline, ms, at 2.04 TB/s with 7,000 vision and 200 text tokens: whole, and 40 % of vision in 25 of 28 layers
 PUBLISHED = {1: (7.14, 7.03), 8: (8.55, 7.71), 16: (10.17, 8.49), 32: (13.41, 10.04), 64: (19.89, 13.14)}
 
 
@@ -25,7 +25,7 @@ def test_bytes_of_the_shapes():
 
 
 @pytest.mark.parametrize("batch", PUBLISHED)
-def test_floor_equals_the_published_table(batch):
+def test_roofline_equals_the_published_table(batch):
     whole = [[7200] * batch] * 28
     pruned = [[7200 if layer in (0, 1, 27) else 3000] * batch for layer in range(28)]
     weights = QWEN.token_parameters * 2

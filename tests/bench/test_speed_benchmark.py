@@ -38,13 +38,13 @@ def test_bytes_reported_are_held(rows):
     assert plain == {2 * 150 * 6 * 2 * 2 * 16 * 4}  # samples, tokens, layers, K and V, heads, dim, fp32
 
 
-def test_rho_is_floor_over_measured(rows):
+def test_rho_is_roofline_over_measured(rows):
     weights = 1022208  # of the tiny shape's decoder and head, fp32
     for row in rows:
-        floor = (weights + row["kv_bytes"]) / 1e9 * 1e3
-        assert row["roofline_ms_measured"] == pytest.approx(floor)
-        assert row["roofline_ms_nominal"] == pytest.approx(floor / 2)
-        assert row["rho_measured"] == pytest.approx(floor / row["ms_per_token"])
+        roofline = (weights + row["kv_bytes"]) / 1e9 * 1e3
+        assert row["roofline_ms_measured"] == pytest.approx(roofline)
+        assert row["roofline_ms_nominal"] == pytest.approx(roofline / 2)
+        assert row["rho_measured"] == pytest.approx(roofline / row["ms_per_token"])
         assert row["gb_per_s"] == pytest.approx(row["rho_measured"])  # of 1 GB/s
         assert row["tokens_per_s"] == pytest.approx(1e3 * row["batch"] / row["ms_per_token"])
 

@@ -7,10 +7,10 @@ from plphp_core.bench.interleaved_rounds import Round
 from plphp_core.bench.speed_benchmark import COLUMNS
 
 
-def row(method, ms, floor, **more):
+def row(method, ms, roofline, **more):
     same = {"model": "m", "backend": "fast", "batch": 8, "vision_tokens": 7}
-    floors = {"roofline_ms_nominal": floor and floor / 2, "roofline_ms_measured": floor}
-    return dict.fromkeys(COLUMNS) | same | floors | {"method": method, "ms_per_token": ms} | more
+    rooflines = {"roofline_ms_nominal": roofline and roofline / 2, "roofline_ms_measured": roofline}
+    return dict.fromkeys(COLUMNS) | same | rooflines | {"method": method, "ms_per_token": ms} | more
 
 
 def decoded(ms, none=()):

@@ -8,7 +8,7 @@ import numpy as np
 
 from plphp_core import claims
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, Options
+from plphp_core.analysis.results import Options
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import ReportRequest
@@ -109,7 +109,7 @@ def ledger(folder, records=(), **options) -> dict[str, claims.ClaimFinding]:
 
 
 def readings(folder, profile="paper", models=tuple(CHECKPOINTS), samples=40, rise=0.2, noise=0.03,
-             benchmarks=BENCHMARKS, **changes) -> None:  # fmt: skip
+             benchmarks=factories.BENCHMARKS, **changes) -> None:  # fmt: skip
     """Attention readings: γ falls from 0.6 to 0.2 over the first half, then wins back `rise`."""
     there = folder / profile / "attention"
     there.mkdir(parents=True, exist_ok=True)

@@ -178,7 +178,9 @@ def test_commas_are_a_list_where_one_is_wanted_and_a_sweep_after_m(monkeypatch):
     for arguments in (["tasks=sd,mv"], ["tasks=[sd,mv]"], ["-m", "tasks=sd,mv"]):
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments[:-1], "profile=toy", arguments[-1]])
         jobs = []
-        compose_and_call(ROOT, lambda config, jobs=jobs: jobs.append(dict(config.tasks)))
+        compose_and_call(
+            ROOT, lambda config, jobs=jobs: jobs.append({name: entry.label for name, entry in config.tasks.items()})
+        )
         found.append(jobs)
     both = {"sd": "SD", "mv": "MV"}
     assert found == [[both], [both], [{"sd": "SD"}, {"mv": "MV"}]]

@@ -19,6 +19,9 @@ SCORES = {
     "COCO2017": ("cider", "meteor"),
     "DetailCaps": ("cider", "meteor"),
 }
+BENCHMARKS = tuple(SCORES)
+MULTI_IMAGE = BENCHMARKS[:4]
+COLUMNS = [(name, metric) for name, metrics in SCORES.items() for metric in metrics]
 KINDS = {"overall": "group_mean", "cider": "corpus", "meteor": "corpus"}
 CONFIGS = Path(__file__).parents[2] / "configs"
 TOY = OmegaConf.load(CONFIGS / "profile" / "toy.yaml")

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels, tables
@@ -37,7 +36,7 @@ def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(w
     panels = draw(FIGURE, whole).axes
     assert len(panels) == 8 and not panels[7].axison
     records = factories.suite()
-    for panel, name in zip(panels, BENCHMARKS, strict=False):
+    for panel, name in zip(panels, factories.BENCHMARKS, strict=False):
         metric, found = factories.SCORES[name][0], lines_of(panel)
         assert list(found) == ["Uncompressed", "FastV", "VTW", "PLPHP"]
         here = [one for one in records if one["benchmark"] == name]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, evaluate
+from plphp_core.analysis.results import evaluate
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import table2
@@ -23,8 +23,7 @@ def saved_of(folder, records, table="table2", profile="toy"):
     factories.write(folder, *records)
     rows = rows_configured(factories.CONFIGS, table, profile, "llava_onevision")
     cells = load_cells(folder / profile / "cells", profile)
-    others = [name for name in BENCHMARKS if name not in factories.ABLATIONS]
-    return savings(evaluate(cells, rows, Filters(), FAST, others))
+    return savings(evaluate(cells, rows, Filters(), FAST, factories.ABLATIONS))
 
 
 @pytest.fixture(scope="module")

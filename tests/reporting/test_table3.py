@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, SCORES, NothingToShow, Options
+from plphp_core.analysis.results import NothingToShow, Options
 from plphp_core.families import get_family
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
@@ -20,7 +20,7 @@ from plphp_core.reporting.published import load_claims, load_reference
 from tests.reporting import factories
 from tests.reporting.test_report import PUBLISHED, ROOT
 
-SIX = BENCHMARKS[:6]
+SIX = factories.BENCHMARKS[:6]
 NOTHING = {model: {} for model in factories.MODELS}
 FIRST = len(table3.HEAD)
 QWEN, IDEFICS, MANTIS = TITLES = [get_family(model).title for model in factories.MODELS]
@@ -77,7 +77,7 @@ def test_what_the_paper_leaves_out_is_a_dash_and_no_gap(whole):
 
 def test_bold_is_what_prints_above_the_same_model_uncompressed(whole):
     scores, _, slots = sheets(whole)
-    for sheet, last in ((scores, FIRST + len(SCORES)), (slots, FIRST + len(BENCHMARKS))):
+    for sheet, last in ((scores, FIRST + len(factories.COLUMNS)), (slots, FIRST + len(factories.BENCHMARKS))):
         bold = 0
         for none, plphp in ((0, 1), (2, 3), (4, 5)):
             for at in range(FIRST, last):
@@ -93,7 +93,7 @@ def test_bold_is_what_prints_above_the_same_model_uncompressed(whole):
 def test_bold_compares_as_printed(tmp_path, score, bold):
     parts = compared(tmp_path, [exact("mantis", "none", "SD", 0.5), exact("mantis", "plphp", "SD", score)])
     plphp = sheets(parts)[0].rows[5].cells
-    change = FIRST + len(SCORES)
+    change = FIRST + len(factories.COLUMNS)
     assert (plphp[FIRST].emphasis == "best") == (plphp[change].emphasis == "best") == bold
     assert plphp[FIRST].detail == ("+2.00%" if bold else "−2.00%" if score < 0.5 else "0.00%")
 
@@ -218,7 +218,7 @@ def test_published_cells_are_those_of_the_table():
         (model, method, benchmark, metric)
         for model in models
         for method in ("none", "plphp")
-        for benchmark, metric, _ in (*SCORES, ("all", "kv_saved", ""))
+        for benchmark, metric in (*factories.COLUMNS, ("all", "kv_saved"))
         if (model, benchmark) not in skipped
     }
     assert set(lines[["model", "method", "benchmark", "metric"]].itertuples(index=False, name=None)) == asked

@@ -45,7 +45,7 @@ class ScorePanels:
 
     def metric(self, benchmark: str) -> tuple[str, str]:
         """The metric drawn for a benchmark, and its heading."""
-        own = {metric: heading for _, metric, heading in score_columns.scores_of([benchmark])}
+        own = self.results.headings(benchmark)
         metric = self.captions if self.captions in own else next(iter(own))
         return metric, own[metric]
 

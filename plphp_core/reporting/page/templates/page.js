@@ -25,6 +25,14 @@
     return element;
   };
 
+  const PAPERS = ["none", "fastv", "vtw", "plphp"]; // their colours are the style sheet's, as they differ in the dark
+  /** An element whose dots and bars have the colour of a row's method. */
+  function coloured(row, tag, ...children) {
+    const known = PAPERS.includes(row.method), element = make(tag, { class: known ? `m-${row.method}` : "" }, ...children);
+    if (!known) element.style.setProperty("--dot", row.colour);
+    return element;
+  }
+
   // -- pieces: inside the page, or scripts beside it ------------------------------------------------------------------
   const pieces = new Map(), waiting = new Map();
   window.receivePiece = (name, value) => waiting.get(name)?.(value);
@@ -82,7 +90,7 @@
     controls.querySelector("fieldset").replaceChildren(make("legend", { class: "hush", textContent: "Methods shown" }), ...set.rows.map((row, at) => {
       const box = make("input", { type: "checkbox", checked: true });
       box.addEventListener("change", () => { box.checked ? state.hidden.delete(at) : state.hidden.add(at); update(); });
-      return make("label", { class: `m-${row.method}` }, box, make("span", { class: "dot" }), row.label);
+      return coloured(row, "label", box, make("span", { class: "dot" }), row.label);
     }));
     byId("notes").replaceChildren(...set.notes.map((note) => make("p", { class: "notice", textContent: note })));
     return update();
@@ -223,10 +231,11 @@
   }
   const cell = (name, text, ...more) => make("td", { class: "number", "data-name": name }, ...more, text);
   function answerRow(set, index, place, row, answer, present) {
-    const head = make("th", { scope: "row", class: `m-${set.rows[row].method}` }, make("span", { class: "dot" }), set.rows[row].label);
+    const head = coloured(set.rows[row], "th", make("span", { class: "dot" }), set.rows[row].label);
+    head.scope = "row";
     if (!answer || answer.length === 2) return make("tr", {}, head, make("td", { class: "free failed", textContent: answer ? `no answer: ${answer[1]}` : "not asked" }));
     const [text, , fresh, kv, full, , step, retention] = answer;
-    const line = make("tr", { class: `m-${set.rows[row].method}` }, head, known(text) ? free("td", text === "" ? "(empty)" : text, present) : make("td", { class: "free failed", textContent: "the answer's text is not at hand" }));
+    const line = coloured(set.rows[row], "tr", head, known(text) ? free("td", text === "" ? "(empty)" : text, present) : make("td", { class: "free failed", textContent: "the answer's text is not at hand" }));
     set.metrics.forEach((name, metric) => line.append(cell(name, known(index.scores[metric][row][place]) ? fixed(100 * index.scores[metric][row][place], 1) : "n/a")));
     line.append(cell("Vision kept", percent(index.kept[row][place]), retention.length ? bars(retention) : ""));
     line.append(cell("KV", `${bytes(kv)}${known(full) && full > 0 && kv < full ? ` (−${percent(1 - kv / full, 0)})` : ""}`));
