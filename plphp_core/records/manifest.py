@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plphp_core.records.host import hardware
-from plphp_core.records.journal import write_atomically
 
 if TYPE_CHECKING:
     from plphp_core.config.run_settings import Settings  # needs OmegaConf, which versions and hardware do not
@@ -93,6 +92,8 @@ class Manifest:
         if not self._written:
             return
         self._content |= redact(changes)
+        from plphp_core.records.journal import write_atomically  # here: scripts/gpu_check.py runs without pydantic
+
         write_atomically(self._path, json.dumps(self._content, indent=1, ensure_ascii=False, default=str) + "\n")
 
     def end(self, status: str, exit_code: int, **changes) -> None:
