@@ -19,7 +19,7 @@ from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import terminal
 from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
-from plphp_core.reporting.reports import REPORTS
+from plphp_core.reporting.reports import REPORTS, report_maker
 from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
@@ -47,7 +47,7 @@ def main(argv: Sequence[str], root: Path) -> int:
         if name == LEDGER and len(names) > 1 and not made and not failed:
             continue  # it judges whatever there is, also nothing
         try:
-            report = _naming(REPORTS[name](asked), damaged)
+            report = _naming(report_maker(name)(asked), damaged)
             made.append(report)
             codes.append(DONE if options.table == "page" else _write(report, options))
         except NothingToShow as error:

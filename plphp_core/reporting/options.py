@@ -81,7 +81,8 @@ def _parser(root: Path) -> argparse.ArgumentParser:
         description="Tables from finished cells. name=value is short for --name value, e.g. profile=toy.",
     )
     tables = parser.add_subparsers(dest="table", required=True, metavar="TABLE")
-    for name, what in WHAT.items():
+    own = {path.stem: "a table of your own" for path in sorted((root / "configs" / "table").glob("*.yaml"))}
+    for name, what in (own | WHAT).items():
         kinds = [*FILES.get(name, ()), ".md", *([".tex"] if name not in WITHOUT_LATEX else [])]
         kinds = {"figure3": kinds, "claims": [".json", ".md"]}.get(name, [".csv", *kinds])
         files = ": report.html" if name == "page" else ": " + ", ".join(name + kind for kind in kinds)
@@ -106,7 +107,7 @@ def _add_options(one: argparse.ArgumentParser, table: str, root: Path) -> None:
     pick = one.add_argument_group("which cells, where several are finished")
     if table != "table3":
         pick.add_argument("--model", default=MODEL, help=f"of all but Table 3 (default: {MODEL})")
-    if table in ON_TASKS:
+    if table in ON_TASKS or table not in WHAT:
         pick.add_argument("--tasks", help="such as vst or [sd,ie]; a single one for costs (default: the table's own)")
     if table in ("table3", "figure1", "figure2", *EVERYTHING):
         several = "such as mantis,idefics2 (default: the table's own, or all that were read)"
