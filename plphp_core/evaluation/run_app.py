@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,11 +21,10 @@ from plphp_core.config.run_settings import MethodSettings, Settings, check_metho
 from plphp_core.config.table_configs import ALL, configurations
 from plphp_core.evaluation.console import first_process, say
 from plphp_core.evaluation.depth import misfits
+from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, USAGE
 from plphp_core.evaluation.scheduler import Run, group_runs, run_groups
 from plphp_core.evaluation.submitit_jobs import JobFailed, conclude, failed_jobs
 from plphp_core.records.errors import UserError
-
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
 
 def main(root: Path) -> int:

@@ -15,9 +15,10 @@ from plphp_core.config.run_settings import MethodSettings
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.attention import attention_runner as run_module
 from plphp_core.evaluation.attention.attention_maps import look
-from plphp_core.evaluation.attention.attention_runner import FAILED, INTERRUPTED, OK, attend
+from plphp_core.evaluation.attention.attention_runner import attend
 from plphp_core.evaluation.attention.reading import read
 from plphp_core.evaluation.lmms_tasks import Suite
+from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.revisions import Fingerprints
 from plphp_core.vision.spatial_groups import CUTS, group_of

@@ -18,7 +18,8 @@ from plphp_core.config.hydra_app import register_resolvers
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.evaluation import cell_spec
 from plphp_core.evaluation.loading import LoadOnce
-from plphp_core.evaluation.runner import FAILED, OK, run
+from plphp_core.evaluation.run_status import FAILED, OK
+from plphp_core.evaluation.runner import run
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code
 from plphp_core.records.errors import UserError
@@ -221,7 +222,7 @@ def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkey
 
     def on_a_small_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
         return run(full, {}, fake)
 
     assert os.waitstatus_to_exitcode(os.waitpid(in_child(on_a_small_disk), 0)[1]) == FAILED

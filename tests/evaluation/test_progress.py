@@ -7,7 +7,8 @@ from rich.console import Console
 
 from plphp_core.evaluation import progress
 from plphp_core.evaluation.progress import Display, PlannedCell, Remaining
-from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.run_status import OK
+from plphp_core.evaluation.runner import run
 from tests.evaluation.factories import settings
 from tests.evaluation.test_runner import fake  # noqa: F401
 

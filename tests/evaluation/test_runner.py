@@ -18,7 +18,8 @@ from plphp_core import PLPHP
 from plphp_core.evaluation import runner
 from plphp_core.evaluation.answering import Failure, JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
-from plphp_core.evaluation.runner import FAILED, INTERRUPTED, OK, TERMINATED, run, run_together
+from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, TERMINATED
+from plphp_core.evaluation.runner import run, run_together
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal import Journal, JournalError
 from plphp_core.records.journal_lines import Answer

@@ -12,7 +12,8 @@ from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options
 from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.loading import LoadOnce
-from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.run_status import OK
+from plphp_core.evaluation.runner import run
 from plphp_core.records.cell_result import costs_of, load_cells
 from plphp_core.records.journal_lines import SampleLine
 from plphp_core.reporting import engines

@@ -16,7 +16,8 @@ from plphp_core.config.run_settings import Settings, settings_from_config
 from plphp_core.config.table_configs import key, of_each
 from plphp_core.evaluation.console import say
 from plphp_core.evaluation.depth import misfits
-from plphp_core.evaluation.run_app import INTERRUPTED, OK, USAGE, resolved
+from plphp_core.evaluation.run_app import resolved
+from plphp_core.evaluation.run_status import INTERRUPTED, OK, USAGE
 from plphp_core.records.errors import UserError
 
 
