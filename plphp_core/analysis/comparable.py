@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plphp_core.analysis.method_style import method_order, method_style
 from plphp_core.config.benchmark_catalogue import catalogue
-from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 
@@ -22,6 +22,9 @@ SHARED = (
     "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "engine", "limit",
     "limit_seed",
 )  # fmt: skip
+KEYS = {"checkpoint": "model.checkpoint", "revision": "model.revision"}  # of the configuration; others are as here
+EXCLUDE = "report.exclude"
+LEAVE_OUT = f"leave files out with {EXCLUDE}=[PATTERN]"
 PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
 
 
@@ -151,7 +154,7 @@ def same_run(cells: Iterable[CellResult], names: Sequence[str]) -> None:
     cells = list(cells)
     for name in names:
         of_field = cells if name != "protocol" else [cell for cell in cells if not one_protocol(cell.benchmark)]
-        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
+        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), KEYS.get(name, name))
 
 
 def same_documents(cells: Iterable[CellResult]) -> None:
@@ -161,8 +164,8 @@ def same_documents(cells: Iterable[CellResult]) -> None:
         columns.setdefault(cell.benchmark, []).append(cell)
     for column in columns.values():
         for name in PER_BENCHMARK:
-            _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), "--exclude")
-        _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, "--exclude")
+            _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), EXCLUDE)
+        _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, EXCLUDE)
 
 
 def _refuse_mixture(cells: Sequence[CellResult], name: str, value: Callable[[CellResult], object], option: str) -> None:
@@ -171,15 +174,15 @@ def _refuse_mixture(cells: Sequence[CellResult], name: str, value: Callable[[Cel
         files.setdefault(value(cell), []).append(cell.path)
     if len(files) > 1:
         lines = [f"  {shown(name, key)}: {_listed(paths)}" for key, paths in files.items()]
-        advice = "leave files out with --exclude PATTERN" if option == "--exclude" else f"choose with {option}"
+        advice = LEAVE_OUT if option == EXCLUDE else f"choose with {option}=…"
         raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
 
 
 def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[CellResult]) -> str:
     names = sorted({name for cell in rivals for name in cell.params})
     differing = [name for name in names if len({str(cell.params.get(name)) for cell in rivals}) > 1]
-    choose = f"choose with --param {row.method}.{differing[0]}=VALUE" if differing else ""
-    advice = choose or "leave files out with --exclude PATTERN"
+    choose = f"choose with method={row.method} method.{differing[0]}=…" if differing else ""
+    advice = choose or LEAVE_OUT
     lines = []
     for cell in rivals:
         parameters = ", ".join(f"{name}={value}" for name, value in cell.params.items())
@@ -189,8 +192,8 @@ def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[CellResult]) -> str:
 
 
 def shown(name: str, value: object) -> str:
-    """A field's value as options spell it."""
-    return "full" if name == "limit" and value is None else str(value)
+    """A field's value as the configuration spells it."""
+    return "null" if value is None else str(value)
 
 
 def _listed(paths: Sequence[Path], most: int = 4) -> str:

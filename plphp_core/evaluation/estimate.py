@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from plphp_core.config.run_settings import Benchmark, MethodSettings, Settings, check_method
+from plphp_core.config.run_settings import Benchmark, Settings
+from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.decoding.shared_prefill import can_share
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts as written_by_ranks

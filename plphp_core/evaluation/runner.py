@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from plphp_core.config.run_settings import MethodSettings, Settings, check_method
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.cell_spec import CellSpec, write_result
 from plphp_core.evaluation.distributed import Ranks, fold

@@ -9,7 +9,7 @@ import pandas as pd
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.results import Results
-from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 

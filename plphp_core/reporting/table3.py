@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from plphp_core.analysis.comparable import Filters, same_documents, same_run
 from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate
@@ -12,7 +11,7 @@ from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes, score_columns
-from plphp_core.reporting.configured import benchmarks_configured, models_configured, rows_configured, tasks_configured
+from plphp_core.reporting.configured import benchmarks_configured, models_configured, rows_configured
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, percent
 
@@ -22,22 +21,21 @@ ABOVE = "¹ above the same model uncompressed (bold in the files)"
 
 
 def compare(
-    cells: Sequence[CellResult], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
+    cells: Sequence[CellResult], profile: str, models: Sequence[str], filters: Filters, options: Options
 ) -> list[Results]:
     """The numbers of each model, in the table's order; a model without a finished cell has none.
 
     Args:
-        configs: folder of the configuration, whose table/table3.yaml names rows, models and what is skipped.
         models: the models to show; none for the table's own.
     Raises:
         NothingToShow: no model has a finished cell.
         ReportError: the choice of cells is ambiguous, or models were run differently.
     """
-    configured, skipped = models_configured(configs, "table3")
-    asked = benchmarks_configured(configs, tasks_configured(configs, "table3"))
+    configured, skipped = models_configured("table3")
+    asked = benchmarks_configured(None, "table3")
     parts = []
     for model in models or configured:
-        rows = rows_configured(configs, "table3", profile, model)
+        rows = rows_configured("table3", profile, model)
         if rows is None:
             raise ReportError(f"table3 lists no rows for profile {profile!r}")
         left_out = tuple(label for name, label in skipped if name == model)

@@ -6,9 +6,8 @@ from functools import partial
 from statistics import fmean
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.evaluation import estimate, loading
 from plphp_core.evaluation import lmms_tasks as benchmarks
@@ -40,15 +39,14 @@ def nothing_opened(monkeypatch):
 
 
 @pytest.fixture
-def planned(repository, tmp_path):
+def planned(repository, tmp_path, monkeypatch):
     """The parts of a plan, and its remarks."""
 
     def go(*overrides: str):
         chosen = ["profile=toy", "model=one", "tasks=alone", f"results={tmp_path}", *overrides]
-        OmegaConf.register_new_resolver("repository", lambda path: str(repository / path), replace=True)
-        with initialize_config_dir(version_base="1.3", config_dir=str(repository / "configs")):
-            config = compose(config_name="config", overrides=chosen)
-        settings = settings_from_config(config, repository)
+        monkeypatch.chdir(repository)
+        config = composed(chosen)
+        settings = settings_from_config(config)
         return plan([(settings, resolved(config, settings))])
 
     return go

@@ -8,7 +8,7 @@ import torch
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP
-from plphp_core.config.run_settings import MethodSettings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation import sharing
 from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request

@@ -5,8 +5,8 @@ import shutil
 import pandas as pd
 import pytest
 
+from plphp_core.cli import report_command
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.cli import main
 from tests.reporting import factories
 
 ROWS = "rows: {toy: [{method: none}, {method: plphp, r: [0.3, 0.4], delta_r: 0.3}]}\n"
@@ -14,7 +14,9 @@ TASKS = "defaults: [override /tasks@_global_.tasks: ablations]\n"
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report_command, "PACKAGED", tmp_path)
     shutil.copytree(factories.CONFIGS, tmp_path / "configs")
     factories.write(tmp_path / "results", *factories.suite())
     return tmp_path
@@ -22,7 +24,7 @@ def root(tmp_path):
 
 def report(root, text, profile="toy"):
     (root / "configs" / "table" / "mine.yaml").write_text(f"name: mine\n{TASKS}{ROWS}{text}")
-    return main(["mine", f"profile={profile}", f"results={root / 'results'}", "--quiet"], root)
+    return report_command.main(["table=mine", f"profile={profile}", f"results={root / 'results'}", "report.quiet=true"])
 
 
 def test_a_file_gives_markdown_csv_and_latex_with_the_cells_scores(root):

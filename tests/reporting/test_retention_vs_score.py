@@ -132,7 +132,7 @@ def test_the_tables_are_what_is_drawn(whole):
 
 def test_the_command_writes_picture_numbers_and_tables_which_change_only_with_their_data(tmp_path):
     factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "figure5", "--quiet", "--strict") == 0
+    assert report(tmp_path, "figure5", "report.quiet=true", "report.strict=true") == 0
     assert written(tmp_path) == {f"figure5.{kind}" for kind in ("csv", "md", "tex", "pdf", "png")}
     width, height = Image.open(tmp_path / "toy" / "figure5.png").size
     assert width == pytest.approx(drawing.COLUMN * 300, abs=2) and height > width
@@ -141,13 +141,15 @@ def test_the_command_writes_picture_numbers_and_tables_which_change_only_with_th
     ours = frame[(frame.method == "vtw") & (frame.benchmark == "SD") & (frame.metric == "rouge_l")]
     assert ours.retention.tolist() == [0.375, 0.5, 0.75] and ours.retention_low.tolist() == ours.retention.tolist()
     before = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
-    assert report(tmp_path, "figure5", "--quiet") == 0
+    assert report(tmp_path, "figure5", "report.quiet=true") == 0
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
 
 
 def test_chosen_benchmarks_have_a_figure_of_their_own(tmp_path, drawn):
     factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "figure5", "--quiet", "tasks=[vst,detailcaps]", "--caption-metric", "meteor") == 0
+    assert (
+        report(tmp_path, "figure5", "report.quiet=true", "tasks=[vst,detailcaps]", "report.caption_metric=meteor") == 0
+    )
     assert [panel.get_title() for panel in drawn[-1].axes] == ["VST (R-L)", "DetailCaps (M)"]
     assert "figure5.tasks=vst+detailcaps.md" in written(tmp_path)
 

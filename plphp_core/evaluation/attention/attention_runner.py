@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from plphp_core.config.run_settings import MethodSettings, Settings
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.attention.reading import read

@@ -43,7 +43,7 @@ def rates(results: Results) -> dict[float, dict[float, int]]:
 def gather(asked: ReportRequest) -> Shown[ScorePanels]:
     """The configured grid on the paper's benchmarks, or those that were asked for."""
     results, benchmarks, variant = on_benchmarks("figure6", asked)
-    refused = refused_configured(asked.configs, "figure6", asked.profile, asked.options.model)
+    refused = refused_configured("figure6", asked.profile, asked.options.model)
     claim = claim_quoted(asked.options.published, "C11", asked.profile)
     content = ScorePanels(savings(results), benchmarks, asked.options.caption_metric, refused, claim)
     return Shown(content, variant, [results])

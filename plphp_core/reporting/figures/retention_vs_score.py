@@ -21,7 +21,7 @@ from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, bounds, number, percent
 
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
-CAPTIONS = "Captions are drawn with one of their two metrics; --caption-metric meteor draws the other one."
+CAPTIONS = "Captions are drawn with one of their two metrics; report.caption_metric=meteor draws the other one."
 
 
 @dataclass(frozen=True, eq=False)

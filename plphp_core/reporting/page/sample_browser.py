@@ -102,7 +102,7 @@ def collect(
         documents: opens the tasks; default: as a run of the profile does.
     """
     results = asked.options.results / asked.profile
-    documents = documents or DatasetAccess(asked.root, asked.profile, results / "fingerprints.json")
+    documents = documents or DatasetAccess(asked.profile, results / "fingerprints.json")
     sets, thumbnails, places, listed = sample_sets(reports), Thumbnails(pieces), {}, []
     for number, one in enumerate(sets):
         print(f"report: samples {number + 1}/{len(sets)}, {one.title} on {one.benchmark}", file=sys.stderr, flush=True)
