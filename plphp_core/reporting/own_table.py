@@ -12,6 +12,7 @@ from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.costs import DECODE, KV, PREFILL, costs
 from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import savings
+from plphp_core.config.locations import config_file
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.csv_export import long_table
@@ -96,7 +97,9 @@ def columns(results: Results, names: Sequence[str]) -> list[NumberColumn]:
 
 def own_table(name: str, asked: ReportRequest) -> Report:
     """The report of `configs/table/<name>.yaml`: the table, its intervals, and every number as csv."""
-    path = asked.configs / "table" / f"{name}.yaml"
+    path = config_file("table", name)
+    if path is None:
+        raise ReportError(f"configs/table has no {name}.yaml")
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     if asked.profile not in (spec.get("rows") or {}):
         raise ReportError(f"{path}: has no rows for profile {asked.profile!r}")

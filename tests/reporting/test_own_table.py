@@ -1,7 +1,5 @@
 """A file in configs/table is enough for a table of one's own."""
 
-import shutil
-
 import pandas as pd
 import pytest
 
@@ -16,8 +14,7 @@ TASKS = "defaults: [override /tasks@_global_.tasks: ablations]\n"
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report_command, "PACKAGED", tmp_path)
-    shutil.copytree(factories.CONFIGS, tmp_path / "configs")
+    (tmp_path / "configs" / "table").mkdir(parents=True)
     factories.write(tmp_path / "results", *factories.suite())
     return tmp_path
 
