@@ -70,6 +70,8 @@ def command(name, arguments, carry_out=None):
     if name in ("report", "reproduce"):  # `plphp report table1` is short for table=table1
         arguments = [one if "=" in one or one.startswith("-") else f"table={one}" for one in arguments]
     try:
+        if "profile=toy" in arguments and name not in ("report", "bench", "demo"):
+            draw_toy_data()
         return (carry_out or import_module(COMMANDS[name][0]).main)(arguments)
     except (UserError, OmegaConfBaseException) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -82,6 +84,18 @@ def command(name, arguments, carry_out=None):
         return INTERRUPTED
     except SystemExit as stop:  # of Hydra's own options, such as --cfg
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else OK
+
+
+def draw_toy_data():
+    """Draw the toy world's data sets where they are not yet; seconds. Raises OSError where they cannot be written."""
+    from plphp_core.config.locations import make_importable
+
+    make_importable()
+    from tasks.toy.generate import DEFAULT_OUT, MARKER, generate
+
+    if not (DEFAULT_OUT / MARKER).exists():
+        print(f"drawing the toy data sets in {DEFAULT_OUT}", file=sys.stderr)
+        generate(DEFAULT_OUT)
 
 
 def force_offline(arguments, default=None):

@@ -25,7 +25,7 @@ from plphp_core.evaluation.plan import cells_of, merged, plan, show
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.run_status import FAILED, OK, USAGE, carry_out
 from plphp_core.evaluation.signals import Stop
-from plphp_core.evaluation.worker import Work
+from plphp_core.evaluation.worker import Worker
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.journal import Journal
 from plphp_core.records.manifest import Manifest, command_line
@@ -195,7 +195,7 @@ class _Run:
             answering = [cell for cell in cells if cell.method in self._methods]
             if answering:
                 numbers = [self._methods.index(cell.method) for cell in answering]
-                work = Work(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
+                work = Worker(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
                 work.carry_out(self.display, self.stop)
             self._leave(cells)
             self._fold(cells)

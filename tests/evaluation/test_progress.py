@@ -81,7 +81,7 @@ def test_the_time_on_the_terminal_follows_the_paces(monkeypatch):
     display = Display(Console(file=io.StringIO(), width=200))
     display.plan([cell("none", "SD", 40), cell("vtw", "SD", 40)], "run")
     display._last_line = -100.0
-    pace = progress.Pace(display, "2 settings · SD", 80, 0)
+    pace = progress.CellProgress(display, "2 settings · SD", 80, 0)
     pace._began = pace._tick = 0.0
     next(clock)
     pace(4, "none", "SD")

@@ -65,7 +65,8 @@ class FakeAnswerer:
 
 
 def fake_answer(text: str, batch_size: int = 1) -> Answer:
-    return answer_of(text, retention=[1.0, 0.5], kv_bytes=10, kv_bytes_full=20, batch_size=batch_size)
+    costs = {"prefill_ms": 1.0, "decode_ms": 3.0, "kv_bytes": 10, "kv_bytes_full": 20}
+    return answer_of(text, retention=[1.0, 0.5], batch_size=batch_size, **costs)
 
 
 @pytest.fixture
