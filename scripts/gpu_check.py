@@ -12,7 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded, whatever 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that it runs from any folder, installed or not
 
-from scripts.start import start  # noqa: E402
+from plphp_core.cli.entry_point import start  # noqa: E402
 
 
 def load():

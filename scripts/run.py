@@ -1,23 +1,11 @@
-"""Evaluate methods on benchmarks: `python scripts/run.py table=table1 profile=toy limit=8` (`--help`: all options)."""
+"""The door to `plphp run` in a checkout: `python scripts/run.py key=value …` (`--help`: its keys)."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # tasks/ is found from any working directory
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, installed or not
 
-from scripts.start import start  # noqa: E402
-
-
-def load():
-    from scripts import offline
-
-    offline.force(sys.argv[1:])
-    from plphp_core.evaluation.run_app import main
-
-    return partial(main, ROOT)
-
+from plphp_core.cli.entry_point import script
 
 if __name__ == "__main__":
-    sys.exit(start(load))
+    sys.exit(script("run"))

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that it runs from any folder, installed or not
 
-from scripts.start import start  # noqa: E402
+from plphp_core.cli.entry_point import start  # noqa: E402
 
 
 def load():

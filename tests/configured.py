@@ -9,4 +9,4 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def configured(*overrides: str) -> Settings:
-    return settings_from_config(composed(ROOT, list(overrides)), ROOT)
+    return settings_from_config(composed(list(overrides)))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.results import BENCHMARKS, Results
+from plphp_core.analysis.results import Results
 
 OURS = "plphp"
 
@@ -23,7 +23,7 @@ def baselines(results: Results) -> list[int]:
     return [index for index, row in enumerate(results.rows) if row.method not in ("none", OURS)]
 
 
-def best(results: Results, benchmarks: Sequence[str] = BENCHMARKS) -> int | None:
+def best(results: Results, benchmarks: Sequence[str] | None = None) -> int | None:
     """Index of the best baseline on `benchmarks` together; None if none has all their score columns."""
     changes = {index: results.average_change(index, benchmarks).value for index in baselines(results)}
     known = {index: change for index, change in changes.items() if not math.isnan(change)}

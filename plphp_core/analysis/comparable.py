@@ -13,7 +13,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from plphp_core.analysis.method_style import method_order, method_style
-from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.config.benchmark_catalogue import catalogue
+from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 
@@ -21,8 +22,15 @@ SHARED = (
     "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "engine", "limit",
     "limit_seed",
 )  # fmt: skip
+KEYS = {"checkpoint": "model.checkpoint", "revision": "model.revision"}  # of the configuration; others are as here
+EXCLUDE = "report.exclude"
+LEAVE_OUT = f"leave files out with {EXCLUDE}=[PATTERN]"
 PER_BENCHMARK = ("task", "task_version", "data_revision", "population")
-ONE_PROTOCOL = ("Flickr30k", "COCO2017", "DetailCaps")  # scored alike under every protocol
+
+
+def one_protocol(benchmark: str) -> bool:
+    """Whether the benchmark is asked and scored alike under every protocol."""
+    return not catalogue()[benchmark].by_protocol
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Filters:
             wanted = getattr(self, name)
             if wanted is not None and getattr(cell, name) != wanted:
                 return False
-        if self.protocol is not None and cell.protocol != self.protocol and cell.benchmark not in ONE_PROTOCOL:
+        if self.protocol is not None and cell.protocol != self.protocol and not one_protocol(cell.benchmark):
             return False
         if self.limit is not None and str("full" if cell.limit is None else cell.limit) != self.limit:
             return False
@@ -122,15 +130,15 @@ def place(
     chosen: dict[tuple[int, str], CellResult] = {}
     candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
     used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
-    styles = {cell.prompts for cell in used if cell.benchmark not in ONE_PROTOCOL}
+    styles = {cell.prompts for cell in used if not one_protocol(cell.benchmark)}
     if len(styles) == 1:  # captions of the other style belong to the other protocol's table
         used = [cell for cell in used if cell.prompts in styles]
     same_run(used, SHARED)
-    protocols = {cell.protocol for cell in used if cell.benchmark not in ONE_PROTOCOL} or {filters.protocol}
+    protocols = {cell.protocol for cell in used if not one_protocol(cell.benchmark)} or {filters.protocol}
     for index, row in enumerate(rows):
         for benchmark in benchmarks:
             rivals = [cell for cell in used if cell.benchmark == benchmark and row.matches(cell)]
-            if len(rivals) > 1 and benchmark in ONE_PROTOCOL:
+            if len(rivals) > 1 and one_protocol(benchmark):
                 # one task, run under both protocols: take the table's own
                 rivals = [cell for cell in rivals if cell.protocol in protocols] or rivals
             if len(rivals) > 1:
@@ -145,8 +153,8 @@ def same_run(cells: Iterable[CellResult], names: Sequence[str]) -> None:
     """See that all cells agree in these fields of SHARED. Raises ReportError naming files and the option to choose."""
     cells = list(cells)
     for name in names:
-        of_field = cells if name != "protocol" else [cell for cell in cells if cell.benchmark not in ONE_PROTOCOL]
-        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), "--" + name.replace("_", "-"))
+        of_field = cells if name != "protocol" else [cell for cell in cells if not one_protocol(cell.benchmark)]
+        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), KEYS.get(name, name))
 
 
 def same_documents(cells: Iterable[CellResult]) -> None:
@@ -156,8 +164,8 @@ def same_documents(cells: Iterable[CellResult]) -> None:
         columns.setdefault(cell.benchmark, []).append(cell)
     for column in columns.values():
         for name in PER_BENCHMARK:
-            _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), "--exclude")
-        _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, "--exclude")
+            _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), EXCLUDE)
+        _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, EXCLUDE)
 
 
 def _refuse_mixture(cells: Sequence[CellResult], name: str, value: Callable[[CellResult], object], option: str) -> None:
@@ -166,15 +174,15 @@ def _refuse_mixture(cells: Sequence[CellResult], name: str, value: Callable[[Cel
         files.setdefault(value(cell), []).append(cell.path)
     if len(files) > 1:
         lines = [f"  {shown(name, key)}: {_listed(paths)}" for key, paths in files.items()]
-        advice = "leave files out with --exclude PATTERN" if option == "--exclude" else f"choose with {option}"
+        advice = LEAVE_OUT if option == EXCLUDE else f"choose with {option}=…"
         raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
 
 
 def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[CellResult]) -> str:
     names = sorted({name for cell in rivals for name in cell.params})
     differing = [name for name in names if len({str(cell.params.get(name)) for cell in rivals}) > 1]
-    choose = f"choose with --param {row.method}.{differing[0]}=VALUE" if differing else ""
-    advice = choose or "leave files out with --exclude PATTERN"
+    choose = f"choose with method={row.method} method.{differing[0]}=…" if differing else ""
+    advice = choose or LEAVE_OUT
     lines = []
     for cell in rivals:
         parameters = ", ".join(f"{name}={value}" for name, value in cell.params.items())
@@ -184,8 +192,8 @@ def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[CellResult]) -> str:
 
 
 def shown(name: str, value: object) -> str:
-    """A field's value as options spell it."""
-    return "full" if name == "limit" and value is None else str(value)
+    """A field's value as the configuration spells it."""
+    return "null" if value is None else str(value)
 
 
 def _listed(paths: Sequence[Path], most: int = 4) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, relative, with_interval
-from plphp_core.analysis.results import SCORES, Results
+from plphp_core.analysis.results import Results
 from plphp_core.records.cell_result import CellResult
 
 RETENTION, KV, DECODE, PREFILL, EVALUATION = QUANTITIES = (
@@ -155,7 +155,7 @@ def cost_table(found: Costs) -> pd.DataFrame:
     `evaluation_s` is the sum over samples, its interval that of the mean per sample times their number.
     """
     results, lines = found.results, []
-    wanted = [metric for name, metric, _ in SCORES if name == found.benchmark]
+    wanted = list(results.headings(found.benchmark))
     for index, row in enumerate(results.rows):
         cell = found.cell(index)
         line = {"model": results.model, "method": row.method, "setting": results.setting(index)}

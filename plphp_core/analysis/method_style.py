@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from plphp_core.pruning import method_names
+from plphp_core.pruning.method import method_label, method_names
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def method_style(method: str) -> MethodStyle:
         return BUILT_IN[method]
     registered = [name for name in sorted(method_names()) if name not in BUILT_IN]
     number = registered.index(method) if method in registered else zlib.crc32(method.encode())
-    return MethodStyle(method, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
+    return MethodStyle(method_label(method), COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
 
 
 def method_order(method: str) -> tuple[int, str]:

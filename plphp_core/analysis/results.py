@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from plphp_core.analysis.bootstrap import (
     CONFIDENCE,
@@ -19,26 +20,13 @@ from plphp_core.analysis.bootstrap import (
     estimate,
     relative,
 )
-from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
+from plphp_core.analysis.comparable import Filters, RowSpec, one_protocol, place, rows_found
+from plphp_core.analysis.frame import sample_frame
+from plphp_core.config.benchmark_catalogue import BenchmarkCatalogue, catalogue
 from plphp_core.families import family_names, get_family
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 
-# (benchmark, metric, heading), in the paper's order.
-SCORES = (
-    ("SD", "rouge_l", "R-L"),
-    ("IE", "rouge_l", "R-L"),
-    ("VST", "rouge_l", "R-L"),
-    ("MV", "overall", "Overall"),
-    ("Flickr30k", "cider", "C"),
-    ("Flickr30k", "meteor", "M"),
-    ("COCO2017", "cider", "C"),
-    ("COCO2017", "meteor", "M"),
-    ("DetailCaps", "cider", "C"),
-    ("DetailCaps", "meteor", "M"),
-)
-BENCHMARKS = tuple(dict.fromkeys(benchmark for benchmark, _, _ in SCORES))
-MULTI_IMAGE = ("SD", "IE", "VST", "MV")
 SLOTS = "slot_accuracy"
 
 
@@ -67,13 +55,20 @@ class NothingToShow(ReportError):
 class Results:
     """All numbers of one model. Keys are (row index, benchmark, metric); places without a finished cell are absent.
 
-    skipped: benchmarks that the table does not ask of this model.
+    Attributes:
+        benchmarks: those of the table, in its order.
+        skipped: benchmarks of the table that it does not ask of this model.
+        frame: the samples behind the numbers, `frame.sample_frame`; None without cells.
+        catalogue: headings and order of the benchmarks.
     """
 
     model: str
     rows: tuple[RowSpec, ...]
     options: Options
+    benchmarks: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    frame: pd.DataFrame | None = None
+    catalogue: BenchmarkCatalogue = field(default_factory=catalogue)
     cells: dict[tuple[int, str], CellResult] = field(default_factory=dict)
     scores: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
     # relative to the uncompressed row, paired
@@ -114,18 +109,35 @@ class Results:
         cells = [self.cells.get((at, benchmark)) for at in (index, base)]
         return 0 if None in cells else len(np.intersect1d(*(cell.doc_ids for cell in cells)))
 
+    def headings(self, benchmark: str) -> dict[str, str]:
+        """The metrics shown of a benchmark and their headings: the catalogue's, else all that its cells have."""
+        known = self.catalogue[benchmark].metrics
+        found = (cell.metrics for (_, name), cell in self.cells.items() if name == benchmark)
+        return dict(known) or {metric: metric for metrics in found for metric in metrics if metric != SLOTS}
+
+    def score_places(self, benchmarks: Iterable[str] | None = None) -> list[tuple[str, str, str]]:
+        """(benchmark, metric, heading) of every score column, of the table or of `benchmarks`, in its order."""
+        chosen = self.benchmarks if benchmarks is None else benchmarks
+        return [
+            (name, metric, heading)
+            for name in self.benchmarks
+            if name in chosen
+            for metric, heading in self.headings(name).items()
+        ]
+
     def columns(self) -> list[tuple[str, str]]:
         """The (benchmark, metric) score columns that at least one row has a number in: what averages are taken over."""
         rows = range(len(self.rows))
-        return [(b, m) for b, m, _ in SCORES if any(not math.isnan(self.score(index, b, m).value) for index in rows)]
+        every = [(name, metric) for name, metric, _ in self.score_places()]
+        return [one for one in every if any(not math.isnan(self.score(index, *one).value) for index in rows)]
 
-    def benchmarks(self) -> list[str]:
+    def finished(self) -> list[str]:
         """The benchmarks with at least one finished cell."""
-        return [name for name in BENCHMARKS if any((index, name) in self.cells for index in range(len(self.rows)))]
+        return [name for name in self.benchmarks if any((index, name) in self.cells for index in range(len(self.rows)))]
 
     def asked(self) -> list[str]:
         """The benchmarks that belong in the table: all but those skipped without a single cell."""
-        return [name for name in BENCHMARKS if name not in self.skipped or name in self.benchmarks()]
+        return [name for name in self.benchmarks if name not in self.skipped or name in self.finished()]
 
     def missing(self) -> list[tuple[int, str]]:
         """The (row index, benchmark) places without a finished cell."""
@@ -139,9 +151,9 @@ class Results:
         """How the row's parameters are printed; empty for the uncompressed row."""
         return "" if self.rows[index].method == "none" else self.rows[index].setting
 
-    def average_change(self, index: int, benchmarks: Sequence[str] = BENCHMARKS, base: int | None = None) -> Estimate:
+    def average_change(self, index: int, benchmarks: Sequence[str] | None = None, base: int | None = None) -> Estimate:
         """Mean change relative to row `base` (None: the uncompressed row) over the columns of `benchmarks`, paired."""
-        columns = [column for column in self.columns() if column[0] in benchmarks]
+        columns = [column for column in self.columns() if benchmarks is None or column[0] in benchmarks]
         if self.options.average == "columns":
             return average([self.change(index, *column, base) for column in columns], self.options.confidence)
         parts = []
@@ -152,12 +164,12 @@ class Results:
 
     def average_slots(self, index: int) -> Estimate:
         """Mean slot accuracy over the benchmarks that any row has it for."""
-        names = [b for b in BENCHMARKS if any((i, b, SLOTS) in self.scores for i in range(len(self.rows)))]
+        names = [b for b in self.benchmarks if any((i, b, SLOTS) in self.scores for i in range(len(self.rows)))]
         return average([self.score(index, name, SLOTS) for name in names], self.options.confidence)
 
     def average_cost(self, index: int, name: str) -> float:
         """Unweighted mean over benchmarks of an efficiency figure (or "kv_saved"); nan if the row lacks one."""
-        cells = [self.cells.get((index, benchmark)) for benchmark in self.benchmarks()]
+        cells = [self.cells.get((index, benchmark)) for benchmark in self.finished()]
         return (
             math.nan
             if not cells or None in cells
@@ -170,41 +182,51 @@ def evaluate(
     rows: Sequence[RowSpec] | None,
     filters: Filters,
     options: Options,
+    benchmarks: Sequence[str] | None = None,
     skipped: Sequence[str] = (),
 ) -> Results:
-    """Choose the cells of one model and compute every number. `rows` None takes the rows that have finished cells.
+    """Choose the cells of one model and compute every number.
 
-    Raises NothingToShow if nothing matches, ReportError if the choice is ambiguous (`selection.place`).
+    Args:
+        rows: None takes the rows that have finished cells.
+        benchmarks: of the table; None: all that are known, and those that only cells name.
+        skipped: of these, the ones that the table does not ask of this model.
+    Raises:
+        NothingToShow: nothing matches.
+        ReportError: the choice is ambiguous (`comparable.place`).
     """
     rows = tuple(rows if rows is not None else rows_found(filter(filters, cells)))
-    chosen = place(cells, rows, BENCHMARKS, filters)
+    known = catalogue()
+    named = (*known.labels, *(cell.benchmark for cell in cells)) if benchmarks is None else benchmarks
+    names = tuple(known.ordered(named))
+    chosen = place(cells, rows, names, filters)
     if not chosen:
         raise NothingToShow(f"none of the {len(cells)} finished cells belongs in the table with these options")
     reference = next((index for index, row in enumerate(rows) if row.method == "none"), None)
+    frame = sample_frame(chosen)
     scores: dict[tuple[int, str, str], Estimate] = {}
     changes: dict[tuple[int, str, str], Estimate] = {}
     common: dict[tuple[int, str], int] = {}
-    for benchmark in BENCHMARKS:
-        column = {index: cell for (index, name), cell in chosen.items() if name == benchmark}
-        if not column:
+    for benchmark in (name for name in names if any(name == one for _, one in chosen)):
+        samples = frame[frame.benchmark == benchmark]
+        resamples = Resamples(samples.doc_id, benchmark, options.resamples, options.seed)
+        for (index, name), own in samples.groupby(["row", "metric"], sort=False):
+            metric = chosen[index, benchmark].metrics[name]
+            scores[index, benchmark, name] = estimate(metric, own.doc_id.to_numpy(), resamples, options.confidence)
+        if (reference, benchmark) not in chosen:
             continue
-        documents = np.concatenate([cell.doc_ids for cell in column.values()])
-        resamples = Resamples(documents, benchmark, options.resamples, options.seed)
-        for index, cell in column.items():
-            for metric, entry in cell.metrics.items():
-                scores[index, benchmark, metric] = estimate(entry, cell.doc_ids, resamples, options.confidence)
-        if reference not in column:
-            continue
-        for index, cell in column.items():
-            common[index, benchmark] = len(np.intersect1d(cell.doc_ids, column[reference].doc_ids))
-            for metric in cell.metrics:
-                base = scores.get((reference, benchmark, metric), MISSING)
-                changes[index, benchmark, metric] = relative(scores[index, benchmark, metric], base, options.confidence)
+        answered = chosen[reference, benchmark].doc_ids
+        for index in (row for row, name in chosen if name == benchmark):
+            common[index, benchmark] = len(np.intersect1d(chosen[index, benchmark].doc_ids, answered))
+    for (index, benchmark, metric), score in scores.items():
+        if (reference, benchmark) in chosen:
+            base = scores.get((reference, benchmark, metric), MISSING)
+            changes[index, benchmark, metric] = relative(score, base, options.confidence)
     model = next(iter(chosen.values())).model
-    return Results(model, rows, options, tuple(skipped), chosen, scores, changes, common)
+    return Results(model, rows, options, names, tuple(skipped), frame, known, chosen, scores, changes, common)
 
 
 def protocol(results: Results) -> str | None:
     """The protocol of the cells; caption cells may name another one, so the others come first. None without cells."""
-    cells = sorted(results.cells.values(), key=lambda cell: cell.benchmark not in MULTI_IMAGE)
+    cells = sorted(results.cells.values(), key=lambda cell: one_protocol(cell.benchmark))
     return cells[0].protocol if cells else None

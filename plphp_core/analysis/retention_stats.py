@@ -31,14 +31,14 @@ class Savings:
     def average(self, quantity: str, index: int) -> Estimate:
         """Unweighted mean over the benchmarks of "retention" or "kv_saved"; MISSING if the row lacks one."""
         found = getattr(self, quantity)
-        parts = [found.get((index, name), MISSING) for name in self.results.benchmarks()]
+        parts = [found.get((index, name), MISSING) for name in self.results.finished()]
         return average(parts, self.results.options.confidence)
 
 
 def savings(results: Results) -> Savings:
     """Retention and KV saved of every finished cell of `results`."""
     retention, kv_saved = {}, {}
-    for benchmark in results.benchmarks():
+    for benchmark in results.finished():
         cells = {index: cell for (index, name), cell in results.cells.items() if name == benchmark}
         documents = np.concatenate([cell.doc_ids for cell in cells.values()])
         resamples = Resamples(documents, benchmark, results.options.resamples, results.options.seed)

@@ -111,7 +111,7 @@ class BenchSettings:
         return [params]
 
 
-def bench_from_config(config: dict, root: Path) -> BenchSettings:
+def bench_from_config(config: dict) -> BenchSettings:
     """Settings from the composed configuration as plain data.
 
     Raises:
@@ -124,7 +124,7 @@ def bench_from_config(config: dict, root: Path) -> BenchSettings:
     for name in given:
         if name not in known:
             raise unknown("option of bench", name, known)
-    bench = BenchSettings(**given, **config["model"], out=results_folder(root, config["results"]) / "bench")
+    bench = BenchSettings(**given, **config["model"], out=results_folder(config["results"]) / "bench")
     if bench.checkpoint:
         bench = replace(bench, models=[Path(bench.checkpoint).name], also=[])
     _check(bench)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 
-from omegaconf import OmegaConf
-
 from plphp_core.analysis import costs
 from plphp_core.analysis.results import Results, evaluate
 from plphp_core.analysis.retention_stats import Savings, savings
+from plphp_core.config.hydra_app import options
+from plphp_core.config.table_configs import table_config
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
@@ -19,7 +19,6 @@ from plphp_core.reporting.configured import (
     method_configured,
     models_configured,
     rows_configured,
-    tasks_configured,
 )
 from plphp_core.reporting.request import ReportRequest
 
@@ -51,13 +50,13 @@ class ClaimSources:
     def table3(self) -> list[Results]:
         """The table's own models; one without finished cells has none."""
         asked = self.asked
-        cells = asked.settled(models_configured(asked.configs, "table3")[0])
-        return table3.compare(cells, asked.configs, asked.profile, [], asked.filters, asked.choices)
+        cells = asked.settled(models_configured("table3")[0])
+        return table3.compare(cells, asked.profile, [], asked.filters, asked.choices)
 
     @cached_property
     def table5(self) -> costs.Costs:
         """r against none, on the table's own benchmark."""
-        label = benchmark_configured(self.asked.configs, tasks_configured(self.asked.configs, "table5"))
+        label = benchmark_configured(None, "table5")
         return costs.costs(self._evaluate("table5", [label]), label)
 
     @cached_property
@@ -73,15 +72,11 @@ class ClaimSources:
     @cached_property
     def checkpoints(self) -> dict[str, str]:
         """Model → the checkpoint that its configuration names for the paper's profile."""
-        found = {}
-        for path in sorted((self.asked.configs / "model").glob("*.yaml")):
-            scope = OmegaConf.merge({"profile": {"checkpoints": {}}}, OmegaConf.load(path))
-            found[path.stem] = str(scope.checkpoint)
-        return found
+        return {name: str(table_config(None, "paper", name).model.checkpoint) for name in options("model")}
 
     def default(self, results: Results) -> int:
         """Index of PLPHP's row with the configured parameters. Raises ReportError if the table has none."""
-        wanted = method_configured(self.asked.configs, "plphp", self.asked.profile, results.model)
+        wanted = method_configured("plphp", self.asked.profile, results.model)
         wanted = {name: value for name, value in wanted.items() if name not in ("name", "setting")}
         for index, row in enumerate(results.rows):
             if row.method == "plphp" and row.params == wanted:
@@ -92,10 +87,9 @@ class ClaimSources:
         """A table's rows on `benchmarks`, by default its own."""
         asked = self.asked
         if benchmarks is None:
-            benchmarks = benchmarks_configured(asked.configs, tasks_configured(asked.configs, table))
-        rows = rows_configured(asked.configs, table, asked.profile, asked.options.model)
+            benchmarks = benchmarks_configured(None, table)
+        rows = rows_configured(table, asked.profile, asked.options.model)
         if rows is None:
             raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
         here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-        others = [name for name in BENCHMARKS if name not in benchmarks]
-        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, others)
+        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, benchmarks)

@@ -13,7 +13,6 @@ import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import SCORES
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
@@ -35,7 +34,7 @@ def as_good(sources: ClaimSources) -> ClaimMeasurement:
     for rival in RIVALS:
         for name in BENCHMARKS:
             inside, outside = _within(saved, rows["plphp"], rows[rival], name)
-            metrics = [metric for benchmark, metric, _ in SCORES if benchmark == name]
+            metrics = list(saved.results.headings(name))
             changes = [polyline_change(saved, row, rows[rival], name, metric) for row in inside for metric in metrics]
             parts.append(ClaimPart(f"{method_style(rival).label} on {name}", scaled(average(changes), 100)))
             if outside:

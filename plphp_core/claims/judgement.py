@@ -11,9 +11,10 @@ from plphp_core.claims.claim_finding import ClaimFinding, ClaimMeasurement
 from plphp_core.claims.claim_rules import ALL, ClaimRule
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.verdict import RuleOutcome, Verdict, outcomes, overall
+from plphp_core.config.report_settings import MODEL
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.request import MODEL, ReportRequest
+from plphp_core.reporting.request import ReportRequest
 
 DECIDED = {
     RuleOutcome.AS_CLAIMED: Verdict.REPRODUCED,

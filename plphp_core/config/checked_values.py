@@ -50,14 +50,14 @@ def text(key: str, value: object) -> str:
     return str(value)
 
 
-def inside(root: Path, path: str) -> Path:
-    """Relative paths start at the repository root, wherever the command was given."""
-    return (root / Path(path).expanduser()).resolve()
+def absolute(path: str) -> Path:
+    """Relative paths start at the working directory."""
+    return Path(path).expanduser().resolve()
 
 
-def results_folder(root: Path, value: object) -> Path:
-    """A folder to write results into, which the repository itself cannot be."""
-    folder = inside(root, text("results", value))
-    if folder == root.resolve():
-        raise UserError(f"results={value} is the repository itself; name a folder in it or elsewhere: results=results")
+def results_folder(value: object) -> Path:
+    """A folder to write results into, which the working directory itself cannot be."""
+    folder = absolute(text("results", value))
+    if folder == Path.cwd().resolve():
+        raise UserError(f"results={value} is the working directory itself; name a folder: results=results")
     return folder

@@ -29,13 +29,19 @@ WITHOUT_EFFECT = {
     *("assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight", "max_matching_ngram_size"),
 }
 ALL_OPTIONS = {name for name in GenerationConfig().to_dict() if not name.startswith("_")}
-# Values that ask for nothing, beside None, False and empty ones.
-NEUTRAL = {
-    **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),
-    **dict.fromkeys(("guidance_scale", "typical_p", "encoder_repetition_penalty"), 1),
-    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), 0),
-    **dict.fromkeys(("min_p", "epsilon_cutoff", "eta_cutoff", "diversity_penalty", "penalty_alpha"), 0),
+NEUTRAL_ONE = {  # of these options a 1 asks for nothing, of others a 0
+    *("num_beams", "num_return_sequences", "num_beam_groups", "guidance_scale", "typical_p", "temperature", "top_p"),
+    *("repetition_penalty", "encoder_repetition_penalty", "length_penalty"),
 }
+
+
+def neutral(name: str, value: object) -> bool:
+    """Whether an option of a generation configuration does nothing with this value."""
+    if value is None or value is False or value in ("", [], {}, ()):
+        return True
+    if isinstance(value, bool) or name.endswith("_token_id"):
+        return False
+    return value == (1 if name in NEUTRAL_ONE else 0)
 
 
 def unsupported_options(generation_config: GenerationConfig) -> dict[str, object]:
@@ -43,9 +49,7 @@ def unsupported_options(generation_config: GenerationConfig) -> dict[str, object
     return {
         name: value
         for name, value in generation_config.to_dict().items()
-        if name not in OBEYED | WITHOUT_EFFECT
-        and value not in (None, False, [], {})
-        and not (name in NEUTRAL and value == NEUTRAL[name])
+        if name not in OBEYED | WITHOUT_EFFECT and not neutral(name, value)
     }
 
 

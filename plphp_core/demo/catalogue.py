@@ -26,7 +26,6 @@ class Catalogue:
     """The models of a profile and how each is loaded and asked.
 
     Args:
-        root: of the repository.
         overrides: of the configuration, as for a run; those of `model` are the first model's alone.
 
     Attributes:
@@ -39,17 +38,16 @@ class Catalogue:
         UserError: a name that is not known, or a value that is not allowed.
     """
 
-    def __init__(self, root: Path, overrides: Sequence[str] = ()):
-        self.root = root
+    def __init__(self, overrides: Sequence[str] = ()):
         self._own = [one for one in overrides if one.startswith(("model=", "model."))]
         self._shared = ["prompts=plain", *(one for one in overrides if one not in self._own)]
         if not any(one.startswith("profile=") for one in overrides):
             self._shared.append("profile=toy")
-        config = composed(root, [*self._shared, *self._own])
+        config = composed([*self._shared, *self._own])
         self.first, self.profile = config.model.name, config.profile.name
         # A profile with checkpoints of its own has no others.
         own = config.profile.get("checkpoints") or {}
-        self.names = [name for name in options(root, "model") if name in own or not own]
+        self.names = [name for name in options("model") if name in own or not own]
         if self.first not in self.names:
             raise unknown(f"model of profile {self.profile}", self.first, self.names)
         self.settings, self.start = cache(self._settings), cache(self._start)
@@ -57,7 +55,7 @@ class Catalogue:
 
     def _settings(self, model: str, rows: str = "table=table1") -> Settings:
         own = self._own if model == self.first else [f"model={model}"]
-        return settings_from_config(composed(self.root, [*self._shared, *own, rows]), self.root)
+        return settings_from_config(composed([*self._shared, *own, rows]))
 
     def _start(self, model: str, method: str) -> dict:
         """The middle one of the method's rows in Table 1 of this profile, else as in `configs/method/`."""

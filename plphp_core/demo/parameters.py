@@ -12,7 +12,7 @@ from typing import Any, Literal
 import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
-from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.pruning.method import Method, make_method
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.demo.conversation import Conversation
 from plphp_core.demo.streaming import StreamedAnswer
 from plphp_core.vision.token_geometry import kept_share

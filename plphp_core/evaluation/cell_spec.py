@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plphp_core.config.run_settings import MethodSettings, Settings
+from plphp_core.config.locations import PACKAGED
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.evaluation.answering import Failure, Request, Result
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.records.cache_keys import CODE, cell_identity, installed, library_versions, sample_keys
@@ -212,7 +214,8 @@ def _image_notes(answers: Iterable[Answer]) -> dict[str, int]:
 def shown(checkpoint: str, root: Path) -> str:
     """A checkpoint as results name it: relative to the repository where it lies in it."""
     path = Path(checkpoint)
-    return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else checkpoint
+    known = [one for one in (root, PACKAGED) if path.is_absolute() and path.is_relative_to(one)]
+    return str(path.relative_to(known[0])) if known else checkpoint
 
 
 def _now() -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from plphp_core.config.run_settings import ModelSettings, Settings, check_method
+from plphp_core.config.run_settings import ModelSettings, Settings
+from plphp_core.config.table_rows import check_method
 
 
 def misfits(settings: Settings) -> list[str]:

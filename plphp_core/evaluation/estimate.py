@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from plphp_core.config.run_settings import Benchmark, MethodSettings, Settings, check_method
+from plphp_core.config.run_settings import Benchmark, Settings
+from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.decoding.shared_prefill import can_share
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts as written_by_ranks
@@ -25,7 +26,7 @@ UNKNOWN = "n/a"
 
 
 @dataclass(frozen=True)
-class Part:
+class BenchmarkEstimate:
     """A benchmark's cells of one group.
 
     Attributes:
@@ -65,7 +66,7 @@ def show_plan(groups: Sequence[Sequence[Run]], display: Display | None = None) -
         display.say("assumed: profile.seconds_per_sample, where this results folder has no times of this device yet")
 
 
-def plan(group: Sequence[Run]) -> tuple[list[Part], list[str]]:
+def plan(group: Sequence[Run]) -> tuple[list[BenchmarkEstimate], list[str]]:
     """What a group has to do, benchmark by benchmark, and remarks on how that is known."""
     settings, config = group[0]
     profile = config["profile"]
@@ -143,10 +144,10 @@ def _part(
     samples: int | None,
     costs: Sequence[Cost | None],
     share: bool,
-) -> Part:
+) -> BenchmarkEstimate:
     """Settings that leave the prefill as it is share it if they may; the others have each their own."""
     finished = [cell.finished() is not None for cell in cells] if cells else [False] * len(methods)
-    done = Part(benchmark.label, len(methods), sum(finished), 0, 0.0, 0)
+    done = BenchmarkEstimate(benchmark.label, len(methods), sum(finished), 0, 0.0, 0)
     open_cells = [number for number, is_finished in enumerate(finished) if not is_finished]
     if not open_cells:
         return done
@@ -171,7 +172,7 @@ def _answered(cell: CellSpec) -> int:
     return Journal.peek(cell.journal_path, *written_by_ranks(cell.journal_path)).counts[cell.key]
 
 
-def _sheet(title: str, parts: Sequence[Part]) -> Table:
+def _sheet(title: str, parts: Sequence[BenchmarkEstimate]) -> Table:
     sheet = Table(title=title, title_justify="left")
     sheet.add_column("benchmark")
     for name in ("cells done", "answers to give", "time", "from"):
@@ -187,7 +188,7 @@ def _sheet(title: str, parts: Sequence[Part]) -> Table:
     return sheet
 
 
-def _basis(part: Part) -> str:
+def _basis(part: BenchmarkEstimate) -> str:
     if not part.missing or part.seconds is None:
         return ""
     return f"{part.measured:,} measured" if part.measured else "assumption"

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from plphp_core.config.locations import PACKAGED
 from plphp_core.config.run_settings import Benchmark, Settings
 from plphp_core.evaluation.answering import Request
 from plphp_core.evaluation.task_code import metrics_code, task_code
@@ -131,15 +132,16 @@ class OpenTask:
 
 
 class Suite:
-    """The task files below `folder`, as lmms-eval reads them."""
+    """The task files below `folder`, or of the working directory's and the packaged tasks/, as lmms-eval reads them."""
 
     def __init__(self, settings: Settings, fingerprints: Fingerprints, folder: Path | None = None):
         from lmms_eval.tasks import TaskManager
 
         self.settings = settings
         self.fingerprints = fingerprints
-        self.folder = folder or settings.root / "tasks"
-        self.manager = TaskManager(include_path=[str(self.folder)], include_defaults=False)
+        own, packaged = settings.root / "tasks", PACKAGED / "tasks"
+        self.folders = [folder] if folder else [*([own] if own.is_dir() and own != packaged else []), packaged]
+        self.manager = TaskManager(include_path=list(map(str, self.folders)), include_defaults=False)
         self._open: dict[str, OpenTask] = {}
 
     def facts(self, benchmark: Benchmark) -> TaskFacts:
@@ -153,15 +155,16 @@ class Suite:
             name = f"{name}_{self.settings.protocol}"
         if name not in self.manager.all_subtasks:
             raise unknown("task", name, self.manager.all_subtasks)
-        config = self.task_config(name)
+        config, file = self.task_config(name), Path(self.manager.task_index[name]["yaml_path"])
+        where = next(one for one in self.folders if file.is_relative_to(one))
         return TaskFacts(
             benchmark=benchmark,
             task=name,
             version=_version(config.get("metadata")),
             generation=dict(config.get("generation_kwargs") or {}),
             data=self._data_revision(config),
-            code=task_code(config, self.folder, scoring=False),
-            scoring=task_code(config, self.folder, scoring=True) | metrics_code(self.settings.extra_metrics.values()),
+            code=task_code(config, where, scoring=False),
+            scoring=task_code(config, where, scoring=True) | metrics_code(self.settings.extra_metrics.values()),
         )
 
     def is_open(self, facts: TaskFacts) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import GenerationConfig
 
+from plphp_core.decoding.token_choice import neutral, unsupported_options
 from plphp_core.records.errors import UserError
 
 FILE = "generation_config.json"
@@ -70,23 +71,11 @@ ASIDE = SEARCH | SET_BY_RUN
 IDS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"}
 NOT_PASSED = {"until", "image_aspect_ratio", "use_cache"}  # of tasks: the family's, upstream's, the run's to set
 OF_TASKS = OBEYED | SEARCH | NOT_PASSED | {"max_new_tokens", "eos_token_id"}
-NEUTRAL_ONE = {  # a 1 does nothing, elsewhere a 0
-    "num_beams",
-    "num_return_sequences",
-    "num_beam_groups",
-    "guidance_scale",
-    "repetition_penalty",
-    "encoder_repetition_penalty",
-    "length_penalty",
-    "temperature",
-    "top_p",
-    "typical_p",
-}
 
 
 def in_force(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that do something, of a configuration's content or a task's arguments."""
-    return {name: value for name, value in options.items() if not _neutral(name, value)}
+    return {name: value for name, value in options.items() if not neutral(name, value)}
 
 
 def set_aside(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,8 +129,6 @@ def _not_by(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What the engine does not do of the options that evaluations know: one list, the fast path's own."""
     if engine != "fast":
         return {}
-    from plphp_core.decoding.token_choice import unsupported_options
-
     return unsupported_options(as_config(options))
 
 
@@ -151,12 +138,3 @@ def as_config(options: Mapping[str, Any]) -> GenerationConfig:
     for name, value in options.items():
         setattr(config, name, value)
     return config
-
-
-def _neutral(name: str, value: Any) -> bool:
-    """Whether the option does nothing with this value."""
-    if value is None or value is False or value in ("", [], {}, ()):
-        return True
-    if isinstance(value, bool) or name.endswith("_token_id"):
-        return False
-    return value == (1 if name in NEUTRAL_ONE else 0)

@@ -131,9 +131,9 @@ class Display:
         )
 
     @contextmanager
-    def cell(self, label: str, samples: int, answered: int) -> Iterator[Pace]:
-        """Follow a benchmark; call the yielded `Pace` after each batch of a cell."""
-        pace = Pace(self, label, samples, answered)
+    def cell(self, label: str, samples: int, answered: int) -> Iterator[CellProgress]:
+        """Follow a benchmark; call the yielded `CellProgress` after each batch of a cell."""
+        pace = CellProgress(self, label, samples, answered)
         with pace.bar:
             yield pace
 
@@ -147,7 +147,7 @@ class Display:
         return duration(seconds) + (f" and what {cells} of unknown pace take" if unknown else "")
 
 
-class Pace:
+class CellProgress:
     """Progress within one benchmark."""
 
     def __init__(self, display: Display, label: str, samples: int, answered: int):

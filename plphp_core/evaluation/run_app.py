@@ -1,11 +1,9 @@
-"""The command line: Hydra enumerates what is asked for, what fits together is run together."""
+"""An evaluation by its configuration: Hydra enumerates what is asked for, what fits together is run together."""
 
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,37 +15,37 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.config.checked_values import flag
-from plphp_core.config.hydra_app import compose_and_call, register_resolvers
-from plphp_core.config.run_settings import MethodSettings, Settings, check_method, settings_from_config
-from plphp_core.config.table_configs import ALL, configurations
+from plphp_core.config.hydra_app import compose_and_call, key
+from plphp_core.config.locations import make_importable
+from plphp_core.config.run_settings import Settings, settings_from_config
+from plphp_core.config.table_configs import ALL, RUN, configurations
+from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.evaluation.console import first_process, say
 from plphp_core.evaluation.depth import misfits
+from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, USAGE
 from plphp_core.evaluation.scheduler import Run, group_runs, run_groups
 from plphp_core.evaluation.submitit_jobs import JobFailed, conclude, failed_jobs
 from plphp_core.records.errors import UserError
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
+def main(arguments: Sequence[str], summarise: Callable[[Sequence[Sequence[Run]]], None] | None = None) -> int:
+    """Run what a command line asks for.
 
-def main(root: Path) -> int:
-    """Run what the command line asks for.
-
+    Args:
+        summarise: called with the groups of a sweep that has come to its end in this process.
     Returns:
         exit code: 0 all finished; 1 samples, cells, groups or jobs failed; 2 it cannot be served as it stands; 130 and
         143 interrupted.
+    Raises:
+        UserError: it cannot be served as it stands.
     """
-    asked = _Asked(root)
+    asked = _Asked(summarise)
     try:
-        compose_and_call(root, asked.add)
+        compose_and_call(arguments, asked.add)
         return asked.submitted() if asked.folder else asked.run()
     except KeyboardInterrupt:
         say(f"a cluster goes on with the jobs below {asked.folder}" if asked.folder else "interrupted")
         return INTERRUPTED
-    except UserError as error:
-        say(f"error: {error}")
-        return USAGE
-    except SystemExit as stop:  # of Hydra's own options, such as --help, or of one process among several
-        return stop.code if isinstance(stop.code, int) else USAGE if stop.code else OK
     except RuntimeError as error:  # a job's, or submitit's own
         if not asked.folder and not isinstance(error, JobFailed):
             raise
@@ -64,22 +62,20 @@ class _Asked:
         folder: of the jobs' pickles and logs, where the combinations go to a launcher of submitit.
     """
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, summarise: Callable[[Sequence[Sequence[Run]]], None] | None = None):
+        self.summarise = summarise
         self.runs: list[Run] = []
         self.refused: list[tuple[list[str], str]] = []  # combinations that their method does not allow, and why
         self.errors: list[str] = []
         self.combinations: list[list[str]] = []
         self.folder: Path | None = None
         self._sweep = self._plan = self._dry = False
-        if str(root) not in sys.path:
-            sys.path.append(str(root))  # tasks/, for a job elsewhere
-        register_resolvers(root)
+        make_importable()  # tasks/, for a job elsewhere
         OmegaConf.register_new_resolver("jobs_folder", self._jobs_folder, replace=True)
 
     def __reduce__(self):
-        """A job elsewhere starts with nothing but the place of the repository."""
-        return _Asked, (self.root,)
+        """A job elsewhere starts with nothing."""
+        return _Asked, ()
 
     def add(self, config: DictConfig) -> None:
         """A configuration of Hydra's: to be run later, or now if this process is its job.
@@ -93,7 +89,7 @@ class _Asked:
         combination = list(state.overrides.task)
         self.combinations.append(combination)
         try:
-            self.runs += self._runs(config, state)
+            self.runs += self._runs(config, combination)
         except (UserError, OmegaConfBaseException) as error:
             if self._sweep and _refused(config):
                 self.refused.append((combination, str(error.__cause__ or error)))
@@ -102,16 +98,14 @@ class _Asked:
         if self._sweep and not state.launcher._target_.endswith(".BasicLauncher"):
             conclude(self._job(), " ".join(combination))
 
-    def _runs(self, config: DictConfig, state) -> list[Run]:
-        overrides = list(state.overrides.task)
-        if not isinstance(config.dry, bool):
-            raise UserError(f"dry must be true or false, got {config.dry!r}")
-        self._dry |= config.dry
-        choices = [override.split("=")[0].lstrip("+~") for override in overrides]
-        if config.get("table") and any(choice == "method" or choice.startswith("method.") for choice in choices):
+    def _runs(self, config: DictConfig, overrides: list[str]) -> list[Run]:
+        self._dry |= flag("dry", config.dry)
+        if config.get("table") and any(key(one) == "method" or key(one).startswith("method.") for one in overrides):
             raise UserError("table=… brings its own methods; leave out either table=… or method=…")
-        configs = configurations(config, overrides, state.runtime.choices, self.root)
-        settings = [settings_from_config(one, self.root) for one in configs]
+        if (kind := (config.get("table") or {}).get("kind", RUN)) != RUN:
+            raise UserError(f"table={config.table.name} has no cells of its own to run ({kind}); see `plphp reproduce`")
+        configs = configurations(config)
+        settings = [settings_from_config(one) for one in configs]
         if self._sweep and not config.get("table") and flag("with_none", config.with_none):
             settings = [_with_none(one) for one in settings]
         return [(some, resolved(one, some)) for one, some in zip(configs, settings, strict=True)]
@@ -120,12 +114,10 @@ class _Asked:
         """Carry out all that has been added. Returns the exit code."""
         if self.errors:
             others = f" ({len(self.errors) - 1} more combinations cannot be served either)" * (len(self.errors) > 1)
-            say(f"error: {self.errors[0]}{others}")
-            return USAGE
+            raise UserError(f"{self.errors[0]}{others}")
         if unfit := _once(sentence for settings, _ in self.runs for sentence in misfits(settings)):
             if len(self.runs) == 1:
-                say(f"error: {'; '.join(unfit)}")
-                return USAGE
+                raise UserError("; ".join(unfit))
             for sentence in unfit:  # before hours of what does fit; at its end they are named again
                 say(f"warning: {sentence}")
         groups = group_runs(self.runs)
@@ -144,8 +136,8 @@ class _Asked:
             code = run_groups(groups, partial(run_together, loader=LoadOnce()))
             if distributed.is_initialized():  # torchrun's processes stay connected from one group to the next
                 distributed.destroy_process_group()
-            if self._sweep and code < 128:
-                _summarise(groups, self.root)
+            if self._sweep and self.summarise is not None and code < 128:
+                self.summarise(groups)
         self._say_refused()
         if self.refused and not groups:
             return USAGE
@@ -209,29 +201,6 @@ def _refused(config: DictConfig) -> bool:
     except UserError as error:
         return isinstance(error.__cause__, ValueError)
     return False
-
-
-def _summarise(groups: Sequence[Sequence[Run]], root: Path) -> None:
-    """Tables of everything finished beside the cells of a sweep, one per group; what cannot be compared is said."""
-    if not first_process():
-        return
-    from plphp_core.reporting.cli import main as report
-
-    for (settings, _), *_ in groups:
-        model = settings.model
-        chosen = {
-            "profile": settings.profile,
-            "results": settings.results.parent,
-            "model": model.name,
-            "protocol": settings.protocol,
-            "prompts": model.prompts,
-            "engine": model.engine,
-            "dtype": model.dtype,
-            "attn_implementation": model.attn_implementation,
-            "limit": settings.limit or "full",
-            "limit_seed": settings.limit_seed,
-        }
-        report(["sweep", *(f"{name}={value}" for name, value in chosen.items())], root)
 
 
 def resolved(config: DictConfig, settings: Settings) -> dict:

@@ -9,8 +9,10 @@ import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
-from plphp_core.config.run_settings import MethodSettings, Settings, check_method
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.cell_spec import CellSpec, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
@@ -21,14 +23,13 @@ from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.plan import cells_of, merged, plan, show
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.signals import Stop, Terminated
-from plphp_core.evaluation.worker import Work
+from plphp_core.evaluation.run_status import FAILED, OK, USAGE, carry_out
+from plphp_core.evaluation.signals import Stop
+from plphp_core.evaluation.worker import Worker
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.journal import Journal
 from plphp_core.records.manifest import Manifest, command_line
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
-
-OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 log = logging.getLogger("plphp.runner")
 
@@ -72,34 +73,21 @@ def run_together(group: Sequence[tuple[Settings, dict]], loader: LoadOnce, displ
         config = configs[0] if len(configs) == 1 else {"runs": configs}
         manifest = Manifest(settings, config, command_line(), ranks.size, written=ranks.first)
         outcome = Outcome()
-        try:
+
+        def work() -> bool:
             manifest.write()
             _Run(runs, settings, loader, display, manifest, outcome, ranks, stop, profile).carry_out()
-            status, code = ("finished" if outcome.exit_code == OK else "finished with failures"), outcome.exit_code
             _summary(outcome, display)
-        except KeyboardInterrupt:
-            status, code = "interrupted", INTERRUPTED
-        except Terminated:
-            status, code = "terminated", TERMINATED
+            return outcome.exit_code == OK
+
+        say = display.say if ranks.first else ranks.complain
+        try:
+            status, code = carry_out(work, partial(_end, manifest, outcome), say)
         except UserError as error:
-            manifest.end("refused", USAGE, error=str(error))
             if ranks.size == 1:
                 raise
-            (display.say if ranks.first else ranks.complain)(f"error: {error}")
+            say(f"error: {error}")
             raise SystemExit(USAGE) from error
-        except RunError as error:
-            log.info("stopped", exc_info=True)
-            (display.say if ranks.first else ranks.complain)(f"error: {error}")
-            status, code = "stopped", FAILED
-        except SystemExit:  # of a scheduler's own handler, which has put the job back into its queue
-            _last_words(manifest, "terminated", TERMINATED, outcome, display)
-            raise
-        except BaseException:
-            _last_words(manifest, "crashed", FAILED, outcome, display)
-            raise
-        if code in (INTERRUPTED, TERMINATED):
-            display.say(f"{status}; every answered sample is kept, run the same command again to go on")
-        _last_words(manifest, status, code, outcome, display)
         if ranks.size > 1 and not status.startswith("finished"):
             raise SystemExit(code)  # not on to another group, out of step with the others: torchrun ends them too
         return code
@@ -207,7 +195,7 @@ class _Run:
             answering = [cell for cell in cells if cell.method in self._methods]
             if answering:
                 numbers = [self._methods.index(cell.method) for cell in answering]
-                work = Work(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
+                work = Worker(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
                 work.carry_out(self.display, self.stop)
             self._leave(cells)
             self._fold(cells)
@@ -270,17 +258,15 @@ def _summary(outcome: Outcome, display: Display) -> None:
         display.say("failed samples are left out of the scores and tried again by the next run")
 
 
-def _last_words(manifest: Manifest, status: str, code: int, outcome: Outcome, display: Display) -> None:
-    try:
-        manifest.end(
-            status,
-            code,
-            scored=outcome.scored,
-            failed_cells=outcome.failed_cells,
-            failed_samples={label: count for label, (count, _) in outcome.failed_samples.items()},
-        )
-    except RunError as error:  # the disk is full: the journal said so already
-        display.say(f"error: {error}")
+def _end(manifest: Manifest, outcome: Outcome, status: str, code: int, **changes) -> None:
+    manifest.end(
+        status,
+        code,
+        scored=outcome.scored,
+        failed_cells=outcome.failed_cells,
+        failed_samples={label: count for label, (count, _) in outcome.failed_samples.items()},
+        **changes,
+    )
 
 
 def _seed(seed: int) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from plphp_core.config.run_settings import Settings
 from plphp_core.evaluation.console import say
+from plphp_core.evaluation.run_status import FAILED, USAGE
 from plphp_core.records.errors import UserError
 
-FAILED, USAGE = 1, 2
 Run = tuple[Settings, dict]  # and its resolved configuration
 
 

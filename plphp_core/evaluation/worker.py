@@ -20,10 +20,10 @@ from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer
 
-log = logging.getLogger("plphp.work")
+log = logging.getLogger("plphp.worker")
 
 
-class Work:
+class Worker:
     """Answers this process's share of what some cells of one task lack, into their journals.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 import torch
 
-from plphp_core.config.run_settings import check_method
+from plphp_core.config.table_rows import check_method
 from plphp_core.preflight.checkpoint import checkpoint_files
 from plphp_core.preflight.checks import CheckFailed, CheckResult, PlannedRun, check, failed, failing, passed, reason
 

@@ -177,6 +177,14 @@ def method_names() -> list[str]:
     return ["none", *sorted(_registry()[0])]
 
 
+def method_label(name: str) -> str:
+    """How tables call a method: its class's `label` or name; an unknown one by the name that it was run under."""
+    if name == "none":
+        return "Uncompressed"
+    cls = _registry()[0].get(name)
+    return name if cls is None else getattr(cls, "label", cls.__name__)
+
+
 def broken_modules() -> dict[str, str]:
     """Modules of that group whose methods cannot be had, and why in a line."""
     return {name: f"{type(error).__name__}: {' '.join(str(error).split())}" for name, error in _registry()[1].items()}

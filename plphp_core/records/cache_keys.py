@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any
 
-from plphp_core.config.run_settings import MethodSettings, ModelSettings, check_method
+from plphp_core.config.run_settings import ModelSettings
+from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.families import get_family
 from plphp_core.records.record import digest
 from plphp_core.records.source_code import hashes, own_package

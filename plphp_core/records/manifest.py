@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plphp_core.config.locations import PACKAGED
 from plphp_core.records.host import hardware
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Manifest:
                 "profile": settings.profile,
                 "protocol": settings.protocol,
                 "versions": versions(),
-                "commit": git_state(settings.root),
+                "commit": git_state(PACKAGED),
                 "configuration": config,
                 "settings": settings.as_dict(),
                 "seeds": {"seed": settings.seed, "limit_seed": settings.limit_seed},

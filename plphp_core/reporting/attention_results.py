@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.choice import Choice, DtypeOf, settle
@@ -38,7 +38,9 @@ def settled(readings: Sequence[AttentionResult], filters: Filters, dtype_of: Dty
     Of several subsets `by_model` takes the largest, benchmark by benchmark: to look at more samples changes no score.
     """
     leave = ("engine", "limit", "limit_seed")
-    return settle(readings, filters, dtype_of, admits=lambda one: _fits(one, filters), leave=leave, alike=())
+    return settle(
+        readings, filters, dtype_of, admits=lambda one: _fits(one, filters), leave=leave, alike=lambda benchmark: False
+    )
 
 
 def _fits(one: AttentionResult, filters: Filters) -> bool:
@@ -68,5 +70,5 @@ def _alike(parts: Sequence[AttentionResult]) -> None:
 
 
 def _order(reading: AttentionResult) -> tuple:
-    models, benchmarks = (*MODELS, reading.model), (*BENCHMARKS, reading.benchmark)
-    return models.index(reading.model), reading.model, benchmarks.index(reading.benchmark), reading.benchmark
+    models = (*MODELS, reading.model)
+    return models.index(reading.model), reading.model, catalogue()[reading.benchmark].order, reading.benchmark

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters, shown
+from plphp_core.analysis.comparable import Filters, one_protocol, shown
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 
 # in this order: the whole benchmarks under another protocol come before a subset under the usual one
@@ -46,7 +46,7 @@ def settle(
     *,
     admits: Callable[[object], bool] | None = None,
     leave: Collection[str] = (),
-    alike: Collection[str] = ONE_PROTOCOL,
+    alike: Callable[[str], bool] = one_protocol,
 ) -> Choice:
     """The results without those that `filters` admit and the usual kinds push aside.
 
@@ -55,7 +55,7 @@ def settle(
         dtype_of: what a model is configured for; None if that is not known.
         admits: instead of `filters`, of results that have a rule of their own.
         leave: fields that stay as they are.
-        alike: benchmarks whose results fit every protocol and have no say in which it is.
+        alike: which benchmarks' results fit every protocol and have no say in which it is.
     """
     results = list(results)
     open_ones = [one for one in results if (admits or filters)(one)]
@@ -83,12 +83,12 @@ def settle(
     return Choice([one for one in results if id(one) not in gone], tuple(taken), left)
 
 
-def _rivals(results: Sequence, name: str, alike: Collection[str]) -> list[list]:
+def _rivals(results: Sequence, name: str, alike: Callable[[str], bool]) -> list[list]:
     """The groups in which a field is settled: dtype model by model, everything else for all models together."""
     if name == "dtype":
         models = dict.fromkeys(one.model for one in results)
         return [[one for one in results if one.model == model] for model in models]
     if name in OF_PROTOCOL:
-        own = [one for one in results if one.benchmark not in alike]
+        own = [one for one in results if not alike(one.benchmark)]
         return [own or list(results)] if results else []
     return [list(results)] if results else []

@@ -11,7 +11,6 @@ from plphp_core.analysis.paired_contrasts import Contrast, kept_points
 from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting import notes
-from plphp_core.reporting.score_columns import scores_of
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
 
@@ -22,7 +21,7 @@ def baseline_table(results: Results, title: str, head: Sequence[TableColumn], ro
         head: columns in front, such as method and setting.
         rows: one per row of the results, whose first entries belong below `head`.
     """
-    names, top = results.benchmarks(), best(results)
+    names, top = results.finished(), best(results)
     own = {name: best(results, [name]) for name in names}
     groups = [("vs. Uncompressed", results.reference, dict.fromkeys(names, results.reference))]
     if top is not None:
@@ -62,7 +61,7 @@ def _samples(results: Results, index: int) -> str:
     """How many documents both the row and Uncompressed answered, over all benchmarks."""
     if results.reference is None:
         return NA
-    return str(sum(results.paired(index, results.reference, name) for name in results.benchmarks()) or NA)
+    return str(sum(results.paired(index, results.reference, name) for name in results.finished()) or NA)
 
 
 def _notes(results: Results, top: int | None, own: dict[str, int | None]) -> list[str]:
@@ -100,7 +99,7 @@ def contrast_table(
         remarks: printed below the sheet, after how to read it.
     """
     results = saved.results
-    shown = scores_of(results.asked())
+    shown = results.score_places(results.asked())
     columns = (
         *[TableColumn(name, text=True) for name in head],
         *[TableColumn(label, group) for group, _, label in shown],

@@ -6,7 +6,7 @@ import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.results import BENCHMARKS, MULTI_IMAGE, SCORES, Results, protocol
+from plphp_core.analysis.results import Results, protocol
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.records.cell_result import EFFICIENCY
 
@@ -29,7 +29,7 @@ def long_table(results: Results, saved: Savings | None = None) -> pd.DataFrame:
         rival = best(results, [benchmark])
         for index, row in enumerate(results.rows):
             cell = results.cells.get((index, benchmark))
-            wanted = [metric for name, metric, _ in SCORES if name == benchmark]
+            wanted = list(results.headings(benchmark))
             line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
             line |= {"row": index, "benchmark": benchmark, **{name: row.params.get(name) for name in names}}
             if cell is None:
@@ -74,7 +74,14 @@ def _saved(saved: Savings, index: int, benchmark: str) -> dict[str, float]:
 def relative_table(results: Results) -> pd.DataFrame:
     """Changes relative to the uncompressed row with paired intervals: per score, then averages ("average …")."""
     lines = []
-    captions = tuple(name for name in BENCHMARKS if name not in MULTI_IMAGE)
+    groups = {results.catalogue[name].group for name in results.benchmarks} - {""}
+    scopes = {"all": results.benchmarks}
+    for group, title in (("multi_image", "multi-image"), ("caption", "captions")):
+        scopes[title] = results.catalogue.group(group, results.benchmarks)
+    scopes |= {
+        group: results.catalogue.group(group, results.benchmarks)
+        for group in sorted(groups - {"multi_image", "caption"})
+    }
     for index, row in enumerate(results.rows):
         head = {"model": results.model, "method": row.method, "setting": results.setting(index)}
         for (at, benchmark, metric), change in results.changes.items():
@@ -83,7 +90,7 @@ def relative_table(results: Results) -> pd.DataFrame:
                 lines.append(
                     {**head, "benchmark": benchmark, "metric": metric, **_interval(change), "n_common": shared}
                 )
-        for scope, names in (("all", BENCHMARKS), ("multi-image", MULTI_IMAGE), ("captions", captions)):
+        for scope, names in scopes.items():
             whole = results.average_change(index, names)
             lines.append({**head, "benchmark": f"average {scope}", "metric": "scores", **_interval(whole)})
     columns = ["model", "method", "setting", "benchmark", "metric", "relative_to_none", "ci_low", "ci_high", "n_common"]

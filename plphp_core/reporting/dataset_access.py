@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import Benchmark, settings_from_config
 from plphp_core.evaluation.answering import whole_images_only
 from plphp_core.evaluation.lmms_tasks import OpenTask, Suite
@@ -26,9 +26,9 @@ class DatasetUnavailable(Exception):
 class DatasetAccess:
     """Opens the tasks of finished cells, each once. lmms-eval is imported when the first one is opened."""
 
-    def __init__(self, root: Path, profile: str, memory: Path):
+    def __init__(self, profile: str, memory: Path):
         """`memory`: file in which content hashes of data are remembered."""
-        self._root, self._profile, self._memory = root, profile, memory
+        self._profile, self._memory = profile, memory
         self._suite: Suite | None = None
         self._tasks: dict[tuple[str, str], OpenTask | DatasetUnavailable] = {}
 
@@ -62,23 +62,16 @@ class DatasetAccess:
 
     def _opened_suite(self) -> Suite:
         if self._suite is None:
-            self._suite = _suite(self._root, self._profile, self._memory)
+            self._suite = _suite(self._profile, self._memory)
         return self._suite
 
 
-def _suite(root: Path, profile: str, memory: Path) -> Suite:
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if str(root) not in sys.path:
-        sys.path.append(str(root))  # the tasks' functions
+def _suite(profile: str, memory: Path) -> Suite:
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(root / "configs")):
-            settings = settings_from_config(compose("config", [f"profile={profile}"]), root)
+        settings = settings_from_config(composed([f"profile={profile}"]))
         with contextlib.redirect_stderr(io.StringIO()):  # what lmms-eval says of optional packages
             return Suite(settings, Fingerprints(memory))
-    except (HydraException, OmegaConfBaseException, UserError, ImportError) as error:
+    except (UserError, ImportError) as error:
         raise DatasetUnavailable(f"the tasks cannot be read: {str(error).splitlines()[0]}") from error
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from plphp_core.analysis.results import SCORES
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.engines import FIELDS, Comparison, Pair
@@ -136,7 +135,7 @@ def _unlike(found: Comparison, what: str) -> str:
 def _largest_change(found: Comparison) -> str:
     changes = []
     for pair in found.pairs:
-        for metric, head in [(metric, head) for name, metric, head in SCORES if name == pair.benchmark]:
+        for metric, head in found.parts[0].headings(pair.benchmark).items():
             values = [cell.metrics[metric].value for cell in pair.cells if metric in cell.metrics]
             if len(values) < 2 or any(map(math.isnan, values)):
                 continue

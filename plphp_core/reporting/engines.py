@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
-from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Options, Results
+from plphp_core.analysis.results import NothingToShow, Options, Results
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.evaluation.distributed import parts
 from plphp_core.records.cell_result import CellResult
@@ -85,7 +86,8 @@ def compare(cells: Sequence[CellResult], rows: Sequence[RowSpec], filters: Filte
         NothingToShow: no cell is finished under both engines.
         ReportError: cells that cannot be compared, or a journal without the answers of a cell.
     """
-    found = [place(cells, rows, BENCHMARKS, replace(filters, engine=engine)) for engine in ENGINES]
+    names = tuple(catalogue().ordered(cell.benchmark for cell in cells))
+    found = [place(cells, rows, names, replace(filters, engine=engine)) for engine in ENGINES]
     both = [at for at in found[0] if at in found[1]]
     if not both:
         counts = " and ".join(f"{len(some)} under {engine}" for engine, some in zip(ENGINES, found, strict=True))
@@ -93,12 +95,13 @@ def compare(cells: Sequence[CellResult], rows: Sequence[RowSpec], filters: Filte
     paired = [cell for at in both for cell in (found[0][at], found[1][at])]
     same_run(paired, [name for name in SHARED if name != "engine"])
     same_documents(paired)
-    parts = tuple(Results(paired[0].model, tuple(rows), options, cells=some) for some in found)
-    return Comparison(parts, tuple(_pair(at, (found[0][at], found[1][at])) for at in sorted(both, key=_position)))
-
-
-def _position(at: tuple[int, str]) -> tuple[int, int]:
-    return at[0], BENCHMARKS.index(at[1])
+    parts = tuple(Results(paired[0].model, tuple(rows), options, names, cells=some) for some in found)
+    return Comparison(
+        parts,
+        tuple(
+            _pair(at, (found[0][at], found[1][at])) for at in sorted(both, key=lambda at: (at[0], names.index(at[1])))
+        ),
+    )
 
 
 def _pair(at: tuple[int, str], cells: tuple[CellResult, CellResult]) -> Pair:

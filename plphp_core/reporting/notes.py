@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from plphp_core.analysis.results import BENCHMARKS, SCORES, Results, protocol
+from plphp_core.analysis.results import Results, protocol
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.records.cell_result import CellResult, evaluated_alone
 
 PROTOCOLS = {
@@ -100,7 +101,7 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
 def samples(parts: Sequence[Results]) -> list[str]:
     """How many samples of each benchmark were asked, and how they were drawn."""
     whole, subset, seeds = [], [], set()
-    for benchmark in BENCHMARKS:
+    for benchmark in catalogue().ordered(cell.benchmark for cell in _cells(parts)):
         cell = next((cell for cell in _cells(parts) if cell.benchmark == benchmark), None)
         if cell is None:
             continue
@@ -155,16 +156,16 @@ def undefined(parts: Sequence[Results]) -> str:
 def average(parts: Sequence[Results]) -> str:
     """What the average change runs over."""
     by_columns = parts[0].options.average == "columns"
-    counts = [len(part.columns() if by_columns else part.benchmarks()) for part in parts]
+    counts = [len(part.columns() if by_columns else part.finished()) for part in parts]
     if len(set(counts)) > 1:
         listed = ", ".join(f"{part.title} {count}" for part, count in zip(parts, counts, strict=True))
         over = f"the model's {'score columns' if by_columns else 'benchmarks'} ({listed})"
     elif not by_columns:
         over = f"{counts[0]} benchmarks"
-    elif counts[0] == len(SCORES):
-        over = f"the {len(SCORES)} score columns"
+    elif counts[0] == (shown := len(parts[0].score_places(parts[0].asked()))):
+        over = f"the {shown} score columns"
     else:
-        over = f"the {counts[0]} of {len(SCORES)} score columns that have results"
+        over = f"the {counts[0]} of {shown} score columns that have results"
     alike = "" if by_columns else " (C and M of a benchmark averaged first)"
     change = f"unweighted mean over {over}{alike} of (score − Uncompressed) / Uncompressed"
     return f"Average change: {change}.{unreferenced(parts)}"
@@ -173,7 +174,7 @@ def average(parts: Sequence[Results]) -> str:
 def unreferenced(parts: Sequence[Results]) -> str:
     """Where there is no Uncompressed to compare with, so that changes are n/a; else empty. Begins with a space."""
     places = {
-        part.title: [name for name in part.benchmarks() if (part.reference, name) not in part.cells]
+        part.title: [name for name in part.finished() if (part.reference, name) not in part.cells]
         for part in parts
         if part.cells
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -10,8 +9,9 @@ import pandas as pd
 
 from plphp_core.analysis.comparable import rows_found
 from plphp_core.analysis.costs import Costs, cost_table, costs
-from plphp_core.analysis.results import BENCHMARKS, NothingToShow, Results, evaluate
+from plphp_core.analysis.results import NothingToShow, Results, evaluate
 from plphp_core.analysis.retention_stats import savings
+from plphp_core.config.report_settings import ReportSettings
 from plphp_core.records.depth_rule import load_rule, rule_path
 from plphp_core.reporting import (
     engine_table,
@@ -32,10 +32,10 @@ from plphp_core.reporting.configured import (
     models_configured,
     refused_configured,
     rows_configured,
-    tasks_configured,
 )
 from plphp_core.reporting.csv_export import long_table, relative_table
 from plphp_core.reporting.figures import MODULES, figure_report
+from plphp_core.reporting.own_table import own_table
 from plphp_core.reporting.request import (
     Report,
     ReportRequest,
@@ -48,8 +48,9 @@ from plphp_core.reporting.request import (
 
 def _table1(asked: ReportRequest) -> Report:
     options = asked.options
-    rows = rows_configured(asked.configs, "table1", asked.profile, options.model)
-    results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices)
+    rows = rows_configured("table1", asked.profile, options.model)
+    tasks = benchmarks_configured(None, "table1")
+    results = evaluate(asked.own_cells, rows, asked.of_model, asked.choices, tasks)
     reference = published.load_reference(options.published, "table1")
     rule = load_rule(rule_path(options.results, asked.profile, options.model))
     sheets = table1.sheets(results, asked.profile, reference, vtw_rule.note(rule, results))
@@ -60,8 +61,8 @@ def _table1(asked: ReportRequest) -> Report:
 
 def _table2(asked: ReportRequest) -> Report:
     results, _, variant = on_benchmarks("table2", asked)
-    defaults = method_configured(asked.configs, "plphp", asked.profile, asked.options.model)
-    refused = refused_configured(asked.configs, "table2", asked.profile, asked.options.model)
+    defaults = method_configured("plphp", asked.profile, asked.options.model)
+    refused = refused_configured("table2", asked.profile, asked.options.model)
     saved = savings(results)
     claim = published.claim_quoted(asked.options.published, "C12", asked.profile)
     sheets = table2.sheets(saved, asked.profile, defaults, refused, claim)
@@ -71,8 +72,8 @@ def _table2(asked: ReportRequest) -> Report:
 def _table3(asked: ReportRequest) -> Report:
     options = asked.options
     models = [name for name in options.models.strip("[]").split(",") if name]
-    cells = asked.settled(models or models_configured(asked.configs, "table3")[0])
-    parts = table3.compare(cells, asked.configs, asked.profile, models, asked.filters, asked.choices)
+    cells = asked.settled(models or models_configured("table3")[0])
+    parts = table3.compare(cells, asked.profile, models, asked.filters, asked.choices)
     references = {part.model: published.load_reference(options.published, "table3", part.model) for part in parts}
     sheets = table3.sheets(parts, asked.profile, references, _claims(options))
     chosen = f".models={'+'.join(models)}" if models else ""
@@ -94,10 +95,10 @@ def _table5(asked: ReportRequest) -> Report:
 
 def _sweep(asked: ReportRequest) -> Report:
     tasks = asked.options.tasks
-    labels = benchmarks_configured(asked.configs, tasks) if tasks else list(BENCHMARKS)
-    cells = [cell for cell in asked.own_cells if cell.benchmark in labels]
+    labels = benchmarks_configured(tasks) if tasks else None
+    cells = [cell for cell in asked.own_cells if labels is None or cell.benchmark in labels]
     found = [cell.benchmark for cell in filter(asked.of_model, cells)]
-    results = evaluate(cells, None, asked.of_model, asked.choices, [one for one in BENCHMARKS if one not in found])
+    results = evaluate(cells, None, asked.of_model, asked.choices, found)
     variant = (
         model_suffix(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + selection_suffix(asked, [results])
     )
@@ -111,7 +112,7 @@ def _engines(asked: ReportRequest) -> Report:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
     cells = engines.under_both([cell for cell in asked.cells if asked.of_model(cell)])
     cells = asked.settled(cells=cells, leave=["engine"])
-    rows = rows_configured(asked.configs, "table1", asked.profile, asked.options.model)
+    rows = rows_configured("table1", asked.profile, asked.options.model)
     found = engines.compare(cells, rows or rows_found(cells), asked.of_model, asked.choices)
     variant = model_suffix(asked.options) + selection_suffix(asked, found.parts)
     sheets = engine_table.sheets(found, asked.profile)
@@ -126,7 +127,7 @@ def _ledger(asked: ReportRequest) -> Report:
 
 def _costs(name: str, asked: ReportRequest) -> tuple[Costs, str]:
     """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
-    label = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, name))
+    label = benchmark_configured(asked.options.tasks, name)
     results, _, variant = on_benchmarks(name, asked)
     return costs(results, label), variant
 
@@ -135,7 +136,7 @@ def _scores(parts: Sequence[Results]) -> dict[str, pd.DataFrame]:
     return {"": pd.concat(map(long_table, parts)), "_relative": pd.concat(map(relative_table, parts))}
 
 
-def _claims(options: argparse.Namespace) -> list[published.Claim]:
+def _claims(options: ReportSettings) -> list[published.Claim]:
     known = (options.published / "claims.yaml").exists()
     return published.load_claims(options.published) if known else []
 
@@ -152,3 +153,8 @@ REPORTS: dict[str, Callable[[ReportRequest], Report]] = {
     "engines": _engines,
     "claims": _ledger,
 }
+
+
+def report_maker(name: str) -> Callable[[ReportRequest], Report]:
+    """What makes a report: one of REPORTS, or the table of one's own that `configs/table` has under this name."""
+    return REPORTS.get(name) or partial(own_table, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import ONE_PROTOCOL, Filters
-from plphp_core.analysis.results import BENCHMARKS, Options, Results, evaluate, protocol
+from plphp_core.analysis.comparable import Filters, one_protocol
+from plphp_core.analysis.results import Options, Results, evaluate, protocol
+from plphp_core.config.report_settings import MODEL, ReportSettings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.attention_result import AttentionResult, load_readings
 from plphp_core.records.cell_result import CellResult
@@ -23,14 +23,15 @@ from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
     rows_configured,
-    tasks_configured,
 )
 from plphp_core.reporting.table_model import Table
 
 if TYPE_CHECKING:
     from plphp_core.claims.claim_finding import ClaimFinding
 
-MODEL = "llava_onevision"  # of all tables but Table 3
+LEDGER = "claims"  # comes last: it judges what the others show
+ORDER = ("table1", "table2", "table3", "table4", "table5", "figure1", "figure2", "figure3", "figure5", "figure6",
+         "figure7", "figure8", "sweep", "engines", LEDGER)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,12 @@ class Report:
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What the command line asks for. `options` are its own; `root` is the repository, where configs/ lies."""
+    """What the command line asks for. `options` are its own; paths below `root` are shown relative to it."""
 
     cells: Sequence[CellResult]
     filters: Filters
     choices: Options
-    options: argparse.Namespace
+    options: ReportSettings
     root: Path
     said: dict[str, None] = field(default_factory=dict)  # what was taken of several kinds, line by line, each once
 
@@ -115,11 +116,7 @@ class ReportRequest:
 
     def usual_dtype(self, model: str) -> str | None:
         """What a run of `model` computes in unless it is told otherwise; None if that is not known."""
-        return dtype_configured(self.configs, self.profile, model)
-
-    @property
-    def configs(self) -> Path:
-        return self.root / "configs"
+        return dtype_configured(self.profile, model)
 
     @property
     def of_model(self) -> Filters:
@@ -138,14 +135,12 @@ class ReportRequest:
 
 def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], str]:
     """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
-    own = tasks_configured(asked.configs, name)
-    tasks = (asked.options.tasks or own).strip("[]")
-    labels = benchmarks_configured(asked.configs, tasks)
-    rows = rows_configured(asked.configs, name, asked.profile, asked.options.model)
+    tasks = asked.options.tasks
+    labels, own = benchmarks_configured(tasks, name), benchmarks_configured(None, name)
+    rows = rows_configured(name, asked.profile, asked.options.model)
     here = [cell for cell in asked.own_cells if cell.benchmark in labels]
-    others = [label for label in BENCHMARKS if label not in labels]
-    results = evaluate(here, rows, asked.of_model, asked.choices, others)
-    chosen = "" if tasks == own else f".tasks={joined(tasks)}"
+    results = evaluate(here, rows, asked.of_model, asked.choices, labels)
+    chosen = f".tasks={joined(tasks)}" if tasks and labels != own else ""
     return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
 
 
@@ -154,7 +149,7 @@ def joined(tasks: str) -> str:
     return "+".join(name.strip() for name in tasks.strip("[]").split(","))
 
 
-def model_suffix(options: argparse.Namespace) -> str:
+def model_suffix(options: ReportSettings) -> str:
     return "" if options.model == MODEL else f".model={options.model}"
 
 
@@ -190,7 +185,7 @@ def asked_suffix(asked: ReportRequest) -> str:
     usual.
     """
     admitted = [cell for cell in settle(asked.cells, asked.filters, asked.usual_dtype).results if asked.filters(cell)]
-    uncaptioned = [cell for cell in admitted if cell.benchmark not in ONE_PROTOCOL]
+    uncaptioned = [cell for cell in admitted if not one_protocol(cell.benchmark)]
 
     def common(name: str, usual: object, cells: Sequence[CellResult] = admitted) -> object:
         given = getattr(asked.filters, name)

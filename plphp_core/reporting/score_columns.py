@@ -7,33 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, relative
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS, Results
+from plphp_core.analysis.results import SLOTS, Results
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting.table_model import TableCell, TableColumn, TableRow, bounds, emphasise, number, percent
 
 Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference
 NOT_ASKED = TableCell("–")  # the table leaves this benchmark out for this model
-SLOT_COLUMNS = (
-    *[TableColumn(name) for name in BENCHMARKS],
-    TableColumn("Average"),
-    TableColumn("interval"),
-    TableColumn("change"),
-)
 
 
-def scores_of(benchmarks: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Those of SCORES that belong to `benchmarks`."""
-    return [score for score in SCORES if score[0] in benchmarks]
+def slot_columns(results: Results) -> tuple[TableColumn, ...]:
+    """A column per benchmark, their average, its interval and change."""
+    return tuple(TableColumn(name) for name in (*results.benchmarks, "Average", "interval", "change"))
 
 
-def interval_columns(benchmarks: Sequence[str] = BENCHMARKS) -> tuple[TableColumn, ...]:
-    """The score columns of `benchmarks` and the average change."""
-    return (*[TableColumn(label, group) for group, _, label in scores_of(benchmarks)], TableColumn("change", "Average"))
+def interval_columns(results: Results) -> tuple[TableColumn, ...]:
+    """The score columns and the average change."""
+    places = [TableColumn(heading, group) for group, _, heading in results.score_places()]
+    return (*places, TableColumn("change", "Average"))
 
 
-def score_columns(benchmarks: Sequence[str] = BENCHMARKS) -> tuple[TableColumn, ...]:
+def score_columns(results: Results) -> tuple[TableColumn, ...]:
     """As `interval_columns`, then vision kept and KV saved."""
-    return (*interval_columns(benchmarks), TableColumn("kept", "Vision"), TableColumn("saved", "KV"))
+    return (*interval_columns(results), TableColumn("kept", "Vision"), TableColumn("saved", "KV"))
 
 
 def where(profile: str) -> str:
@@ -61,9 +56,9 @@ def marked(found: list[TableRow], columns: Sequence[Sequence[float]], results: R
     return found
 
 
-def score_line(results: Results, index: int, benchmarks: Sequence[str] = BENCHMARKS) -> list[TableCell]:
+def score_line(results: Results, index: int) -> list[TableCell]:
     """A row's entries under `score_columns`."""
-    entries = [_score(results, index, benchmark, metric) for benchmark, metric, _ in scores_of(benchmarks)]
+    entries = [_score(results, index, benchmark, metric) for benchmark, metric, _ in results.score_places()]
     costs = [results.average_cost(index, name) for name in ("retention", "kv_saved")]
     change = results.average_change(index).value
     return [*entries, TableCell(percent(change)), *(TableCell(percent(cost, 1, signed=False)) for cost in costs)]
@@ -82,17 +77,20 @@ def _score(results: Results, index: int, benchmark: str, metric: str) -> TableCe
     return TableCell(number(100 * score.value), detail, mark)
 
 
-def score_values(results: Results, benchmarks: Sequence[str] = BENCHMARKS) -> list[list[float]]:
+def score_values(results: Results) -> list[list[float]]:
     """What is ranked: for each score column and the average change, the rows' values ×100."""
-    every, shown = range(len(results.rows)), scores_of(benchmarks)
-    scores = [[100 * results.score(index, name, metric).value for index in every] for name, metric, _ in shown]
+    every, shown = range(len(results.rows)), results.score_places()
+    scores = [
+        [results.catalogue[name].scale * results.score(index, name, metric).value for index in every]
+        for name, metric, _ in shown
+    ]
     return [*scores, [100 * results.average_change(index).value for index in every]]
 
 
-def interval_line(results: Results, index: int, benchmarks: Sequence[str] = BENCHMARKS) -> list[TableCell]:
+def interval_line(results: Results, index: int) -> list[TableCell]:
     """A row's entries under `interval_columns`."""
     entries = []
-    for benchmark, metric, _ in scores_of(benchmarks):
+    for benchmark, metric, _ in results.score_places():
         score = results.score(index, benchmark, metric)
         entries.append(TableCell(bounds(score.low, score.high)) if benchmark in results.asked() else NOT_ASKED)
     whole = results.average_change(index)
@@ -100,10 +98,10 @@ def interval_line(results: Results, index: int, benchmarks: Sequence[str] = BENC
     return [*entries, TableCell("reference" if reference else bounds(whole.low, whole.high, signed=True))]
 
 
-def saved_interval_line(saved: Savings, index: int, benchmarks: Sequence[str]) -> list[TableCell]:
+def saved_interval_line(saved: Savings, index: int) -> list[TableCell]:
     """A row's intervals under `score_columns`: scores, average change, vision kept and KV saved."""
     costs = (saved.average(name, index) for name in ("retention", "kv_saved"))
-    line = interval_line(saved.results, index, benchmarks)
+    line = interval_line(saved.results, index)
     return [*line, *(TableCell(bounds(cost.low, cost.high)) for cost in costs)]
 
 
@@ -113,11 +111,11 @@ def has_slots(results: Results) -> bool:
 
 
 def slot_line(results: Results, index: int) -> list[TableCell]:
-    """A row's entries under SLOT_COLUMNS."""
+    """A row's entries under slot_columns."""
     mean = results.average_slots(index)
     change = MISSING if results.reference is None else relative(mean, results.average_slots(results.reference))
     entries = []
-    for name in BENCHMARKS:
+    for name in results.benchmarks:
         score = results.score(index, name, SLOTS)
         entries.append(TableCell(number(100 * score.value)) if name in results.asked() else NOT_ASKED)
     return [
@@ -131,16 +129,19 @@ def slot_line(results: Results, index: int) -> list[TableCell]:
 def slot_values(results: Results) -> list[list[float]]:
     """What is ranked: for each benchmark and the average, the rows' slot accuracies ×100."""
     every = range(len(results.rows))
-    scores = [[100 * results.score(index, name, SLOTS).value for index in every] for name in BENCHMARKS]
+    scores = [[100 * results.score(index, name, SLOTS).value for index in every] for name in results.benchmarks]
     return [*scores, [100 * results.average_slots(index).value for index in every]]
 
 
-def published_rows(reference: Reference, head: Sequence[str] = ()) -> list[TableRow]:
+def published_rows(results: Results, reference: Reference, head: Sequence[str] = ()) -> list[TableRow]:
     """The paper's own rows under `score_columns()`, as far as they are known."""
     found = []
     for position, ((method, setting), scores) in enumerate(reference.items()):
         front = [*map(TableCell, head), *published_head(method, setting)]
-        entries = [TableCell(number(scores.get((benchmark, metric), math.nan))) for benchmark, metric, _ in SCORES]
+        entries = [
+            TableCell(number(scores.get((benchmark, metric), math.nan)))
+            for benchmark, metric, _ in results.score_places()
+        ]
         saved = percent(scores.get(("all", "kv_saved"), math.nan) / 100, 1, signed=False)
         found.append(TableRow((*front, *entries, TableCell(), TableCell(), TableCell(saved)), rule=position == 0))
     return found
@@ -151,7 +152,7 @@ def published_head(method: str, setting: str) -> tuple[TableCell, TableCell]:
     return TableCell(f"{method_style(method).label}, as published"), TableCell(setting)
 
 
-def nothing_published(head: Sequence[str] = (), width: int = len(score_columns())) -> TableRow:
+def nothing_published(width: int, head: Sequence[str] = ()) -> TableRow:
     """The row that stands for the paper's own ones where none of their cells is known; `width` columns of n/a."""
     front = [*map(TableCell, head), TableCell("As published"), TableCell("all rows")]
     return TableRow((*front, *[TableCell()] * width), rule=True)

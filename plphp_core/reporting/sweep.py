@@ -9,7 +9,7 @@ import pandas as pd
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.results import Results
-from plphp_core.config.run_settings import SYMBOLS
+from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
@@ -19,7 +19,7 @@ COSTS = ("retention", "kv_saved", "kv_bytes", "kv_bytes_full", "prefill_ms", "de
 
 def own(results: Results, index: int) -> list[str]:
     """The benchmarks that a row has finished: what its averages run over."""
-    return [name for name in results.benchmarks() if (index, name) in results.cells]
+    return [name for name in results.finished() if (index, name) in results.cells]
 
 
 def averages(results: Results, index: int) -> dict[str, Estimate | float | int | None]:
@@ -62,7 +62,7 @@ def table(results: Results) -> pd.DataFrame:
 def sheets(results: Results, profile: str) -> list[Table]:
     """One line per row, in the order of methods and parameters."""
     parameters = [name for name, printed in _parameters(results).items() if printed]
-    shown = score_columns.scores_of(results.benchmarks())
+    shown = results.score_places(results.finished())
     columns = (
         TableColumn("Method", text=True),
         *[TableColumn(SYMBOLS.get(name, name), text=True) for name in parameters],
@@ -78,7 +78,10 @@ def sheets(results: Results, profile: str) -> list[Table]:
     for index, row in enumerate(results.rows):
         starts = index == 0 or results.rows[index - 1].method != row.method
         values = [f"{value:g}" if isinstance(value, float) else str(value) for value in _values(row.params, parameters)]
-        scores = [TableCell(number(100 * results.score(index, name, metric).value)) for name, metric, _ in shown]
+        scores = [
+            TableCell(number(results.catalogue[name].scale * results.score(index, name, metric).value))
+            for name, metric, _ in shown
+        ]
         rows.append(
             TableRow((TableCell(row.label), *map(TableCell, values), *scores, *_averages(results, index)), rule=starts)
         )
@@ -110,7 +113,7 @@ def _interval(name: str, found: Estimate | None) -> dict[str, float]:
 def _averages(results: Results, index: int) -> list[TableCell]:
     found = averages(results, index)
     names = own(results, index)
-    mark = FEWER * (len(names) < len(results.benchmarks()))
+    mark = FEWER * (len(names) < len(results.finished()))
 
     def change(one: Estimate | None, base: int | None) -> list[TableCell]:
         if index == base:
@@ -128,7 +131,7 @@ def _averages(results: Results, index: int) -> list[TableCell]:
         TableCell(percent(found["kv_saved"], 1, signed=False), mark=mark),
         TableCell(number(saved), mark=mark),
         TableCell(number(found["decode_ms_per_token"]), mark=mark),
-        TableCell(f"{len(names)} of {len(results.benchmarks())}"),
+        TableCell(f"{len(names)} of {len(results.finished())}"),
         TableCell(str(found["n"]), mark=f"†{found['errors']}" if found["errors"] else ""),
     ]
 
@@ -149,7 +152,7 @@ def _notes(results: Results, profile: str) -> list[str]:
         "Vision kept, KV saved, decode ms/token (median per benchmark): means over benchmarks. Times depend on "
         "hardware, engine and batch size and are not compared here; Tables 4 and 5 do that."
     )
-    if any(len(own(results, index)) < len(results.benchmarks()) for index in range(len(results.rows))):
+    if any(len(own(results, index)) < len(results.finished()) for index in range(len(results.rows))):
         found.append(
             f"{FEWER} over fewer benchmarks than others of this sweep, so not comparable with them; tasks=… makes a "
             "summary of the benchmarks that all rows have. n/a: not run, or nothing to compare with."

@@ -25,16 +25,18 @@ def sheets(
     rows = score_columns.marked(
         score_columns.rows(results, score_columns.score_line), score_columns.score_values(results), results, len(HEAD)
     )
-    rows += score_columns.published_rows(reference) or [score_columns.nothing_published()]
+    rows += score_columns.published_rows(results, reference) or [
+        score_columns.nothing_published(len(score_columns.score_columns(results)))
+    ]
     scores = Table(
         f"{title}: methods × benchmarks, {results.title}",
-        (*HEAD, *score_columns.score_columns()),
+        (*HEAD, *score_columns.score_columns(results)),
         tuple(rows),
         tuple(_score_notes(results, profile, bool(reference), depth)),
     )
     intervals = Table(
         f"{title}: {results.options.confidence:.0%} confidence intervals",
-        (*HEAD, *score_columns.interval_columns()),
+        (*HEAD, *score_columns.interval_columns(results)),
         tuple(score_columns.rows(results, score_columns.interval_line)),
         tuple(notes.intervals([results], "table1_relative.csv")),
     )
@@ -44,7 +46,12 @@ def sheets(
             score_columns.rows(results, score_columns.slot_line), score_columns.slot_values(results), results, len(HEAD)
         )
         found.append(
-            Table(f"{title}: slot accuracy", (*HEAD, *score_columns.SLOT_COLUMNS), tuple(rows), notes.SLOT_ACCURACY)
+            Table(
+                f"{title}: slot accuracy",
+                (*HEAD, *score_columns.slot_columns(results)),
+                tuple(rows),
+                notes.SLOT_ACCURACY,
+            )
         )
     return found
 

@@ -28,28 +28,27 @@ def sheets(
     """
     results = saved.results
     title = f"Reproduction of Table 2{score_columns.where(profile)}"
-    shown = results.asked()
 
     def scores(results: Results, index: int) -> list[TableCell]:
-        return score_columns.score_line(results, index, shown)
+        return score_columns.score_line(results, index)
 
     def intervals(results: Results, index: int) -> list[TableCell]:
-        return score_columns.saved_interval_line(saved, index, shown)
+        return score_columns.saved_interval_line(saved, index)
 
     rows = score_columns.marked(
-        _rows(results, defaults, scores), score_columns.score_values(results, shown), results, len(HEAD)
+        _rows(results, defaults, scores), score_columns.score_values(results), results, len(HEAD)
     )
     pairs = raised(results)
     return [
         Table(
             f"{title}: thresholds α × β, {results.title}",
-            (*HEAD, *score_columns.score_columns(shown)),
+            (*HEAD, *score_columns.score_columns(results)),
             tuple(rows),
             tuple(_notes(results, profile, defaults, refused)),
         ),
         Table(
             f"{title}: {results.options.confidence:.0%} confidence intervals",
-            (*HEAD, *score_columns.score_columns(shown)),
+            (*HEAD, *score_columns.score_columns(results)),
             tuple(_rows(results, defaults, intervals)),
             (*notes.intervals([results], "table2.csv"), notes.SAVED),
         ),

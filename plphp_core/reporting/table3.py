@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from plphp_core.analysis.comparable import Filters, same_documents, same_run
 from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes, score_columns
-from plphp_core.reporting.configured import models_configured, rows_configured
+from plphp_core.reporting.configured import benchmarks_configured, models_configured, rows_configured
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, percent
 
@@ -21,28 +21,28 @@ ABOVE = "¹ above the same model uncompressed (bold in the files)"
 
 
 def compare(
-    cells: Sequence[CellResult], configs: Path, profile: str, models: Sequence[str], filters: Filters, options: Options
+    cells: Sequence[CellResult], profile: str, models: Sequence[str], filters: Filters, options: Options
 ) -> list[Results]:
     """The numbers of each model, in the table's order; a model without a finished cell has none.
 
     Args:
-        configs: folder of the configuration, whose table/table3.yaml names rows, models and what is skipped.
         models: the models to show; none for the table's own.
     Raises:
         NothingToShow: no model has a finished cell.
         ReportError: the choice of cells is ambiguous, or models were run differently.
     """
-    configured, skipped = models_configured(configs, "table3")
+    configured, skipped = models_configured("table3")
+    asked = benchmarks_configured(None, "table3")
     parts = []
     for model in models or configured:
-        rows = rows_configured(configs, "table3", profile, model)
+        rows = rows_configured("table3", profile, model)
         if rows is None:
             raise ReportError(f"table3 lists no rows for profile {profile!r}")
         left_out = tuple(label for name, label in skipped if name == model)
         try:
-            parts.append(evaluate(cells, rows, replace(filters, model=model), options, left_out))
+            parts.append(evaluate(cells, rows, replace(filters, model=model), options, asked, left_out))
         except NothingToShow:
-            parts.append(Results(model, tuple(rows), options, left_out))
+            parts.append(Results(model, tuple(rows), options, tuple(catalogue().ordered(asked)), left_out))
     chosen = [cell for part in parts for cell in part.cells.values()]
     if not chosen:
         names = ", ".join(part.model for part in parts)
@@ -69,13 +69,15 @@ def sheets(
     for part in parts:
         own = score_columns.rows(part, score_columns.score_line, [part.title])
         rows += _one_rule(_above(own, score_columns.score_values(part), part))
-        rows += [replace(row, rule=False) for row in score_columns.published_rows(references[part.model], [part.title])]
+        rows += [
+            replace(row, rule=False) for row in score_columns.published_rows(part, references[part.model], [part.title])
+        ]
     if not any(references.values()):
-        rows.append(score_columns.nothing_published(["all models"]))
+        rows.append(score_columns.nothing_published(len(score_columns.score_columns(parts[0])), ["all models"]))
     found = [
         Table(
             f"{title}: models with and without PLPHP × benchmarks",
-            (*HEAD, *score_columns.score_columns()),
+            (*HEAD, *score_columns.score_columns(parts[0])),
             tuple(rows),
             tuple(_score_notes(parts, profile, any(references.values()), claims)),
             ABOVE,
@@ -87,7 +89,7 @@ def sheets(
     found.append(
         Table(
             f"{title}: {parts[0].options.confidence:.0%} confidence intervals",
-            (*HEAD, *score_columns.interval_columns()),
+            (*HEAD, *score_columns.interval_columns(parts[0])),
             tuple(rows),
             tuple(notes.intervals(parts, "table3_relative.csv")),
         )
@@ -97,7 +99,7 @@ def sheets(
         for part in parts:
             own = score_columns.rows(part, score_columns.slot_line, [part.title])
             rows += _one_rule(_above(own, score_columns.slot_values(part), part))
-        columns = (*HEAD, *score_columns.SLOT_COLUMNS)
+        columns = (*HEAD, *score_columns.slot_columns(parts[0]))
         found.append(Table(f"{title}: slot accuracy", columns, tuple(rows), notes.SLOT_ACCURACY, ABOVE))
     return found
 

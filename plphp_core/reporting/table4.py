@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from plphp_core.analysis.comparable import ONE_PROTOCOL
+from plphp_core.analysis.comparable import one_protocol
 from plphp_core.analysis.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, Costs
-from plphp_core.analysis.results import SCORES, Results
+from plphp_core.analysis.results import Results
 from plphp_core.reporting import cost_columns, notes, score_columns
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, bounds, number
 
@@ -22,7 +22,7 @@ def sheets(costs: Costs, profile: str, reference: score_columns.Reference) -> li
     """
     results, label = costs.results, costs.benchmark
     title = f"Reproduction of Table 4{score_columns.where(profile)}"
-    scored = [(metric, heading) for benchmark, metric, heading in SCORES if benchmark == label]
+    scored = list(results.headings(label).items())
     columns = (
         *HEAD,
         *[TableColumn(heading, label) for _, heading in scored],
@@ -48,7 +48,7 @@ def sheets(costs: Costs, profile: str, reference: score_columns.Reference) -> li
     values = [[100 * results.score(index, label, metric).value for index in range(len(rows))] for metric, _ in scored]
     rows = score_columns.marked(rows, values, results, len(HEAD))
     own = _published(reference, label, [metric for metric, _ in scored])
-    rows += own or [score_columns.nothing_published(width=len(columns) - len(HEAD))]
+    rows += own or [score_columns.nothing_published(len(columns) - len(HEAD))]
     measured = Table(
         f"{title}: scores and costs on {label}, {results.title}",
         columns,
@@ -81,7 +81,7 @@ def _notes(costs: Costs, profile: str, published: bool) -> tuple[str, ...]:
     found = cost_columns.conditions(costs, profile)
     if profile == "toy":
         found[0] += " Layer numbers K of FastV and VTW are scaled to the toy's depth."
-    captions = costs.benchmark in ONE_PROTOCOL
+    captions = one_protocol(costs.benchmark)
     found.append(f"Scores ×100: CIDEr (C) and METEOR (M).{notes.undefined(parts)}" if captions else notes.scores(parts))
     among = "the compressed rows" if costs.results.options.rank == "compressed" else "all rows"
     found.append(f"Bold and underlined: best and second score among {among}. Costs are not ranked.")

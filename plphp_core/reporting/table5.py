@@ -44,9 +44,7 @@ def sheets(costs: Costs, profile: str, reference: score_columns.Reference, claim
         ]
 
     own = _published(reference, costs.benchmark)
-    rows = score_columns.rows(results, line) + (
-        own or [score_columns.nothing_published(width=len(columns) - len(HEAD))]
-    )
+    rows = score_columns.rows(results, line) + (own or [score_columns.nothing_published(len(columns) - len(HEAD))])
     found = cost_columns.conditions(costs, profile)
     found.append(
         f"Change: against Uncompressed; in parentheses {results.options.confidence:.0%} intervals, for the KV cache by "

@@ -8,7 +8,7 @@ import pytest
 from plphp_core.analysis import baseline_comparison
 from plphp_core.analysis.bootstrap import Estimate, difference
 from plphp_core.analysis.comparable import Filters, RowSpec
-from plphp_core.analysis.results import BENCHMARKS, Options, evaluate
+from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import comparison_tables, score_columns
 from plphp_core.reporting.csv_export import long_table
@@ -123,7 +123,7 @@ def test_samples_that_failed_are_not_counted_as_pairs(tmp_path):
 def test_the_csv_has_both_comparisons(tmp_path):
     results = results_of(tmp_path, factories.suite())
     table = long_table(results)
-    for benchmark in BENCHMARKS:
+    for benchmark in factories.BENCHMARKS:
         rival = baseline_comparison.best(results, [benchmark])
         lines = table[(table.benchmark == benchmark) & (table.setting == "r=0.5, Δr=0.3")]
         assert set(lines.best_baseline) == {results.label(rival)}

@@ -39,7 +39,7 @@ def test_rows_of_the_cells_come_in_the_papers_order(tmp_path):
     ("profile", "fastv", "vtw"), [("paper", [2, 3, 3], [10, 14, 20]), ("toy", [2, 2, 2], [3, 4, 6])]
 )
 def test_configured_rows_are_the_papers_settings_with_all_parameters(profile, fastv, vtw):
-    rows = rows_configured(REPOSITORY / "configs", "table1", profile, "llava_onevision")
+    rows = rows_configured("table1", profile, "llava_onevision")
     assert [row.method for row in rows] == ["none"] + ["fastv"] * 3 + ["vtw"] * 3 + ["plphp"] * 3
     assert [(row.params["K"], row.params["R"]) for row in rows[1:4]] == list(zip(fastv, (0.75, 0.5, 0.25), strict=True))
     assert [row.params["K"] for row in rows[4:7]] == vtw
@@ -47,15 +47,15 @@ def test_configured_rows_are_the_papers_settings_with_all_parameters(profile, fa
     assert all({"r", "delta_r", "alpha", "beta"} <= set(row.params) for row in rows[7:])
 
 
-def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_path):
-    for folder in ("table", "profile", "method"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "table" / "table1.yaml").write_text("rows: {toy: [{method: magic}]}")
-    (tmp_path / "profile" / "toy.yaml").write_text("name: toy")
-    assert rows_configured(tmp_path, "table1", "paper", "llava_onevision") is None
-    assert rows_configured(tmp_path, "table9", "toy", "llava_onevision") is None
+def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_path, monkeypatch):
+    """A configs/ folder in the working directory is searched first."""
+    (tmp_path / "configs" / "table").mkdir(parents=True)
+    (tmp_path / "configs" / "table" / "mine.yaml").write_text("name: mine\nrows: {toy: [{method: magic}]}")
+    monkeypatch.chdir(tmp_path)
+    assert rows_configured("mine", "paper", "llava_onevision") is None
+    assert rows_configured("table9", "toy", "llava_onevision") is None
     with pytest.raises(ReportError, match="unknown method 'magic'; allowed: fastv, none, plphp, vtw"):
-        rows_configured(tmp_path, "table1", "toy", "llava_onevision")
+        rows_configured("mine", "toy", "llava_onevision")
 
 
 def test_each_place_gets_its_cell_and_other_settings_stay_out(tmp_path):
@@ -69,14 +69,14 @@ def test_each_place_gets_its_cell_and_other_settings_stay_out(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "option"),
     [
-        ("model", "qwen2_vl", "--model"),
-        ("checkpoint", "elsewhere", "--checkpoint"),
-        ("revision", "abc", "--revision"),
-        ("dtype", "bfloat16", "--dtype"),
-        ("attn_implementation", "eager", "--attn-implementation"),
-        ("protocol", "llava", "--protocol"),
-        ("prompts", "plain", "--prompts"),
-        ("limit", 48, "--limit"),
+        ("model", "qwen2_vl", "model="),
+        ("checkpoint", "elsewhere", "model.checkpoint="),
+        ("revision", "abc", "model.revision="),
+        ("dtype", "bfloat16", "dtype="),
+        ("attn_implementation", "eager", "attn_implementation="),
+        ("protocol", "llava", "protocol="),
+        ("prompts", "plain", "prompts="),
+        ("limit", 48, "limit="),
     ],
 )
 def test_a_table_never_mixes(tmp_path, name, value, option):
@@ -90,14 +90,14 @@ def test_a_table_never_mixes(tmp_path, name, value, option):
 
 def test_subsets_of_different_seeds_are_not_mixed(tmp_path):
     cells = loaded(tmp_path, factories.cell("SD", limit=48), plphp("SD", limit=48, limit_seed=1))
-    with pytest.raises(ReportError, match="--limit-seed"):
+    with pytest.raises(ReportError, match="limit_seed="):
         place(cells, [NONE, HALF], BENCHMARKS, Filters())
     assert list(place(cells, [NONE, HALF], BENCHMARKS, Filters(limit_seed=1))) == [(1, "SD")]
 
 
 def test_rivals_for_a_place_are_refused_until_a_parameter_decides(tmp_path):
     cells = loaded(tmp_path, plphp("SD"), plphp("SD", {**factories.PLPHP, "alpha": 0.5}))
-    with pytest.raises(ReportError, match=r"2 finished cells compete.*--param plphp\.alpha=VALUE") as caught:
+    with pytest.raises(ReportError, match=r"2 finished cells compete.*method=plphp method\.alpha=") as caught:
         place(cells, [HALF], BENCHMARKS, Filters())
     assert all(cell.path.name in str(caught.value) for cell in cells)
     chosen = place(cells, [HALF], BENCHMARKS, Filters(params={("plphp", "alpha"): "0.50"}))
@@ -106,7 +106,7 @@ def test_rivals_for_a_place_are_refused_until_a_parameter_decides(tmp_path):
 
 def test_the_same_cell_twice_is_refused_until_a_file_is_left_out(tmp_path):
     cells = loaded(tmp_path, plphp("SD"), plphp("SD"))
-    with pytest.raises(ReportError, match="--exclude"):
+    with pytest.raises(ReportError, match=r"report\.exclude="):
         place(cells, [HALF], BENCHMARKS, Filters())
     assert len(place(cells, [HALF], BENCHMARKS, Filters(exclude=("*again*",)))) == 1
 
@@ -148,17 +148,11 @@ def test_captions_belong_to_another_protocol_only_under_its_prompts(tmp_path):
     own = {"protocol": "llava", "prompts": "plain"}
     cells = loaded(tmp_path, factories.cell("SD", **own), factories.cell("Flickr30k"), plphp("Flickr30k", **own))
     assert set(place(cells, [NONE, HALF], BENCHMARKS, Filters())) == {(0, "SD"), (1, "Flickr30k")}
-    with pytest.raises(ReportError, match=r"differ in prompts.*--prompts"):  # captions alone do not say which is meant
+    with pytest.raises(ReportError, match=r"differ in prompts.*prompts="):  # captions alone do not say which is meant
         place([cell for cell in cells if cell.benchmark != "SD"], [NONE, HALF], BENCHMARKS, Filters())
 
 
-def test_models_and_what_they_skip_come_from_the_table(tmp_path):
-    models, skipped = models_configured(REPOSITORY / "configs", "table3")
+def test_models_and_what_they_skip_come_from_the_table():
+    models, skipped = models_configured("table3")
     assert models == ["qwen2_vl", "idefics2", "mantis"]
     assert skipped == [("idefics2", "DetailCaps"), ("mantis", "DetailCaps")]
-    for content in (None, "rows: {}", "models: [a]\nskip: [3]"):
-        if content:
-            (tmp_path / "table").mkdir(exist_ok=True)
-            (tmp_path / "table" / "table9.yaml").write_text(content)
-        with pytest.raises(ReportError, match=r"table9\.yaml: names no models"):
-            models_configured(tmp_path, "table9")

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from plphp_core.bench.bench_app import composed_bench, main
+from plphp_core.bench.bench_app import composed_bench
 from plphp_core.bench.bench_settings import bench_from_config
+from plphp_core.cli.entry_point import command
 from tests.bench.factories import ROOT
 
 TINY = [
@@ -16,7 +17,7 @@ TOY = ROOT / "tasks/toy/checkpoints/llava_onevision"
 
 
 def run(tmp_path, *arguments):
-    return main(ROOT, [f"results={tmp_path}", *arguments])
+    return command("bench", [f"results={tmp_path}", *arguments])
 
 
 def written(tmp_path):
@@ -51,8 +52,8 @@ def test_whoever_names_the_rows_gets_no_others(tmp_path):
     wanted = ["bench.backends=[fast]", "bench.methods=[none]"]
     assert run(tmp_path, *TINY, *wanted) == 0 and len(written(tmp_path)) == 1
     also = "bench.also=[{backends:[generate]}]"
-    assert [case.backend for case in bench_from_config(composed_bench(ROOT, [also]), ROOT).cases].count("generate") == 8
-    by_default = bench_from_config(composed_bench(ROOT, []), ROOT).cases
+    assert [case.backend for case in bench_from_config(composed_bench([also])).cases].count("generate") == 8
+    by_default = bench_from_config(composed_bench([])).cases
     legacy = {(case.batch, case.method) for case in by_default if case.backend == "legacy"}
     assert {method for batch, method in legacy if batch == 8} == {"none", "plphp"} and len(legacy) == 6
 

@@ -1,14 +1,14 @@
 """Synthetic results of the paper's profile in which every claim's truth is chosen, and ledgers made of them."""
 
 import json
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 
 from plphp_core import claims
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, Options
+from plphp_core.analysis.results import Options
+from plphp_core.config.report_settings import ReportSettings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import ReportRequest
@@ -40,7 +40,7 @@ def paper_cells(
         "samples": 60,
     } | changes
     records = []
-    for row in rows_configured(factories.CONFIGS, table, "paper", model):
+    for row in rows_configured(table, "paper", model):
         plain = row.method == "none"
         setting, params = ("", {}) if plain else (row.setting, row.params)
         for name in benchmarks:
@@ -99,7 +99,9 @@ def asked(folder, profile="paper", resamples=200, filters=None, **options) -> Re
     """What `scripts/report.py claims` hands on."""
     known = {"profile": profile, "results": folder, "published": PUBLISHED, "model": "llava_onevision"} | options
     cells = load_cells(folder / profile / "cells", profile)
-    return ReportRequest(cells, filters or Filters(), Options(resamples=resamples), Namespace(**known), ROOT)
+    return ReportRequest(
+        cells, filters or Filters(), Options(resamples=resamples), ReportSettings("claims", **known), ROOT
+    )
 
 
 def ledger(folder, records=(), **options) -> dict[str, claims.ClaimFinding]:
@@ -109,7 +111,7 @@ def ledger(folder, records=(), **options) -> dict[str, claims.ClaimFinding]:
 
 
 def readings(folder, profile="paper", models=tuple(CHECKPOINTS), samples=40, rise=0.2, noise=0.03,
-             benchmarks=BENCHMARKS, **changes) -> None:  # fmt: skip
+             benchmarks=factories.BENCHMARKS, **changes) -> None:  # fmt: skip
     """Attention readings: γ falls from 0.6 to 0.2 over the first half, then wins back `rise`."""
     there = folder / profile / "attention"
     there.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def test_the_polyline_is_numpys_and_level_beyond_its_ends(points, at):
 
 def test_the_change_is_against_the_rival_at_the_very_share_kept(tmp_path):
     factories.write(tmp_path, *paper_cells("table1", ("SD",)))
-    rows = rows_configured(factories.CONFIGS, "table1", "paper", "llava_onevision")
+    rows = rows_configured("table1", "paper", "llava_onevision")
     results = evaluate(load_cells(tmp_path / "paper" / "cells", "paper"), rows, Filters(), Options(resamples=100))
     fastv, ours = [1, 2, 3], 8  # vision kept 0.3, 0.55, 0.78 and 0.33
     found = polyline_change(savings(results), ours, fastv, "SD", "rouge_l")

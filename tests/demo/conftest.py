@@ -4,12 +4,11 @@ import pytest
 
 from plphp_core.demo.catalogue import Catalogue, draw_examples
 from plphp_core.demo.session import DemoSession
-from tests.demo.factories import ROOT
 
 
 @pytest.fixture(scope="package")
 def session():
-    return DemoSession(Catalogue(ROOT))
+    return DemoSession(Catalogue())
 
 
 @pytest.fixture(scope="package")

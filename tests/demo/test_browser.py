@@ -11,7 +11,7 @@ from plphp_core.demo.server import serving
 from plphp_core.demo.streaming import StopWhen
 from plphp_core.families.llava_onevision import LlavaOnevision
 from tests.chromium import in_a_browser, launched
-from tests.demo.factories import HOSTILE, ROOT, halves
+from tests.demo.factories import HOSTILE, halves
 from tests.demo.factories import ask as ask_session
 
 pytestmark = [*in_a_browser, pytest.mark.timeout(300)]
@@ -23,7 +23,7 @@ def address():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with serving(ROOT, [f"port={port}"]) as url:
+    with serving([f"demo.port={port}"]) as url:
         yield url
 
 

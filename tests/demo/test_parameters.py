@@ -62,11 +62,11 @@ def test_types_are_restored():
 
 @pytest.fixture(scope="module")
 def toy():
-    return Catalogue(ROOT)
+    return Catalogue()
 
 
 def test_start_values_are_the_profiles(toy):
-    paper = Catalogue(ROOT, ["profile=paper", "model=qwen2_vl"])
+    paper = Catalogue(["profile=paper", "model=qwen2_vl"])
     assert toy.start("qwen2_vl", "plphp") == {"r": 0.4, "delta_r": 0.3, "alpha": 0.5, "beta": 0.3, "gqa": "mean"}
     assert toy.start("llava_onevision", "vtw") == {"K": 4} and paper.start("qwen2_vl", "vtw") == {"K": 14}
     assert paper.start("qwen2_vl", "plphp")["alpha"] == 0.25
@@ -75,7 +75,7 @@ def test_start_values_are_the_profiles(toy):
 
 
 def test_models_are_those_of_the_profile_with_plain_prompts(toy, tmp_path):
-    paper = Catalogue(ROOT, ["profile=paper", "model=mantis", "device=cpu", f"model.checkpoint={tmp_path}"])
+    paper = Catalogue(["profile=paper", "model=mantis", "device=cpu", f"model.checkpoint={tmp_path}"])
     assert toy.names == ["idefics2", "llava_onevision", "mantis", "qwen2_vl"]
     assert set(paper.names) == {path.stem for path in (ROOT / "configs/model").glob("*.yaml")}
     assert {toy.settings(name).model.prompts for name in toy.names} == {"plain"}
@@ -94,7 +94,7 @@ def test_models_are_those_of_the_profile_with_plain_prompts(toy, tmp_path):
 ])  # fmt: skip
 def test_what_cannot_be_is_said(override, said):
     with pytest.raises(UserError, match=said):
-        Catalogue(ROOT, [override])
+        Catalogue([override])
 
 
 def test_examples_are_the_same_ones_every_time(examples, tmp_path):

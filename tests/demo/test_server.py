@@ -5,25 +5,24 @@ import sys
 
 import pytest
 
-from plphp_core.demo.server import main
-from tests.demo.factories import ROOT
+from plphp_core.cli.entry_point import command
 
 
 @pytest.mark.parametrize("arguments, said", [
-    (["port=abc"], "port = abc, but must be a whole number from 1 to 65535"),
-    (["port=0"], "port = 0"),
-    (["port=70000"], "port = 70000"),
-    (["port=8992", "prot=1"], "prot"),
-    (["port=8992", "model=gpt"], "options of model"),
-    (["port=8992", "model.checkpoint=/nowhere"], "cannot load /nowhere as llava_onevision"),
+    (["demo.port=abc"], "demo.port must be a whole number, at least 1, got 'abc'"),
+    (["demo.port=0"], "got 0"),
+    (["demo.port=70000"], "at most 65535, got 70000"),
+    (["demo.port=8992", "prot=1"], "prot"),
+    (["demo.port=8992", "model=gpt"], "options of model"),
+    (["demo.port=8992", "model.checkpoint=/nowhere"], "cannot load /nowhere as llava_onevision"),
 ])  # fmt: skip
 def test_wrong_options(arguments, said, capsys):
-    assert main(ROOT, arguments) == 2
+    assert command("demo", arguments) == 2
     assert said in (err := capsys.readouterr().err) and err.startswith("error: ") and err.count("\n") == 1
 
 
 def test_help(capsys):
-    assert main(ROOT, ["--help"]) == 0 and "port=7860" in capsys.readouterr().out
+    assert command("demo", ["--help"]) == 0 and "port: 7860" in capsys.readouterr().out
 
 
 def test_a_port_in_use(capsys):
@@ -31,11 +30,11 @@ def test_a_port_in_use(capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(ROOT, [f"port={port}"]) == 2
+        assert command("demo", [f"demo.port={port}"]) == 2
     assert f"port {port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
 
 
 def test_without_gradio_the_package_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(ROOT, ["port=8991"]) == 2
+    assert command("demo", ["demo.port=8991"]) == 2
     assert "pip install 'plphp[demo]'" in capsys.readouterr().err

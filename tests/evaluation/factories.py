@@ -15,7 +15,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
+from plphp_core.config.run_settings import Benchmark, ModelSettings, Settings
+from plphp_core.config.table_rows import MethodSettings
 from tests import factories
 
 WORDS = [

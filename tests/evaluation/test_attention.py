@@ -11,13 +11,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from plphp_core import PLPHP, prune
-from plphp_core.config.run_settings import MethodSettings
+from plphp_core.cli import entry_point
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.attention import attention_runner as run_module
 from plphp_core.evaluation.attention.attention_maps import look
-from plphp_core.evaluation.attention.attention_runner import FAILED, INTERRUPTED, OK, attend
+from plphp_core.evaluation.attention.attention_runner import attend
 from plphp_core.evaluation.attention.reading import read
 from plphp_core.evaluation.lmms_tasks import Suite
+from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.revisions import Fingerprints
 from plphp_core.vision.spatial_groups import CUTS, group_of
@@ -185,13 +187,11 @@ def test_what_cannot_be_looked_at_is_refused(chosen, loader, display):
 
 
 @pytest.fixture
-def attending(monkeypatch, capsys):
+def attending(capsys):
     """Runs `scripts/attend.py` in this process. Returns its exit code and what it said on stderr."""
-    from plphp_core.evaluation.attention import attend_app
 
     def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["attend.py", *arguments])
-        code = attend_app.main(ROOT)
+        code = entry_point.command("attend", arguments)
         return code, capsys.readouterr().err
 
     return call

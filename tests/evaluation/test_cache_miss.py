@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
+from plphp_core.config.run_settings import Benchmark, ModelSettings, Settings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.evaluation.cache_miss import UNRECORDED, cache_misses, differences
 from plphp_core.evaluation.cell_spec import SCORES, CellSpec
 from plphp_core.evaluation.lmms_tasks import TaskFacts

@@ -6,13 +6,12 @@ from functools import partial
 from statistics import fmean
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.evaluation import estimate, loading
 from plphp_core.evaluation import lmms_tasks as benchmarks
-from plphp_core.evaluation.estimate import Part, plan
+from plphp_core.evaluation.estimate import BenchmarkEstimate, plan
 from plphp_core.evaluation.run_app import resolved
 from plphp_core.records.errors import UserError
 from tests.evaluation.repositories import command, make_repository
@@ -40,15 +39,14 @@ def nothing_opened(monkeypatch):
 
 
 @pytest.fixture
-def planned(repository, tmp_path):
+def planned(repository, tmp_path, monkeypatch):
     """The parts of a plan, and its remarks."""
 
     def go(*overrides: str):
         chosen = ["profile=toy", "model=one", "tasks=alone", f"results={tmp_path}", *overrides]
-        OmegaConf.register_new_resolver("repository", lambda path: str(repository / path), replace=True)
-        with initialize_config_dir(version_base="1.3", config_dir=str(repository / "configs")):
-            config = compose(config_name="config", overrides=chosen)
-        settings = settings_from_config(config, repository)
+        monkeypatch.chdir(repository)
+        config = composed(chosen)
+        settings = settings_from_config(config)
         return plan([(settings, resolved(config, settings))])
 
     return go
@@ -72,7 +70,10 @@ SHARING = ("none", "plphp, r: 0.4", "plphp, r: 0.5")
 def test_a_prefill_that_is_shared_is_counted_once(planned, rows, nothing_opened):
     """2 s of prefill and 1 s of decoding for each of 10 samples, as the profile assumes."""
     (part,), notes = planned(rows(*SHARING))
-    assert part == Part("SD", cells=3, finished=0, missing=30, seconds=10 * 2.0 + 30 * 1.0, measured=0) and not notes
+    assert (
+        part == BenchmarkEstimate("SD", cells=3, finished=0, missing=30, seconds=10 * 2.0 + 30 * 1.0, measured=0)
+        and not notes
+    )
     (part,), _ = planned("table=rows", "share=false")
     assert part.seconds == 30 * 3.0
     (part,), _ = planned(rows(*SHARING, "fastv, K: 2", "vtw, K: 3"))
@@ -85,7 +86,7 @@ def test_what_was_answered_is_not_to_do_and_tells_how_long_the_rest_takes(planne
     table = rows(*SHARING[:2])
     assert run(table, "limit=4").code == 0
     (part,), _ = planned(table, "limit=4")
-    assert part == Part("SD", cells=2, finished=2, missing=0, seconds=0.0, measured=0)
+    assert part == BenchmarkEstimate("SD", cells=2, finished=2, missing=0, seconds=0.0, measured=0)
     (part,), _ = planned(rows(*SHARING))
     files = {path.name.split(".")[1][:5]: path for path in (tmp_path / "toy" / "journal").glob("*.jsonl")}
     lines = {name: [json.loads(line) for line in path.read_text().splitlines()] for name, path in files.items()}
@@ -133,7 +134,7 @@ def test_a_journal_that_is_torn_or_of_another_machine_is_left_as_it_is(planned, 
 def test_what_is_not_known_is_not_guessed(planned, rows):
     table = rows("none")
     (part,), _ = planned(table, "~profile.samples.a")
-    assert part == Part("SD", 1, 0, None, None, 0)
+    assert part == BenchmarkEstimate("SD", 1, 0, None, None, 0)
     (part,), _ = planned(table, "profile.seconds_per_sample=null")
     assert part.missing == 10 and part.seconds is None
     (part,), (note,) = planned(table, "model.checkpoint=nobody/nothing")

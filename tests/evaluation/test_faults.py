@@ -8,28 +8,25 @@ import resource
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from baselines import FastV
-from plphp_core.config.hydra_app import register_resolvers
-from plphp_core.config.run_settings import settings_from_config
 from plphp_core.evaluation import cell_spec
 from plphp_core.evaluation.loading import LoadOnce
-from plphp_core.evaluation.runner import FAILED, OK, run
+from plphp_core.evaluation.run_status import FAILED, OK
+from plphp_core.evaluation.runner import run
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import SampleError, SampleLine
+from tests.configured import configured
 from tests.evaluation.factories import save_data, settings
 from tests.evaluation.test_journal import in_child
 from tests.evaluation.test_runner import FakeAnswerer, cells, fake, journal_keys, never, timeless  # noqa: F401
 from tests.journal_factories import answered_line
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20
 
 
@@ -40,11 +37,8 @@ def shown(run_settings) -> dict:
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """Settings of a real sweep on the toy model, and the loader that holds it."""
-    register_resolvers(ROOT)
     chosen = ["table=table1", "profile=toy", "tasks=[sd,mv]", "limit=4", "batch_size=2"]
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
-        config = compose(config_name="config", overrides=chosen)
-    found = settings_from_config(config, ROOT)
+    found = configured(*chosen)
     if not found.data_root.is_dir():
         pytest.skip("no toy data: run `make toy-data`")
     loader = LoadOnce()
@@ -221,7 +215,7 @@ def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkey
 
     def on_a_small_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
         return run(full, {}, fake)
 
     assert os.waitstatus_to_exitcode(os.waitpid(in_child(on_a_small_disk), 0)[1]) == FAILED

@@ -14,7 +14,8 @@ from plphp_core.evaluation import answering, options
 from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadOnce, load
-from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.run_status import OK
+from plphp_core.evaluation.runner import run
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal_lines import SampleError
 from tests.evaluation.factories import TASK, settings

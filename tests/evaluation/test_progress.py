@@ -7,7 +7,8 @@ from rich.console import Console
 
 from plphp_core.evaluation import progress
 from plphp_core.evaluation.progress import Display, PlannedCell, Remaining
-from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.run_status import OK
+from plphp_core.evaluation.runner import run
 from tests.evaluation.factories import settings
 from tests.evaluation.test_runner import fake  # noqa: F401
 
@@ -80,7 +81,7 @@ def test_the_time_on_the_terminal_follows_the_paces(monkeypatch):
     display = Display(Console(file=io.StringIO(), width=200))
     display.plan([cell("none", "SD", 40), cell("vtw", "SD", 40)], "run")
     display._last_line = -100.0
-    pace = progress.Pace(display, "2 settings · SD", 80, 0)
+    pace = progress.CellProgress(display, "2 settings · SD", 80, 0)
     pace._began = pace._tick = 0.0
     next(clock)
     pace(4, "none", "SD")

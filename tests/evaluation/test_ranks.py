@@ -11,7 +11,8 @@ from contextlib import suppress
 import pytest
 
 from plphp_core.evaluation.distributed import Ranks, fold, parts
-from plphp_core.evaluation.runner import OK, TERMINATED, run
+from plphp_core.evaluation.run_status import OK, TERMINATED
+from plphp_core.evaluation.runner import run
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import SampleError, SampleLine
 from tests.evaluation.factories import settings

@@ -47,7 +47,6 @@ def elsewhere(tmp_path):
 
 def test_a_method_from_elsewhere_has_its_own_defaults_everywhere(elsewhere):
     code = """
-from pathlib import Path
 from plphp_core.demo.catalogue import Catalogue
 from plphp_core.demo.parameters import parameters_of
 from plphp_core.config.hydra_app import composed, options
@@ -55,16 +54,15 @@ from plphp_core.evaluation.registration import model_ids
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.reporting.configured import method_configured
 
-root = Path.cwd()
 for name in ("theirs_one", "theirs_two"):
-    assert name in options(root, "method") and f"{name}_qwen2_vl" in model_ids()
-    (row,) = settings_from_config(composed(root, ["profile=toy", f"method={name}", "method.rate=0.5"]), root).methods
+    assert name in options("method") and f"{name}_qwen2_vl" in model_ids()
+    (row,) = settings_from_config(composed(["profile=toy", f"method={name}", "method.rate=0.5"])).methods
     assert (row.name, row.params, row.setting) == (name, {"rate": 0.5, "seed": 0}, "rate=0.5"), row
     table = "table={name: mine, rows: {toy: [{method: %s, seed: [1, 2]}]}}" % name
-    rows = settings_from_config(composed(root, ["profile=toy", "+" + table]), root).methods
+    rows = settings_from_config(composed(["profile=toy", "+" + table])).methods
     assert [(row.params["rate"], row.params["seed"]) for row in rows] == [(0.25, 1), (0.25, 2)], rows
-    assert method_configured(root / "configs", name, "toy", "mantis")["rate"] == 0.25
-    assert Catalogue(root).start("mantis", name) == {"rate": 0.25, "seed": 0}
+    assert method_configured(name, "toy", "mantis")["rate"] == 0.25
+    assert Catalogue().start("mantis", name) == {"rate": 0.25, "seed": 0}
     assert [one.name for one in parameters_of(name)] == ["rate", "seed"]
 print("whole")
 """

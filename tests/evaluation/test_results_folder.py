@@ -6,7 +6,8 @@ import tempfile
 import pytest
 
 from plphp_core.evaluation.results_folder import OF_A_RUN, check_folders
-from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.run_status import OK
+from plphp_core.evaluation.runner import run
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints

@@ -18,7 +18,8 @@ from plphp_core import PLPHP
 from plphp_core.evaluation import runner
 from plphp_core.evaluation.answering import Failure, JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
-from plphp_core.evaluation.runner import FAILED, INTERRUPTED, OK, TERMINATED, run, run_together
+from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, TERMINATED
+from plphp_core.evaluation.runner import run, run_together
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal import Journal, JournalError
 from plphp_core.records.journal_lines import Answer
@@ -64,7 +65,8 @@ class FakeAnswerer:
 
 
 def fake_answer(text: str, batch_size: int = 1) -> Answer:
-    return answer_of(text, retention=[1.0, 0.5], kv_bytes=10, kv_bytes_full=20, batch_size=batch_size)
+    costs = {"prefill_ms": 1.0, "decode_ms": 3.0, "kv_bytes": 10, "kv_bytes_full": 20}
+    return answer_of(text, retention=[1.0, 0.5], batch_size=batch_size, **costs)
 
 
 @pytest.fixture

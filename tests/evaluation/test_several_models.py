@@ -7,9 +7,8 @@ import weakref
 from functools import partial
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from plphp_core.config.hydra_app import compose_and_call
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.config.table_configs import configurations
 from plphp_core.evaluation import loading, runner
@@ -179,12 +178,12 @@ def test_the_old_weights_are_gone_before_the_new_ones_arrive(run, monkeypatch):
 
 
 def table3(*overrides: str):
-    OmegaConf.register_new_resolver("repository", lambda path: str(ROOT / path), replace=True)
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
-        overrides = ["table=table3", *overrides]
-        config = compose(config_name="config", overrides=overrides)
-        found = configurations(config, overrides, {"model": config.model.name}, ROOT)
-        return {one.model.name: settings_from_config(one, ROOT) for one in found}
+    found = {}
+    compose_and_call(
+        ["table=table3", *overrides],
+        lambda config: found.update({one.model.name: settings_from_config(one) for one in configurations(config)}),
+    )
+    return found
 
 
 @pytest.mark.parametrize("profile", ["paper", "toy"])

@@ -8,12 +8,13 @@ import torch
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP
-from plphp_core.config.run_settings import MethodSettings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation import sharing
 from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
 from plphp_core.evaluation.failure import Failure
-from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.run_status import OK
+from plphp_core.evaluation.runner import run
 from tests.evaluation.factories import settings
 from tests.evaluation.test_journal import lines
 from tests.evaluation.test_runner import cells, timeless

@@ -7,7 +7,8 @@ import pytest
 
 from baselines import FastV
 from plphp_core import PLPHP
-from plphp_core.config.run_settings import MethodSettings, ModelSettings
+from plphp_core.config.run_settings import ModelSettings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.evaluation.task_code import task_code
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code

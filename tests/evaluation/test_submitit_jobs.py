@@ -51,14 +51,11 @@ def repository(tmp_path):
 
 
 def submit(repository: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """The command line in a process of its own, started from another folder."""
-    code = (
-        f"import sys; from pathlib import Path; from plphp_core.evaluation.run_app import main; "
-        f"sys.exit(main(Path({str(repository)!r})))"
-    )
+    """The command line in a process of its own."""
+    code = "import sys; from plphp_core.cli.entry_point import command; sys.exit(command('run', sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=repository.parent, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.timeout(900)  # five processes that import everything

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
+from plphp_core.config.run_settings import Benchmark, ModelSettings, Settings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.evaluation import cell_spec
 from plphp_core.evaluation.answering import Failure, Request
 from plphp_core.evaluation.attention.attention_runner import _Attending, _Part

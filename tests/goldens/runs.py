@@ -11,7 +11,7 @@ from unittest import mock
 
 from matplotlib.figure import Figure
 
-from plphp_core.reporting.cli import main
+from plphp_core.cli.entry_point import command
 from tests.goldens.records import ROOT, DocumentsAtHand
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -20,27 +20,28 @@ PICTURES = (".pdf", ".png")
 PAPER = {
     "table1": "table1 profile=paper",
     "table2": "table2 profile=paper",
-    "table3": "table3 profile=paper models=[idefics2,mantis]",
+    "table3": "table3 profile=paper table.models=[idefics2,mantis]",
     "table5": "table5 profile=paper",
     "figure1": "figure1 profile=paper tasks=[sd,mv]",
-    "figure2": "figure2 profile=paper models=qwen2_vl,mantis tasks=sd",
-    "figure5": "figure5 profile=paper tasks=coco2017 caption_metric=meteor",
+    "figure2": "figure2 profile=paper attention.models=qwen2_vl,mantis tasks=sd",
+    "figure5": "figure5 profile=paper tasks=coco2017 report.caption_metric=meteor",
     "sweep": "sweep profile=paper",
     "claims": "claims profile=paper",
 }
 TOY = {
-    "table1": "table1 profile=toy published={world}/published --strict",
-    "table3": "table3 profile=toy published={world}/published",
-    "table4": "table4 profile=toy published={world}/published --strict",
-    "table5_llava": "table5 profile=toy tasks=vst protocol=llava published={world}/published",
+    "table1": "table1 profile=toy report.published={world}/published report.strict=true",
+    "table3": "table3 profile=toy report.published={world}/published",
+    "table4": "table4 profile=toy report.published={world}/published report.strict=true",
+    "table5_llava": "table5 profile=toy tasks=vst protocol=llava report.published={world}/published",
     "figure1": "figure1 profile=toy",
-    "figure2_order": "figure2 profile=toy models=idefics2 tasks=ie cut=order",
+    "figure2_order": "figure2 profile=toy attention.models=[idefics2] tasks=ie report.cut=order",
     "figure3": "figure3 profile=toy",
-    "figure5_limit": "figure5 profile=toy tasks=mv limit=8 rank=all average=benchmarks gains=points seed=1",
+    "figure5_limit": "figure5 profile=toy tasks=mv limit=8 report.rank=all report.average=benchmarks "
+    "report.gains=points report.seed=1",
     "figure6": "figure6 profile=toy tasks=detailcaps",
     "figure7": "figure7 profile=toy",
     "figure8": "figure8 profile=toy",
-    "figure8_docs": "figure8 profile=toy docs=sd:2,vst:5",
+    "figure8_docs": "figure8 profile=toy report.docs=sd:2,vst:5",
     "sweep_limit": "sweep profile=toy limit=8",
     "engines": "engines profile=toy",
     "claims": "claims profile=toy",
@@ -48,7 +49,7 @@ TOY = {
 REFUSED = {
     "nothing": "table1 profile=toy results={world}/nowhere",
     "no_name": "table1 profile=../toy",
-    "no_such_method_parameter": "table1 profile=toy --param alpha=3",
+    "no_such_method_parameter": "table1 profile=toy method=plphp method.beta_=3",
     "no_cell_fits": "table1 profile=toy limit=7",
     "revisions": "table1 profile=toy results={world}/revisions",
     "documents": "table1 profile=toy results={world}/documents",
@@ -62,9 +63,9 @@ REFUSED = {
     "one_engine": "engines profile=toy engine=fast",
     "several_tasks_of_costs": "table4 profile=toy tasks=[sd,ie]",
     "unknown_task": "table2 profile=toy tasks=nowhere",
-    "unanswered_sample": "figure8 profile=toy docs=sd:99",
-    "no_sight": "figure3 profile=toy doc=77",
-    "no_places": "figure2 profile=toy models=idefics2",
+    "unanswered_sample": "figure8 profile=toy report.docs=sd:99",
+    "no_sight": "figure3 profile=toy attention.doc=77",
+    "no_places": "figure2 profile=toy attention.models=[idefics2]",
 }
 # to stay small: what says the same as the file beside it, and is there in the other profile
 LEFT_OUT = {"toy/claims": ["claims.json"], "toy/table1": ["table1_relative.csv"]}
@@ -77,7 +78,7 @@ def made(name: str, world: Path) -> dict[str, str]:
     names of all files. Pictures are laid out and not kept, nor is what LEFT_OUT names.
     """
     line = RUNS[name].format(world=world)
-    argv = [*shlex.split(line), "--quiet"] + ([] if "results=" in line else [f"results={world}/results"])
+    argv = [*shlex.split(line), "report.quiet=true"] + ([] if " results=" in line else [f"results={world}/results"])
     profile = re.search(r"profile=(\S+)", line)[1]
     folder = Path(next(one for one in argv if one.startswith("results=")).removeprefix("results=")) / profile
     before = _files(folder)
@@ -88,7 +89,7 @@ def made(name: str, world: Path) -> dict[str, str]:
         contextlib.redirect_stderr(errors),
         contextlib.redirect_stdout(io.StringIO()),
     ):
-        code = main(argv, ROOT)
+        code = command("report", argv)
     new = sorted(_files(folder) - before)
     kept = (path for path in new if path.suffix not in PICTURES and path.name not in LEFT_OUT.get(name, ()))
     found = {path.name: path.read_text(encoding="utf-8") for path in kept}

@@ -1,16 +1,14 @@
 """The command as a whole: its exit codes, what it prints, and that it leaves nothing behind."""
 
 import io
-import sys
 
 import pytest
 from rich.console import Console
 
+from plphp_core.cli import entry_point
 from plphp_core.preflight.checklist import _row
 from plphp_core.preflight.checks import CheckResult, CheckStatus
-from plphp_core.preflight.preflight_app import main
 from tasks.toy.generate import build
-from tests.configured import ROOT
 from tests.preflight import damage
 
 
@@ -23,36 +21,32 @@ def toy_data(tmp_path_factory):
     return folder
 
 
-def command(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["preflight.py", "model=llava_onevision", "profile=toy", *arguments])
-    return main(ROOT)
+def command(*arguments: str) -> int:
+    return entry_point.command("preflight", ["model=llava_onevision", "profile=toy", *arguments])
 
 
-def test_the_toy_passes_and_nothing_is_left_behind(toy_data, tmp_path, monkeypatch, capfd):
+def test_the_toy_passes_and_nothing_is_left_behind(toy_data, tmp_path, capfd):
     arguments = ["tasks=[sd,flickr30k]", f"profile.data_root={toy_data}", f"results={tmp_path / 'results'}"]
-    code, said = command(monkeypatch, *arguments), capfd.readouterr().out
+    code, said = command(*arguments), capfd.readouterr().out
     assert code == 0 and "A run would work" in said and "failed" not in said, said
     for part in ("SD: ", "Flickr30k: ", "meteor 1.00", "SD sample: ", "Flickr30k sample: ", "off is off bit for bit"):
         assert part in " ".join(said.split()), part
     assert not (tmp_path / "results").exists()
 
 
-def test_a_damaged_checkpoint_ends_with_1_and_everything_else_is_looked_at(
-    toy_data, tmp_path, copied, monkeypatch, capfd
-):
+def test_a_damaged_checkpoint_ends_with_1_and_everything_else_is_looked_at(toy_data, tmp_path, copied, capfd):
     folder, _ = copied()
     damage.torn(damage.WEIGHTS)(folder)
     arguments = [f"model.checkpoint={folder}", "tasks=[sd]", f"profile.data_root={tmp_path}", "weights=false"]
-    assert command(monkeypatch, *arguments) == 1
+    assert command(*arguments) == 1
     said = " ".join(capfd.readouterr().out.split())
     assert "A run would break: Checkpoint, Data" in said and "python -m tasks.toy.generate" in said
     assert 'needs "Checkpoint"' in said and "passed Disk" in said
 
 
-def test_a_table_over_several_models_checks_each_of_them_without_weights(toy_data, monkeypatch, capfd):
+def test_a_table_over_several_models_checks_each_of_them_without_weights(toy_data, capfd):
     arguments = ["table=table3", "tasks=[sd]", f"profile.data_root={toy_data}", "weights=false"]
-    monkeypatch.setattr(sys, "argv", ["preflight.py", "profile=toy", *arguments])
-    code, said = main(ROOT), capfd.readouterr().out
+    code, said = entry_point.command("preflight", ["profile=toy", *arguments]), capfd.readouterr().out
     models = [line.split()[1].rstrip(",") for line in said.splitlines() if line.startswith("Preflight: ")]
     assert code == 0 and models == ["qwen2_vl", "idefics2", "mantis"], said
     assert said.count("A run would work") == said.count("weights=false") == 3
@@ -68,8 +62,8 @@ def test_a_table_over_several_models_checks_each_of_them_without_weights(toy_dat
         ("wieghts=false", "known keys of the configuration"),
     ],
 )
-def test_bad_usage_ends_with_2(argument, message, monkeypatch, capfd):
-    assert command(monkeypatch, argument) == 2
+def test_bad_usage_ends_with_2(argument, message, capfd):
+    assert command(argument) == 2
     captured = capfd.readouterr()
     assert message in captured.err and "Traceback" not in captured.err and not captured.out
 

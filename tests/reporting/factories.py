@@ -19,6 +19,9 @@ SCORES = {
     "COCO2017": ("cider", "meteor"),
     "DetailCaps": ("cider", "meteor"),
 }
+BENCHMARKS = tuple(SCORES)
+MULTI_IMAGE = BENCHMARKS[:4]
+COLUMNS = [(name, metric) for name, metrics in SCORES.items() for metric in metrics]
 KINDS = {"overall": "group_mean", "cider": "corpus", "meteor": "corpus"}
 CONFIGS = Path(__file__).parents[2] / "configs"
 TOY = OmegaConf.load(CONFIGS / "profile" / "toy.yaml")
@@ -127,7 +130,7 @@ def suite(rows=ROWS, benchmarks=tuple(SCORES), **changes) -> list[dict]:
 def of_table3(model, benchmarks=tuple(SCORES), profile="toy", **changes) -> list[dict]:
     """Both rows of one of Table 3's models on `benchmarks`."""
     records = []
-    for row in rows_configured(CONFIGS, "table3", profile, model):
+    for row in rows_configured("table3", profile, model):
         plphp = row.method == "plphp"
         quality, relative = MODELS[model]
         quality, retention = (quality * relative, 0.55) if plphp else (quality, 1.0)
@@ -145,7 +148,7 @@ def of_table(table, profile="toy", benchmarks=ABLATIONS, **changes) -> list[dict
     PLPHP keeps the fewer vision tokens the higher its thresholds are, and scores the better the more it keeps.
     """
     records = []
-    for row in rows_configured(CONFIGS, table, profile, "llava_onevision"):
+    for row in rows_configured(table, profile, "llava_onevision"):
         params = row.params if row.method != "none" else {}
         kept = 1.0 if row.method == "none" else 0.6
         if row.method == "plphp":
@@ -210,7 +213,7 @@ def of_costs(table="table4", profile="toy", speeds=None, **changes) -> list[dict
     speeds = {"none": 1.0, "fastv": 1.05, "vtw": 1.1, "plphp": 1.2} | (speeds or {})
     kept = {"none": 1.0, "fastv": 0.62, "vtw": 0.5, "plphp": 0.58}
     records = []
-    for row in rows_configured(CONFIGS, table, profile, "llava_onevision"):
+    for row in rows_configured(table, profile, "llava_onevision"):
         params = row.params if row.method != "none" else {}
         setting = row.setting if row.method != "none" else ""
         retention = kept[row.method] * (1 + row.params["r"] - 0.4 if row.method == "plphp" else 1)

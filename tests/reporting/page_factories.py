@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ from plphp_core.claims.claim_evidence import ClaimEvidence
 from plphp_core.claims.claim_finding import ORDER, ClaimFinding, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_rules import RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
+from plphp_core.config.report_settings import ReportSettings
 from plphp_core.evaluation.answering import Request as Question
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import load_cells
@@ -99,7 +99,7 @@ class World:
         return SampleLine(key=sample, cell=key, doc_id=doc_id, hardware="2 CPU cores", **what)
 
     def asked(self, profile="toy", root=ROOT) -> ReportRequest:
-        options = Namespace(results=self.folder, profile=profile, model="llava_onevision")
+        options = ReportSettings("page", profile, self.folder)
         cells = load_cells(self.folder / profile / "cells", profile)
         return ReportRequest(cells, Filters(), Options(resamples=20), options, root)
 

@@ -7,6 +7,7 @@ import pytest
 from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_heads import overlap
 from plphp_core.analysis.results import NothingToShow
+from plphp_core.cli.entry_point import command
 from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
@@ -17,7 +18,6 @@ from plphp_core.reporting.figures.attention_by_layer import layer_attention
 from plphp_core.reporting.figures.attention_by_region import region_attention
 from plphp_core.vision.token_geometry import grid
 from tests.reporting.attention_factories import VALLEY, reading, sight
-from tests.reporting.test_report import ROOT, main
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def models(tmp_path):
 
 
 def report(folder, *argv):
-    return main([*argv, "profile=toy", f"results={folder}"], ROOT)
+    return command("report", [*argv, "profile=toy", f"results={folder}"])
 
 
 def tables_of(module, content, profile="toy"):
@@ -100,9 +100,9 @@ def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, draw):
 
 
 def test_reports_write_their_files_without_any_finished_cell(models, tmp_path, capsys):
-    assert report(tmp_path, "figure1") == 0 and report(tmp_path, "figure2", "cut=centre") == 0
+    assert report(tmp_path, "figure1") == 0 and report(tmp_path, "figure2", "report.cut=centre") == 0
     sight(tmp_path / "toy" / "attention")
-    assert report(tmp_path, "figure3", "layer=2") == 0
+    assert report(tmp_path, "figure3", "report.layer=2") == 0
     names = {path.name for path in (tmp_path / "toy").iterdir() if path.is_file()}
     assert names == {
         *(f"figure1.{kind}" for kind in ("csv", "md", "pdf", "png")),
@@ -182,8 +182,8 @@ def test_pixels_without_tokens_are_grey_and_every_query_head_has_its_map(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "asked", "error", "said"),
     [
-        ({}, (9, None), ReportError, "layer=9, but LLaVA-OneVision has the layers 1 to 4"),
-        ({}, (None, 3), ReportError, "image=3, but sample 3 has the images 1 to 2"),
+        ({}, (9, None), ReportError, "report.layer=9, but LLaVA-OneVision has the layers 1 to 4"),
+        ({}, (None, 3), ReportError, "report.image=3, but sample 3 has the images 1 to 2"),
         ({"model": "idefics2", "located": False}, (1, None), NothingToShow, "latents"),
     ],
 )

@@ -89,7 +89,7 @@ def test_the_table_has_the_quantiles(tmp_path):
 
 def test_the_command_writes_the_figure_and_the_points_behind_it(tmp_path, drawn):
     factories.write(tmp_path, *factories.of_costs())
-    assert report(tmp_path, "figure7", "--quiet") == 0
+    assert report(tmp_path, "figure7", "report.quiet=true") == 0
     assert written(tmp_path) == {f"figure7.{kind}" for kind in ("csv", "md", "tex")}
     assert drawn[-1].get_size_inches()[0] == drawing.COLUMN
     points = pd.read_csv(tmp_path / "toy" / "figure7.csv")

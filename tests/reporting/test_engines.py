@@ -10,14 +10,15 @@ import pytest
 
 from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options
+from plphp_core.cli.entry_point import command
 from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.loading import LoadOnce
-from plphp_core.evaluation.runner import OK, run
+from plphp_core.evaluation.run_status import OK
+from plphp_core.evaluation.runner import run
 from plphp_core.records.cell_result import costs_of, load_cells
 from plphp_core.records.journal_lines import SampleLine
 from plphp_core.reporting import engines
 from plphp_core.reporting.cell_answers import answers
-from plphp_core.reporting.cli import main
 from tests.evaluation.factories import make_world
 from tests.evaluation.factories import settings as settings_in
 from tests.journal_factories import answered_line, write_journal
@@ -65,7 +66,7 @@ def finish_all(folder: Path, differing=None, **changes) -> None:
 
 
 def report(folder, *argv):
-    return main(["engines", "profile=toy", f"results={folder}", *argv], ROOT)
+    return command("report", ["engines", "profile=toy", f"results={folder}", *argv])
 
 
 def written(folder, name="engines") -> tuple[pd.DataFrame, str]:
@@ -101,7 +102,7 @@ def test_every_difference_is_counted_named_and_shown(tmp_path):
         ("plphp", "COCO2017"): {1: {"new_tokens": 99}, 2: {"retention": [1.0, 0.25]}, 4: {"kv_bytes_full": 1}},
     }
     finish_all(tmp_path, different)
-    assert report(tmp_path, "--quiet") == 0
+    assert report(tmp_path, "report.quiet=true") == 0
     table, page = written(tmp_path)
     fastv, plphp, whole = of(table, "fastv", "SD"), of(table, "plphp", "COCO2017"), of(table, "all", "all")
     counts = ["equal", "different", "retention_equal", "kv_bytes_equal"]
@@ -122,7 +123,7 @@ def test_the_largest_change_of_a_score_is_stated_where_answers_differ(tmp_path):
     metrics = factories.cell("SD", samples=2)["metrics"]
     moved = factories.metric([score - 0.25 for score in metrics["rouge_l"]["samples"]])
     finish(tmp_path, row, "SD", "fast", other={0: {"text": "x"}}, samples=2, metrics=metrics | {"rouge_l": moved})
-    assert report(tmp_path, "--quiet") == 0
+    assert report(tmp_path, "report.quiet=true") == 0
     assert (
         "Largest change of a score (×100) between the engines: 25.00, R-L of Uncompressed on SD."
         in written(tmp_path)[1]
@@ -133,7 +134,7 @@ def test_a_cell_under_one_engine_only_is_named_and_not_compared(tmp_path, capsys
     finish(tmp_path, ROWS[0], "SD", "generate")
     finish(tmp_path, ROWS[0], "SD", "fast")
     finish(tmp_path, ROWS[0], "COCO2017", "fast", other={0: {"text": "x"}})
-    assert report(tmp_path, "--strict", "--quiet") == 3
+    assert report(tmp_path, "report.strict=true", "report.quiet=true") == 3
     table, page = written(tmp_path)
     assert (
         of(table, "none", "COCO2017").missing == "generate" and of(table, "none", "IE").missing == "generate and fast"
@@ -150,7 +151,7 @@ def test_times_are_medians_over_samples_and_compared_on_one_machine(tmp_path):
     for engine, batch_size in (("generate", 8), ("fast", 4)):
         finish(tmp_path, ROWS[0], "IE", engine, hardware="A100; H200")
         finish(tmp_path, ROWS[0], "VST", engine, batch_size=batch_size)
-    assert report(tmp_path, "--quiet") == 0
+    assert report(tmp_path, "report.quiet=true") == 0
     table = written(tmp_path)[0]
 
     def times(engine):
@@ -173,7 +174,7 @@ def test_dtypes_in_one_journal_are_told_apart(tmp_path):
     """The profile's dtype unless another is chosen, each with its own answers and its own files."""
     finish_all(tmp_path)
     finish_all(tmp_path, {("none", "SD"): {5: {"text": "half"}}}, dtype="bfloat16")
-    assert report(tmp_path, "--quiet") == report(tmp_path, "--quiet", "dtype=bfloat16") == 0
+    assert report(tmp_path, "report.quiet=true") == report(tmp_path, "report.quiet=true", "dtype=bfloat16") == 0
     assert "Identical in all 6 cells" in written(tmp_path)[1]
     table, page = written(tmp_path, "engines.dtype=bfloat16")
     assert of(table, "none", "SD").example_generate == "5 red, bfloat16" and of(table, "all", "all").different == "1"
@@ -183,7 +184,7 @@ def test_dtypes_in_one_journal_are_told_apart(tmp_path):
 def test_failed_samples_are_left_out_and_said(tmp_path, capsys):
     finish(tmp_path, ROWS[0], "SD", "generate", failed=(3,))
     finish(tmp_path, ROWS[0], "SD", "fast", failed=(3, 4))
-    assert report(tmp_path, "--quiet") == 0
+    assert report(tmp_path, "report.quiet=true") == 0
     table, page = written(tmp_path)
     assert of(table, "none", "SD").samples == "10"
     assert "Samples that only one engine answered, and that are not compared: Uncompressed on SD: 1." in page
@@ -194,7 +195,7 @@ def test_a_journal_in_use_is_read_as_far_as_it_is_whole_and_left_alone(tmp_path)
     path = tmp_path / "toy" / "journal" / "none-SD.jsonl"
     before = path.read_bytes() + b'not a line\n{"schema":1,"key":"generate-fl'
     path.write_bytes(before)
-    assert report(tmp_path, "--quiet") == 0
+    assert report(tmp_path, "report.quiet=true") == 0
     assert "Identical in all 6 cells" in written(tmp_path)[1] and path.read_bytes() == before
     assert {file.name for file in path.parent.iterdir()} == {
         f"{method}-{benchmark}.jsonl" for method, benchmark in PLACES
@@ -229,7 +230,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
     assert "differ in data_revision" in capsys.readouterr().err
     finish(tmp_path, ROWS[0], "COCO2017", "generate")
     finish(tmp_path, ROWS[0], "COCO2017", "fast", revision="other")
-    assert report(tmp_path, "--exclude", "none-SD*") == 1
+    assert report(tmp_path, "report.exclude=[none-SD*]") == 1
     assert "differ in revision" in capsys.readouterr().err
 
 

@@ -92,7 +92,7 @@ def test_odd_text_in_a_cell_file_reaches_every_format_and_the_terminal(tmp_path,
     factories.write(tmp_path, record, factories.cell("SD", "plphp", factories.PLPHP, odd, samples=8, cell="x"))
     for name in ("table1", "sweep", "figure5", "claims"):
         assert report(tmp_path, name) == 0, name
-    assert report(tmp_path, "page", "--quiet") == 0
+    assert report(tmp_path, "page", "report.quiet=true") == 0
     out = capsys.readouterr().out
     assert "\x1b[31m" not in out and "U+D800" in out
     for path in (tmp_path / "toy").glob("*.*"):
@@ -108,7 +108,7 @@ def test_a_figure_that_fails_is_named_and_the_rest_is_written(tmp_path, capsys, 
     failing = replace(retention_vs_score.FIGURE, pictures={"": fail})
     monkeypatch.setattr(retention_vs_score, "FIGURE", failing)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
-    assert report(tmp_path, "all", "--quiet") == 1
+    assert report(tmp_path, "all", "report.quiet=true") == 1
     said = capsys.readouterr().err
     complaint = "figure5: IndexError: string index out of range (test_odd_text.py, line "
     assert f"error: {complaint}" in said and "Traceback" not in said
@@ -128,7 +128,7 @@ def test_a_page_that_fails_leaves_what_was_written_and_says_so(tmp_path, capsys,
 
     monkeypatch.setattr(page, "write", fail)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
-    assert report(tmp_path, "all", "--quiet") == 1
+    assert report(tmp_path, "all", "report.quiet=true") == 1
     assert "error: page: RuntimeError: no page" in capsys.readouterr().err
     assert "table1.md" in written(tmp_path)
 
@@ -139,5 +139,5 @@ def test_a_table_whose_code_fails_takes_no_other_with_it(tmp_path, capsys, monke
 
     monkeypatch.setitem(reports.REPORTS, "table1", fail)
     factories.write(tmp_path, factories.cell("SD"))
-    assert report(tmp_path, "table1", "--quiet") == 1
+    assert report(tmp_path, "table1", "report.quiet=true") == 1
     assert "error: table1: KeyError: 'rouge_l' (test_odd_text.py, line " in capsys.readouterr().err

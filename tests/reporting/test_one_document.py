@@ -99,7 +99,7 @@ def test_whole_sets_say_nothing_of_it(tmp_path):
 def test_figures_draw_n_a_and_files_hold_no_zero(tmp_path, drawn):
     factories.write(tmp_path, *records(("SD", "Flickr30k", "DetailCaps")))
     for name in ("table1", "table2", "table4", "figure5", "figure6", "sweep"):
-        assert report(tmp_path, name, "--quiet") == 0, name
+        assert report(tmp_path, name, "report.quiet=true") == 0, name
     for name in ("table1", "table4", "figure5"):
         table = pd.read_csv(tmp_path / "toy" / f"{name}.limit=1.csv")
         assert table[table.metric == "cider"].value.isna().all(), name
@@ -148,7 +148,7 @@ def test_engines_compare_what_there_is(tmp_path):
     for engine in ("generate", "fast"):
         other = {0: {"text": "else"}} if engine == "fast" else None
         finish(tmp_path, ROWS[0], "Flickr30k", engine, other=other, samples=1)
-    assert engines_report(tmp_path, "--quiet") == 0
+    assert engines_report(tmp_path, "report.quiet=true") == 0
     said = (tmp_path / "toy" / "engines.md").read_text(encoding="utf-8")
     assert "nan" not in said and "M of Uncompressed on Flickr30k" in said
     assert "engines.md" in written(tmp_path)
@@ -156,7 +156,7 @@ def test_engines_compare_what_there_is(tmp_path):
 
 def test_no_reference_where_uncompressed_was_not_run(tmp_path):
     factories.write(tmp_path, factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", samples=8))
-    assert report(tmp_path, "table1", "--quiet") == 0
+    assert report(tmp_path, "table1", "report.quiet=true") == 0
     text = (tmp_path / "toy" / "table1.md").read_text(encoding="utf-8")
     assert "reference |" not in text
     assert "Changes are n/a on SD, where no cell of Uncompressed is finished: the same run with method=none" in (

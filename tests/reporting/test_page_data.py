@@ -27,7 +27,7 @@ def toy(tmp_path_factory):
         patch.setattr(
             dataset_access,
             "settings_from_config",
-            lambda config, root: dataclasses.replace(composed(config, root), data_root=folder),
+            lambda config: dataclasses.replace(composed(config), data_root=folder),
         )
         yield dataset_access._suite(ROOT, "toy", folder / "fingerprints.json")
 
@@ -73,7 +73,7 @@ def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):
 
 def test_data_of_another_revision_are_refused(toy, tmp_path):
     world = World(tmp_path, samples=2)  # revision "d0"
-    opener = DatasetAccess(ROOT, "toy", tmp_path / "memory.json")
+    opener = DatasetAccess("toy", tmp_path / "memory.json")
     opener._suite = toy
     with pytest.raises(DatasetUnavailable, match=r"are revision sha256:.*the answers belong to d0"):
         opener.open(world.asked().cells[0])
@@ -81,7 +81,7 @@ def test_data_of_another_revision_are_refused(toy, tmp_path):
 
 def test_data_that_are_gone_are_a_reason_not_a_crash(toy, tmp_path):
     settings = dataclasses.replace(toy.settings, data_root=tmp_path / "nothing")
-    opener = DatasetAccess(ROOT, "toy", tmp_path / "memory.json")
+    opener = DatasetAccess("toy", tmp_path / "memory.json")
     opener._suite = dataset_access.Suite(settings, Fingerprints(tmp_path / "memory.json"))
     world = World(tmp_path, samples=2)
     with pytest.raises(DatasetUnavailable, match=r"the data cannot be opened: .*no data at"):

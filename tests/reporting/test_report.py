@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from plphp_core.cli.entry_point import command
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.cli import main
 from plphp_core.reporting.published import load_claims, load_reference
 from tests.reporting import factories
 
@@ -19,7 +19,7 @@ PUBLISHED = ROOT / "results" / "paper" / "published"
 
 
 def report(folder, *argv):
-    return main(["table1", "profile=toy", f"results={folder}", *argv], ROOT)
+    return command("report", ["table1", "profile=toy", f"results={folder}", *argv])
 
 
 def test_writes_four_files_and_prints_the_table(tmp_path, capsys):
@@ -40,17 +40,16 @@ def test_writes_four_files_and_prints_the_table(tmp_path, capsys):
 
 def test_missing_cells_and_failures_are_a_notice_or_an_exit_code(tmp_path, capsys):
     factories.write(tmp_path, factories.cell("SD", samples=8, failed=(1,)))
-    assert report(tmp_path, "--quiet") == 0
+    assert report(tmp_path, "report.quiet=true") == 0
     notices = capsys.readouterr().err
     assert "69 cells of table1 are not finished" in notices
     assert "1 sample of table1 failed" in notices
-    assert report(tmp_path, "--quiet", "--strict") == 3
+    assert report(tmp_path, "report.quiet=true", "report.strict=true") == 3
 
 
-@pytest.mark.parametrize("limit", ["limit=", "limit=null", "limit=full", "--limit=full"])
-def test_no_limit_means_the_full_benchmarks(tmp_path, capsys, limit):
+def test_no_limit_means_the_full_benchmarks(tmp_path, capsys):
     factories.write(tmp_path, factories.cell("SD"), factories.cell("SD", limit=48))
-    assert report(tmp_path, "--quiet", limit) == 0
+    assert report(tmp_path, "report.quiet=true", "limit=null") == 0
     assert "shown is" not in capsys.readouterr().err  # nothing was left to choose
     assert (tmp_path / "toy" / "table1.md").exists()
 
@@ -59,10 +58,10 @@ def test_a_subset_does_not_replace_the_full_table(tmp_path):
     subset = {"limit": 8, "population": 48, "samples": 8}
     factories.write(tmp_path, factories.cell("SD"), factories.cell("SD", **subset))
     factories.write(tmp_path, factories.cell("SD", limit_seed=3, **subset))
-    assert report(tmp_path, "--quiet", "limit=full") == 0
+    assert report(tmp_path, "report.quiet=true", "limit=null") == 0
     full = (tmp_path / "toy" / "table1.csv").read_bytes()
-    assert report(tmp_path, "--quiet", "limit=8", "limit_seed=0") == 0
-    assert report(tmp_path, "--quiet", "limit=8", "limit_seed=3") == 0
+    assert report(tmp_path, "report.quiet=true", "limit=8", "limit_seed=0") == 0
+    assert report(tmp_path, "report.quiet=true", "limit=8", "limit_seed=3") == 0
     assert (tmp_path / "toy" / "table1.csv").read_bytes() == full
     for name in ("limit=8", "limit=8.seed=3"):
         for file in (f"table1.{name}.csv", f"table1_relative.{name}.csv", f"table1.{name}.md", f"table1.{name}.tex"):
@@ -72,7 +71,7 @@ def test_a_subset_does_not_replace_the_full_table(tmp_path):
 
 def test_a_subset_found_without_asking_for_it_is_named_all_the_same(tmp_path):
     factories.write(tmp_path, factories.cell("SD", limit=48))
-    assert report(tmp_path, "--quiet") == 0
+    assert report(tmp_path, "report.quiet=true") == 0
     assert (tmp_path / "toy" / "table1.limit=48.md").exists() and not (tmp_path / "toy" / "table1.md").exists()
 
 
@@ -82,32 +81,24 @@ def test_other_protocols_prompts_and_models_have_files_of_their_own(tmp_path):
     mantis = factories.cell("SD", model="mantis")
     factories.write(tmp_path, factories.cell("SD"), plain, llava, mantis)
     for argv in (["protocol=lmms_eval"], ["prompts=plain", "protocol=lmms_eval"], ["protocol=llava"]):
-        assert report(tmp_path, "--quiet", *argv) == 0
-    assert report(tmp_path, "--quiet", "model=mantis") == 0
+        assert report(tmp_path, "report.quiet=true", *argv) == 0
+    assert report(tmp_path, "report.quiet=true", "model=mantis") == 0
     assert {path.name for path in (tmp_path / "toy").glob("*.md")} == {
         "table1.md", "table1.prompts=plain.md", "table1.protocol=llava.md", "table1.model=mantis.md"}  # fmt: skip
 
 
-def test_options_are_accepted_in_either_form(tmp_path):
+def test_choices_are_keys_and_pick_among_cells(tmp_path):
     factories.write(tmp_path, factories.cell("SD"))
-    written = tmp_path / "toy" / "table1.md"
-    for argv in (["--rank", "all"], ["rank=all"], ["--rank=all"]):
-        assert report(tmp_path, "--quiet", *argv) == 0
-        assert "best of a column among all rows" in written.read_text(encoding="utf-8")
-    assert (
-        report(
-            tmp_path, "--quiet", "--exclude", "other_r=0.4*.json", "--param", f"plphp.alpha={factories.PLPHP['alpha']}"
-        )
-        == 0
-    )
+    assert report(tmp_path, "report.quiet=true", "report.rank=all") == 0
+    assert "best of a column among all rows" in (tmp_path / "toy" / "table1.md").read_text(encoding="utf-8")
+    chosen = ["report.exclude=['other_r=0.4*.json']", f"method.alpha={factories.PLPHP['alpha']}"]
+    assert report(tmp_path, "report.quiet=true", *chosen) == 0
 
 
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["profile=nowhere"], "does not exist"),
-        (["profile=../toy"], "is not a name"),
-        (["--param", "alpha=3"], "METHOD.NAME=VALUE"),
+        (["profile=paper"], "does not exist"),
         (["protocol=llava"], "none of the 1 finished cells"),
     ],
 )
@@ -123,20 +114,31 @@ def test_user_errors_are_one_message_without_traceback(tmp_path, capsys, argv, c
 def test_an_unwritable_place_is_reported(tmp_path, capsys):
     factories.write(tmp_path, factories.cell("SD"))
     (tmp_path / "toy" / "table1.csv").mkdir()
-    assert report(tmp_path, "--quiet") == 1
+    assert report(tmp_path, "report.quiet=true") == 1
     assert "directory" in capsys.readouterr().err.lower()
 
 
-def test_wrong_usage_exits_with_two(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["table1", "--rank", "none"], ROOT)
-    assert caught.value.code == 2
-    assert "compressed" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["profile=nowhere"], "options of profile: paper, toy"),
+        (["profile=../toy"], "options of profile: paper, toy"),
+        (["report.rank=none"], "unknown report.rank 'none'; allowed: all, compressed"),
+        (["report.ranks=all"], "nearest: report.rank"),
+        (["report.cases=11"], "report.cases"),
+        (["report.strict=7"], "report.strict must be true or false"),
+        (["limit=null"], "limit must be a whole number"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_exit_code_2(tmp_path, capsys, argv, complaint):
+    assert report(tmp_path, *argv) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and complaint in said and said.count("\n") == 1
 
 
 def test_the_script_runs_by_absolute_path_from_another_folder(tmp_path):
     factories.write(tmp_path / "results", factories.cell("SD"))
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), "table1", "profile=toy", "--results", "results"]
+    command = [sys.executable, str(ROOT / "scripts" / "report.py"), "table1", "profile=toy", "results=results"]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "toy" / "table1.csv").exists()
@@ -172,12 +174,12 @@ def test_claims_are_numbered_without_gap_and_numbers_have_units():
     assert {claim.id: claim.value for claim in claims}["C1"] == -0.46
 
 
-def test_a_report_of_the_paper_profile_leaves_the_published_numbers_alone(tmp_path):
+def test_a_report_of_the_paper_profile_leaves_the_published_numbers_alone(tmp_path, monkeypatch):
     """Both live below results/paper: the report must not write over what it compares with."""
-    root = tmp_path / "repository"
-    shutil.copytree(PUBLISHED, root / "results" / "paper" / "published")
-    factories.write(root / "results", factories.cell("SD", profile="paper"))
-    assert main(["table1", "--quiet"], root) == 0
-    assert (root / "results" / "paper" / "table1.csv").exists()
+    shutil.copytree(PUBLISHED, tmp_path / "results" / "paper" / "published")
+    factories.write(tmp_path / "results", factories.cell("SD", profile="paper"))
+    monkeypatch.chdir(tmp_path)
+    assert command("report", ["table1", "report.quiet=true", "report.published=results/paper/published"]) == 0
+    assert (tmp_path / "results" / "paper" / "table1.csv").exists()
     for path in PUBLISHED.iterdir():
-        assert (root / "results" / "paper" / "published" / path.name).read_bytes() == path.read_bytes()
+        assert (tmp_path / "results" / "paper" / "published" / path.name).read_bytes() == path.read_bytes()

@@ -111,11 +111,11 @@ def test_without_uncompressed_there_are_points_without_bars(tmp_path, draw):
 
 def test_the_command_writes_all_files_and_panels_in_the_order_of_the_benchmarks(tmp_path, drawn):
     factories.write(tmp_path, *factories.of_table("figure6"))
-    assert report(tmp_path, "figure6", "--quiet", "--strict") == 0
+    assert report(tmp_path, "figure6", "report.quiet=true", "report.strict=true") == 0
     assert written(tmp_path) == {f"figure6.{kind}" for kind in ("csv", "md", "tex")} | {"figure6_delta_r.csv"}
     frame = pd.read_csv(tmp_path / "toy" / "figure6.csv")
     assert set(frame.r.dropna()) == {0.3, 0.4, 0.5} and set(frame.benchmark) == set(PANELS)
     assert "(C11)" in (tmp_path / "toy" / "figure6.md").read_text(encoding="utf-8")
-    assert report(tmp_path, "figure6", "--quiet", "tasks=[vst,sd,ie]") == 0
+    assert report(tmp_path, "figure6", "report.quiet=true", "tasks=[vst,sd,ie]") == 0
     assert [panel.get_title() for panel in drawn[-1].axes[:3]] == ["VST (R-L)", "SD (R-L)", "IE (R-L)"]
     assert "figure6.tasks=vst+sd+ie.md" in written(tmp_path)

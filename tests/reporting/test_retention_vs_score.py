@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import BENCHMARKS
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels, tables
@@ -37,7 +36,7 @@ def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(w
     panels = draw(FIGURE, whole).axes
     assert len(panels) == 8 and not panels[7].axison
     records = factories.suite()
-    for panel, name in zip(panels, BENCHMARKS, strict=False):
+    for panel, name in zip(panels, factories.BENCHMARKS, strict=False):
         metric, found = factories.SCORES[name][0], lines_of(panel)
         assert list(found) == ["Uncompressed", "FastV", "VTW", "PLPHP"]
         here = [one for one in records if one["benchmark"] == name]
@@ -133,7 +132,7 @@ def test_the_tables_are_what_is_drawn(whole):
 
 def test_the_command_writes_picture_numbers_and_tables_which_change_only_with_their_data(tmp_path):
     factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "figure5", "--quiet", "--strict") == 0
+    assert report(tmp_path, "figure5", "report.quiet=true", "report.strict=true") == 0
     assert written(tmp_path) == {f"figure5.{kind}" for kind in ("csv", "md", "tex", "pdf", "png")}
     width, height = Image.open(tmp_path / "toy" / "figure5.png").size
     assert width == pytest.approx(drawing.COLUMN * 300, abs=2) and height > width
@@ -142,13 +141,15 @@ def test_the_command_writes_picture_numbers_and_tables_which_change_only_with_th
     ours = frame[(frame.method == "vtw") & (frame.benchmark == "SD") & (frame.metric == "rouge_l")]
     assert ours.retention.tolist() == [0.375, 0.5, 0.75] and ours.retention_low.tolist() == ours.retention.tolist()
     before = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
-    assert report(tmp_path, "figure5", "--quiet") == 0
+    assert report(tmp_path, "figure5", "report.quiet=true") == 0
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
 
 
 def test_chosen_benchmarks_have_a_figure_of_their_own(tmp_path, drawn):
     factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "figure5", "--quiet", "tasks=[vst,detailcaps]", "--caption-metric", "meteor") == 0
+    assert (
+        report(tmp_path, "figure5", "report.quiet=true", "tasks=[vst,detailcaps]", "report.caption_metric=meteor") == 0
+    )
     assert [panel.get_title() for panel in drawn[-1].axes] == ["VST (R-L)", "DetailCaps (M)"]
     assert "figure5.tasks=vst+detailcaps.md" in written(tmp_path)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, evaluate
+from plphp_core.analysis.results import evaluate
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import sweep
 from tests.reporting import factories
@@ -31,7 +31,7 @@ def results_of(folder, records):
     factories.write(folder, *records)
     cells = load_cells(folder / "toy" / "cells", "toy")
     found = {cell.benchmark for cell in cells}
-    return evaluate(cells, None, Filters(), FAST, [name for name in BENCHMARKS if name not in found])
+    return evaluate(cells, None, Filters(), FAST, found)
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +133,15 @@ def test_parameters_may_be_lists(tmp_path):
 def test_the_command_writes_a_page_and_a_csv_and_obeys_the_filters(tmp_path, capsys):
     fast = [one | {"engine": "fast"} for one in grid()]
     factories.write(tmp_path, *grid(), *fast)
-    assert report(tmp_path, "sweep", "--strict") == 0  # nothing is missing from a sweep
+    assert report(tmp_path, "sweep", "report.strict=true") == 0  # nothing is missing from a sweep
     assert "Sweep (toy profile): every setting with finished cells" in capsys.readouterr().out
-    assert report(tmp_path, "sweep", "--quiet", "engine=fast", "tasks=[sd]") == 0
+    assert report(tmp_path, "sweep", "report.quiet=true", "engine=fast", "tasks=[sd]") == 0
     assert written(tmp_path) == {
         f"sweep{variant}.{kind}" for variant in ("", ".tasks=sd.engine=fast") for kind in ("md", "csv")
     }
     table = pd.read_csv(tmp_path / "toy" / "sweep.tasks=sd.engine=fast.csv")
     assert "IE_rouge_l" not in table.columns and set(table.benchmarks) == {1}
-    assert report(tmp_path, "sweep", "--quiet", "engine=fast", "--param", "plphp.alpha=0.9") == 0
+    assert report(tmp_path, "sweep", "report.quiet=true", "engine=fast", "method.alpha=0.9") == 0
     table = pd.read_csv(tmp_path / "toy" / "sweep.engine=fast.csv")
     assert set(table.alpha.dropna()) == {0.9}
 

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from plphp_core.analysis import results as scored
 from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import load_cells
@@ -71,7 +70,7 @@ def test_layout_is_the_papers(whole):
 
 def test_each_column_marks_one_best_and_one_second_among_compressed_rows(whole):
     scores = sheets(whole, "toy", {})[0]
-    for at, (benchmark, metric, _) in enumerate(scored.SCORES, start=2):
+    for at, (benchmark, metric) in enumerate(factories.COLUMNS, start=2):
         values = [whole.score(index, benchmark, metric).value for index in range(10)]
         order = sorted(range(1, 10), key=lambda index: -values[index])
         marks = [row.cells[at].emphasis for row in scores.rows]
@@ -93,7 +92,7 @@ def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
     results = results_of(tmp_path, records, PAIR)
     assert results.change(1, "SD", "rouge_l").value == pytest.approx(-0.2)
     assert results.average_change(1).value == pytest.approx((-0.2 + 0.1 + 0.1) / 3)
-    assert results.average_change(1, scored.MULTI_IMAGE).value == pytest.approx(-0.2)
+    assert results.average_change(1, factories.MULTI_IMAGE).value == pytest.approx(-0.2)
     row = sheets(results, "toy", {})[0].rows[1].cells
     assert (row[2].text, row[2].detail) == ("40.00", "−20.00%")
     assert (row[6].text, row[6].detail) == ("55.00", "+10.00%")
@@ -143,7 +142,7 @@ def test_relative_table_has_each_change_and_the_averages(whole):
     assert len(ours) == 17 + 3
     averages = ours[ours.metric == "scores"]
     assert list(averages.benchmark) == ["average all", "average multi-image", "average captions"]
-    four = ours[ours.benchmark.isin(scored.MULTI_IMAGE) & ours.metric.isin(["rouge_l", "overall"])]
+    four = ours[ours.benchmark.isin(factories.MULTI_IMAGE) & ours.metric.isin(["rouge_l", "overall"])]
     assert averages.iloc[1].relative_to_none == pytest.approx(four.relative_to_none.mean())
 
 
@@ -238,7 +237,7 @@ def test_notes_name_images_that_had_to_be_converted(whole, tmp_path):
 
 def test_slot_accuracy_is_a_sheet_of_its_own_only_where_measured(tmp_path, whole):
     slots = sheets(whole, "toy", {})[3]
-    mean = np.mean([whole.score(4, name, "slot_accuracy").value for name in scored.BENCHMARKS])
+    mean = np.mean([whole.score(4, name, "slot_accuracy").value for name in factories.BENCHMARKS])
     assert slots.rows[4].cells[9].text == f"{100 * mean:.2f}"
     record = factories.cell("SD")
     del record["metrics"]["slot_accuracy"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, evaluate
+from plphp_core.analysis.results import evaluate
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import table2
@@ -21,10 +21,9 @@ DEFAULTS = {"alpha": 0.75, "beta": 0.6, "r": 0.4, "delta_r": 0.3}
 
 def saved_of(folder, records, table="table2", profile="toy"):
     factories.write(folder, *records)
-    rows = rows_configured(factories.CONFIGS, table, profile, "llava_onevision")
+    rows = rows_configured(table, profile, "llava_onevision")
     cells = load_cells(folder / profile / "cells", profile)
-    others = [name for name in BENCHMARKS if name not in factories.ABLATIONS]
-    return savings(evaluate(cells, rows, Filters(), FAST, others))
+    return savings(evaluate(cells, rows, Filters(), FAST, factories.ABLATIONS))
 
 
 @pytest.fixture(scope="module")
@@ -116,29 +115,28 @@ def test_missing_cells_stay_na(tmp_path):
 
 def test_the_command_writes_it_and_a_file_per_choice_of_benchmarks(tmp_path, capsys):
     factories.write(tmp_path, *factories.of_table("table2"))
-    assert report(tmp_path, "table2", "--strict") == 0
+    assert report(tmp_path, "table2", "report.strict=true") == 0
     printed = capsys.readouterr().out
     assert "thresholds α × β, LLaVA-OneVision" in printed and "(C12)" in printed
     page = (tmp_path / "toy" / "table2.md").read_text(encoding="utf-8")
     assert "(C12): Raising α or β prunes more and costs score. Nothing on this profile speaks for it" in page
-    assert report(tmp_path, "table2", "--quiet", "tasks=[sd,ie]") == 0
+    assert report(tmp_path, "table2", "report.quiet=true", "tasks=[sd,ie]") == 0
     assert written(tmp_path) == {f"table2{one}.{kind}" for one in ("", ".tasks=sd+ie") for kind in ("csv", "md", "tex")}
     assert "U+" not in (tmp_path / "toy" / "table2.tex").read_text(encoding="utf-8")  # every letter has its command
     table = pd.read_csv(tmp_path / "toy" / "table2.csv")
     assert {"alpha", "beta", "retention_low", "kv_saved_high", "relative_low", "n_none"} <= set(table.columns)
     assert set(table.benchmark) == set(factories.ABLATIONS) and len(table) == 9 * (3 * 2 + 3)
     assert set(pd.read_csv(tmp_path / "toy" / "table2.tasks=sd+ie.csv").benchmark) == {"SD", "IE"}
-    assert report(tmp_path, "table2", "--quiet", "tasks=nowhere") == 1
+    assert report(tmp_path, "table2", "report.quiet=true", "tasks=nowhere") == 1
     assert "is none of ablations, cases, coco2017" in capsys.readouterr().err
 
 
 def test_of_a_paper_run_the_claim_stands_beside_the_count(tmp_path):
     factories.write(tmp_path, *factories.of_table("table2", "paper"))
-    assert report(tmp_path, "table2", "--quiet") == 1  # nothing of the toy profile there
-    from plphp_core.reporting.cli import main
-    from tests.reporting.test_report import ROOT
+    assert report(tmp_path, "table2", "report.quiet=true") == 1  # nothing of the toy profile there
+    from plphp_core.cli.entry_point import command
 
-    assert main(["table2", "--quiet", f"results={tmp_path}"], ROOT) == 0
+    assert command("report", ["table2", "report.quiet=true", f"results={tmp_path}"]) == 0
     text = (tmp_path / "paper" / "table2.md").read_text(encoding="utf-8")
     assert "(C12): Raising α or β prunes more and costs score." in text and "speaks for it" not in text
     assert "reproduced" not in text.lower()

@@ -9,18 +9,18 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import BENCHMARKS, SCORES, NothingToShow, Options
+from plphp_core.analysis.results import NothingToShow, Options
+from plphp_core.cli.entry_point import command
 from plphp_core.families import get_family
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
-from plphp_core.reporting.cli import main
 from plphp_core.reporting.configured import models_configured
 from plphp_core.reporting.published import load_claims, load_reference
 from tests.reporting import factories
-from tests.reporting.test_report import PUBLISHED, ROOT
+from tests.reporting.test_report import PUBLISHED
 
-SIX = BENCHMARKS[:6]
+SIX = factories.BENCHMARKS[:6]
 NOTHING = {model: {} for model in factories.MODELS}
 FIRST = len(table3.HEAD)
 QWEN, IDEFICS, MANTIS = TITLES = [get_family(model).title for model in factories.MODELS]
@@ -29,7 +29,7 @@ QWEN, IDEFICS, MANTIS = TITLES = [get_family(model).title for model in factories
 def compared(folder, records, models=(), profile="toy", filters=None):
     factories.write(folder, *records)
     cells = load_cells(folder / profile / "cells", profile)
-    return table3.compare(cells, factories.CONFIGS, profile, models, filters or Filters(), Options(resamples=200))
+    return table3.compare(cells, profile, models, filters or Filters(), Options(resamples=200))
 
 
 def sheets(parts, profile="toy", references=NOTHING, claims=()):
@@ -77,7 +77,7 @@ def test_what_the_paper_leaves_out_is_a_dash_and_no_gap(whole):
 
 def test_bold_is_what_prints_above_the_same_model_uncompressed(whole):
     scores, _, slots = sheets(whole)
-    for sheet, last in ((scores, FIRST + len(SCORES)), (slots, FIRST + len(BENCHMARKS))):
+    for sheet, last in ((scores, FIRST + len(factories.COLUMNS)), (slots, FIRST + len(factories.BENCHMARKS))):
         bold = 0
         for none, plphp in ((0, 1), (2, 3), (4, 5)):
             for at in range(FIRST, last):
@@ -93,7 +93,7 @@ def test_bold_is_what_prints_above_the_same_model_uncompressed(whole):
 def test_bold_compares_as_printed(tmp_path, score, bold):
     parts = compared(tmp_path, [exact("mantis", "none", "SD", 0.5), exact("mantis", "plphp", "SD", score)])
     plphp = sheets(parts)[0].rows[5].cells
-    change = FIRST + len(SCORES)
+    change = FIRST + len(factories.COLUMNS)
     assert (plphp[FIRST].emphasis == "best") == (plphp[change].emphasis == "best") == bold
     assert plphp[FIRST].detail == ("+2.00%" if bold else "−2.00%" if score < 0.5 else "0.00%")
 
@@ -213,12 +213,12 @@ def test_the_papers_words_about_the_table_are_quoted_on_its_own_profile_only(who
 
 def test_published_cells_are_those_of_the_table():
     lines = pd.read_csv(PUBLISHED / "table3.csv", keep_default_na=False)
-    models, skipped = models_configured(ROOT / "configs", "table3")
+    models, skipped = models_configured("table3")
     asked = {
         (model, method, benchmark, metric)
         for model in models
         for method in ("none", "plphp")
-        for benchmark, metric, _ in (*SCORES, ("all", "kv_saved", ""))
+        for benchmark, metric in (*factories.COLUMNS, ("all", "kv_saved"))
         if (model, benchmark) not in skipped
     }
     assert set(lines[["model", "method", "benchmark", "metric"]].itertuples(index=False, name=None)) == asked
@@ -228,7 +228,7 @@ def test_published_cells_are_those_of_the_table():
 
 
 def report(folder, *argv):
-    return main([*argv, "profile=toy", f"results={folder}"], ROOT)
+    return command("report", [*argv, "profile=toy", f"results={folder}"])
 
 
 def written(folder: Path) -> set[str]:
@@ -253,8 +253,8 @@ def test_writes_the_table_with_its_models(tmp_path, capsys):
 
 def test_models_asked_for_have_files_of_their_own(tmp_path):
     factories.write(tmp_path, *factories.table3())
-    assert report(tmp_path, "table3", "--quiet", "models=mantis,idefics2") == 0
-    assert report(tmp_path, "table3", "--quiet", "models=[mantis]") == 0
+    assert report(tmp_path, "table3", "report.quiet=true", "table.models=mantis,idefics2") == 0
+    assert report(tmp_path, "table3", "report.quiet=true", "model=mantis") == 0
     assert {name for name in written(tmp_path) if name.endswith(".md")} == {
         "table3.models=mantis+idefics2.md",
         "table3.models=mantis.md",
@@ -263,26 +263,26 @@ def test_models_asked_for_have_files_of_their_own(tmp_path):
 
 def test_all_tables_and_those_without_cells_are_a_notice(tmp_path, capsys, drawn):
     factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "all", "--quiet") == 0
+    assert report(tmp_path, "all", "report.quiet=true") == 0
     assert "notice: table3: none of the 70 finished cells belongs in Table 3" in capsys.readouterr().err
     factories.write(tmp_path, *factories.table3())
-    assert report(tmp_path, "all", "--quiet") == 0
+    assert report(tmp_path, "all", "report.quiet=true") == 0
     said = capsys.readouterr().err
     assert {"table1.md", "table3.md"} <= written(tmp_path) and "table1" not in said and "table3" not in said
-    assert report(tmp_path, "all", "--quiet", "protocol=llava", "--exclude", "*") == 1
+    assert report(tmp_path, "all", "report.quiet=true", "protocol=llava", "report.exclude=['*']") == 1
     assert "table1: none of the 108 finished cells" in capsys.readouterr().err
 
 
 def test_one_table_that_is_refused_does_not_cost_the_other(tmp_path, capsys):
     factories.write(tmp_path, *factories.table3(), factories.cell("SD"), factories.cell("IE", revision="other"))
-    assert report(tmp_path, "all", "--quiet") == 1
+    assert report(tmp_path, "all", "report.quiet=true") == 1
     assert "error: table1: finished cells differ in revision" in capsys.readouterr().err
     assert "table3.md" in written(tmp_path) and "table1.md" not in written(tmp_path)
 
 
 def test_gaps_and_failures_are_counted_over_all_models(tmp_path, capsys):
     factories.write(tmp_path, *factories.of_table3("mantis", SIX, failed=(1, 2)))
-    assert report(tmp_path, "table3", "--quiet", "--strict") == 3
+    assert report(tmp_path, "table3", "report.quiet=true", "report.strict=true") == 3
     said = capsys.readouterr().err
     assert "26 cells of table3 are not finished" in said and "24 samples of table3 failed" in said
 
@@ -291,13 +291,13 @@ def test_a_folder_of_published_numbers_without_claims_will_do(tmp_path):
     factories.write(tmp_path, *factories.table3())
     shutil.copytree(PUBLISHED, tmp_path / "published")
     (tmp_path / "published" / "claims.yaml").unlink()
-    assert report(tmp_path, "table3", "--quiet", "--published", str(tmp_path / "published")) == 0
+    assert report(tmp_path, "table3", "report.quiet=true", f"report.published={tmp_path}/published") == 0
 
 
 def test_a_model_no_family_has_goes_by_its_own_name(tmp_path):
     record = factories.cell("SD", model="llava_onevision_0_5b", checkpoint="somewhere")
     factories.write(tmp_path, record)
-    assert report(tmp_path, "table1", "--quiet", "model=llava_onevision_0_5b") == 0
+    assert report(tmp_path, "table1", "report.quiet=true", "model=llava_onevision_0_5b") == 0
     text = (tmp_path / "toy" / "table1.model=llava_onevision_0_5b.md").read_text(encoding="utf-8")
     assert "methods × benchmarks, llava\\_onevision\\_0\\_5b" in text
     assert math.isclose(record["metrics"]["rouge_l"]["value"], np.mean(record["metrics"]["rouge_l"]["samples"]))

@@ -6,12 +6,12 @@ import statistics
 import pandas as pd
 import pytest
 
+from plphp_core.cli.entry_point import command
 from plphp_core.reporting import table4
-from plphp_core.reporting.cli import main
 from plphp_core.reporting.published import load_reference
 from tests.analysis.test_costs import costs_of
 from tests.reporting import factories
-from tests.reporting.test_report import PUBLISHED, ROOT
+from tests.reporting.test_report import PUBLISHED
 
 
 def texts(sheet, row):
@@ -19,7 +19,7 @@ def texts(sheet, row):
 
 
 def report(folder, *argv):
-    return main([*argv, "profile=toy", f"results={folder}"], ROOT)
+    return command("report", [*argv, "profile=toy", f"results={folder}"])
 
 
 def written(folder):
@@ -126,15 +126,15 @@ def test_the_command_writes_the_table_and_a_variant_per_benchmark_and_engine(tmp
         "Reproduction of Table 4 (toy profile): scores and costs on DetailCaps, LLaVA-OneVision"
         in capsys.readouterr().out
     )
-    assert report(tmp_path, "table4", "--quiet", "engine=fast") == 0
-    assert report(tmp_path, "table4", "--quiet", "tasks=vst") == 0
+    assert report(tmp_path, "table4", "report.quiet=true", "engine=fast") == 0
+    assert report(tmp_path, "table4", "report.quiet=true", "tasks=vst") == 0
     assert written(tmp_path) == {
         f"table4{variant}.{kind}" for variant in ("", ".engine=fast", ".tasks=vst") for kind in ("csv", "md", "tex")
     }
     table = pd.read_csv(tmp_path / "toy" / "table4.engine=fast.csv")
     assert set(table.engine.dropna()) == {"fast"} and set(table.benchmark) == {"DetailCaps"}
     assert "VST R-L" in (tmp_path / "toy" / "table4.tasks=vst.md").read_text(encoding="utf-8")
-    assert report(tmp_path, "table4", "--quiet", "tasks=table1") == 1
+    assert report(tmp_path, "table4", "report.quiet=true", "tasks=table1") == 1
     assert "a table of costs is about one benchmark" in capsys.readouterr().err
 
 
@@ -143,7 +143,7 @@ def test_captions_run_under_both_protocols_belong_to_the_one_asked_for(tmp_path)
     llava = [record | {"protocol": "llava"} for record in plain]
     factories.write(tmp_path, *plain, *llava)
     for name in ("lmms_eval", "llava"):
-        assert report(tmp_path, "table4", "--quiet", "prompts=plain", f"protocol={name}") == 0
+        assert report(tmp_path, "table4", "report.quiet=true", "prompts=plain", f"protocol={name}") == 0
     for name, variant in (("lmms_eval", ".prompts=plain"), ("llava", ".protocol=llava")):
         table = pd.read_csv(tmp_path / "toy" / f"table4{variant}.csv")
         assert set(table.protocol) == {name}
@@ -151,7 +151,7 @@ def test_captions_run_under_both_protocols_belong_to_the_one_asked_for(tmp_path)
 
 def test_table_1s_cells_serve_table_4(tmp_path):
     factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "table4", "--quiet", "--strict") == 0
+    assert report(tmp_path, "table4", "report.quiet=true", "report.strict=true") == 0
     table = pd.read_csv(tmp_path / "toy" / "table4.csv")
     cell = json.loads(
         next((tmp_path / "toy" / "cells").glob("toy_detailcaps-vtw-K=4*.json")).read_text(encoding="utf-8")

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from plphp_core.cli.vtw_depth_command import main as choose
 from plphp_core.records.depth_rule import DepthRule, load_rule, rule_path
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import vtw_rule
-from scripts.choose_vtw_k import main as choose
 from tests.reporting import factories
 from tests.reporting.test_report import report
 from tests.reporting.test_table1 import results_of
@@ -88,6 +88,6 @@ def test_the_script_writes_what_table_1_reads(tmp_path, capsys):
 def test_table_1_quotes_it_where_it_exists(tmp_path):
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     page = tmp_path / "toy" / "table1.md"
-    assert report(tmp_path, "--quiet") == 0 and "own rule" not in page.read_text(encoding="utf-8")
+    assert report(tmp_path, "report.quiet=true") == 0 and "own rule" not in page.read_text(encoding="utf-8")
     RULE.write(rule_path(tmp_path, "toy", "llava_onevision"))
-    assert report(tmp_path, "--quiet") == 0 and "chooses K = 6" in page.read_text(encoding="utf-8")
+    assert report(tmp_path, "report.quiet=true") == 0 and "chooses K = 6" in page.read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from plphp_core.config.run_settings import Settings, check_method
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_rows import check_method
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.attention.attention_runner import FOLDER
 from plphp_core.evaluation.attention.reading import places, prefill_to_look_at

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from plphp_core.config.run_settings import MethodSettings, Settings
+from plphp_core.config.run_settings import Settings
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.attention.reading import read
@@ -17,10 +19,11 @@ from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.lock import run_lock
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.signals import Stop, Terminated
+from plphp_core.evaluation.run_status import carry_out
+from plphp_core.evaluation.signals import Stop
 from plphp_core.records.attention_result import AttentionResult, load_attention_result
 from plphp_core.records.cache_keys import cell_identity, sample_keys
-from plphp_core.records.errors import ReportError, RunError, UserError
+from plphp_core.records.errors import ReportError, RunError
 from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import SampleLine
@@ -28,7 +31,6 @@ from plphp_core.records.manifest import Manifest, command_line
 from plphp_core.records.record import digest
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
-OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 READINGS = 1  # raise it when what is read changes: old readings then expire
 FOLDER = "attention"  # below results/<profile>
 
@@ -68,27 +70,13 @@ def attend(settings: Settings, config: dict, loader: LoadOnce, display: Display 
     with logging_to(settings, display), stop.listening():
         manifest = Manifest(settings, config, command_line())
         failed: dict[str, int] = {}
-        try:
+
+        def work() -> bool:
             manifest.write()
-            failed = _Attending(settings, loader, display, manifest, stop).carry_out()
-            status, code = ("finished with failures", FAILED) if failed else ("finished", OK)
-        except KeyboardInterrupt:
-            status, code = "interrupted", INTERRUPTED
-        except Terminated:
-            status, code = "terminated", TERMINATED
-        except UserError as error:
-            manifest.end("refused", 2, error=str(error))
-            raise
-        except RunError as error:
-            log.info("stopped", exc_info=True)
-            display.say(f"error: {error}")
-            status, code = "stopped", FAILED
-        except BaseException:
-            manifest.end("crashed", FAILED)
-            raise
-        if code in (INTERRUPTED, TERMINATED):
-            display.say(f"{status}; every reading is kept, run the same command again to go on")
-        manifest.end(status, code, failed_samples=failed)
+            failed.update(_Attending(settings, loader, display, manifest, stop).carry_out())
+            return not failed
+
+        _, code = carry_out(work, partial(manifest.end, failed_samples=failed), display.say)
         return code
 
 

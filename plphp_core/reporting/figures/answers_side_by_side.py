@@ -57,7 +57,7 @@ def gather(asked: ReportRequest) -> Shown[SideBySide]:
         variant += f".docs={options.docs.strip('[]').replace(',', '+').replace(':', '-')}"
     elif options.cases != 1:
         variant += f".cases={options.cases}"
-    datasets = dataset_access.DatasetAccess(asked.root, asked.profile, asked.folder / "fingerprints.json")
+    datasets = dataset_access.DatasetAccess(asked.profile, asked.folder / "fingerprints.json")
     found = qualitative_examples.examples(results, asked.folder, datasets, chosen)
     return Shown(SideBySide(found, results, how), variant, [results])
 

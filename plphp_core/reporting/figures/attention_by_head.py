@@ -101,7 +101,7 @@ def gather(asked: ReportRequest) -> Shown[HeadAttention]:
     """The sample, layer and image that were asked for."""
     options = asked.options
     alone = options.tasks and options.table == "figure3"
-    benchmark = benchmark_configured(asked.configs, options.tasks) if alone else None
+    benchmark = benchmark_configured(options.tasks) if alone else None
     path, others = attention_sample.find(asked.folder / "attention", options.model, benchmark, options.doc)
     content = head_attention(attention_sample.load(path), options.layer, options.image, others)
     variant = model_suffix(options) + (f".tasks={joined(options.tasks)}" if benchmark else "")

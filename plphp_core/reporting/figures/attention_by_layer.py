@@ -58,7 +58,7 @@ def layer_attention(
 def gather(asked: ReportRequest) -> Shown[LayerAttention]:
     """γ of all models that were asked for, and the thresholds that a run of PLPHP has."""
     models, variant = chosen(asked)
-    params = {name: method_configured(asked.configs, "plphp", asked.profile, name) for name in models}
+    params = {name: method_configured("plphp", asked.profile, name) for name in models}
     thresholds = {name: (own["alpha"], own["beta"]) for name, own in params.items()}
     return Shown(layer_attention(models, thresholds, asked.choices.seed), variant)
 

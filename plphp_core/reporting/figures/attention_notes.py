@@ -15,7 +15,7 @@ def chosen(asked: ReportRequest) -> tuple[dict[str, list[AttentionResult]], str]
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
     names = [name for name in asked.options.models.strip("[]").split(",") if name] if alone else []
     tasks = asked.options.tasks if alone else None
-    labels = benchmarks_configured(asked.configs, tasks) if tasks else []
+    labels = benchmarks_configured(tasks) if tasks else []
     found = {
         model: own
         for model, parts in asked.attention().items()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.costs import DECODE, KV, Costs, costs, sample_table
 from plphp_core.reporting import cost_columns, score_columns
-from plphp_core.reporting.configured import benchmark_configured, tasks_configured
+from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
@@ -53,7 +53,7 @@ class SampleCosts:
 
 def gather(asked: ReportRequest) -> Shown[SampleCosts]:
     """The costs of the rows of Table 4 on its benchmark, or the one that was asked for."""
-    benchmark = benchmark_configured(asked.configs, asked.options.tasks or tasks_configured(asked.configs, "figure7"))
+    benchmark = benchmark_configured(asked.options.tasks, "figure7")
     results, _, variant = on_benchmarks("figure7", asked)
     found = costs(results, benchmark)
     return Shown(SampleCosts(found, sample_table(found)), variant, [results])

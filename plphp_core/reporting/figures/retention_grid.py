@@ -43,7 +43,7 @@ def rates(results: Results) -> dict[float, dict[float, int]]:
 def gather(asked: ReportRequest) -> Shown[ScorePanels]:
     """The configured grid on the paper's benchmarks, or those that were asked for."""
     results, benchmarks, variant = on_benchmarks("figure6", asked)
-    refused = refused_configured(asked.configs, "figure6", asked.profile, asked.options.model)
+    refused = refused_configured("figure6", asked.profile, asked.options.model)
     claim = claim_quoted(asked.options.published, "C11", asked.profile)
     content = ScorePanels(savings(results), benchmarks, asked.options.caption_metric, refused, claim)
     return Shown(content, variant, [results])
@@ -105,16 +105,16 @@ def against_zero(results: Results) -> list[Contrast]:
 
 def tables(content: ScorePanels, page: Page) -> list[Table]:
     """What is drawn, its intervals, Δr against 0, and each setting against Uncompressed."""
-    saved, results, shown = content.saved, content.results, content.results.asked()
+    saved, results = content.saved, content.results
 
     def line(results: Results, index: int) -> list[TableCell]:
-        return score_columns.score_line(results, index, shown)
+        return score_columns.score_line(results, index)
 
     def spread(results: Results, index: int) -> list[TableCell]:
-        return score_columns.saved_interval_line(saved, index, shown)
+        return score_columns.saved_interval_line(saved, index)
 
     scores = _heads(score_columns.rows(results, line), results)
-    scores = score_columns.marked(scores, score_columns.score_values(results, shown), results, len(HEAD))
+    scores = score_columns.marked(scores, score_columns.score_values(results), results, len(HEAD))
     intervals = _heads(score_columns.rows(results, spread), results)
     pairs = against_zero(results)
     kept = (
@@ -126,7 +126,7 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
         kept,
         *([content.claim] if content.claim else []),
     ]
-    columns = (*HEAD, *score_columns.score_columns(shown))
+    columns = (*HEAD, *score_columns.score_columns(results))
     at_zero = f"{page.title}: Δr > 0 against Δr = 0 at the same r"
     confidence = f"{page.title}: {results.options.confidence:.0%} confidence intervals"
     return [
@@ -152,7 +152,7 @@ def paired_frame(content: ScorePanels) -> pd.DataFrame:
     saved, results, lines = content.saved, content.results, []
     for one in against_zero(results):
         params, kept = results.rows[one.changed].params, paired_contrasts.kept_points(saved, one)
-        paired = {name: results.paired(one.changed, one.base, name) for name in results.benchmarks()}
+        paired = {name: results.paired(one.changed, one.base, name) for name in results.finished()}
         changes = [(*at, results.change(one.changed, *at, one.base), paired[at[0]]) for at in results.columns()]
         whole = results.average_change(one.changed, base=one.base)
         for benchmark, metric, change, shared in (*changes, ("average", "scores", whole, sum(paired.values()))):

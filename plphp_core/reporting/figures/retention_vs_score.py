@@ -21,7 +21,7 @@ from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, bounds, number, percent
 
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
-CAPTIONS = "Captions are drawn with one of their two metrics; --caption-metric meteor draws the other one."
+CAPTIONS = "Captions are drawn with one of their two metrics; report.caption_metric=meteor draws the other one."
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class ScorePanels:
 
     def metric(self, benchmark: str) -> tuple[str, str]:
         """The metric drawn for a benchmark, and its heading."""
-        own = {metric: heading for _, metric, heading in score_columns.scores_of([benchmark])}
+        own = self.results.headings(benchmark)
         metric = self.captions if self.captions in own else next(iter(own))
         return metric, own[metric]
 

@@ -15,13 +15,12 @@ from plphp_core.claims.claim_finding import counts
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.visible import visible
 from plphp_core.reporting.dataset_access import DatasetAccess
-from plphp_core.reporting.options import LEDGER
 from plphp_core.reporting.page.fidelity import fidelity_choices
 from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
 from plphp_core.reporting.page.run_list import measured, runs
 from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.page.sections import in_words, sections
-from plphp_core.reporting.request import Report, ReportRequest
+from plphp_core.reporting.request import LEDGER, Report, ReportRequest
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it
 TEMPLATES = Path(__file__).parent / "templates"

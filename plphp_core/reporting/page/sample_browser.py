@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import BENCHMARKS, SCORES, SLOTS
+from plphp_core.analysis.results import SLOTS
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting.cell_answers import CellAnswers, answers
@@ -75,7 +76,7 @@ def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
             taken = sum(name == label or name.startswith(f"{label} (") for name in one.cells)
             one.cells[f"{label} ({taken + 1})" if taken else label] = cell
     models = list(dict.fromkeys(one.first.model for one in found.values()))
-    order = list(dict.fromkeys((*BENCHMARKS, *(one.benchmark for one in found.values()))))
+    order = catalogue().ordered(one.benchmark for one in found.values())
     sets = sorted(found.values(), key=lambda one: (models.index(one.first.model), order.index(one.benchmark)))
     for number, one in enumerate(sets):  # the same model twice, for example on a subset too: say what differs
         alike = [other for other in sets if (other.first.model, other.benchmark) == (one.first.model, one.benchmark)]
@@ -101,7 +102,7 @@ def collect(
         documents: opens the tasks; default: as a run of the profile does.
     """
     results = asked.options.results / asked.profile
-    documents = documents or DatasetAccess(asked.root, asked.profile, results / "fingerprints.json")
+    documents = documents or DatasetAccess(asked.profile, results / "fingerprints.json")
     sets, thumbnails, places, listed = sample_sets(reports), Thumbnails(pieces), {}, []
     for number, one in enumerate(sets):
         print(f"report: samples {number + 1}/{len(sets)}, {one.title} on {one.benchmark}", file=sys.stderr, flush=True)
@@ -146,7 +147,7 @@ def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pie
     """The answers and the index of a set as pieces, and what the browser lists of it."""
     documents, rows = one.documents, list(one.cells.items())
     places = {label: {int(doc): at for at, doc in enumerate(cell.doc_ids)} for label, cell in rows}
-    first = [metric for benchmark, metric, _ in SCORES if benchmark == one.benchmark]
+    first = catalogue()[one.benchmark].metrics
     known = list(dict.fromkeys(name for _, cell in rows for name in cell.metrics))
     metrics = sorted(known, key=lambda name: first.index(name) if name in first else len(first))
 

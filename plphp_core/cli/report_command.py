@@ -1,10 +1,8 @@
-"""The command line of `scripts/report.py`: what is read, what is written, exit codes."""
+"""`plphp report table=table1`: tables, figures, verdicts and the page from what has been run."""
 
 from __future__ import annotations
 
-import argparse
 import io
-import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -13,32 +11,36 @@ from pathlib import Path
 
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import NothingToShow, Options
+from plphp_core.config.locations import PACKAGED
+from plphp_core.config.report_settings import ReportSettings, report_settings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import terminal
-from plphp_core.reporting.options import ENGINES, EVERYTHING, LEDGER, OF_ATTENTION, parse
-from plphp_core.reporting.reports import REPORTS
-from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
+from plphp_core.reporting.reports import REPORTS, report_maker
+from plphp_core.reporting.request import LEDGER, Report, ReportRequest, asked_suffix
 
-DONE, FAILED, INCOMPLETE = 0, 1, 3  # argparse itself exits with 2
+DONE, FAILED, INCOMPLETE = 0, 1, 3
+EVERYTHING = ("page", "all")
+OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
+ENGINES = "engines"  # wants both
 
 
-def main(argv: Sequence[str], root: Path) -> int:
-    """Run a report and return its exit code: 0 done, 1 refused, 2 wrong usage, 3 incomplete under --strict.
+def main(arguments: Sequence[str]) -> int:
+    """Make what `table=…` names from finished cells. Returns the exit code of `write_reports`. Raises UserError."""
+    return write_reports(report_settings(arguments))
 
-    `root` is the repository: where configs/ and results/ lie. `name=value` means `--name value`, as in
-    `scripts/run.py`.
-    """
-    options = parse(argv, root)
+
+def write_reports(options: ReportSettings) -> int:
+    """Write a table or figure, or all of them. Returns 0 done, 1 refused, 3 incomplete under report.strict=true."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without a character shows its number
     names = list(REPORTS) if options.table in EVERYTHING else [options.table]
     codes, refused, failed, made = [], [], [], []
     try:
         cells, damaged = _cells(options, names)
-        asked = ReportRequest(cells, _filters(options), _choices(options), options, root)
+        asked = ReportRequest(cells, _filters(options), _choices(options), options, PACKAGED)
     except (ReportError, OSError) as error:
         return _complain(error)
     for sentence in damaged.values():
@@ -47,7 +49,7 @@ def main(argv: Sequence[str], root: Path) -> int:
         if name == LEDGER and len(names) > 1 and not made and not failed:
             continue  # it judges whatever there is, also nothing
         try:
-            report = _naming(REPORTS[name](asked), damaged)
+            report = _naming(report_maker(name)(asked), damaged)
             made.append(report)
             codes.append(DONE if options.table == "page" else _write(report, options))
         except NothingToShow as error:
@@ -110,43 +112,30 @@ def _complain(error: Exception, front: str = "") -> int:
     return FAILED
 
 
-def _cells(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[CellResult], dict[Path, str]]:
+def _cells(options: ReportSettings, names: Sequence[str]) -> tuple[list[CellResult], dict[Path, str]]:
     """The finished cells and what is wrong with files that hold none; nothing where only attention is asked for, or
     only that was read."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", options.profile):
-        raise ReportError(f"profile {options.profile!r} is not a name")
     folder = options.results / options.profile
     if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").exists() and (folder / "attention").is_dir()):
         return [], {}
     return read_cells(folder / "cells", options.profile)
 
 
-def _filters(options: argparse.Namespace) -> Filters:
+def _filters(options: ReportSettings) -> Filters:
     shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "engine", "limit", "limit_seed")
     return Filters(
         **{name: getattr(options, name) for name in shared},
         prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol),
-        params=_params(options.param),
-        exclude=tuple(options.exclude),
+        params={name: str(value) for name, value in options.params.items()},
+        exclude=options.exclude,
     )
 
 
-def _params(arguments: Sequence[str]) -> dict[tuple[str, str], str]:
-    found = {}
-    for argument in arguments:
-        match = re.fullmatch(r"(\w+)\.(\w+)=(.+)", argument)
-        if not match:
-            raise ReportError(f"--param {argument!r}: expected METHOD.NAME=VALUE, for example plphp.alpha=0.25")
-        found[match[1], match[2]] = match[3]
-    return found
+def _choices(options: ReportSettings) -> Options:
+    return Options(rank=options.rank, average=options.average, gains=options.gains, seed=options.seed)
 
 
-def _choices(options: argparse.Namespace) -> Options:
-    rank = getattr(options, "rank", Options.rank)
-    return Options(rank=rank, average=options.average, gains=options.gains, seed=options.seed)
-
-
-def _write(report: Report, options: argparse.Namespace) -> int:
+def _write(report: Report, options: ReportSettings) -> int:
     """Write and print a table. Returns the exit code."""
     folder = options.results / options.profile
     files = report.files()
