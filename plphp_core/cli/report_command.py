@@ -18,7 +18,7 @@ from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import terminal
-from plphp_core.reporting.reports import REPORTS
+from plphp_core.reporting.reports import REPORTS, report_maker
 from plphp_core.reporting.request import LEDGER, Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3
@@ -49,7 +49,7 @@ def write_reports(options: ReportSettings) -> int:
         if name == LEDGER and len(names) > 1 and not made and not failed:
             continue  # it judges whatever there is, also nothing
         try:
-            report = _naming(REPORTS[name](asked), damaged)
+            report = _naming(report_maker(name)(asked), damaged)
             made.append(report)
             codes.append(DONE if options.table == "page" else _write(report, options))
         except NothingToShow as error:

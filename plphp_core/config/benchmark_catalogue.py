@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+from plphp_core.config.locations import config_folders
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,19 @@ def label_of(entry: object) -> str:
     return str(entry["label"]) if isinstance(entry, Mapping) else str(entry)
 
 
-@functools.cache
-def catalogue(configs: Path = CONFIGS) -> BenchmarkCatalogue:
-    """All benchmarks that `configs/tasks` describes.
+def catalogue(*configs: Path) -> BenchmarkCatalogue:
+    """All benchmarks that `tasks/` in these folders of configuration describes; by default one's own and the packaged.
 
     Raises:
         ValueError: a file is no such description; the message names it.
     """
+    return _read(configs or tuple(config_folders()))
+
+
+@functools.cache
+def _read(configs: tuple[Path, ...]) -> BenchmarkCatalogue:
     infos = {}
-    for path in sorted((configs / "tasks").glob("*.yaml")):
+    for path in (path for folder in configs for path in sorted((folder / "tasks").glob("*.yaml"))):
         try:
             for task, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
                 if task != "defaults":

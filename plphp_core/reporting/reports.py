@@ -35,6 +35,7 @@ from plphp_core.reporting.configured import (
 )
 from plphp_core.reporting.csv_export import long_table, relative_table
 from plphp_core.reporting.figures import MODULES, figure_report
+from plphp_core.reporting.own_table import own_table
 from plphp_core.reporting.request import (
     Report,
     ReportRequest,
@@ -152,3 +153,8 @@ REPORTS: dict[str, Callable[[ReportRequest], Report]] = {
     "engines": _engines,
     "claims": _ledger,
 }
+
+
+def report_maker(name: str) -> Callable[[ReportRequest], Report]:
+    """What makes a report: one of REPORTS, or the table of one's own that `configs/table` has under this name."""
+    return REPORTS.get(name) or partial(own_table, name)
