@@ -96,8 +96,6 @@ class Manifest:
         if not self._written:
             return
         self._content |= redact(changes)
-        from plphp_core.records.journal import write_atomically  # here: scripts/gpu_check.py runs without pydantic
-
         write_atomically(self._path, json.dumps(self._content, indent=1, ensure_ascii=False, default=str) + "\n")
 
     def end(self, status: str, exit_code: int, **changes: object) -> None:
