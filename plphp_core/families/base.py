@@ -197,7 +197,8 @@ def dtype_name(name: str) -> str:
     plain = str(name).strip().lower().removeprefix("torch.")
     found = next((full for full, short in DTYPES.items() if plain in (full, *short)), None)
     known = ", ".join(f"{full} ({', '.join(short)})" for full, short in DTYPES.items())
-    require(found is not None, f"unknown dtype {name!r}; allowed: {known}")
+    if found is None:
+        raise ValueError(f"unknown dtype {name!r}; allowed: {known}")
     return found
 
 

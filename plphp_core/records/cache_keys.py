@@ -39,9 +39,9 @@ def cell_identity(
     task: str,
     task_version: object,
     data: str,
-    generation: dict,
+    generation: dict[str, Any],
     task_code: Mapping[str, str] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """What all samples of a cell share, as plain data that reads the same from JSON; `digest` of it is the cell's key.
 
     Args:
@@ -52,7 +52,7 @@ def cell_identity(
         task_code: file → hash, of what makes its prompts and images.
     """
     answering, made = answering_code(model), check_method(method.name, method.params)
-    found = {} if made is None else method_code(type(made))
+    found = {} if made is None else method_code(type(made))  # type: ignore[arg-type]  # a class can be hashed
     own = {file: code for file, code in found.items() if file not in answering}
     hub_name = None if weights.startswith("sha256:") else model.checkpoint
     identity = {
@@ -67,7 +67,8 @@ def cell_identity(
         "method_code": own,
         "task_code": dict(task_code or {}),
     }
-    return json.loads(json.dumps(identity, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
+    return plain
 
 
 def numerics(model: ModelSettings) -> dict[str, str]:
@@ -76,7 +77,7 @@ def numerics(model: ModelSettings) -> dict[str, str]:
     return {"dtype": model.dtype, "attention": model.attn_implementation, "device": device, "engine": model.engine}
 
 
-def sample_key(cell: str, doc_id: int, context: str, generation: dict) -> str:
+def sample_key(cell: str, doc_id: int, context: str, generation: dict[str, Any]) -> str:
     """One sample of the cell with key `cell`."""
     return digest([cell, doc_id, context, generation])
 

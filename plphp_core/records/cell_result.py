@@ -49,6 +49,7 @@ class Metric(Part):
             return math.nan
         if self.kind != "group_mean":
             return float(self.samples[keep].mean())
+        assert self.groups is not None, "check() refuses a group_mean without groups"
         groups = self.groups[keep]
         return float(np.mean([self.samples[keep][groups == name].mean() for name in np.unique(groups)]))
 
@@ -144,7 +145,7 @@ class CellResult(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_scores_of_too_few(cls, raw: dict) -> dict:
+    def _without_scores_of_too_few(cls, raw: dict[str, Any]) -> dict[str, Any]:
         """Where too few documents were scored there is no score, whatever is said; and no seed without a subset."""
         raw = raw if raw.get("limit") is not None else {**raw, "limit_seed": None}
         n, metrics = raw.get("n"), raw.get("metrics")

@@ -1,5 +1,7 @@
 """Errors whose message is all the user needs: the value given, the values allowed, what to do. No traceback."""
 
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """A request that cannot be served as it stands; the command line prints the message and exits with code 2."""
@@ -17,6 +19,6 @@ class ReportError(ValueError):
     """Something the user can put right: a missing folder, a damaged file, an ambiguous choice."""
 
 
-def unknown(what: str, given: object, allowed) -> UserError:
+def unknown(what: str, given: object, allowed: Iterable[object]) -> UserError:
     """The one way to say that a name is not known."""
     return UserError(f"unknown {what} {given!r}; allowed: {', '.join(sorted(map(str, allowed))) or 'none'}")

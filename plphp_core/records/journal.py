@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from plphp_core.records.atomic import sync_folder, write_atomically
 from plphp_core.records.errors import NotWritten, RunError
@@ -82,12 +83,12 @@ class Journal:
         self.answers: dict[str, SampleLine] = {}
         self.errors: dict[str, SampleLine] = {}
         self.counts: Counter[str] = Counter()
-        self.identities: dict[str, dict] = {}
+        self.identities: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class Journal:
                 fresh.setdefault(line.key, line)
         self._write(fresh.values())
 
-    def identify(self, cell_key: str, identity: dict) -> None:
+    def identify(self, cell_key: str, identity: dict[str, Any]) -> None:
         """Write down, once, what a cell's key stands for; return when it is on disk.
 
         Raises:

@@ -11,9 +11,10 @@ import uuid
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plphp_core.config.locations import PACKAGED
+from plphp_core.records.atomic import write_atomically
 from plphp_core.records.host import hardware
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class Manifest:
         written: False in all of them but the first: nothing is written.
     """
 
-    def __init__(self, settings: Settings, config: dict, command: list[str], processes: int = 1, written: bool = True):
+    def __init__(
+        self, settings: Settings, config: dict[str, Any], command: list[str], processes: int = 1, written: bool = True
+    ):
         started = datetime.now(UTC)
         self.name = f"manifests/{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.json"
         self._path = settings.results / self.name
@@ -88,21 +91,19 @@ class Manifest:
             }
         )
 
-    def write(self, **changes) -> None:
+    def write(self, **changes: object) -> None:
         """Update top-level entries and write the file as a whole."""
         if not self._written:
             return
         self._content |= redact(changes)
-        from plphp_core.records.journal import write_atomically  # here: scripts/gpu_check.py runs without pydantic
-
         write_atomically(self._path, json.dumps(self._content, indent=1, ensure_ascii=False, default=str) + "\n")
 
-    def end(self, status: str, exit_code: int, **changes) -> None:
+    def end(self, status: str, exit_code: int, **changes: object) -> None:
         """Record how the run ended. A manifest that still says "running" belongs to a run that was killed."""
         self.write(status=status, exit_code=exit_code, ended=datetime.now(UTC).isoformat(timespec="seconds"), **changes)
 
 
-def redact(value, key: str = ""):
+def redact(value: Any, key: str = "") -> Any:
     """A copy without secrets: values under keys that name one, and strings that look like one.
 
     A key names a secret when one of its words is token, password, secret, key or the like; `max_new_tokens` does not.

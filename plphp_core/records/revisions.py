@@ -137,7 +137,7 @@ def _cached_commit(name: str, revision: str | None, kind: str) -> str | None:
     return commit if COMMIT.fullmatch(commit) else None
 
 
-def loaded_data_commit(cache_files: Iterable[dict]) -> str | None:
+def loaded_data_commit(cache_files: Iterable[dict[str, str]]) -> str | None:
     """The commit in the path of a data set's cache files (…/<config>/<version>/<commit>/<file>.arrow), if any."""
     for entry in cache_files:
         folder = Path(entry["filename"]).parent.name

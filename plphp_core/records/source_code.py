@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -34,13 +35,14 @@ def hashes(modules: Iterable[str], follow: Callable[[str], bool]) -> dict[str, s
         seen.add(name)
         if (spec := _spec(name)) is None or not spec.origin or not Path(spec.origin).is_file():
             continue
-        found[_label(name, spec)] = _read(spec.origin)[0]
-        package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+        is_package = spec.submodule_search_locations is not None
+        found[_label(name, spec.origin, is_package)] = _read(spec.origin)[0]
+        package = name if is_package else name.rpartition(".")[0]
         todo += [other for other in _imported(spec.origin, package) if other not in seen and follow(other)]
     return dict(sorted(found.items()))
 
 
-def hashes_of_functions(functions: Iterable[Callable], folder: Path) -> dict[str, str]:
+def hashes_of_functions(functions: Iterable[Callable[..., object]], folder: Path) -> dict[str, str]:
     """File → hash, of the files that define functions and of what those import from their own packages.
 
     Libraries that have their version in the key are not read. A function whose file is no module, as lmms-eval runs
@@ -51,9 +53,9 @@ def hashes_of_functions(functions: Iterable[Callable], folder: Path) -> dict[str
         function = inspect.unwrap(function)
         if isinstance(function, functools.partial):
             function = function.func
-        module = getattr(function, "__module__", None)
+        module: str = getattr(function, "__module__", None) or ""
         file = getattr(getattr(function, "__code__", None), "co_filename", None)
-        spec = _spec(module) if isinstance(module, str) else None
+        spec = _spec(module)
         if spec is not None and spec.origin and (file is None or Path(spec.origin).resolve() == Path(file).resolve()):
             if (top := module.partition(".")[0]) not in LIBRARIES:
                 found |= hashes([module], own_package([top]))
@@ -84,7 +86,7 @@ def _read(path: str) -> tuple[str, tuple[tuple[int, str, tuple[str, ...]], ...]]
         tree = ast.parse(content)
     except SyntaxError:  # nothing that was imported; it will complain by itself
         return short_hash(content), ()
-    imports = []
+    imports: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports += [(0, alias.name, ()) for alias in node.names]
@@ -106,18 +108,19 @@ def _imported(path: str, package: str) -> Iterator[str]:
         yield from (f"{module}.{name}" for name in names)
 
 
-def _spec(name: str):
+def _spec(name: str) -> ModuleSpec | None:
     """Where a module comes from; None if there is none of the name."""
     if name in sys.modules:
-        return getattr(sys.modules[name], "__spec__", None)
+        spec: ModuleSpec | None = getattr(sys.modules[name], "__spec__", None)
+        return spec
     try:
         return importlib.util.find_spec(name)
     except (ImportError, AttributeError, ValueError):  # a function, not a module; its package cannot be imported
         return None
 
 
-def _label(name: str, spec) -> str:
+def _label(name: str, file: str, is_package: bool) -> str:
     """A module's file as people know it: from its top-level package on, whose folder may have another name."""
-    parts, path = name.split("."), Path(spec.origin)
-    depth = len(parts) - (spec.submodule_search_locations is None)
+    parts, path = name.split("."), Path(file)
+    depth = len(parts) - (not is_package)
     return "/".join(path.parts[-(depth + 1) :]) if depth else path.name
