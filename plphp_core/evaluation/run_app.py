@@ -39,7 +39,7 @@ def main(arguments: Sequence[str], summarise: Callable[[Sequence[Sequence[Run]]]
     Raises:
         UserError: it cannot be served as it stands.
     """
-    asked = _Asked(summarise)
+    asked = _RunCommand(summarise)
     try:
         compose_and_call(arguments, asked.add)
         return asked.submitted() if asked.folder else asked.run()
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str], summarise: Callable[[Sequence[Sequence[Run]]]
         return FAILED
 
 
-class _Asked:
+class _RunCommand:
     """What one command line asks for: one configuration, or those of a sweep's combinations.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Asked:
 
     def __reduce__(self):
         """A job elsewhere starts with nothing."""
-        return _Asked, ()
+        return _RunCommand, ()
 
     def add(self, config: DictConfig) -> None:
         """A configuration of Hydra's: to be run later, or now if this process is its job.

@@ -30,12 +30,12 @@ def main(arguments: Sequence[str]) -> int:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("attention is read by one process; start `plphp attend` without torchrun")
-    asked = _Asked()
+    asked = _AttendCommand()
     compose_and_call(arguments, asked.add)
     return asked.carry_out()
 
 
-class _Asked:
+class _AttendCommand:
     """What one command line asks for: one configuration for each model."""
 
     def __init__(self):

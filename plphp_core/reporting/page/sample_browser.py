@@ -147,7 +147,7 @@ def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pie
     """The answers and the index of a set as pieces, and what the browser lists of it."""
     documents, rows = one.documents, list(one.cells.items())
     places = {label: {int(doc): at for at, doc in enumerate(cell.doc_ids)} for label, cell in rows}
-    first = catalogue()[one.benchmark].metrics
+    first = list(catalogue()[one.benchmark].metrics)
     known = list(dict.fromkeys(name for _, cell in rows for name in cell.metrics))
     metrics = sorted(known, key=lambda name: first.index(name) if name in first else len(first))
 
