@@ -75,7 +75,7 @@ def find(folder: Path, model: str, benchmark: str | None = None, doc: int | None
     if not fitting:
         which = "" if doc is None else f", sample {doc}"
         make = f"make reproduce-figure3 PROFILE={folder.parent.name} MODEL={model}"
-        make += "" if doc is None else f" DOC={doc}"
+        make += "" if doc is None else f" ARGS=attention.doc={doc}"
         raise NothingToShow(f"nobody has looked at a sample of {model}{which}: {make}")
     return max(fitting, key=lambda path: (not fitting[path], path.stat().st_mtime_ns, path.name)), len(fitting) - 1
 

@@ -24,7 +24,7 @@ DtypeOf = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Choice:
-    """What is left of the `results` handed in, in their order. `taken` and `left`: "limit=full", and how many each."""
+    """What is left of the `results` handed in, in their order. `taken` and `left`: "limit=null", and how many each."""
 
     results: list
     taken: tuple[str, ...] = ()

@@ -49,7 +49,7 @@ def region_attention(models: Mapping[str, Sequence[AttentionResult]], cut: str) 
     """
     fit = {model: parts for model, parts in models.items() if cut == "order" or parts[0].located}
     if not fit:
-        raise NothingToShow(f"no model's tokens have places of their own; cut=order draws {', '.join(models)}")
+        raise NothingToShow(f"no model's tokens have places of their own; report.cut=order draws {', '.join(models)}")
     left_out = [parts[0].title for model, parts in models.items() if model not in fit]
     return RegionAttention(fit, cut, group_frame(fit, cut), left_out)
 
@@ -99,7 +99,7 @@ def tables(content: RegionAttention, page: Page) -> list[Table]:
     notes = [
         page.files,
         f"Groups ({content.cut}): {DEFINITIONS[content.cut]}. The paper draws five groups and does not say how they "
-        "are cut; cut=bands, centre or order draws any.",
+        "are cut; report.cut=bands, centre or order draws any.",
         "Shares in percent of the last prompt token's attention to vision (mean over query heads, fp32), summed over "
         "the images of a sample. A group with its share of the tokens (the marks at the right; equal ones hide each "
         "other) gets that share of attention where nothing else matters. Tokens of the whole image and of its tiles "
