@@ -27,7 +27,7 @@ def both(tmp_path):
 def test_the_full_run_is_reported_and_the_subset_named(both, capsys, drawn):
     assert report(both, "all") == 0
     said = capsys.readouterr().err
-    assert said.count("notice: shown is limit=full; also finished: limit=20 (70 files); limit=20 shows those") == 1
+    assert said.count("notice: shown is limit=null; also finished: limit=20 (70 files); limit=20 shows those") == 1
     assert "error" not in said
     assert {"table1.md", "claims.json", "report.html"} <= written(both)
     assert not any("limit" in name for name in written(both))
