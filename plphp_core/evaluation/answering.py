@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -50,7 +50,9 @@ class JointAnswerer:
             with prune(loaded.model, method):
                 pass
 
-    def answer(self, batch: list[Request], chosen: Sequence[int] | None = None) -> Iterator[tuple[int, list[Result]]]:
+    def answer(
+        self, batch: list[Request], chosen: Sequence[int] | None = None
+    ) -> Generator[tuple[int, list[Result]], None, None]:
         """The number of each method and one result per request, in order, as soon as the method has answered them all.
 
         Requests of a batch share their generation arguments. Where a batch fails under a method, the method tries again
@@ -66,8 +68,8 @@ class JointAnswerer:
             with _caught(broken, index, request):
                 ready.append(self._prepare(index, request))
 
-        def in_order(results: dict[int, Answer | Failure]) -> list[Result]:
-            return [(request, (broken | results)[index]) for index, request in enumerate(batch)]
+        def in_order(results: Mapping[int, Answer | Failure]) -> list[Result]:
+            return [(request, {**broken, **results}[index]) for index, request in enumerate(batch)]
 
         failed = []
         for number, results in self._together(batch, ready, chosen):
@@ -101,6 +103,7 @@ class JointAnswerer:
             failure = Failure.of(error)
             yield from ((number, failure) for number in chosen)
             return
+        found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
         for place, found in decode_each(self.loaded, [self.methods[number] for number in chosen], inputs, arguments):
             if not isinstance(found, Failure):
                 try:
@@ -111,7 +114,7 @@ class JointAnswerer:
 
     def _one_by_one(
         self, batch: list[Request], ready: list[Prepared], number: int, whole_first: bool
-    ) -> dict[int, Answer | Failure]:
+    ) -> Mapping[int, Answer | Failure]:
         """One method's answers without company: of the whole batch, if that was not tried yet, or sample by sample."""
         if whole_first:
             free_memory()
@@ -125,8 +128,9 @@ class JointAnswerer:
             if isinstance(results, Failure):
                 which, method = batch[one.index], _named(self.methods[number])
                 log.warning("%s under %s failed: %s", which, method, results)
-                results = {one.index: results}
-            found |= results
+                found[one.index] = results
+            else:
+                found |= results
         return found
 
     def inputs(self, request: Request) -> dict:
@@ -170,12 +174,12 @@ class JointAnswerer:
         length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         retention = trace.retention.float().cpu().tolist()
-        ends = _as_set(self.loaded.model.generation_config.eos_token_id if ends is None else ends)
+        end_tokens = _as_set(self.loaded.model.generation_config.eos_token_id if ends is None else ends)
         answers = {}
         beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
         for row, one in enumerate(ready):
             first, new = row * beams, found.sequences[row, length:].cpu()
-            new = new[: _count_new(new.tolist(), ends)]
+            new = new[: _count_new(new.tolist(), end_tokens)]
             answers[one.index] = Answer(
                 text=family.decode(processor, new, generation),
                 prompt_tokens=prompt_tokens[row],
@@ -239,6 +243,8 @@ def _named(method: Method | None) -> str:
 
 
 def _as_set(ends: int | list[int] | None) -> set[int]:
+    if ends is None:
+        return set()
     return set(ends) if isinstance(ends, (list, tuple)) else {ends}
 
 

@@ -11,8 +11,10 @@ from plphp_core.config.table_rows import check_method
 def misfits(settings: Settings) -> list[str]:
     """A sentence for each row whose method refuses the model; none where its configuration is not on this machine."""
     layers = _layers(settings.model)
+    if layers is None:
+        return []
     found = []
-    for row in settings.methods if layers is not None else ():
+    for row in settings.methods:
         method = check_method(row.name, row.params)
         try:
             if method is not None:

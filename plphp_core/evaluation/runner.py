@@ -99,13 +99,14 @@ class _Run:
     def __init__(self, runs, settings: Settings, loader, display, manifest, outcome, ranks: Ranks, stop: Stop, profile):
         self.runs, self.settings, self.loader, self.display = runs, settings, loader, display
         self.manifest, self.outcome, self.ranks, self.stop = manifest, outcome, ranks, stop
-        self.profile, self.traced = profile, set()
+        self.profile = profile
+        self.traced: set[str] = set()
         self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
 
     def carry_out(self) -> None:
         _seed(self.settings.seed)
-        cells, todo, lacking = self._plan()
-        todo = [cell for cell in cells if cell.name in todo]
+        cells, unfinished, lacking = self._plan()
+        todo = [cell for cell in cells if cell.name in unfinished]
         unfit = self._prepare([cell for cell in todo if cell.name in lacking])
         todo = [cell for cell in todo if cell.row not in unfit]
         tasks = dict.fromkeys(cell.facts.task for cell in todo)
@@ -193,7 +194,7 @@ class _Run:
                 return True
             task = self.suite.open(facts)
             answering = [cell for cell in cells if cell.method in self._methods]
-            if answering:
+            if answering and self._answerer is not None:
                 numbers = [self._methods.index(cell.method) for cell in answering]
                 work = Worker(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
                 work.carry_out(self.display, self.stop)

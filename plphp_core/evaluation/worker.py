@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 
 from plphp_core.config.run_settings import Settings
@@ -94,7 +94,7 @@ class Worker:
 
     def _answers(
         self, places: list[int], batch: list[Request], journals: list[Journal], stop: Stop
-    ) -> Iterator[tuple[int, list[Answer | Failure]]]:
+    ) -> Generator[tuple[int, list[Answer | Failure]], None, None]:
         """Results of each cell, already in its journal."""
         place_of = {self.numbers[place]: place for place in places}
         with closing(self.answerer.answer(batch, list(place_of))) as answers:
