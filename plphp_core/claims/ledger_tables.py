@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from plphp_core.claims.claim_finding import SAVED, ClaimFinding, counts, written, written_interval
 from plphp_core.claims.verdict import RuleOutcome
-from plphp_core.reporting import score_columns
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow
+from plphp_core.reporting.table_spec import where
 
 TEXTS = ("Claim", "What the paper says", "Part", "By the rule", "Verdict")  # columns of words
 HEAD = ("Claim", "What the paper says", "paper", "ours", "95 % interval", "ours − paper", "n", "hardware", "Verdict")
@@ -30,7 +30,7 @@ NO_VERDICT = (
 def tables(findings: Sequence[ClaimFinding], profile: str) -> list[Table]:
     """How many claims have each verdict in the title of a table of all claims, then a table per claim."""
     headline = ", ".join(f"{count} {verdict}" for verdict, count in counts(findings).items())
-    title = f"Claims of arXiv 2502.14504v1{score_columns.where(profile)}: {headline}"
+    title = f"Claims of arXiv 2502.14504v1{where(profile)}: {headline}"
     notes = READING if profile == "paper" else (NO_VERDICT.format(profile), *READING)
     return [_table(title, HEAD, map(_line, findings), notes), *map(_detail, findings)]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.analysis.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, TIMES, Costs
 from plphp_core.reporting import notes
-from plphp_core.reporting.table_model import NA, TableCell, bounds, number, percent
+from plphp_core.reporting.table_model import NA, TableColumn
+from plphp_core.reporting.table_spec import NumberColumn, share, signed_percent
 
 APART = "‡"  # beside times that are not compared
 
@@ -18,49 +20,68 @@ def kv_unit(costs: Costs) -> tuple[str, int]:
     return ("KiB", 2**10) if largest < 2**20 else ("MiB", 2**20) if largest < 2**30 else ("GiB", 2**30)
 
 
-def span(found: Estimate, scale: float = 1.0) -> str:
-    """An interval as "[low, high]", times `scale`."""
-    if math.isnan(found.low) or math.isnan(found.high):
-        return NA
-    return f"[{number(scale * found.low)}, {number(scale * found.high)}]"
+def size(costs: Costs, inline: bool = False) -> NumberColumn:
+    """Mean KV cache of a row's samples in `kv_unit`."""
+    unit, scale = kv_unit(costs)
+    places = _published(costs, "kv_cache_size")
+    heading = TableColumn(unit, "KV cache")
+    return NumberColumn(heading, lambda index: costs.value(index, KV), scale=1 / scale, inline=inline, published=places)
 
 
-def size(costs: Costs, index: int, interval: bool = False) -> TableCell:
-    """Mean KV cache of a row's samples in `kv_unit`; its interval in parentheses if asked for."""
-    kept, scale = costs.value(index, KV), 1 / kv_unit(costs)[1]
-    return TableCell(number(scale * kept.value), span(kept, scale) if interval and not math.isnan(kept.value) else "")
-
-
-def decode(costs: Costs, index: int, interval: bool = False) -> TableCell:
-    """Median decode time per token in ms."""
-    found = costs.value(index, DECODE)
-    mark = APART if index in costs.apart else ""
-    return TableCell(number(found.value), span(found) if interval and not math.isnan(found.value) else "", mark)
-
-
-def seconds(costs: Costs, index: int) -> TableCell:
-    """Evaluation time in s."""
-    return TableCell(number(costs.seconds(index)), mark=APART if index in costs.apart else "")
-
-
-def retention(costs: Costs, index: int) -> TableCell:
-    """Share of the vision tokens kept."""
-    return TableCell(percent(costs.value(index, RETENTION).value, 1, signed=False))
-
-
-def saved(costs: Costs, index: int) -> TableCell:
+def saved(costs: Costs) -> NumberColumn:
     """Share of the prompt's KV bytes not held."""
-    cell = costs.cell(index)
-    return TableCell(NA if cell is None else percent(cell.efficiency.kv_saved, 1, signed=False))
+
+    def estimate(index: int) -> Estimate:
+        cell = costs.cell(index)
+        return MISSING if cell is None else replace(MISSING, value=cell.efficiency.kv_saved)
+
+    return NumberColumn(TableColumn("saved", "KV cache"), estimate, share, spread=False)
 
 
-def change(costs: Costs, index: int, quantity: str, interval: bool = False) -> TableCell:
+def decode(costs: Costs, inline: bool = False) -> NumberColumn:
+    """Median decode time per token in ms."""
+    return NumberColumn(
+        TableColumn("ms/token", "Decode"),
+        lambda index: costs.value(index, DECODE),
+        scale=1.0,
+        inline=inline,
+        mark=lambda index: APART * (index in costs.apart),
+        published=_published(costs, "decode_latency"),
+    )
+
+
+def seconds(costs: Costs) -> NumberColumn:
+    """Evaluation time in s."""
+    return NumberColumn(
+        TableColumn("s", "Evaluation"),
+        lambda index: replace(MISSING, value=costs.seconds(index)),
+        scale=1.0,
+        spread=False,
+        mark=lambda index: APART * (index in costs.apart),
+        published=_published(costs, "evaluation_time"),
+    )
+
+
+def retention(costs: Costs) -> NumberColumn:
+    """Share of the vision tokens kept."""
+    heading = TableColumn("kept", "Vision")
+    return NumberColumn(heading, lambda index: costs.value(index, RETENTION), share, spread=False)
+
+
+def change(costs: Costs, quantity: str, group: str, inline: bool = False) -> NumberColumn:
     """Change against Uncompressed; "reference" in Uncompressed's own row."""
-    if index == costs.results.reference and costs.cell(index) is not None:
-        return TableCell("reference")
-    found = costs.change(index, quantity)
-    detail = bounds(found.low, found.high, signed=True) if interval and not math.isnan(found.value) else ""
-    return TableCell(percent(found.value), detail)
+    return NumberColumn(
+        TableColumn("change", group),
+        lambda index: costs.change(index, quantity),
+        signed_percent,
+        inline=inline,
+        instead=lambda index: "reference" * (index == costs.results.reference and costs.cell(index) is not None),
+    )
+
+
+def _published(costs: Costs, name: str) -> tuple[tuple[str, str], ...]:
+    """Where published costs stand; the paper may not say on which benchmark it measured them."""
+    return (costs.benchmark, name), (NA, name)
 
 
 def conditions(costs: Costs, profile: str) -> list[str]:

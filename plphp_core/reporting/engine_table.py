@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from plphp_core.config.run_settings import ENGINES
-from plphp_core.reporting import notes, score_columns
+from plphp_core.reporting import notes
 from plphp_core.reporting.engines import FIELDS, Comparison, Pair
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_spec import where
 
 COLUMNS = (
     *(TableColumn(name, text=True) for name in ("Method", "Setting", "Benchmark")),
@@ -85,7 +86,7 @@ def sheets(found: Comparison, profile: str) -> list[Table]:
         above = pair.row
     rows.append(TableRow((TableCell("All cells"), TableCell(""), TableCell(""), *_entries(found.pairs)), rule=True))
     dtype = found.pairs[0].cells[0].dtype
-    title = f"Engines{score_columns.where(profile)}: generate and fast on {results.title}, {dtype}"
+    title = f"Engines{where(profile)}: generate and fast on {results.title}, {dtype}"
     return [Table(title, COLUMNS, tuple(rows), tuple(_notes(found, profile)))]
 
 

@@ -10,8 +10,9 @@ from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
-from plphp_core.reporting import notes, score_columns
+from plphp_core.reporting import notes
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
+from plphp_core.reporting.table_spec import where
 
 FEWER = "‡"  # beside averages over fewer benchmarks than the sweep has
 COSTS = ("retention", "kv_saved", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
@@ -85,7 +86,7 @@ def sheets(results: Results, profile: str) -> list[Table]:
         rows.append(
             TableRow((TableCell(row.label), *map(TableCell, values), *scores, *_averages(results, index)), rule=starts)
         )
-    title = f"Sweep{score_columns.where(profile)}: every setting with finished cells, {results.title}"
+    title = f"Sweep{where(profile)}: every setting with finished cells, {results.title}"
     return [Table(title, columns, tuple(rows), tuple(_notes(results, profile)))]
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from plphp_core.analysis.results import Results
-from plphp_core.reporting import comparison_tables, notes, score_columns
-from plphp_core.reporting.table_model import Table, TableColumn
+from plphp_core.reporting import notes, score_columns
+from plphp_core.reporting.comparison_tables import baseline_table
+from plphp_core.reporting.table_model import Table
+from plphp_core.reporting.table_spec import HEAD, Reference, TableSpec, fronts, where
 
-HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 
-
-def sheets(
-    results: Results, profile: str, reference: score_columns.Reference, depth: Sequence[str] = ()
-) -> list[Table]:
+def sheets(results: Results, profile: str, reference: Reference, depth: Sequence[str] = ()) -> list[Table]:
     """The paper's layout first, then intervals, then what the rows are worth against each other, then the toy profile's
     slot accuracy.
 
@@ -21,38 +19,20 @@ def sheets(
         reference: published scores, `published.load_reference`.
         depth: what VTW's own rule says of its K, `vtw_rule.note`.
     """
-    title = f"Reproduction of Table 1{score_columns.where(profile)}"
-    rows = score_columns.marked(
-        score_columns.rows(results, score_columns.score_line), score_columns.score_values(results), results, len(HEAD)
+    title = f"Reproduction of Table 1{where(profile)}"
+    spec = TableSpec(
+        title,
+        f"methods × benchmarks, {results.title}",
+        results,
+        score_columns.table_columns(results),
+        _score_notes(results, profile, bool(reference), depth),
+        notes.intervals([results], "table1_relative.csv"),
+        reference=reference,
     )
-    rows += score_columns.published_rows(results, reference) or [
-        score_columns.nothing_published(len(score_columns.score_columns(results)))
-    ]
-    scores = Table(
-        f"{title}: methods × benchmarks, {results.title}",
-        (*HEAD, *score_columns.score_columns(results)),
-        tuple(rows),
-        tuple(_score_notes(results, profile, bool(reference), depth)),
-    )
-    intervals = Table(
-        f"{title}: {results.options.confidence:.0%} confidence intervals",
-        (*HEAD, *score_columns.interval_columns(results)),
-        tuple(score_columns.rows(results, score_columns.interval_line)),
-        tuple(notes.intervals([results], "table1_relative.csv")),
-    )
-    found = [scores, intervals, comparison_tables.baseline_table(results, title, HEAD, score_columns.rows(results))]
+    found = [spec.numbers(), spec.intervals(), baseline_table(results, title, HEAD, fronts(results))]
     if score_columns.has_slots(results):
-        rows = score_columns.marked(
-            score_columns.rows(results, score_columns.slot_line), score_columns.slot_values(results), results, len(HEAD)
-        )
-        found.append(
-            Table(
-                f"{title}: slot accuracy",
-                (*HEAD, *score_columns.slot_columns(results)),
-                tuple(rows),
-                notes.SLOT_ACCURACY,
-            )
-        )
+        slots = TableSpec(title, "slot accuracy", results, score_columns.slots(results), notes.SLOT_ACCURACY)
+        found.append(slots.numbers())
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.paired_contrasts import Contrast
@@ -10,6 +10,7 @@ from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
+from plphp_core.reporting.table_spec import TableSpec, where
 
 HEAD = (TableColumn("Method", text=True), TableColumn("α", text=True), TableColumn("β", text=True))
 THRESHOLDS = ("alpha", "beta")
@@ -27,31 +28,21 @@ def sheets(
         claim: what the paper says of the table.
     """
     results = saved.results
-    title = f"Reproduction of Table 2{score_columns.where(profile)}"
-
-    def scores(results: Results, index: int) -> list[TableCell]:
-        return score_columns.score_line(results, index)
-
-    def intervals(results: Results, index: int) -> list[TableCell]:
-        return score_columns.saved_interval_line(saved, index)
-
-    rows = score_columns.marked(
-        _rows(results, defaults, scores), score_columns.score_values(results), results, len(HEAD)
+    title = f"Reproduction of Table 2{where(profile)}"
+    rows, pairs = _rows(results, defaults), raised(results)
+    spec = TableSpec(
+        title,
+        f"thresholds α × β, {results.title}",
+        results,
+        score_columns.table_columns(results, saved),
+        _notes(results, profile, defaults, refused),
+        (*notes.intervals([results], "table2.csv"), notes.SAVED),
+        rows,
+        HEAD,
     )
-    pairs = raised(results)
     return [
-        Table(
-            f"{title}: thresholds α × β, {results.title}",
-            (*HEAD, *score_columns.score_columns(results)),
-            tuple(rows),
-            tuple(_notes(results, profile, defaults, refused)),
-        ),
-        Table(
-            f"{title}: {results.options.confidence:.0%} confidence intervals",
-            (*HEAD, *score_columns.score_columns(results)),
-            tuple(_rows(results, defaults, intervals)),
-            (*notes.intervals([results], "table2.csv"), notes.SAVED),
-        ),
+        spec.numbers(),
+        spec.intervals(),
         comparison_tables.contrast_table(
             saved,
             f"{title}: one threshold raised, the other one held",
@@ -59,20 +50,18 @@ def sheets(
             pairs,
             [*([comparison_tables.tally(saved, pairs)] if pairs else []), *([claim] if claim else [])],
         ),
-        comparison_tables.baseline_table(results, title, HEAD, _rows(results, defaults)),
+        comparison_tables.baseline_table(results, title, HEAD, rows),
     ]
 
 
-def _rows(
-    results: Results, defaults: Mapping[str, object], line: Callable[[Results, int], list[TableCell]] = lambda *_: []
-) -> list[TableRow]:
-    """Method, α and β, then what `line` gives; a rule above each α."""
+def _rows(results: Results, defaults: Mapping[str, object]) -> list[TableRow]:
+    """How the rows begin: method, α and β; a rule above each α."""
     found = []
     for index, row in enumerate(results.rows):
         mark = DEFAULT * _is_default(row, defaults)
         values = [TableCell(f"{row.params[name]:g}" if name in row.params else "", mark=mark) for name in THRESHOLDS]
         starts = index == 0 or row.params.get("alpha") != results.rows[index - 1].params.get("alpha")
-        found.append(TableRow((TableCell(row.label), *values, *line(results, index)), rule=starts))
+        found.append(TableRow((TableCell(row.label), *values), rule=starts))
     return found
 
 

@@ -14,6 +14,15 @@ from plphp_core.reporting import notes, score_columns
 from plphp_core.reporting.configured import benchmarks_configured, models_configured, rows_configured
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, percent
+from plphp_core.reporting.table_spec import (
+    NumberColumn,
+    Reference,
+    filled,
+    fronts,
+    nothing_published,
+    published_rows,
+    where,
+)
 
 HEAD = (TableColumn("Model", text=True), TableColumn("Method", text=True), TableColumn("Setting", text=True))
 ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkpoint are each model's own
@@ -55,7 +64,7 @@ def compare(
 def sheets(
     parts: Sequence[Results],
     profile: str,
-    references: Mapping[str, score_columns.Reference],
+    references: Mapping[str, Reference],
     claims: Sequence[Claim] = (),
 ) -> list[Table]:
     """The paper's layout first, then intervals, then the toy profile's slot accuracy.
@@ -64,44 +73,32 @@ def sheets(
         references: model → published scores, `published.load_reference`.
         claims: what the paper says of the table in words.
     """
-    title = f"Reproduction of Table 3{score_columns.where(profile)}"
+    title = f"Reproduction of Table 3{where(profile)}"
+    columns, published = score_columns.table_columns(parts[0]), any(references.values())
     rows: list[TableRow] = []
     for part in parts:
-        own = score_columns.rows(part, score_columns.score_line, [part.title])
-        rows += _one_rule(_above(own, score_columns.score_values(part), part))
-        rows += [
-            replace(row, rule=False) for row in score_columns.published_rows(part, references[part.model], [part.title])
-        ]
-    if not any(references.values()):
-        rows.append(score_columns.nothing_published(len(score_columns.score_columns(parts[0])), ["all models"]))
-    found = [
-        Table(
-            f"{title}: models with and without PLPHP × benchmarks",
-            (*HEAD, *score_columns.score_columns(parts[0])),
-            tuple(rows),
-            tuple(_score_notes(parts, profile, any(references.values()), claims)),
-            ABOVE,
-        )
-    ]
-    rows = [
-        row for part in parts for row in _one_rule(score_columns.rows(part, score_columns.interval_line, [part.title]))
-    ]
-    found.append(
-        Table(
-            f"{title}: {parts[0].options.confidence:.0%} confidence intervals",
-            (*HEAD, *score_columns.interval_columns(parts[0])),
-            tuple(rows),
-            tuple(notes.intervals(parts, "table3_relative.csv")),
-        )
-    )
+        own = score_columns.table_columns(part)
+        rows += _above(own, part)
+        rows += [replace(row, rule=False) for row in published_rows(own, references[part.model], [part.title])]
+    if not published:
+        rows.append(nothing_published(len(columns), ["all models"]))
+    said = _score_notes(parts, profile, published, claims)
+    found = [_sheet(f"{title}: models with and without PLPHP × benchmarks", columns, rows, said)]
+    rows = []
+    for part in parts:
+        own = [column.interval for column in score_columns.table_columns(part) if column.spread]
+        rows += _one_rule(filled(fronts(part, [part.title]), own))
+    confidence = f"{title}: {parts[0].options.confidence:.0%} confidence intervals"
+    said = notes.intervals(parts, "table3_relative.csv")
+    found.append(_sheet(confidence, [column for column in columns if column.spread], rows, said))
     if any(map(score_columns.has_slots, parts)):
-        rows = []
-        for part in parts:
-            own = score_columns.rows(part, score_columns.slot_line, [part.title])
-            rows += _one_rule(_above(own, score_columns.slot_values(part), part))
-        columns = (*HEAD, *score_columns.slot_columns(parts[0]))
-        found.append(Table(f"{title}: slot accuracy", columns, tuple(rows), notes.SLOT_ACCURACY, ABOVE))
+        rows = [row for part in parts for row in _above(score_columns.slots(part), part)]
+        found.append(_sheet(f"{title}: slot accuracy", score_columns.slots(parts[0]), rows, notes.SLOT_ACCURACY))
     return found
+
+
+def _sheet(title: str, columns: Sequence[NumberColumn], rows: Sequence[TableRow], said: Sequence[str]) -> Table:
+    return Table(title, (*HEAD, *(column.heading for column in columns)), tuple(rows), tuple(said), ABOVE)
 
 
 def _one_rule(rows: Sequence[TableRow]) -> list[TableRow]:
@@ -109,17 +106,19 @@ def _one_rule(rows: Sequence[TableRow]) -> list[TableRow]:
     return [replace(row, rule=at == 0) for at, row in enumerate(rows)]
 
 
-def _above(rows: Sequence[TableRow], columns: Sequence[Sequence[float]], part: Results) -> list[TableRow]:
-    """The rows with every score in bold that is above the uncompressed one, as printed."""
+def _above(columns: Sequence[NumberColumn], part: Results) -> list[TableRow]:
+    """A model's rows with every ranked number in bold that is above the uncompressed one, as printed."""
     found = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(filled(fronts(part, [part.title]), [column.cell for column in columns])):
         entries = list(row.cells)
-        for at, values in enumerate(columns, start=len(HEAD)):
+        for at, column in enumerate(columns, start=len(HEAD)):
+            if not column.ranked or part.reference is None:
+                continue
             # nan on either side is above nothing
-            if part.reference is not None and round(values[index], 2) > round(values[part.reference], 2):
+            if round(column.value(index), 2) > round(column.value(part.reference), 2):
                 entries[at] = replace(entries[at], emphasis="best")
         found.append(replace(row, cells=tuple(entries)))
-    return found
+    return _one_rule(found)
 
 
 def _score_notes(parts: Sequence[Results], profile: str, published: bool, claims: Sequence[Claim]) -> list[str]:

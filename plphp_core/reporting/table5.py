@@ -7,17 +7,16 @@ from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING
 from plphp_core.analysis.costs import DECODE, KV, RETENTION, Costs
-from plphp_core.analysis.results import Results
-from plphp_core.reporting import cost_columns, notes, score_columns
+from plphp_core.reporting import cost_columns, notes
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, percent
+from plphp_core.reporting.table_spec import Reference, TableSpec, where
 
-HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 # claim → what it is about, and at which r; None: the lowest there is
 CLAIMS = {"C5": (DECODE, 0.4), "C6": (KV, 0.4), "C7a": (DECODE, None), "C7b": (KV, None)}
 
 
-def sheets(costs: Costs, profile: str, reference: score_columns.Reference, claims: Sequence[Claim] = ()) -> list[Table]:
+def sheets(costs: Costs, profile: str, reference: Reference, claims: Sequence[Claim] = ()) -> list[Table]:
     """The table with intervals in parentheses, then, on the paper profile, its claims.
 
     Args:
@@ -26,25 +25,14 @@ def sheets(costs: Costs, profile: str, reference: score_columns.Reference, claim
     """
     results = costs.results
     claims = [claim for claim in claims if claim.id in CLAIMS]
-    title = f"Reproduction of Table 5{score_columns.where(profile)}"
+    title = f"Reproduction of Table 5{where(profile)}"
     columns = (
-        *HEAD,
-        *[TableColumn(name, "Decode") for name in ("ms/token", "change")],
-        *[TableColumn(name, "KV cache") for name in (cost_columns.kv_unit(costs)[0], "change")],
-        TableColumn("kept", "Vision"),
+        cost_columns.decode(costs, inline=True),
+        cost_columns.change(costs, DECODE, "Decode", inline=True),
+        cost_columns.size(costs, inline=True),
+        cost_columns.change(costs, KV, "KV cache", inline=True),
+        cost_columns.retention(costs),
     )
-
-    def line(results: Results, index: int) -> list[TableCell]:
-        return [
-            cost_columns.decode(costs, index, interval=True),
-            cost_columns.change(costs, index, DECODE, interval=True),
-            cost_columns.size(costs, index, interval=True),
-            cost_columns.change(costs, index, KV, interval=True),
-            cost_columns.retention(costs, index),
-        ]
-
-    own = _published(reference, costs.benchmark)
-    rows = score_columns.rows(results, line) + (own or [score_columns.nothing_published(len(columns) - len(HEAD))])
     found = cost_columns.conditions(costs, profile)
     found.append(
         f"Change: against Uncompressed; in parentheses {results.options.confidence:.0%} intervals, for the KV cache by "
@@ -54,23 +42,11 @@ def sheets(costs: Costs, profile: str, reference: score_columns.Reference, claim
     if profile != "paper" and claims:
         said = "; ".join(f"{claim.id}: {claim.text}: {claim.value:g}%" for claim in claims)
         found.append(f"The paper claims, of a 7B model and not comparable with the numbers of this profile: {said}.")
-    found.append("As published: in the units the paper prints." if own else notes.UNPUBLISHED)
+    found.append("As published: in the units the paper prints." if reference else notes.UNPUBLISHED)
     found += cost_columns.unfinished(costs)
-    table = Table(f"{title}: r against none on {costs.benchmark}, {results.title}", columns, tuple(rows), tuple(found))
+    what = f"r against none on {costs.benchmark}, {results.title}"
+    table = TableSpec(title, what, results, columns, found, reference=reference).numbers()
     return [table, _claims(costs, title, claims)] if profile == "paper" and claims else [table]
-
-
-def _published(reference: score_columns.Reference, label: str) -> list[TableRow]:
-    """The paper's rows, as far as they are known, in the units it prints; their benchmark may be unknown (n/a)."""
-    found = []
-    for position, ((method, setting), known) in enumerate(reference.items()):
-        latency, cache = (
-            TableCell(number(known.get((label, name), known.get((NA, name), math.nan))))
-            for name in ("decode_latency", "kv_cache_size")
-        )
-        line = (*score_columns.published_head(method, setting), latency, TableCell(), cache, TableCell(), TableCell())
-        found.append(TableRow(line, rule=position == 0))
-    return found
 
 
 def claimed(costs: Costs, claim: str) -> int | None:

@@ -10,11 +10,11 @@ from plphp_core.analysis.bootstrap import Estimate, difference
 from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting import comparison_tables, score_columns
+from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.csv_export import long_table
-from plphp_core.reporting.table1 import HEAD
+from plphp_core.reporting.table_spec import HEAD, fronts
 from tests.reporting import factories
-from tests.reporting.test_table1 import FAST, exact, results_of, without
+from tests.reporting.reports_made import FAST, exact, results_of, without
 
 ROWS = [
     RowSpec("none"),
@@ -36,7 +36,7 @@ def records_of(scores):
 
 
 def sheet_of(results):
-    return comparison_tables.baseline_table(results, "T", HEAD, score_columns.rows(results))
+    return comparison_tables.baseline_table(results, "T", HEAD, fronts(results))
 
 
 def test_the_best_baseline_is_chosen_per_benchmark_and_on_average(tmp_path):

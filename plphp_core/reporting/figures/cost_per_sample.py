@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from plphp_core.analysis.costs import DECODE, KV, Costs, costs, sample_table
-from plphp_core.reporting import cost_columns, score_columns
+from plphp_core.reporting import cost_columns
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, number
+from plphp_core.reporting.table_spec import HEAD, filled, fronts
 
 RAW = 150  # samples up to which curves go through every one; of more, a running median over faint points
 # points as pixels: twenty thousand of them would make a heavy PDF
@@ -102,11 +104,10 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
     unit, scale = cost_columns.kv_unit(costs)
     columns = [TableColumn(name, group) for group in ("Decode ms/token", f"KV cache {unit}") for name in QUANTILES]
 
-    def line(results, index: int) -> list[TableCell]:
-        lines = content.of_row(index)
-        found = [values.quantile(q) for values in (lines[DECODE], lines[KV] / scale) for q in QUANTILES.values()]
-        return [TableCell(number(one)) for one in found]
+    def quantile(quantity: str, scale: float, q: float) -> Callable[[int], TableCell]:
+        return lambda index: TableCell(number((content.of_row(index)[quantity] / scale).quantile(q)))
 
+    cells = [quantile(name, by, q) for name, by in ((DECODE, 1), (KV, scale)) for q in QUANTILES.values()]
     drawn = f"Curves over the samples in the data set's order; 5% to 95%: of the {content.samples} samples."
     if content.samples > RAW:
         most = max(window(cell.n) for cell in costs.cells().values())
@@ -121,8 +122,8 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
         *cost_columns.unfinished(costs),
     ]
     title = f"{page.title}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
-    head = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
-    return [Table(title, (*head, *columns), tuple(score_columns.rows(costs.results, line)), tuple(notes))]
+    rows = filled(fronts(costs.results), cells)
+    return [Table(title, (*HEAD, *columns), tuple(rows), tuple(notes))]
 
 
 FIGURE = FigureSpec(

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from plphp_core.analysis.results import Results
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.request import Report, ReportRequest
-from plphp_core.reporting.score_columns import where
 from plphp_core.reporting.table_model import Table
+from plphp_core.reporting.table_spec import where
 
 Content = TypeVar("Content")
 

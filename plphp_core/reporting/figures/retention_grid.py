@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -24,7 +23,8 @@ from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.figures.retention_vs_score import CAPTIONS, ScorePanels
 from plphp_core.reporting.published import claim_quoted
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
+from plphp_core.reporting.table_model import Table, TableColumn, TableRow
+from plphp_core.reporting.table_spec import TableSpec
 
 HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))
 MARKERS = "sovD^P"  # of the rates, in rising order
@@ -107,15 +107,6 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
     """What is drawn, its intervals, Δr against 0, and each setting against Uncompressed."""
     saved, results = content.saved, content.results
 
-    def line(results: Results, index: int) -> list[TableCell]:
-        return score_columns.score_line(results, index)
-
-    def spread(results: Results, index: int) -> list[TableCell]:
-        return score_columns.saved_interval_line(saved, index)
-
-    scores = _heads(score_columns.rows(results, line), results)
-    scores = score_columns.marked(scores, score_columns.score_values(results), results, len(HEAD))
-    intervals = _heads(score_columns.rows(results, spread), results)
     pairs = against_zero(results)
     kept = (
         "Vision kept: with Δr a layer keeps r + Δr, r or r − Δr by its attention, so that two settings of one r need "
@@ -126,23 +117,31 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
         kept,
         *([content.claim] if content.claim else []),
     ]
-    columns = (*HEAD, *score_columns.score_columns(results))
     at_zero = f"{page.title}: Δr > 0 against Δr = 0 at the same r"
-    confidence = f"{page.title}: {results.options.confidence:.0%} confidence intervals"
+    spec = TableSpec(
+        page.title,
+        f"r × Δr, {results.title}",
+        results,
+        score_columns.table_columns(results, saved),
+        _notes(content, page),
+        (*notes.intervals([results], "figure6.csv"), notes.SAVED),
+        _rows(results),
+        HEAD,
+    )
     return [
-        Table(f"{page.title}: r × Δr, {results.title}", columns, tuple(scores), tuple(_notes(content, page))),
-        Table(confidence, columns, tuple(intervals), (*notes.intervals([results], "figure6.csv"), notes.SAVED)),
+        spec.numbers(),
+        spec.intervals(),
         comparison_tables.contrast_table(saved, at_zero, ("r", "Δr"), pairs, said),
-        comparison_tables.baseline_table(results, page.title, HEAD, _heads(score_columns.rows(results), results)),
+        comparison_tables.baseline_table(results, page.title, HEAD, _rows(results)),
     ]
 
 
-def _heads(rows: Sequence[TableRow], results: Results) -> list[TableRow]:
-    """Rows with r and Δr in place of the setting, a rule above each r."""
+def _rows(results: Results) -> list[TableRow]:
+    """How the rows begin: method, r and Δr; a rule above each r."""
     found, before = [], None
-    for row, spec in zip(rows, results.rows, strict=True):
+    for spec in results.rows:
         values = [f"{spec.params[name]:g}" if name in spec.params else "" for name in ("r", "delta_r")]
-        found.append(TableRow((row.cells[0], *map(TableCell, values), *row.cells[2:]), rule=values[0] != before))
+        found.append(TableRow.of(spec.label, *values, rule=values[0] != before))
         before = values[0]
     return found
 

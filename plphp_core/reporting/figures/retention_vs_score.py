@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.bootstrap import scaled
+from plphp_core.analysis.bootstrap import MISSING, scaled
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import Savings, savings
@@ -18,9 +18,9 @@ from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, bounds, number, percent
+from plphp_core.reporting.table_model import Table, TableColumn, number
+from plphp_core.reporting.table_spec import HEAD, NumberColumn, TableSpec, fronts, share
 
-HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 CAPTIONS = "Captions are drawn with one of their two metrics; report.caption_metric=meteor draws the other one."
 
 
@@ -96,38 +96,32 @@ def _polyline(axes: Axes, content: ScorePanels, benchmark: str, method: str) -> 
 def tables(content: ScorePanels, page: Page) -> list[Table]:
     """What is drawn, in numbers, the intervals, and each setting against Uncompressed and the best baseline."""
     results = content.results
-    drawn = [(name, *content.metric(name)) for name in content.benchmarks]
-    columns = [TableColumn(label, name) for name, _, heading in drawn for label in ("kept", heading)]
-    confidence = f"{results.options.confidence:.0%} confidence intervals, in percent and ×100"
-    texts = {
-        f"vision kept and score, {results.title}": (_values, _notes(results, page)),
-        confidence: (_intervals, notes.intervals([results], "figure5.csv")),
-    }
-    found = []
-    for title, (cells, said) in texts.items():
-
-        def line(results: Results, index: int, cells=cells) -> list[TableCell]:
-            return [cell for name, metric, _ in drawn for cell in cells(content.saved, index, name, metric)]
-
-        rows = tuple(score_columns.rows(results, line))
-        found.append(Table(f"{page.title}: {title}", (*HEAD, *columns), rows, tuple(said)))
-    return [*found, comparison_tables.baseline_table(results, page.title, HEAD, score_columns.rows(results))]
+    columns = [column for name in content.benchmarks for column in _columns(content, name)]
+    said = notes.intervals([results], "figure5.csv")
+    what = f"vision kept and score, {results.title}"
+    spec = TableSpec(page.title, what, results, columns, _notes(results, page), said)
+    intervals = replace(
+        spec.intervals(),
+        title=f"{page.title}: {results.options.confidence:.0%} confidence intervals, in percent and ×100",
+    )
+    return [spec.numbers(), intervals, comparison_tables.baseline_table(results, page.title, HEAD, fronts(results))]
 
 
-def _values(saved: Savings, index: int, benchmark: str, metric: str) -> tuple[TableCell, TableCell]:
-    cell = saved.results.cells.get((index, benchmark))
-    if cell is None:
-        return TableCell(), TableCell()
-    kept, score = saved.retention[index, benchmark], saved.results.score(index, benchmark, metric)
-    mark = f"†{cell.errors}" if cell.errors else ""
-    return TableCell(percent(kept.value, 1, signed=False)), TableCell(number(100 * score.value), mark=mark)
-
-
-def _intervals(saved: Savings, index: int, benchmark: str, metric: str) -> tuple[TableCell, TableCell]:
-    kept, score = saved.retention.get((index, benchmark)), saved.results.score(index, benchmark, metric)
-    if kept is None:
-        return TableCell(), TableCell()
-    return TableCell(bounds(kept.low, kept.high)), TableCell(bounds(score.low, score.high))
+def _columns(content: ScorePanels, benchmark: str) -> list[NumberColumn]:
+    """Vision tokens kept and the score that is drawn."""
+    results, (metric, heading) = content.results, content.metric(benchmark)
+    kept = NumberColumn(
+        TableColumn("kept", benchmark),
+        lambda index: content.saved.retention.get((index, benchmark), MISSING),
+        share,
+        ends=number,
+    )
+    score = NumberColumn(
+        TableColumn(heading, benchmark),
+        lambda index: results.score(index, benchmark, metric),
+        mark=lambda index: score_columns.failed(results, index, benchmark),
+    )
+    return [kept, score]
 
 
 def _notes(results: Results, page: Page) -> list[str]:
