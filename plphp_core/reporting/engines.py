@@ -118,6 +118,6 @@ def _lines(cell: CellResult) -> dict[int, dict]:
     if len(found.lines) < cell.n:
         raise ReportError(
             f"{folder / cell.journal} does not hold the answers {cell.path.name} was made from"
-            "; run it again with rescore=true"
+            f"{f' ({found.missing})' if found.missing else ''}; run it again with rescore=true"
         )
     return found.lines
