@@ -14,7 +14,7 @@ from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.table_spec import HEAD, fronts
 from tests.reporting import factories
-from tests.reporting.test_table1 import FAST, exact, results_of, without
+from tests.reporting.reports_made import FAST, exact, results_of, without
 
 ROWS = [
     RowSpec("none"),

@@ -11,20 +11,11 @@ import pytest
 from plphp_core.analysis import costs as cost
 from plphp_core.analysis.bootstrap import Resamples
 from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import Options, evaluate
-from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import cost_columns, csv_export
 from plphp_core.reporting.configured import benchmark_configured, rows_configured
 from tests.reporting import factories
-
-
-def costs_of(folder, records, table="table4", profile="toy", resamples=200, filters=None):
-    factories.write(folder, *records)
-    cells = load_cells(folder / profile / "cells", profile)
-    rows = rows_configured(table, profile, "llava_onevision")
-    results = evaluate(cells, rows, filters or Filters(), Options(resamples=resamples), ["DetailCaps"])
-    return cost.costs(results, "DetailCaps")
+from tests.reporting.reports_made import costs_of
 
 
 def by_row(folder, costs):

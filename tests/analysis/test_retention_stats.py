@@ -8,7 +8,7 @@ import pytest
 from plphp_core.analysis.bootstrap import Resamples
 from plphp_core.analysis.retention_stats import savings
 from tests.reporting import factories
-from tests.reporting.test_table1 import FAST, results_of
+from tests.reporting.reports_made import FAST, results_of
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,5 @@
 """Synthetic results of the paper's profile in which every claim's truth is chosen, and ledgers made of them."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 
 from plphp_core import claims
@@ -12,11 +9,10 @@ from plphp_core.config.report_settings import ReportSettings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import ReportRequest
-from plphp_core.vision.spatial_groups import CUTS
 from tests.reporting import factories
+from tests.reporting.attention_factories import reading
+from tests.reporting.reports_made import PUBLISHED, ROOT
 
-ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT / "results" / "paper" / "published"
 CHECKPOINTS = {
     "llava_onevision": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
     "qwen2_vl": "Qwen/Qwen2-VL-7B-Instruct",
@@ -114,23 +110,13 @@ def readings(folder, profile="paper", models=tuple(CHECKPOINTS), samples=40, ris
              benchmarks=factories.BENCHMARKS, **changes) -> None:  # fmt: skip
     """Attention readings: γ falls from 0.6 to 0.2 over the first half, then wins back `rise`."""
     there = folder / profile / "attention"
-    there.mkdir(parents=True, exist_ok=True)
     gamma = np.array([0.5, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2 + rise, 0.2 + rise / 2, 0.2 + rise / 3])
     for model in models:
         for name in benchmarks:
             drawn = gamma + noise * np.random.default_rng([5, len(model), *map(ord, name)]).normal(
                 size=(samples, len(gamma))
             )
-            record = {
-                "schema": 2, "key": "k", "manifest": "manifests/x.json", "profile": profile, "model": model,
-                "family": model, "checkpoint": CHECKPOINTS[model], "revision": "r", "dtype": "bfloat16",
-                "attn_implementation": "sdpa", "protocol": "lmms_eval",
-                "prompts": "lmms_eval", "limit": None, "limit_seed": 0, "task": name.lower(), "benchmark": name,
-                "hardware": A100, "data_revision": "d", "located": True, "population": 40, "errors": 0,
-                "doc_ids": list(range(samples)), "prompt_tokens": [100] * samples, "image_sizes": [[16]] * samples,
-                "vision_attention": drawn.tolist(),
-                "groups": {cut: [[[1 / 6] * 6] * len(gamma)] * samples for cut in CUTS},
-                "group_tokens": {cut: [[1 / 6] * 6] * samples for cut in CUTS},
-            }  # fmt: skip
-            path = there / f"{model}.{name.lower()}.json"
-            path.write_text(json.dumps(record | changes), encoding="utf-8")
+            known = {"profile": profile, "checkpoint": CHECKPOINTS[model], "revision": "r", "dtype": "bfloat16",
+                     "task": name.lower(), "limit": None, "population": 40, "hardware": A100, "located": True,
+                     "vision_attention": drawn.tolist()}  # fmt: skip
+            reading(there, model, name, gamma, samples, **known | changes)

@@ -11,8 +11,9 @@ from plphp_core.claims.claim_rules import ALL, OF_ORDER, RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.published import load_claims
-from tests.claims.claims_factories import A100, PUBLISHED, everything, ledger, paper_cells, timed
+from tests.claims.claims_factories import A100, everything, ledger, paper_cells, timed
 from tests.reporting import factories
+from tests.reporting.reports_made import PUBLISHED
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_MEASURED = Verdict
 CELLS = [claim for claim in RULES if claim != "C14"]  # what rests on cells

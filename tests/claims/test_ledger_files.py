@@ -8,13 +8,13 @@ import pytest
 
 from plphp_core import claims
 from plphp_core.analysis.bootstrap import MISSING, Estimate
-from plphp_core.claims import ledger_tables
 from plphp_core.claims.claim_finding import written, written_interval
 from plphp_core.claims.claim_rules import OF_ORDER, RULES
 from plphp_core.claims.verdict import Verdict
 from plphp_core.reporting.published import load_claims
-from tests.claims.claims_factories import PUBLISHED, ROOT, asked, everything, ledger, paper_cells
+from tests.claims.claims_factories import asked, paper_cells
 from tests.reporting import factories
+from tests.reporting.reports_made import PUBLISHED, ROOT
 
 DOCS = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
 
@@ -48,26 +48,6 @@ def test_two_files_of_plain_json_and_markdown(toy):
 def test_a_subset_has_files_of_its_own(tmp_path):
     factories.write(tmp_path, *paper_cells("table1", samples=40, limit=40, population=900))
     assert set(claims.report(asked(tmp_path)).files()) == {"claims.limit=40.md", "claims.limit=40.json"}
-
-
-def test_every_line_of_a_toy_says_so(toy):
-    table, *details = ledger_tables.tables(claims.findings(asked(toy, "toy")), "toy")
-    assert len(details) == len(table.rows) == len(RULES)
-    assert all(row.cells[0].mark == "toy" and "toy" in row.cells[-1].detail for row in table.rows)
-    assert all("(toy)" in one.title and "(toy)" in one.notes[0] for one in details)
-    assert "0 reproduced, 0 contradicted" in table.title
-
-
-def test_the_papers_profile_has_no_label_and_all_the_numbers(tmp_path):
-    found = ledger(tmp_path, everything())
-    table, *details = ledger_tables.tables(list(found.values()), "paper")
-    assert "17 reproduced, 0 contradicted" in table.title
-    assert all(row.cells[0].mark == "" and row.cells[-1].detail == "" for row in table.rows)
-    first, one = [entry.text for entry in table.rows[0].cells], found["C1"]
-    assert first[2] == "−0.46%" and first[3] == f"+{one.ours.value:.2f}%" and first[6] == "420"
-    assert first[5] == f"+{one.difference.value:.2f} points" and first[7] == one.evidence.hardware[0]
-    assert [row.cells[0].text for row in details[list(found).index("C11")].rows] == ["SD", "IE", "VST", "DetailCaps"]
-    assert "7 of 7 parts" in [entry.text for entry in table.rows[9].cells]
 
 
 def test_hostile_text_is_escaped(tmp_path):

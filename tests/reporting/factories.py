@@ -1,4 +1,4 @@
-"""Synthetic cell files: what an evaluation would write, with scores drawn around a known mean."""
+"""Synthetic cell files, with scores drawn around a known mean. What is made of them: `reports_made.py`."""
 
 from __future__ import annotations
 

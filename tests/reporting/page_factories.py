@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +28,8 @@ from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.journal_factories import answer_of, write_journal
 from tests.reporting import factories
+from tests.reporting.reports_made import ROOT
 
-ROOT = Path(__file__).parents[2]
 METHODS = (("none", {}, ""), ("fastv", {"K": 2, "R": 0.5}, "K=2, R=0.5"), ("plphp", {"r": 0.4}, "r=0.4"))
 GENERATION = {"max_new_tokens": 16}
 HOSTILE = (
@@ -158,3 +160,34 @@ class FakeDocuments:
         }
         task = SimpleNamespace(doc_to_target=self.references, eval_docs_no_media=range(self.samples))
         return SimpleNamespace(requests=requests, task=task, facts=SimpleNamespace(task=cell.task))
+
+
+class Elements(HTMLParser):
+    """Tags with attributes, and the content of each script."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.scripts, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        self.text += data
+        if self.tags and self.tags[-1][0] == "script" and self.scripts:
+            self.scripts[-1] += data
+
+    def piece(self, name: str):
+        at = [attributes.get("id") for tag, attributes in self.tags if tag == "script"].index(name)
+        return json.loads(self.scripts[at])
+
+
+def write_manifest(folder: Path, **changes) -> None:
+    manifest = {"status": "finished", "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:05+00:00",
+                "command": ["run.py", "table=table1"], "commit": {"commit": "c" * 40, "dirty": True},
+                "hardware": {"cpu": "a CPU", "cores": 2, "gpus": []}}  # fmt: skip
+    (folder / "toy" / "manifests").mkdir(exist_ok=True)
+    (folder / "toy" / "manifests" / "one.json").write_text(json.dumps(manifest | changes))

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_heads import overlap
 from plphp_core.analysis.results import NothingToShow
-from plphp_core.cli.entry_point import command
 from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
@@ -17,7 +15,8 @@ from plphp_core.reporting.figures.attention_by_head import head_attention
 from plphp_core.reporting.figures.attention_by_layer import layer_attention
 from plphp_core.reporting.figures.attention_by_region import region_attention
 from plphp_core.vision.token_geometry import grid
-from tests.reporting.attention_factories import VALLEY, reading, sight
+from tests.reporting.attention_factories import reading, sight
+from tests.reporting.reports_made import report
 
 
 @pytest.fixture
@@ -26,10 +25,6 @@ def models(tmp_path):
         for benchmark in ("SD", "VST"):
             reading(tmp_path / "toy" / "attention", model, benchmark)
     return by_model(load_readings(tmp_path / "toy" / "attention"))
-
-
-def report(folder, *argv):
-    return command("report", [*argv, "profile=toy", f"results={folder}"])
 
 
 def tables_of(module, content, profile="toy"):
@@ -51,19 +46,6 @@ def test_figure1_draws_means_bands_peaks_and_thresholds(models, draw):
     for layer in range(8):
         heights = band[band[:, 0] == layer + 1][:, 1]
         assert heights.min() == pytest.approx(low[layer]) and heights.max() == pytest.approx(high[layer])
-
-
-def test_figure1_in_numbers(models, tmp_path):
-    peaks, gamma = tables_of(attention_by_layer, layer_attention(models, {}))
-    assert [cell.text for cell in peaks.rows[0].cells][:4] == ["LLaVA-OneVision", "80", "5", "4"]
-    assert gamma.rows[0].cells[1].text == f"{layer_means(models['llava_onevision'])[0].value:.3f}"
-    notes = " ".join(peaks.notes)
-    for said in ("at least 0.05", "SD 40 of 48, VST 40 of 48", "nothing of the paper's models", "some CPU"):
-        assert said in notes
-    falling = tmp_path / "falling" / "toy" / "attention"
-    reading(falling, gamma=sorted(VALLEY, reverse=True))
-    table, _ = tables_of(attention_by_layer, layer_attention(by_model(load_readings(falling)), {}), "paper")
-    assert table.rows[0].cells[2].text == "none" and not any("toy" in note for note in table.notes)
 
 
 @pytest.mark.parametrize("models_drawn", [1, 2, 3])
@@ -154,14 +136,6 @@ def test_figure3_a_marked_token_is_lit_and_left_bright_in_its_place_and_nowhere_
     assert (panels["KV head 1 keeps 100%"].images[1].get_array()[..., 3] == 0).all()
     assert panels["image"].images[0].get_array().shape[:2] == (height, width)  # the sample's own proportions
     assert height / width == pytest.approx(48 / 64, abs=0.01)
-
-
-def test_figure3_in_numbers(tmp_path):
-    (table,) = tables_of(attention_by_head, head_attention(marked_sample(tmp_path, 2, 3, 1), 2, 2, others=2))
-    first, second = ([cell.text for cell in row.cells] for row in table.rows)
-    assert first[:2] == ["1", "1–2"] and first[3:] == ["100.0%", "100.0%", "3.1%"]
-    assert second[1:] == ["3–4", "0.500", "3.1%", "100.0%", "3.1%"]
-    assert any("2 more samples" in note for note in table.notes)
 
 
 def test_overlap_against_counting_by_hand():

@@ -13,7 +13,7 @@ from plphp_core.reporting.choice import settle
 from plphp_core.reporting.reports import REPORTS
 from tests.claims.claims_factories import asked, paper_cells, readings
 from tests.reporting import factories
-from tests.reporting.test_table4 import report, written
+from tests.reporting.reports_made import report, written
 
 FEW = {"samples": 8, "population": 48, "limit": 8}
 LESS = {"samples": 4, "population": 48, "limit": 4}
@@ -69,25 +69,25 @@ def test_every_report_takes_the_usual_kind(tmp_path, drawn, capsys, table, name,
     for one in better:
         one["metrics"]["rouge_l"] = factories.metric([0.01] * one["n"])
     factories.write(tmp_path, *factories.suite(benchmarks=("SD", "IE")), *tagged(better, other))
-    assert report(tmp_path, table, "report.quiet=true") == 0
+    assert report(tmp_path, table) == 0
     said = capsys.readouterr().err
     assert f"shown is {name}={usual}; also finished: {name}={other} (20 files)" in said
     left = contents(tmp_path, table)
     for path in (tmp_path / "toy" / "cells").glob(f"*.{other}.json"):
         path.unlink()
-    assert report(tmp_path, table, "report.quiet=true") == 0
+    assert report(tmp_path, table) == 0
     assert contents(tmp_path, table) == left
 
 
 def test_a_single_report_and_all_of_them_take_the_same(tmp_path, drawn):
     few = tagged(factories.suite(**FEW), "few")
     factories.write(tmp_path, *factories.suite(benchmarks=("SD", "IE", "DetailCaps")), *few)
-    assert report(tmp_path, "all", "report.quiet=true") == 0
+    assert report(tmp_path, "all") == 0
     together = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
     assert not any("limit" in name for name in together)
     for name in REPORTS:
-        report(tmp_path, name, "report.quiet=true")
-    report(tmp_path, "page", "report.quiet=true")
+        report(tmp_path, name)
+    report(tmp_path, "page")
     alone = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
     assert alone == together and {"sweep.csv", "table1.csv", "claims.json", "report.html"} <= set(alone)
 
@@ -97,20 +97,16 @@ def test_without_the_usual_kind_the_mixture_is_refused_as_before(tmp_path, capsy
     for number, one in enumerate(records):
         one["dtype"] = ("float16", "bfloat16")[number % 2]
     factories.write(tmp_path, *records)
-    assert report(tmp_path, "table1", "report.quiet=true") == report(tmp_path, "sweep", "report.quiet=true") == 1
+    assert report(tmp_path, "table1") == report(tmp_path, "sweep") == 1
     assert capsys.readouterr().err.count("choose with dtype=") == 2
 
 
 def test_another_dtype_that_was_asked_for_has_files_of_its_own(tmp_path):
     half = tagged(factories.suite(benchmarks=("SD",), dtype="bfloat16"), "half")
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)), *half)
-    assert (
-        report(tmp_path, "table1", "report.quiet=true")
-        == report(tmp_path, "table1", "report.quiet=true", "dtype=float32")
-        == 0
-    )
+    assert report(tmp_path, "table1") == report(tmp_path, "table1", "dtype=float32") == 0
     assert not any("dtype" in name for name in written(tmp_path))
-    assert report(tmp_path, "table1", "report.quiet=true", "dtype=bfloat16") == 0
+    assert report(tmp_path, "table1", "dtype=bfloat16") == 0
     assert "table1.dtype=bfloat16.csv" in written(tmp_path)
 
 
@@ -177,5 +173,5 @@ def test_captions_fit_every_protocol_and_have_no_say_in_which_it_is(tmp_path):
 def test_a_subset_of_another_seed_is_left_out_of_the_numbers(tmp_path):
     other = tagged(factories.suite(benchmarks=("SD",), limit_seed=3, **FEW), "seed")
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",), **FEW), *other)
-    assert report(tmp_path, "table1", "report.quiet=true") == 0
+    assert report(tmp_path, "table1") == 0
     assert len(pd.read_csv(tmp_path / "toy" / "table1.limit=8.csv").query("metric == 'rouge_l'").n.dropna()) == 10

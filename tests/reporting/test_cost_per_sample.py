@@ -7,14 +7,12 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import RowSpec
-from plphp_core.analysis.costs import DECODE
 from plphp_core.analysis.method_style import method_style
 from plphp_core.reporting.csv_export import sample_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.cost_per_sample import FIGURE, SampleCosts, running_median, tables, window
-from tests.analysis.test_costs import costs_of
 from tests.reporting import factories
-from tests.reporting.test_table4 import report, written
+from tests.reporting.reports_made import costs_of
 
 
 def content_of(folder, records, *table):
@@ -42,8 +40,6 @@ def test_the_curves_are_the_cell_files(tmp_path, draw, batch):
         look = method_style(method)
         for line in (latency.lines[at], cache.lines[at]):
             assert line.get_color() == look.colour and line.get_marker() in (look.marker, "None")
-    assert latency.get_title() == "LLaVA-OneVision (toy profile)"
-    assert (cache.get_ylabel(), cache.get_xlabel()) == ("KV cache (MiB)", "sample of DetailCaps")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["Uncompressed", "FastV K=2, R=0.5", "VTW K=4", "PLPHP r=0.4, Δr=0.3"]
 
@@ -78,25 +74,6 @@ def test_one_outlier_does_not_flatten_the_curves_and_is_counted(tmp_path, draw):
     assert 1 <= above <= 16 and top < 100
     assert any(f"Not drawn: {above} samples" in note for note in notes_of(content))
     assert not any("Not drawn" in note for note in notes_of(content_of(tmp_path / "calm", factories.of_costs())))
-
-
-def test_the_table_has_the_quantiles(tmp_path):
-    (table,) = tables(content_of(tmp_path, factories.of_costs()[:3]), FIGURE.page("toy"))
-    values = np.array(factories.of_costs()[2]["efficiency"][DECODE])
-    shown = [cell.text for cell in table.rows[2].cells[2:5]]
-    assert shown == [f"{np.quantile(values, q):.2f}" for q in (0.05, 0.5, 0.95)]
-    assert {cell.text for cell in table.rows[3].cells[2:]} == {"n/a"}
-
-
-def test_the_command_writes_the_figure_and_the_points_behind_it(tmp_path, drawn):
-    factories.write(tmp_path, *factories.of_costs())
-    assert report(tmp_path, "figure7", "report.quiet=true") == 0
-    assert written(tmp_path) == {f"figure7.{kind}" for kind in ("csv", "md", "tex")}
-    assert drawn[-1].get_size_inches()[0] == drawing.COLUMN
-    points = pd.read_csv(tmp_path / "toy" / "figure7.csv")
-    assert points.groupby("method").size().to_dict() == dict.fromkeys(("none", "fastv", "vtw", "plphp"), 48)
-    ours = points[points.method == "plphp"].decode_ms_per_token
-    assert ours.tolist() == pytest.approx(factories.of_costs()[3]["efficiency"]["decode_ms_per_token"])
 
 
 def test_rows_of_one_method_are_told_apart_by_their_dashes():

@@ -9,7 +9,7 @@ import pytest
 from plphp_core.records.cell_result import load_cell
 from plphp_core.records.errors import ReportError
 from tests.reporting import factories
-from tests.reporting.test_table4 import report, written
+from tests.reporting.reports_made import report, written
 
 SPOILT = "toy_sd-plphp"
 COMMAND = ".venv/bin/python scripts/run.py profile=toy 'tasks=[sd]' method=plphp"
@@ -95,7 +95,7 @@ DAMAGE = {
 @pytest.mark.parametrize(("change", "complaint"), DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_file_is_one_sentence_and_the_rest_is_reported(folder, capsys, change, complaint):
     path = spoil(folder, change)
-    assert report(folder, "table1", "report.quiet=true") == 1
+    assert report(folder, "table1") == 1
     said = capsys.readouterr().err
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {path}: ") and complaint in line and "Traceback" not in said
@@ -111,14 +111,14 @@ def test_a_folder_in_its_place(folder, capsys):
     path = folder / "toy" / "cells" / f"{SPOILT}.json"
     path.unlink()
     path.mkdir()
-    assert report(folder, "sweep", "report.quiet=true") == 1
+    assert report(folder, "sweep") == 1
     assert f"error: {path}: is a folder; delete it and run its cell again: {COMMAND}\n" in capsys.readouterr().err
     assert "sweep.csv" in written(folder)
 
 
 def test_fields_that_this_version_does_not_know_are_no_damage(folder, capsys):
     spoil(folder, with_value({"new": [1]}, "later"))
-    assert report(folder, "table1", "report.quiet=true") == 0
+    assert report(folder, "table1") == 0
     assert "damaged" not in (folder / "toy" / "table1.md").read_text(encoding="utf-8")
 
 
@@ -134,7 +134,7 @@ def test_without_a_manifest_the_file_and_the_field_are_named_all_the_same(tmp_pa
 def test_nothing_but_damaged_files_is_an_error_for_each(folder, capsys):
     for path in (folder / "toy" / "cells").iterdir():
         path.write_text("")
-    assert report(folder, "all", "report.quiet=true") == 1
+    assert report(folder, "all") == 1
     said = capsys.readouterr().err
     assert said.count("not valid JSON") == 2 and "Traceback" not in said
     assert not (folder / "toy" / "table1.csv").exists()
@@ -149,7 +149,7 @@ def test_cells_that_are_a_file_are_said_to_be_one(tmp_path, capsys):
 
 def test_every_report_and_the_page_say_what_was_left_out(folder, capsys, drawn):
     spoil(folder, "")
-    assert report(folder, "all", "report.quiet=true") == 1
+    assert report(folder, "all") == 1
     assert capsys.readouterr().err.count("error: ") == 1
     for name in ("table1.md", "sweep.md", "figure5.md", "claims.md", "report.html"):
         assert "their files are damaged" in (folder / "toy" / name).read_text(encoding="utf-8"), name

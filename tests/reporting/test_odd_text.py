@@ -20,7 +20,7 @@ from plphp_core.reporting.figures.answers_side_by_side import FIGURE, SideBySide
 from plphp_core.reporting.qualitative_examples import COLUMNS, QualitativeExample
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
-from tests.reporting.test_table4 import report, written
+from tests.reporting.reports_made import report, written
 
 ODD = {
     "byte order mark": "a\ufeffb",
@@ -91,8 +91,8 @@ def test_odd_text_in_a_cell_file_reaches_every_format_and_the_terminal(tmp_path,
     record = factories.cell("SD", samples=8, failed=(1,), hardware=odd, error_examples=[odd])
     factories.write(tmp_path, record, factories.cell("SD", "plphp", factories.PLPHP, odd, samples=8, cell="x"))
     for name in ("table1", "sweep", "figure5", "claims"):
-        assert report(tmp_path, name) == 0, name
-    assert report(tmp_path, "page", "report.quiet=true") == 0
+        assert report(tmp_path, name, quiet=False) == 0, name
+    assert report(tmp_path, "page") == 0
     out = capsys.readouterr().out
     assert "\x1b[31m" not in out and "U+D800" in out
     for path in (tmp_path / "toy").glob("*.*"):
@@ -108,7 +108,7 @@ def test_a_figure_that_fails_is_named_and_the_rest_is_written(tmp_path, capsys, 
     failing = replace(retention_vs_score.FIGURE, pictures={"": fail})
     monkeypatch.setattr(retention_vs_score, "FIGURE", failing)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
-    assert report(tmp_path, "all", "report.quiet=true") == 1
+    assert report(tmp_path, "all") == 1
     said = capsys.readouterr().err
     complaint = "figure5: IndexError: string index out of range (test_odd_text.py, line "
     assert f"error: {complaint}" in said and "Traceback" not in said
@@ -128,7 +128,7 @@ def test_a_page_that_fails_leaves_what_was_written_and_says_so(tmp_path, capsys,
 
     monkeypatch.setattr(page, "write", fail)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
-    assert report(tmp_path, "all", "report.quiet=true") == 1
+    assert report(tmp_path, "all") == 1
     assert "error: page: RuntimeError: no page" in capsys.readouterr().err
     assert "table1.md" in written(tmp_path)
 
@@ -139,5 +139,5 @@ def test_a_table_whose_code_fails_takes_no_other_with_it(tmp_path, capsys, monke
 
     monkeypatch.setitem(reports.REPORTS, "table1", fail)
     factories.write(tmp_path, factories.cell("SD"))
-    assert report(tmp_path, "table1", "report.quiet=true") == 1
+    assert report(tmp_path, "table1") == 1
     assert "error: table1: KeyError: 'rouge_l' (test_odd_text.py, line " in capsys.readouterr().err

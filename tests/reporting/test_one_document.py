@@ -18,10 +18,9 @@ from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.table1 import sheets
 from tests.claims.claims_factories import ledger, paper_cells
 from tests.reporting import factories
+from tests.reporting.engine_factories import ROWS, finish
 from tests.reporting.page_factories import FakeDocuments, World
-from tests.reporting.test_engines import ROWS, finish
-from tests.reporting.test_engines import report as engines_report
-from tests.reporting.test_table4 import report, written
+from tests.reporting.reports_made import report, written
 
 CAPTIONS = ("a red circle stands in the north", "two dogs chase one ball over wet grass", "an old man reads")
 ONE = {"samples": 1, "population": 48, "limit": 1}
@@ -91,15 +90,10 @@ def test_one_failed_sample_of_two_takes_the_row_out_and_not_the_column(tmp_path)
     assert math.isnan(results.score(1, "Flickr30k", "cider").value) and math.isnan(results.average_change(1).value)
 
 
-def test_whole_sets_say_nothing_of_it(tmp_path):
-    results = results_of(tmp_path, records(samples=2))
-    assert "CIDEr is n/a" not in " ".join(note for sheet in sheets(results, "toy", {}) for note in sheet.notes)
-
-
 def test_figures_draw_n_a_and_files_hold_no_zero(tmp_path, drawn):
     factories.write(tmp_path, *records(("SD", "Flickr30k", "DetailCaps")))
     for name in ("table1", "table2", "table4", "figure5", "figure6", "sweep"):
-        assert report(tmp_path, name, "report.quiet=true") == 0, name
+        assert report(tmp_path, name) == 0, name
     for name in ("table1", "table4", "figure5"):
         table = pd.read_csv(tmp_path / "toy" / f"{name}.limit=1.csv")
         assert table[table.metric == "cider"].value.isna().all(), name
@@ -148,7 +142,7 @@ def test_engines_compare_what_there_is(tmp_path):
     for engine in ("generate", "fast"):
         other = {0: {"text": "else"}} if engine == "fast" else None
         finish(tmp_path, ROWS[0], "Flickr30k", engine, other=other, samples=1)
-    assert engines_report(tmp_path, "report.quiet=true") == 0
+    assert report(tmp_path, "engines") == 0
     said = (tmp_path / "toy" / "engines.md").read_text(encoding="utf-8")
     assert "nan" not in said and "M of Uncompressed on Flickr30k" in said
     assert "engines.md" in written(tmp_path)
@@ -156,7 +150,7 @@ def test_engines_compare_what_there_is(tmp_path):
 
 def test_no_reference_where_uncompressed_was_not_run(tmp_path):
     factories.write(tmp_path, factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", samples=8))
-    assert report(tmp_path, "table1", "report.quiet=true") == 0
+    assert report(tmp_path, "table1") == 0
     text = (tmp_path / "toy" / "table1.md").read_text(encoding="utf-8")
     assert "reference |" not in text
     assert "Changes are n/a on SD, where no cell of Uncompressed is finished: the same run with method=none" in (

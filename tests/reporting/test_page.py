@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from tests.journal_factories import answered_line, write_journal
 from tests.reporting import factories
 from tests.reporting.page_factories import (
     HOSTILE,
-    ROOT,
+    Elements,
     FakeDocuments,
     World,
     answer,
@@ -32,30 +31,9 @@ from tests.reporting.page_factories import (
     drawing,
     finding,
     sheet,
+    write_manifest,
 )
-
-
-class Elements(HTMLParser):
-    """Tags with attributes, and the content of each script."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.scripts, self.text = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_data(self, data):
-        self.text += data
-        if self.tags and self.tags[-1][0] == "script" and self.scripts:
-            self.scripts[-1] += data
-
-    def piece(self, name: str):
-        at = [attributes.get("id") for tag, attributes in self.tags if tag == "script"].index(name)
-        return json.loads(self.scripts[at])
+from tests.reporting.reports_made import ROOT
 
 
 def written(world: World, asked=None, findings=(), **options) -> str:
@@ -270,14 +248,6 @@ def test_nothing_in_the_page_comes_from_elsewhere(tmp_path):
     policy = next(attributes["content"] for tag, attributes in found.tags if attributes.get("http-equiv"))
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert "unsafe" not in policy and "http" not in policy
-
-
-def write_manifest(folder: Path, **changes) -> None:
-    manifest = {"status": "finished", "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:05+00:00",
-                "command": ["run.py", "table=table1"], "commit": {"commit": "c" * 40, "dirty": True},
-                "hardware": {"cpu": "a CPU", "cores": 2, "gpus": []}}  # fmt: skip
-    (folder / "toy" / "manifests").mkdir(exist_ok=True)
-    (folder / "toy" / "manifests" / "one.json").write_text(json.dumps(manifest | changes))
 
 
 def test_the_machines_paths_stay_on_the_machine(tmp_path):

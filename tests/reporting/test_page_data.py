@@ -11,8 +11,8 @@ from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailabl
 from plphp_core.reporting.page.thumbnails import data_uri
 from tasks.toy.generate import generate
 from tests.reporting import factories
-from tests.reporting.page_factories import ROOT, World
-from tests.reporting.test_page import Elements
+from tests.reporting.page_factories import Elements, World
+from tests.reporting.reports_made import ROOT
 
 LAYERS = 8
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from plphp_core.claims.verdict import Verdict
-from tests.reporting.page_factories import World, finding
+from tests.reporting.page_factories import World, finding, write_manifest
 from tests.reporting.page_tab import PAGE, needs_browser, written
-from tests.reporting.test_page import write_manifest
 
 pytestmark = [pytest.mark.browser, needs_browser]
 

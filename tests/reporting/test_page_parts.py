@@ -16,7 +16,8 @@ from plphp_core.reporting.page.sections import sections
 from plphp_core.reporting.page.thumbnails import LONG_SIDE, Thumbnails, data_uri
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.table_model import Table
-from tests.reporting.page_factories import ROOT, drawing, photograph, sheet
+from tests.reporting.page_factories import drawing, photograph, sheet
+from tests.reporting.reports_made import ROOT
 
 
 def test_only_whole_folder_names_are_rewritten():

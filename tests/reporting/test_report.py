@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,43 +12,21 @@ from plphp_core.cli.entry_point import command
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.published import load_claims, load_reference
 from tests.reporting import factories
-
-ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT / "results" / "paper" / "published"
-
-
-def report(folder, *argv):
-    return command("report", ["table1", "profile=toy", f"results={folder}", *argv])
-
-
-def test_writes_four_files_and_prints_the_table(tmp_path, capsys):
-    factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path) == 0
-    out = capsys.readouterr().out
-    assert "Reproduction of Table 1 (toy profile)" in out
-    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == [
-        "cells", "table1.csv", "table1.md", "table1.tex", "table1_relative.csv"]  # fmt: skip
-    table = pd.read_csv(tmp_path / "toy" / "table1.csv")
-    shown = table[(table.method == "plphp") & (table.setting == "r=0.4, Δr=0.3") & (table.metric == "rouge_l")]
-    assert len(shown) == 3
-    for file in ("table1.md", "table1.tex"):
-        assert all(
-            f"{100 * value:.2f}" in (tmp_path / "toy" / file).read_text(encoding="utf-8") for value in shown.value
-        )
+from tests.reporting.reports_made import PUBLISHED, ROOT, report
 
 
 def test_missing_cells_and_failures_are_a_notice_or_an_exit_code(tmp_path, capsys):
     factories.write(tmp_path, factories.cell("SD", samples=8, failed=(1,)))
-    assert report(tmp_path, "report.quiet=true") == 0
+    assert report(tmp_path, "table1") == 0
     notices = capsys.readouterr().err
     assert "69 cells of table1 are not finished" in notices
     assert "1 sample of table1 failed" in notices
-    assert report(tmp_path, "report.quiet=true", "report.strict=true") == 3
+    assert report(tmp_path, "table1", "report.strict=true") == 3
 
 
 def test_no_limit_means_the_full_benchmarks(tmp_path, capsys):
     factories.write(tmp_path, factories.cell("SD"), factories.cell("SD", limit=48))
-    assert report(tmp_path, "report.quiet=true", "limit=null") == 0
+    assert report(tmp_path, "table1", "limit=null") == 0
     assert "shown is" not in capsys.readouterr().err  # nothing was left to choose
     assert (tmp_path / "toy" / "table1.md").exists()
 
@@ -58,21 +35,15 @@ def test_a_subset_does_not_replace_the_full_table(tmp_path):
     subset = {"limit": 8, "population": 48, "samples": 8}
     factories.write(tmp_path, factories.cell("SD"), factories.cell("SD", **subset))
     factories.write(tmp_path, factories.cell("SD", limit_seed=3, **subset))
-    assert report(tmp_path, "report.quiet=true", "limit=null") == 0
+    assert report(tmp_path, "table1", "limit=null") == 0
     full = (tmp_path / "toy" / "table1.csv").read_bytes()
-    assert report(tmp_path, "report.quiet=true", "limit=8", "limit_seed=0") == 0
-    assert report(tmp_path, "report.quiet=true", "limit=8", "limit_seed=3") == 0
+    assert report(tmp_path, "table1", "limit=8", "limit_seed=0") == 0
+    assert report(tmp_path, "table1", "limit=8", "limit_seed=3") == 0
     assert (tmp_path / "toy" / "table1.csv").read_bytes() == full
     for name in ("limit=8", "limit=8.seed=3"):
         for file in (f"table1.{name}.csv", f"table1_relative.{name}.csv", f"table1.{name}.md", f"table1.{name}.tex"):
             assert (tmp_path / "toy" / file).stat().st_size > 0
     assert "SD 8 of 48" in (tmp_path / "toy" / "table1.limit=8.seed=3.md").read_text(encoding="utf-8")
-
-
-def test_a_subset_found_without_asking_for_it_is_named_all_the_same(tmp_path):
-    factories.write(tmp_path, factories.cell("SD", limit=48))
-    assert report(tmp_path, "report.quiet=true") == 0
-    assert (tmp_path / "toy" / "table1.limit=48.md").exists() and not (tmp_path / "toy" / "table1.md").exists()
 
 
 def test_other_protocols_prompts_and_models_have_files_of_their_own(tmp_path):
@@ -81,40 +52,16 @@ def test_other_protocols_prompts_and_models_have_files_of_their_own(tmp_path):
     mantis = factories.cell("SD", model="mantis")
     factories.write(tmp_path, factories.cell("SD"), plain, llava, mantis)
     for argv in (["protocol=lmms_eval"], ["prompts=plain", "protocol=lmms_eval"], ["protocol=llava"]):
-        assert report(tmp_path, "report.quiet=true", *argv) == 0
-    assert report(tmp_path, "report.quiet=true", "model=mantis") == 0
+        assert report(tmp_path, "table1", *argv) == 0
+    assert report(tmp_path, "table1", "model=mantis") == 0
     assert {path.name for path in (tmp_path / "toy").glob("*.md")} == {
         "table1.md", "table1.prompts=plain.md", "table1.protocol=llava.md", "table1.model=mantis.md"}  # fmt: skip
-
-
-def test_choices_are_keys_and_pick_among_cells(tmp_path):
-    factories.write(tmp_path, factories.cell("SD"))
-    assert report(tmp_path, "report.quiet=true", "report.rank=all") == 0
-    assert "best of a column among all rows" in (tmp_path / "toy" / "table1.md").read_text(encoding="utf-8")
-    chosen = ["report.exclude=['other_r=0.4*.json']", f"method.alpha={factories.PLPHP['alpha']}"]
-    assert report(tmp_path, "report.quiet=true", *chosen) == 0
-
-
-@pytest.mark.parametrize(
-    ("argv", "complaint"),
-    [
-        (["profile=paper"], "does not exist"),
-        (["protocol=llava"], "none of the 1 finished cells"),
-    ],
-)
-def test_user_errors_are_one_message_without_traceback(tmp_path, capsys, argv, complaint):
-    factories.write(tmp_path, factories.cell("SD"))
-    assert report(tmp_path, *argv) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert complaint in error
-    assert not (tmp_path / "toy" / "table1.csv").exists()
 
 
 def test_an_unwritable_place_is_reported(tmp_path, capsys):
     factories.write(tmp_path, factories.cell("SD"))
     (tmp_path / "toy" / "table1.csv").mkdir()
-    assert report(tmp_path, "report.quiet=true") == 1
+    assert report(tmp_path, "table1") == 1
     assert "directory" in capsys.readouterr().err.lower()
 
 
@@ -127,11 +74,10 @@ def test_an_unwritable_place_is_reported(tmp_path, capsys):
         (["report.ranks=all"], "nearest: report.rank"),
         (["report.cases=11"], "report.cases"),
         (["report.strict=7"], "report.strict must be true or false"),
-        (["limit=null"], "limit must be a whole number"),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_code_2(tmp_path, capsys, argv, complaint):
-    assert report(tmp_path, *argv) == 2
+    assert report(tmp_path, "table1", *argv) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and complaint in said and said.count("\n") == 1
 
@@ -179,7 +125,7 @@ def test_a_report_of_the_paper_profile_leaves_the_published_numbers_alone(tmp_pa
     shutil.copytree(PUBLISHED, tmp_path / "results" / "paper" / "published")
     factories.write(tmp_path / "results", factories.cell("SD", profile="paper"))
     monkeypatch.chdir(tmp_path)
-    assert command("report", ["table1", "report.quiet=true", "report.published=results/paper/published"]) == 0
+    assert command("report", ["table1", "report.published=results/paper/published"]) == 0
     assert (tmp_path / "results" / "paper" / "table1.csv").exists()
     for path in PUBLISHED.iterdir():
         assert (tmp_path / "results" / "paper" / "published" / path.name).read_bytes() == path.read_bytes()

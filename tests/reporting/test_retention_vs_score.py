@@ -1,7 +1,6 @@
 """Figure 5: what is drawn are the cell files' numbers, on panels that fit a column."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,7 @@ from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels, tables
 from tests.reporting import factories
-from tests.reporting.test_table1 import results_of, without
-from tests.reporting.test_table4 import report, texts, written
+from tests.reporting.reports_made import lines_of, report, results_of, texts, without, written
 
 
 def panels_of(folder, *arguments, **options):
@@ -25,11 +23,6 @@ def panels_of(folder, *arguments, **options):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return panels_of(tmp_path_factory.mktemp("five"), factories.suite())
-
-
-def lines_of(panel):
-    """The polylines by label."""
-    return {line.get_label(): line for line in panel.lines if not line.get_label().startswith("_")}
 
 
 def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(whole, draw):
@@ -52,10 +45,6 @@ def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(w
             line = found[look.label]
             assert np.allclose(line.get_xydata(), points) and len(points) == 3
             assert (line.get_color(), line.get_marker()) == (look.colour, look.marker)
-    assert panels[0].get_title() == "SD (R-L)" and panels[6].get_title() == "DetailCaps (C)"
-    legend = panels[7].get_legend()
-    assert legend.get_title().get_text() == "LLaVA-OneVision\n(toy profile)"
-    assert [text.get_text() for text in legend.get_texts()] == ["Uncompressed", "FastV", "VTW", "PLPHP"]
 
 
 def test_bars_and_band_are_the_intervals(tmp_path, draw):
@@ -72,13 +61,6 @@ def test_bars_and_band_are_the_intervals(tmp_path, draw):
     none = results.score(0, "SD", "rouge_l")
     (band,) = panel.patches
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((100 * none.low, 100 * none.high))
-
-
-def test_captions_may_be_drawn_with_meteor(whole, draw):
-    panels = draw(FIGURE, replace(whole, captions="meteor")).axes
-    score = 100 * whole.results.score(9, "Flickr30k", "meteor").value
-    assert panels[4].get_title() == "Flickr30k (M)" and panels[0].get_title() == "SD (R-L)"
-    assert lines_of(panels[4])["PLPHP"].get_ydata()[-1] == pytest.approx(score)
 
 
 def test_it_fits_a_column_with_letters_of_seven_points(whole, draw):
@@ -122,17 +104,9 @@ def test_a_method_looks_alike_whatever_is_drawn_beside_it(monkeypatch):
     assert len(looks) == 42 and method_style("unheard of") == method_style("unheard of")
 
 
-def test_the_tables_are_what_is_drawn(whole):
-    numbers, intervals, against = tables(whole, FIGURE.page("toy"))
-    assert len(numbers.columns) == 2 + 14 and len(against.rows) == 10
-    kept, score = whole.saved.retention[8, "MV"], whole.results.score(8, "MV", "overall")
-    assert texts(numbers, 8)[8:10] == [f"{100 * kept.value:.1f}%", f"{100 * score.value:.2f}"]
-    assert texts(intervals, 8)[9] == f"[{100 * score.low:.2f}, {100 * score.high:.2f}]"
-
-
 def test_the_command_writes_picture_numbers_and_tables_which_change_only_with_their_data(tmp_path):
     factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "figure5", "report.quiet=true", "report.strict=true") == 0
+    assert report(tmp_path, "figure5", "report.strict=true") == 0
     assert written(tmp_path) == {f"figure5.{kind}" for kind in ("csv", "md", "tex", "pdf", "png")}
     width, height = Image.open(tmp_path / "toy" / "figure5.png").size
     assert width == pytest.approx(drawing.COLUMN * 300, abs=2) and height > width
@@ -141,15 +115,13 @@ def test_the_command_writes_picture_numbers_and_tables_which_change_only_with_th
     ours = frame[(frame.method == "vtw") & (frame.benchmark == "SD") & (frame.metric == "rouge_l")]
     assert ours.retention.tolist() == [0.375, 0.5, 0.75] and ours.retention_low.tolist() == ours.retention.tolist()
     before = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
-    assert report(tmp_path, "figure5", "report.quiet=true") == 0
+    assert report(tmp_path, "figure5") == 0
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
 
 
 def test_chosen_benchmarks_have_a_figure_of_their_own(tmp_path, drawn):
     factories.write(tmp_path, *factories.suite())
-    assert (
-        report(tmp_path, "figure5", "report.quiet=true", "tasks=[vst,detailcaps]", "report.caption_metric=meteor") == 0
-    )
+    assert report(tmp_path, "figure5", "tasks=[vst,detailcaps]", "report.caption_metric=meteor") == 0
     assert [panel.get_title() for panel in drawn[-1].axes] == ["VST (R-L)", "DetailCaps (M)"]
     assert "figure5.tasks=vst+detailcaps.md" in written(tmp_path)
 

@@ -6,13 +6,9 @@ import statistics
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import evaluate
-from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import sweep
 from tests.reporting import factories
-from tests.reporting.test_table1 import FAST
-from tests.reporting.test_table4 import report, texts, written
+from tests.reporting.reports_made import report, results_of, texts, written
 
 
 def grid(**changes):
@@ -27,16 +23,13 @@ def grid(**changes):
     return records
 
 
-def results_of(folder, records):
-    factories.write(folder, *records)
-    cells = load_cells(folder / "toy" / "cells", "toy")
-    found = {cell.benchmark for cell in cells}
-    return evaluate(cells, None, Filters(), FAST, found)
+def found_in(folder, records):
+    return results_of(folder, records, None, benchmarks={one["benchmark"] for one in records})
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return results_of(tmp_path_factory.mktemp("sweep"), grid())
+    return found_in(tmp_path_factory.mktemp("sweep"), grid())
 
 
 def test_one_line_per_method_and_parameters_in_order(results):
@@ -45,11 +38,8 @@ def test_one_line_per_method_and_parameters_in_order(results):
     ours = table[table.method == "plphp"]
     assert list(zip(ours.r, ours.alpha, strict=True)) == [(0.3, 0.75), (0.3, 0.9), (0.5, 0.75), (0.5, 0.9)]
     (sheet,) = sweep.sheets(results, "toy")
-    heads = [f"{column.group} {column.label}".strip() for column in sheet.columns]
-    assert heads[:10] == ["Method", "K", "R", "r", "Δr", "α", "β", "SD R-L", "IE R-L", "Average change"]
+    heads = [column.label for column in sheet.columns]
     assert "gqa" not in heads and {"gqa", "rows"} <= set(table.columns)  # never varied: in the csv only
-    assert texts(sheet, 7)[:7] == ["PLPHP", "", "", "0.3", "0.3", "0.75", "0.6"]
-    assert texts(sheet, 1)[:7] == ["FastV", "2", "0.75", "", "", "", ""]
 
 
 def test_every_number_is_the_cells(results):
@@ -80,7 +70,6 @@ def test_averages_are_over_the_rows_own_benchmarks_and_say_so(results):
     assert by_setting["0.5", "0.9"][9].mark == "‡" and by_setting["0.5", "0.9"][-2].text == "1 of 2"
     assert by_setting["0.3", "0.75"][9].mark == "" and by_setting["0.3", "0.75"][-2].text == "2 of 2"
     assert by_setting["0.5", "0.9"][8].text == "n/a"
-    assert any(note.startswith("‡ over fewer benchmarks") for note in sheet.notes)
 
 
 def test_the_best_baseline_is_chosen_on_the_rows_own_benchmarks(tmp_path):
@@ -90,7 +79,7 @@ def test_the_best_baseline_is_chosen_on_the_rows_own_benchmarks(tmp_path):
             for entry in one["metrics"].values():
                 entry["samples"] = [score / 4 for score in entry["samples"]]
                 entry["value"] /= 4
-    table = sweep.table(results_of(tmp_path, records))
+    table = sweep.table(found_in(tmp_path, records))
     assert table[(table.r == 0.5) & (table.alpha == 0.9)].best_baseline.item().startswith("FastV")
     for line in table.to_dict("records"):
         assert line["relative_to_baseline_low"] <= line["relative_to_baseline"] <= line["relative_to_baseline_high"]
@@ -101,51 +90,42 @@ def test_a_cell_labelled_by_several_tables_is_one_line(results):
 
 
 def test_without_uncompressed_or_baselines_there_are_scores_and_costs(tmp_path):
-    found = results_of(tmp_path, [one for one in grid() if one["method"] == "plphp"])
+    found = found_in(tmp_path, [one for one in grid() if one["method"] == "plphp"])
     (sheet,) = sweep.sheets(found, "toy")
     table = sweep.table(found)
     assert table.relative_to_none.isna().all() and set(table.best_baseline) == {"n/a"}
     assert table.SD_rouge_l.notna().all() and all("n/a" in texts(sheet, row) for row in range(4))
-    said = (
-        "Changes are n/a on SD, IE, where no cell of Uncompressed is finished: the same run with method=none brings it."
-    )
-    assert sum(said in note for note in sheet.notes) == 1
+    assert sum("Changes are n/a on SD, IE," in note and "method=none" in note for note in sheet.notes) == 1
 
 
 def test_uncompressed_on_some_benchmarks_only_is_missed_on_the_others(tmp_path):
     some = [one for one in grid() if one["method"] == "plphp" or (one["method"], one["benchmark"]) == ("none", "SD")]
-    found = results_of(tmp_path, some)
+    found = found_in(tmp_path, some)
     (sheet,) = sweep.sheets(found, "toy")
     assert any("Changes are n/a on IE, where no cell" in note for note in sheet.notes)
     row = next(at for at, spec in enumerate(found.rows) if spec.method == "plphp" and (at, "IE") in found.cells)
     assert math.isnan(sweep.averages(found, row)["change"].value)
-    (whole,) = sweep.sheets(results_of(tmp_path / "whole", grid()), "toy")
+    (whole,) = sweep.sheets(found_in(tmp_path / "whole", grid()), "toy")
     assert not any("Changes are n/a" in note for note in whole.notes)
 
 
 def test_parameters_may_be_lists(tmp_path):
     """Of methods from elsewhere."""
     some = [factories.cell("SD", "mine", {"layers": layers}, str(layers)) for layers in ([1, 2], [3])]
-    found = results_of(tmp_path, some)
+    found = found_in(tmp_path, some)
     assert len(sweep.table(found)) == 2 and len(sweep.sheets(found, "toy")[0].rows) == 2
 
 
-def test_the_command_writes_a_page_and_a_csv_and_obeys_the_filters(tmp_path, capsys):
+def test_the_command_obeys_the_filters(tmp_path):
     fast = [one | {"engine": "fast"} for one in grid()]
     factories.write(tmp_path, *grid(), *fast)
     assert report(tmp_path, "sweep", "report.strict=true") == 0  # nothing is missing from a sweep
-    assert "Sweep (toy profile): every setting with finished cells" in capsys.readouterr().out
-    assert report(tmp_path, "sweep", "report.quiet=true", "engine=fast", "tasks=[sd]") == 0
+    assert report(tmp_path, "sweep", "engine=fast", "tasks=[sd]") == 0
     assert written(tmp_path) == {
         f"sweep{variant}.{kind}" for variant in ("", ".tasks=sd.engine=fast") for kind in ("md", "csv")
     }
     table = pd.read_csv(tmp_path / "toy" / "sweep.tasks=sd.engine=fast.csv")
     assert "IE_rouge_l" not in table.columns and set(table.benchmarks) == {1}
-    assert report(tmp_path, "sweep", "report.quiet=true", "engine=fast", "method.alpha=0.9") == 0
+    assert report(tmp_path, "sweep", "engine=fast", "method.alpha=0.9") == 0
     table = pd.read_csv(tmp_path / "toy" / "sweep.engine=fast.csv")
     assert set(table.alpha.dropna()) == {0.9}
-
-
-def test_failures_are_marked(tmp_path):
-    (sheet,) = sweep.sheets(results_of(tmp_path, grid(failed=(2,))), "toy")
-    assert sheet.rows[0].cells[-1].mark == "†2" and any("samples failed" in note for note in sheet.notes)

@@ -9,8 +9,7 @@ from plphp_core.records.depth_rule import DepthRule, load_rule, rule_path
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import vtw_rule
 from tests.reporting import factories
-from tests.reporting.test_report import report
-from tests.reporting.test_table1 import results_of
+from tests.reporting.reports_made import results_of
 
 RULE = DepthRule(
     model="llava_onevision", checkpoint="tasks/toy/checkpoints/llava_onevision", revision="unrecorded",
@@ -22,13 +21,6 @@ RULE = DepthRule(
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     return results_of(tmp_path_factory.mktemp("depth"), factories.suite(benchmarks=("SD",)))
-
-
-def test_the_note_says_what_is_chosen_and_what_the_rule_thinks_of_the_tables_k(results):
-    (said,) = vtw_rule.note(RULE, results)
-    for part in ("at most 0.003 nats", "chooses K = 6 (0.002 nats)", "40 samples of SD, Flickr30k; float32",
-                 "begins at K = 2", "K=3: 0.5, K=4: 0.031, K=6: 0.002 nats"):  # fmt: skip
-        assert part in said, part
 
 
 def test_a_rule_that_chooses_nothing_says_how_near_it_came(results):
@@ -83,11 +75,3 @@ def test_the_script_writes_what_table_1_reads(tmp_path, capsys):
     assert choose([*choice, "vtw_depth.eta=0"]) == 1  # a rule that chooses nothing is an answer too
     again = load_rule(rule_path(tmp_path, "toy", "llava_onevision"))
     assert again == rule.model_copy(update=dict(chosen=None, eta=0))
-
-
-def test_table_1_quotes_it_where_it_exists(tmp_path):
-    factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
-    page = tmp_path / "toy" / "table1.md"
-    assert report(tmp_path, "report.quiet=true") == 0 and "own rule" not in page.read_text(encoding="utf-8")
-    RULE.write(rule_path(tmp_path, "toy", "llava_onevision"))
-    assert report(tmp_path, "report.quiet=true") == 0 and "chooses K = 6" in page.read_text(encoding="utf-8")

@@ -86,14 +86,14 @@ def head_attention(sample: AttentionSample, layer: int | None, image: int | None
         candidates = pruned if len(pruned) else np.arange(len(sample.gamma))
         layer = int(candidates[np.argmax(sample.gamma[candidates])]) + 1
     if not 1 <= layer <= len(sample.gamma):
-        raise ReportError(f"layer={layer}, but {sample.title} has the layers 1 to {len(sample.gamma)}")
+        raise ReportError(f"report.layer={layer}, but {sample.title} has the layers 1 to {len(sample.gamma)}")
     if not sample.located:
         raise NothingToShow(f"the vision tokens of {sample.title} are latents without places of their own on the image")
     if image is None:
         row = sample.rows[layer - 1].mean(axis=0)
         image = int(np.argmax([row[sample.image_of == j].sum() for j in range(len(sample.images))])) + 1
     if not 1 <= image <= len(sample.images):
-        raise ReportError(f"image={image}, but sample {sample.doc_id} has the images 1 to {len(sample.images)}")
+        raise ReportError(f"report.image={image}, but sample {sample.doc_id} has the images 1 to {len(sample.images)}")
     return HeadAttention(sample, layer - 1, image - 1, others)
 
 
