@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, relative, with_interval
 from plphp_core.analysis.results import Results
@@ -28,9 +27,6 @@ TIMES = (DECODE, PREFILL, EVALUATION)
 # The range of n values holds the true median with probability 1 − 2^(1−n): fewer than these have no 95 % interval.
 FEWEST = 6
 MEDIANS = (DECODE, PREFILL)  # one slow sample must not decide; the others are means over samples
-CSV_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "statistic", "value", "ci_low", "ci_high",
-               "relative_to_none", "relative_low", "relative_high", "n", "errors", "hardware", "dtype", "engine",
-               "batch_size", "protocol")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,68 +143,3 @@ def _apart(cell: CellResult, reference: CellResult) -> str:
     if cell.batch_size != reference.batch_size:
         return f"batch size {cell.batch_size}, Uncompressed {reference.batch_size}"
     return ""
-
-
-def cost_table(found: Costs) -> pd.DataFrame:
-    """One line per row and metric (CSV_COLUMNS): scores as fractions, then costs; empty without a cell or a number.
-
-    `evaluation_s` is the sum over samples, its interval that of the mean per sample times their number.
-    """
-    results, lines = found.results, []
-    wanted = list(results.headings(found.benchmark))
-    for index, row in enumerate(results.rows):
-        cell = found.cell(index)
-        line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
-        line["benchmark"] = found.benchmark
-        if cell is None:
-            lines += [{**line, "metric": metric} for metric in (*wanted, *QUANTITIES)]
-            continue
-        line |= {name: getattr(cell, name) for name in CSV_COLUMNS[-7:]}
-        for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
-            score, change = (give(index, found.benchmark, metric) for give in (results.score, results.change))
-            lines.append(line | {"metric": metric, "statistic": "score"} | _numbers(score, change))
-        for quantity in QUANTITIES:
-            cost, change = found.value(index, quantity), found.change(index, quantity)
-            statistic = "median" if quantity in MEDIANS else "mean"
-            lines.append(line | {"metric": quantity, "statistic": statistic} | _numbers(cost, change))
-        lines.append(
-            line
-            | {"metric": "evaluation_s", "statistic": "sum"}
-            | _numbers(found.value(index, EVALUATION), found.change(index, EVALUATION), scale=cell.n / 1e3)
-        )
-        lines.append(line | {"metric": "kv_saved", "statistic": "share", "value": cell.efficiency.kv_saved})
-    table = pd.DataFrame(lines, columns=list(CSV_COLUMNS))
-    return table.astype({"n": "Int64", "errors": "Int64", "batch_size": "Int64"})
-
-
-def _numbers(value: Estimate, change: Estimate, scale: float = 1.0) -> dict[str, float]:
-    return {
-        "value": scale * value.value,
-        "ci_low": scale * value.low,
-        "ci_high": scale * value.high,
-        "relative_to_none": change.value,
-        "relative_low": change.low,
-        "relative_high": change.high,
-    }
-
-
-def sample_table(found: Costs) -> pd.DataFrame:
-    """One line per row and document: everything a curve over samples needs. `position` counts documents in order."""
-    documents = sorted({doc for cell in found.cells().values() for doc in cell.doc_ids.tolist()})
-    position = {doc: number for number, doc in enumerate(documents, start=1)}
-    parts = []
-    for index, cell in found.cells().items():
-        docs = cell.doc_ids.tolist()
-        part = pd.DataFrame({"position": [position[doc] for doc in docs], "doc_id": docs} | cell.costs)
-        front = {
-            "model": found.results.model,
-            "method": found.results.rows[index].method,
-            "setting": found.results.setting(index),
-            "benchmark": found.benchmark,
-        }
-        for at, (name, value) in enumerate(front.items()):
-            part.insert(at, name, value)
-        for name in ("hardware", "dtype", "engine", "batch_size", "protocol"):
-            part[name] = getattr(cell, name)
-        parts.append(part.sort_values("position"))
-    return pd.concat(parts, ignore_index=True)

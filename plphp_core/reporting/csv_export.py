@@ -1,4 +1,4 @@
-"""The numbers behind a table of methods × benchmarks, one line each, as the csv files have them."""
+"""The numbers behind tables of scores and of costs, one line each, as the csv files have them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.costs import EVALUATION, MEDIANS, QUANTITIES, Costs
 from plphp_core.analysis.results import Results, protocol
 from plphp_core.analysis.retention_stats import Savings
 from plphp_core.records.cell_result import EFFICIENCY
@@ -15,6 +16,9 @@ AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_
 CSV_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "value", "ci_low", "ci_high", "n", "errors",
                *AGAINST, *EFFICIENCY, "protocol")  # fmt: skip
 SAVED = ("retention_low", "retention_high", "kv_saved", "kv_saved_low", "kv_saved_high")
+COST_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "statistic", "value", "ci_low", "ci_high",
+               "relative_to_none", "relative_low", "relative_high", "n", "errors", "hardware", "dtype", "engine",
+               "batch_size", "protocol")  # fmt: skip
 
 
 def long_table(results: Results, saved: Savings | None = None) -> pd.DataFrame:
@@ -99,3 +103,68 @@ def relative_table(results: Results) -> pd.DataFrame:
 
 def _interval(change: Estimate) -> dict[str, float]:
     return {"relative_to_none": change.value, "ci_low": change.low, "ci_high": change.high}
+
+
+def cost_table(found: Costs) -> pd.DataFrame:
+    """One line per row and metric (COST_COLUMNS): scores as fractions, then costs; empty without a cell or a number.
+
+    `evaluation_s` is the sum over samples, its interval that of the mean per sample times their number.
+    """
+    results, lines = found.results, []
+    wanted = list(results.headings(found.benchmark))
+    for index, row in enumerate(results.rows):
+        cell = found.cell(index)
+        line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
+        line["benchmark"] = found.benchmark
+        if cell is None:
+            lines += [{**line, "metric": metric} for metric in (*wanted, *QUANTITIES)]
+            continue
+        line |= {name: getattr(cell, name) for name in COST_COLUMNS[-7:]}
+        for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
+            score, change = (give(index, found.benchmark, metric) for give in (results.score, results.change))
+            lines.append(line | {"metric": metric, "statistic": "score"} | _numbers(score, change))
+        for quantity in QUANTITIES:
+            cost, change = found.value(index, quantity), found.change(index, quantity)
+            statistic = "median" if quantity in MEDIANS else "mean"
+            lines.append(line | {"metric": quantity, "statistic": statistic} | _numbers(cost, change))
+        lines.append(
+            line
+            | {"metric": "evaluation_s", "statistic": "sum"}
+            | _numbers(found.value(index, EVALUATION), found.change(index, EVALUATION), scale=cell.n / 1e3)
+        )
+        lines.append(line | {"metric": "kv_saved", "statistic": "share", "value": cell.efficiency.kv_saved})
+    table = pd.DataFrame(lines, columns=list(COST_COLUMNS))
+    return table.astype({"n": "Int64", "errors": "Int64", "batch_size": "Int64"})
+
+
+def _numbers(value: Estimate, change: Estimate, scale: float = 1.0) -> dict[str, float]:
+    return {
+        "value": scale * value.value,
+        "ci_low": scale * value.low,
+        "ci_high": scale * value.high,
+        "relative_to_none": change.value,
+        "relative_low": change.low,
+        "relative_high": change.high,
+    }
+
+
+def sample_table(found: Costs) -> pd.DataFrame:
+    """One line per row and document: everything a curve over samples needs. `position` counts documents in order."""
+    documents = sorted({doc for cell in found.cells().values() for doc in cell.doc_ids.tolist()})
+    position = {doc: number for number, doc in enumerate(documents, start=1)}
+    parts = []
+    for index, cell in found.cells().items():
+        docs = cell.doc_ids.tolist()
+        part = pd.DataFrame({"position": [position[doc] for doc in docs], "doc_id": docs} | cell.costs)
+        front = {
+            "model": found.results.model,
+            "method": found.results.rows[index].method,
+            "setting": found.results.setting(index),
+            "benchmark": found.benchmark,
+        }
+        for at, (name, value) in enumerate(front.items()):
+            part.insert(at, name, value)
+        for name in ("hardware", "dtype", "engine", "batch_size", "protocol"):
+            part[name] = getattr(cell, name)
+        parts.append(part.sort_values("position"))
+    return pd.concat(parts, ignore_index=True)

@@ -13,11 +13,9 @@ from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same
 from plphp_core.analysis.results import NothingToShow, Options, Results
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import ENGINES
-from plphp_core.evaluation.distributed import parts
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
-from plphp_core.records.journal import Journal
-from plphp_core.reporting.cell_answers import answered
+from plphp_core.reporting.cell_answers import answers
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
 
@@ -105,21 +103,21 @@ def compare(cells: Sequence[CellResult], rows: Sequence[RowSpec], filters: Filte
 
 
 def _pair(at: tuple[int, str], cells: tuple[CellResult, CellResult]) -> Pair:
-    one, other = map(answers, cells)
+    one, other = map(_lines, cells)
     return Pair(*at, cells, tuple((one[doc], other[doc]) for doc in sorted(one.keys() & other.keys())))
 
 
-def answers(cell: CellResult) -> dict[int, dict]:
+def _lines(cell: CellResult) -> dict[int, dict]:
     """The answers that a cell file was made from, by sample number.
 
     Raises:
-        ReportError: the journal does not hold them.
+        ReportError: the journal does not hold them all.
     """
-    path = cell.path.parents[1] / cell.journal
-    found = Journal.peek(path, *parts(path)).of(cell.answers_key)
-    docs = cell.doc_ids.tolist()
-    if any(doc not in found for doc in docs):
+    folder = cell.path.parents[1]
+    found = answers(cell, folder)
+    if len(found.lines) < cell.n:
         raise ReportError(
-            f"{path} does not hold the answers {cell.path.name} was made from; run it again with rescore=true"
+            f"{folder / cell.journal} does not hold the answers {cell.path.name} was made from"
+            f"{f' ({found.missing})' if found.missing else ''}; run it again with rescore=true"
         )
-    return {doc: answered(found[doc]) for doc in docs}
+    return found.lines

@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 
 from plphp_core.analysis.comparable import rows_found
-from plphp_core.analysis.costs import Costs, cost_table, costs
+from plphp_core.analysis.costs import Costs, costs
 from plphp_core.analysis.results import NothingToShow, Results, evaluate
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.config.report_settings import ReportSettings
@@ -33,7 +33,7 @@ from plphp_core.reporting.configured import (
     refused_configured,
     rows_configured,
 )
-from plphp_core.reporting.csv_export import long_table, relative_table
+from plphp_core.reporting.csv_export import cost_table, long_table, relative_table
 from plphp_core.reporting.figures import MODULES, figure_report
 from plphp_core.reporting.own_table import own_table
 from plphp_core.reporting.request import (

@@ -9,8 +9,8 @@ from dataclasses import replace
 from plphp_core.analysis.bootstrap import MISSING, Estimate, relative
 from plphp_core.analysis.results import SLOTS, Results
 from plphp_core.analysis.retention_stats import Savings
-from plphp_core.reporting.table_model import TableColumn, number, percent
-from plphp_core.reporting.table_spec import NumberColumn, share, signed_percent
+from plphp_core.reporting.table_model import TableCell, TableColumn, number, percent
+from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, signed_percent
 
 NOT_ASKED = "–"  # the table leaves this benchmark out for this model
 
@@ -81,7 +81,7 @@ def has_slots(results: Results) -> bool:
     return any(metric == SLOTS for _, _, metric in results.scores)
 
 
-def slots(results: Results) -> list[NumberColumn]:
+def slots(results: Results) -> list[NumberColumn | WordColumn]:
     """Slot accuracy per benchmark, their average, its interval and change."""
 
     def change(index: int) -> Estimate:
@@ -98,7 +98,7 @@ def slots(results: Results) -> list[NumberColumn]:
         )
 
     average = NumberColumn(TableColumn("Average"), results.average_slots, ranked=True)
-    interval = replace(average, heading=TableColumn("interval"), ranked=False, instead=average.bounds)
+    interval = WordColumn(TableColumn("interval"), lambda index: TableCell(average.bounds(index)))
     return [
         *map(slot, results.benchmarks),
         average,

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
-from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
-from plphp_core.reporting import notes
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
-from plphp_core.reporting.table_spec import where
+from plphp_core.reporting import notes, score_columns
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_spec import (
+    NumberColumn,
+    TableSpec,
+    WordColumn,
+    fronts,
+    nothing,
+    share,
+    signed_percent,
+    where,
+)
 
 FEWER = "‡"  # beside averages over fewer benchmarks than the sweep has
 COSTS = ("retention", "kv_saved", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
@@ -63,31 +74,64 @@ def table(results: Results) -> pd.DataFrame:
 def sheets(results: Results, profile: str) -> list[Table]:
     """One line per row, in the order of methods and parameters."""
     parameters = [name for name, printed in _parameters(results).items() if printed]
-    shown = results.score_places(results.finished())
-    columns = (
-        TableColumn("Method", text=True),
-        *[TableColumn(SYMBOLS.get(name, name), text=True) for name in parameters],
-        *[TableColumn(label, group) for group, _, label in shown],
-        *[TableColumn(name, "Average") for name in ("change", "interval")],
-        *[TableColumn(name, "vs. best baseline") for name in ("change", "interval")],
-        TableColumn("kept", "Vision"),
-        *[TableColumn(name, "KV") for name in ("saved", "saved MiB")],
-        TableColumn("ms/token", "Decode"),
-        *[TableColumn(name, "Over") for name in ("benchmarks", "n")],
-    )
+    head = [TableColumn(name, text=True) for name in ("Method", *(SYMBOLS.get(name, name) for name in parameters))]
     rows = []
-    for index, row in enumerate(results.rows):
-        starts = index == 0 or results.rows[index - 1].method != row.method
-        values = [f"{value:g}" if isinstance(value, float) else str(value) for value in _values(row.params, parameters)]
-        scores = [
-            TableCell(number(results.catalogue[name].scale * results.score(index, name, metric).value))
-            for name, metric, _ in shown
-        ]
-        rows.append(
-            TableRow((TableCell(row.label), *map(TableCell, values), *scores, *_averages(results, index)), rule=starts)
+    for front, row in zip(fronts(results), results.rows, strict=True):
+        values = [row.params.get(name, "") for name in parameters]
+        texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        rows.append(TableRow.of(row.label, *texts, rule=front.rule))
+    title, what = f"Sweep{where(profile)}", f"every setting with finished cells, {results.title}"
+    columns = _columns(results)
+    return [TableSpec(title, what, results, columns, _notes(results, profile), (), rows, tuple(head)).numbers()]
+
+
+def _columns(results: Results) -> list[NumberColumn | WordColumn]:
+    """Scores, then averages over each row's own benchmarks."""
+    found = [averages(results, index) for index in range(len(results.rows))]
+    finished = results.finished()
+
+    def fewer(index: int) -> str:
+        return FEWER * (len(own(results, index)) < len(finished))
+
+    def change(group: str, name: str, base: Callable[[int], int | None]) -> list[NumberColumn | WordColumn]:
+        column = NumberColumn(
+            TableColumn("change", group),
+            lambda index: found[index][name] or MISSING,
+            signed_percent,
+            mark=lambda index: "" if math.isnan((found[index][name] or MISSING).value) else fewer(index),
+            instead=lambda index: "reference" * (index == base(index)),
         )
-    title = f"Sweep{where(profile)}: every setting with finished cells, {results.title}"
-    return [Table(title, columns, tuple(rows), tuple(_notes(results, profile)))]
+        interval = lambda index: TableCell("" if index == base(index) else column.bounds(index))  # noqa: E731
+        return [column, WordColumn(TableColumn("interval", group), interval)]
+
+    def mean(group: str, label: str, value: Callable[[dict], float], text: Callable, scale: float) -> NumberColumn:
+        return NumberColumn(
+            TableColumn(label, group),
+            lambda index: replace(MISSING, value=value(found[index])),
+            text,
+            scale,
+            mark=fewer,
+        )
+
+    def samples(index: int) -> TableCell:
+        errors = found[index]["errors"]
+        return TableCell(str(found[index]["n"]), mark=f"†{errors}" if errors else "")
+
+    scores = score_columns.scores(results, finished)
+    return [
+        *[replace(column, ranked=False, gain=nothing, mark=nothing, instead=nothing) for column in scores],
+        *change("Average", "change", lambda index: results.reference),
+        *change("vs. best baseline", "against", lambda index: found[index]["rival"]),
+        mean("Vision", "kept", lambda one: one["retention"], share, 100),
+        mean("KV", "saved", lambda one: one["kv_saved"], share, 100),
+        mean("KV", "saved MiB", lambda one: one["kv_bytes_full"] - one["kv_bytes"], number, 2**-20),
+        mean("Decode", "ms/token", lambda one: one["decode_ms_per_token"], number, 1),
+        WordColumn(
+            TableColumn("benchmarks", "Over"),
+            lambda index: TableCell(f"{len(own(results, index))} of {len(finished)}"),
+        ),
+        WordColumn(TableColumn("n", "Over"), samples),
+    ]
 
 
 def _parameters(results: Results) -> dict[str, bool]:
@@ -102,39 +146,9 @@ def _parameters(results: Results) -> dict[str, bool]:
     return {name: len(some) > 1 or not isinstance(next(iter(some.values())), str) for name, some in values.items()}
 
 
-def _values(params: dict, names: list[str]) -> list:
-    return [params.get(name, "") for name in names]
-
-
 def _interval(name: str, found: Estimate | None) -> dict[str, float]:
     numbers = (math.nan,) * 3 if found is None else (found.value, found.low, found.high)
     return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
-
-
-def _averages(results: Results, index: int) -> list[TableCell]:
-    found = averages(results, index)
-    names = own(results, index)
-    mark = FEWER * (len(names) < len(results.finished()))
-
-    def change(one: Estimate | None, base: int | None) -> list[TableCell]:
-        if index == base:
-            return [TableCell("reference"), TableCell("")]
-        if one is None:
-            return [TableCell(), TableCell()]
-        known = not math.isnan(one.value)
-        return [TableCell(percent(one.value), mark=mark * known), TableCell(bounds(one.low, one.high, signed=True))]
-
-    saved = (found["kv_bytes_full"] - found["kv_bytes"]) / 2**20
-    return [
-        *change(found["change"], results.reference),
-        *change(found["against"], found["rival"]),
-        TableCell(percent(found["retention"], 1, signed=False), mark=mark),
-        TableCell(percent(found["kv_saved"], 1, signed=False), mark=mark),
-        TableCell(number(saved), mark=mark),
-        TableCell(number(found["decode_ms_per_token"]), mark=mark),
-        TableCell(f"{len(names)} of {len(results.finished())}"),
-        TableCell(str(found["n"]), mark=f"†{found['errors']}" if found["errors"] else ""),
-    ]
 
 
 def _notes(results: Results, profile: str) -> list[str]:

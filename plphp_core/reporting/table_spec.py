@@ -89,6 +89,19 @@ class NumberColumn:
 
 
 @dataclass(frozen=True)
+class WordColumn:
+    """A column of words or counts, never ranked: what a row has there."""
+
+    heading: TableColumn
+    cell: Callable[[int], TableCell]
+    ranked = spread = False
+
+    def published_cell(self, known: Mapping[tuple[str, str], float]) -> TableCell:
+        """No published row has it."""
+        return TableCell()
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """A table of one model's rows: what it measured, then its intervals.
 
@@ -102,7 +115,7 @@ class TableSpec:
     title: str
     what: str
     results: Results
-    columns: Sequence[NumberColumn]
+    columns: Sequence[NumberColumn | WordColumn]
     notes: Sequence[str]
     interval_notes: Sequence[str] = ()
     rows: Sequence[TableRow] | None = None
@@ -154,7 +167,9 @@ def filled(rows: Sequence[TableRow], cells: Sequence[Callable[[int], TableCell]]
     return [replace(row, cells=(*row.cells, *(cell(at) for cell in cells))) for at, row in enumerate(rows)]
 
 
-def published_rows(columns: Sequence[NumberColumn], reference: Reference, head: Sequence[str] = ()) -> list[TableRow]:
+def published_rows(
+    columns: Sequence[NumberColumn | WordColumn], reference: Reference, head: Sequence[str] = ()
+) -> list[TableRow]:
     """The paper's own rows, as far as they are known."""
     return [
         TableRow(

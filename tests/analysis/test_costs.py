@@ -12,7 +12,7 @@ from plphp_core.analysis import costs as cost
 from plphp_core.analysis.bootstrap import Resamples
 from plphp_core.analysis.comparable import Filters
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import cost_columns
+from plphp_core.reporting import cost_columns, csv_export
 from plphp_core.reporting.configured import benchmark_configured, rows_configured
 from tests.reporting import factories
 from tests.reporting.reports_made import costs_of
@@ -165,14 +165,14 @@ def test_without_uncompressed_nothing_is_compared(tmp_path):
 
 def test_the_tables_of_numbers(tmp_path):
     costs = costs_of(tmp_path, factories.of_costs()[:3])
-    table = cost.cost_table(costs)
-    assert list(table.columns) == list(cost.CSV_COLUMNS)
+    table = csv_export.cost_table(costs)
+    assert list(table.columns) == list(csv_export.COST_COLUMNS)
     line = table[(table.method == "vtw") & (table.metric == "evaluation_s")].iloc[0]
     assert line.value == pytest.approx(costs.seconds(2)) and line.ci_low <= line.value <= line.ci_high
     assert (line.hardware, line.engine, line.batch_size, line.n) == ("2 CPU cores", "generate", 8, 48)
     missing = table[table.method == "plphp"]
     assert list(missing.metric) == ["cider", "meteor", *cost.QUANTITIES] and missing.value.isna().all()
-    samples = cost.sample_table(costs)
+    samples = csv_export.sample_table(costs)
     assert len(samples) == 3 * 48 and list(samples.position[:48]) == list(range(1, 49))
     one = samples[(samples.method == "fastv")].set_index("doc_id")
     raw = factories.of_costs()[1]

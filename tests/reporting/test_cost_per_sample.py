@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import RowSpec
-from plphp_core.analysis.costs import sample_table
 from plphp_core.analysis.method_style import method_style
+from plphp_core.reporting.csv_export import sample_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.cost_per_sample import FIGURE, SampleCosts, running_median, tables, window
 from tests.reporting import factories

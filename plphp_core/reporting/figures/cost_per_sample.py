@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.costs import DECODE, KV, Costs, costs, sample_table
+from plphp_core.analysis.costs import DECODE, KV, Costs, costs
 from plphp_core.reporting import cost_columns
 from plphp_core.reporting.configured import benchmark_configured
+from plphp_core.reporting.csv_export import sample_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
