@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from operator import attrgetter
 from pathlib import Path
 
 from plphp_core.analysis.method_style import method_order, method_style
@@ -111,7 +112,7 @@ def rows_found(cells: Iterable[CellResult]) -> list[RowSpec]:
         if not any(row.method == cell.method and row.params == cell.params for row in found):
             found.append(RowSpec(cell.method, cell.params, cell.setting))
 
-    def order(row: RowSpec) -> tuple:
+    def order(row: RowSpec) -> tuple[object, ...]:
         numbers = {name: value for name, value in row.params.items() if isinstance(value, (int, float))}
         # in the parameters' own order; FastV lists the row that drops most first
         key = [(name, -value if name == "R" else value) for name, value in numbers.items()]
@@ -134,7 +135,8 @@ def place(
     if len(styles) == 1:  # captions of the other style belong to the other protocol's table
         used = [cell for cell in used if cell.prompts in styles]
     same_run(used, SHARED)
-    protocols = {cell.protocol for cell in used if not one_protocol(cell.benchmark)} or {filters.protocol}
+    protocols: set[str | None] = {cell.protocol for cell in used if not one_protocol(cell.benchmark)}
+    protocols = protocols or {filters.protocol}
     for index, row in enumerate(rows):
         for benchmark in benchmarks:
             rivals = [cell for cell in used if cell.benchmark == benchmark and row.matches(cell)]
@@ -154,7 +156,7 @@ def same_run(cells: Iterable[CellResult], names: Sequence[str]) -> None:
     cells = list(cells)
     for name in names:
         of_field = cells if name != "protocol" else [cell for cell in cells if not one_protocol(cell.benchmark)]
-        _refuse_mixture(of_field, name, lambda cell, name=name: getattr(cell, name), KEYS.get(name, name))
+        _refuse_mixture(of_field, name, attrgetter(name), KEYS.get(name, name))
 
 
 def same_documents(cells: Iterable[CellResult]) -> None:
@@ -164,7 +166,7 @@ def same_documents(cells: Iterable[CellResult]) -> None:
         columns.setdefault(cell.benchmark, []).append(cell)
     for column in columns.values():
         for name in PER_BENCHMARK:
-            _refuse_mixture(column, name, lambda cell, name=name: getattr(cell, name), EXCLUDE)
+            _refuse_mixture(column, name, attrgetter(name), EXCLUDE)
         _refuse_mixture(column, "number of samples", lambda cell: cell.n + cell.errors, EXCLUDE)
 
 

@@ -20,5 +20,5 @@ class Contrast:
 
 def kept_points(saved: Savings, one: Contrast) -> Estimate:
     """Difference of the average share of vision tokens kept, a fraction."""
-    kept = (saved.average("retention", index) for index in (one.changed, one.base))
-    return difference(*kept, saved.results.options.confidence)
+    changed, base = (saved.average("retention", index) for index in (one.changed, one.base))
+    return difference(changed, base, saved.results.options.confidence)

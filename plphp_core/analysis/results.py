@@ -95,19 +95,19 @@ class Results:
 
     def score(self, index: int | None, benchmark: str, metric: str) -> Estimate:
         """The score of a row; MISSING without a finished cell."""
-        return self.scores.get((index, benchmark, metric), MISSING)
+        return MISSING if index is None else self.scores.get((index, benchmark, metric), MISSING)
 
     def change(self, index: int, benchmark: str, metric: str, base: int | None = None) -> Estimate:
         """The score's change relative to row `base`, None: to the uncompressed row; MISSING without either."""
         if base is None:
             return self.changes.get((index, benchmark, metric), MISSING)
-        scores = (self.score(at, benchmark, metric) for at in (index, base))
-        return relative(*scores, self.options.confidence)
+        score, reference = (self.score(at, benchmark, metric) for at in (index, base))
+        return relative(score, reference, self.options.confidence)
 
     def paired(self, index: int, base: int, benchmark: str) -> int:
         """Number of documents that both rows answered."""
-        cells = [self.cells.get((at, benchmark)) for at in (index, base)]
-        return 0 if None in cells else len(np.intersect1d(*(cell.doc_ids for cell in cells)))
+        cells = [self.cells[at, benchmark] for at in (index, base) if (at, benchmark) in self.cells]
+        return len(np.intersect1d(*(cell.doc_ids for cell in cells))) if len(cells) == 2 else 0
 
     def headings(self, benchmark: str) -> dict[str, str]:
         """The metrics shown of a benchmark and their headings: the catalogue's, else all that its cells have."""
@@ -169,12 +169,10 @@ class Results:
 
     def average_cost(self, index: int, name: str) -> float:
         """Unweighted mean over benchmarks of an efficiency figure (or "kv_saved"); nan if the row lacks one."""
-        cells = [self.cells.get((index, benchmark)) for benchmark in self.finished()]
-        return (
-            math.nan
-            if not cells or None in cells
-            else float(np.mean([getattr(cell.efficiency, name) for cell in cells]))
-        )
+        finished = self.finished()
+        cells = [self.cells[index, benchmark] for benchmark in finished if (index, benchmark) in self.cells]
+        whole = bool(cells) and len(cells) == len(finished)
+        return float(np.mean([getattr(cell.efficiency, name) for cell in cells])) if whole else math.nan
 
 
 def evaluate(
@@ -211,15 +209,15 @@ def evaluate(
         samples = frame[frame.benchmark == benchmark]
         resamples = Resamples(samples.doc_id, benchmark, options.resamples, options.seed)
         for (index, name), own in samples.groupby(["row", "metric"], sort=False):
-            metric = chosen[index, benchmark].metrics[name]
-            scores[index, benchmark, name] = estimate(metric, own.doc_id.to_numpy(), resamples, options.confidence)
-        if (reference, benchmark) not in chosen:
+            measured = chosen[index, benchmark].metrics[name]
+            scores[index, benchmark, name] = estimate(measured, own.doc_id.to_numpy(), resamples, options.confidence)
+        if reference is None or (reference, benchmark) not in chosen:
             continue
         answered = chosen[reference, benchmark].doc_ids
         for index in (row for row, name in chosen if name == benchmark):
             common[index, benchmark] = len(np.intersect1d(chosen[index, benchmark].doc_ids, answered))
     for (index, benchmark, metric), score in scores.items():
-        if (reference, benchmark) in chosen:
+        if reference is not None and (reference, benchmark) in chosen:
             base = scores.get((reference, benchmark, metric), MISSING)
             changes[index, benchmark, metric] = relative(score, base, options.confidence)
     model = next(iter(chosen.values())).model

@@ -31,13 +31,13 @@ class Record(Part):
     """One JSON object in a file of its own.
 
     Attributes:
-        path: where it was read; None while it is being made.
+        path: where it was read; `Path()` while it is being made.
     """
 
     SCHEMA: ClassVar[int]  # raise it when the format changes: older files are then refused
     WHAT: ClassVar[str]  # "a cell file"
 
-    path: Path | None = Field(default=None, exclude=True)
+    path: Path = Field(default=Path(), exclude=True)
 
     @classmethod
     def load(cls, path: Path, remedy: Callable[[Path], str]) -> Self:
@@ -67,7 +67,7 @@ class Record(Part):
         if raw.get("schema") != cls.SCHEMA:
             raise ReportError(f"schema {raw.get('schema')!r}, this version reads schema {cls.SCHEMA}")
         try:
-            return cls.model_validate({**raw, "path": path})
+            return cls.model_validate({**raw, "path": path or Path()})
         except ValidationError as error:
             raise ReportError(sentence(error)) from error
 
