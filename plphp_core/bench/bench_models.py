@@ -19,19 +19,34 @@ from plphp_core.pruning.method import Method
 from plphp_core.records.errors import UserError
 
 
-class RandomModel:
+class _Loadable:
+    """What has a `model` once `load()` was called."""
+
+    _model: nn.Module | None = None
+
+    @property
+    def loaded(self) -> bool:
+        return self._model is not None
+
+    @property
+    def model(self) -> nn.Module:
+        if self._model is None:
+            raise RuntimeError("load() comes first")
+        return self._model
+
+
+class RandomModel(_Loadable):
     """A shape with random weights; the retention is forced, keys and values are random."""
 
     def __init__(self, name: str, bench: BenchSettings):
         self.name, self.bench, self.shape = name, bench, shape_named(name)
-        self.model: nn.Module | None = None
 
     @property
     def model_bytes(self) -> int:
         return self.shape.parameters * self.bench.torch_dtype.itemsize
 
     def load(self) -> None:
-        self.model = build(self.shape, self.bench.device, self.bench.torch_dtype)
+        self._model = build(self.shape, self.bench.device, self.bench.torch_dtype)
 
     def method(self, name: str, params: dict) -> Method | None:
         return forced_method(name, params)
@@ -70,19 +85,18 @@ class RandomModel:
         )
 
 
-class CheckpointModel:
+class CheckpointModel(_Loadable):
     """A loaded model whose methods decide for themselves, on prompts of noise images."""
 
     def __init__(self, name: str, bench: BenchSettings):
         self.name, self.bench = name, bench
         self.family = get_family(bench.family, "plain")
-        self.model: nn.Module | None = None
         self.model_bytes = 0  # known once it is loaded
 
     def load(self) -> None:
         bench = self.bench
         try:
-            self.model, self.processor = self.family.load(bench.checkpoint, bench.revision, bench.dtype, bench.device)
+            self._model, self.processor = self.family.load(bench.checkpoint, bench.revision, bench.dtype, bench.device)
         except (OSError, ValueError) as error:
             raise UserError(f"model.checkpoint={bench.checkpoint} cannot be loaded: {error}") from None
         self.shape: DecoderShape = shape_of(self.model, self.name)
@@ -125,7 +139,7 @@ class CheckpointModel:
             cache=cache,
             lengths=[list(layer.counts) for layer in trace.layers],
             seen=inputs["input_ids"].shape[1],
-            vision=max(trace.prompt.vision_counts),
+            vision=max(sum(map(len, images)) for images in trace.images),
             tokens=logits.float().argmax(-1),
             position=position,
             reported=sum(trace.kv_bytes),

@@ -97,7 +97,7 @@ def _row(one: RandomModel, case: BenchCase, bench: BenchSettings, budget: float)
         "weights_gb": shape.parameters * itemsize / 1e9,
         "kv_mb_per_sample": sum(of_sample) * shape.slot_elements * itemsize / 1e6,
         "largest_batch": batch,
-        "tried": _try(one, method, batch, case.vision_tokens, bench) if batch and one.model is not None else "no",
+        "tried": _try(one, method, batch, case.vision_tokens, bench) if batch and one.loaded else "no",
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from plphp_core.pruning.method import LayerView, Method, make_method
 from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
@@ -73,12 +75,12 @@ def forced_lengths(method: Method | None, layers: int, kv_heads: int, image_size
         UserError: the answer depends on the attention, so it takes a trained model.
     """
     found = [_ask(method, layers, kv_heads, image_sizes, text, on_vision) for on_vision in (True, False)]
-    if found[0] != found[1]:
-        raise UserError(
-            f"method {method.name!r} keeps tokens by attention scores, which random weights do not give: "
-            "load a checkpoint with model.checkpoint=…, or choose among none, plphp, fastv, vtw"
-        )
-    return found[0]
+    if method is None or found[0] == found[1]:
+        return found[0]
+    raise UserError(
+        f"method {method.name!r} keeps tokens by attention scores, which random weights do not give: "
+        "load a checkpoint with model.checkpoint=…, or choose among none, plphp, fastv, vtw"
+    )
 
 
 def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], text: int, on_vision: bool) -> list[int]:
@@ -101,8 +103,8 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
             valid=torch.ones_like(image_of, dtype=torch.bool),
             image_sizes=[sizes],
             vision_counts=(int((image_of >= 0).sum()),),
-            row=lambda row=row: row,
-            mean_row=lambda row=row: row,
+            row=_giving(row),
+            mean_row=_giving(row),
         )
         kept = method.compress(layer, view)
         if kept is not None:
@@ -111,3 +113,7 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
         if onward is not None:
             image_of = image_of[onward.mask][None]
     return lengths
+
+
+def _giving(row: Tensor) -> Callable[[], Tensor]:
+    return lambda: row

@@ -90,9 +90,9 @@ def _decode(
     plain = {case.backend: decoded.rounds for case, decoded in measured.items() if case.method == "none"}
     for case, decoded in measured.items():
         decoded.none = list(plain.get(case.backend, ()))
-        if found.get(case) is not None:  # `none` again, beside another method
-            found[case].rounds += decoded.rounds
-            found[case].none += decoded.none
+        if (earlier := found.get(case)) is not None:  # `none` again, beside another method
+            earlier.rounds += decoded.rounds
+            earlier.none += decoded.none
         else:
             found[case] = decoded
 
@@ -117,7 +117,8 @@ def _measured(one: BenchModel, cases: Sequence[BenchCase], bench: BenchSettings)
     decoders: list[DecodeBackend] = []
     measured: dict[BenchCase, DecodedCase] = {}
     for case in cases:
-        others = None if empty is None else peak.in_use - empty
+        in_use = peak.in_use
+        others = None if empty is None or in_use is None else in_use - empty
         peak.reset()
         decoder, measured[case] = _prepared(one, case, bench)
         decoders.append(decoder)

@@ -53,7 +53,8 @@ class Times:
 def times_of(values: Sequence[float]) -> Times:
     """Median and quartiles (inclusive: they lie within what was measured)."""
     if len(values) == 1:
-        return Times(*values * 4, 1)
+        only = values[0]
+        return Times(only, only, only, only, 1)
     q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
     return Times(median, q1, q3, min(values), len(values))
 

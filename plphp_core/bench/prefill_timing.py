@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,7 +54,8 @@ def interleaved_prefills(
     for number in range(warm_up + rounds):
         order = range(len(methods))
         for index in order if number % 2 == 0 else reversed(order):
-            if found[index] is None:
+            times = found[index]
+            if times is None:
                 continue
             taken = None
             try:
@@ -65,7 +67,7 @@ def interleaved_prefills(
                 found[index] = None
                 free_memory()
             elif number >= warm_up:
-                found[index].append(taken)
+                times.append(taken)
     return found
 
 
@@ -87,7 +89,8 @@ class _WorkClock:
     """Adds up the time of its spans: device events on CUDA, the host's clock elsewhere."""
 
     def __init__(self, device: torch.device):
-        self.cuda, self.spans = device.type == "cuda", []
+        self.cuda = device.type == "cuda"
+        self.spans: list[tuple[Any, Any]] = []  # start and end: events on CUDA, elsewhere seconds
 
     @contextmanager
     def span(self) -> Iterator[None]:

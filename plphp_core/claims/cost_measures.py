@@ -37,8 +37,9 @@ def prefill_cost(sources: ClaimSources) -> ClaimMeasurement:
     """C8: what PLPHP at its defaults adds to a sample's prefill, in decoded tokens of the same sample uncompressed."""
     costs = sources.table5
     row, base = _rows(costs, "C5")
-    cells = [costs.cell(at) for at in (base, row)]
-    added = MISSING if None in cells or row in costs.apart else in_tokens(*cells, costs.results.options)
+    plain, pruned, added = costs.cell(base), costs.cell(row), MISSING
+    if plain is not None and pruned is not None and row not in costs.apart:
+        added = in_tokens(plain, pruned, costs.results.options)
     return ClaimMeasurement(
         (ClaimPart("added to prefill", added, TOKENS),),
         evidence_of_rows(costs.results, [base, row], [costs.benchmark]),

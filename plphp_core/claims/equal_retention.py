@@ -30,7 +30,8 @@ def as_good(sources: ClaimSources) -> ClaimMeasurement:
         method: [at for at, row in enumerate(saved.results.rows) if row.method == method]
         for method in ("none", *RIVALS, "plphp")
     }
-    parts, gaps = [], {}
+    parts: list[ClaimPart] = []
+    gaps: dict[tuple[str, str], list[str]] = {}
     for rival in RIVALS:
         for name in BENCHMARKS:
             inside, outside = _within(saved, rows["plphp"], rows[rival], name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from plphp_core.claims.claim_evidence import FEWEST, other_models, other_protocol, other_times
-from plphp_core.claims.claim_finding import ClaimFinding, ClaimMeasurement
+from plphp_core.claims.claim_finding import ClaimFinding, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_rules import ALL, ClaimRule
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.verdict import RuleOutcome, Verdict, outcomes, overall
@@ -55,20 +55,20 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
     parts = tuple(replace(part, outcome=one) for part, one in zip(measured.parts, decided, strict=True))
     measured = replace(measured, parts=parts)
     outcome = RuleOutcome.UNDECIDED if shortfalls else overall(decided, rule.needed)
-    why, todo = [_numbers(claim, rule, measured)], ""
+    said, todo = [_numbers(claim, rule, parts, decided)], ""
     if shortfalls:
-        why.append(f"Too little to decide: {'; '.join(shortfalls)}.")
+        said.append(f"Too little to decide: {'; '.join(shortfalls)}.")
         todo = f"Run: {run}"
     elif outcome is RuleOutcome.UNDECIDED:
         whole = evidence.facts.get("limit") == ("full",)
-        why.append("All samples there are were asked." if whole else "More samples narrow the interval.")
+        said.append("All samples there are were asked." if whole else "More samples narrow the interval.")
         todo = "" if whole else f"Run: {run}"
     if label == "toy":
-        why.append(f"The toy says nothing about the paper's models; the rule would call its numbers {outcome}.")
+        said.append(f"The toy says nothing about the paper's models; the rule would call its numbers {outcome}.")
     elif label:
-        why.append(f"Not judged ({label}); the rule would call the numbers {outcome}.")
+        said.append(f"Not judged ({label}); the rule would call the numbers {outcome}.")
     verdict = Verdict.INCONCLUSIVE if label else DECIDED[outcome]
-    return finding(verdict, " ".join(filter(None, [*why, todo])), outcome)
+    return finding(verdict, " ".join(filter(None, [*said, todo])), outcome)
 
 
 def unmeasured(claim: Claim, rule: ClaimRule | None, asked: ReportRequest, reason: str) -> ClaimFinding:
@@ -100,11 +100,10 @@ def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequ
     return " ".join([f"make reproduce-{table}", *words])
 
 
-def _numbers(claim: Claim, rule: ClaimRule, measured: ClaimMeasurement) -> str:
-    """The numbers against the statement."""
-    parts, outcomes_found = measured.parts, [part.outcome for part in measured.parts]
+def _numbers(claim: Claim, rule: ClaimRule, parts: Sequence[ClaimPart], decided: Sequence[RuleOutcome]) -> str:
+    """The numbers against the statement, and what was decided of each part."""
     if len(parts) > 1:
-        counts = ", ".join(f"{outcomes_found.count(one)} {one}" for one in RuleOutcome)
+        counts = ", ".join(f"{decided.count(one)} {one}" for one in RuleOutcome)
         wanted = "all" if rule.needed is ALL else f"at least {rule.needed}"
         gaps = [part.name for part in parts if math.isnan(part.estimate.low)]
         without = f" Without an interval: {', '.join(gaps)}." if gaps else ""
@@ -112,4 +111,4 @@ def _numbers(claim: Claim, rule: ClaimRule, measured: ClaimMeasurement) -> str:
     (part,) = parts
     if math.isnan(part.estimate.low):
         return f"Ours is {part.text}, without an interval: too few samples, or a reference score of 0 in a resample."
-    return f"Ours is {part.text}; its interval {part.interval} {PLACES[part.outcome]} {rule.bound(claim)}."
+    return f"Ours is {part.text}; its interval {part.interval} {PLACES[decided[0]]} {rule.bound(claim)}."

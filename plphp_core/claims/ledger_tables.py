@@ -64,7 +64,7 @@ def _detail(one: ClaimFinding) -> Table:
     label = f" ({one.label})" if one.label else ""
     paper = f" Paper: {one.published_text}." if claim.value is not None else ""
     notes = [f"{one.verdict.capitalize()}{label}. {one.why}", f"Claim: {claim.text} ({claim.where}).{paper}"]
-    notes += [f"Holds if: {one.statement}. Ours: {one.rule.statistic}."] if one.statement else []
+    notes += [f"Holds if: {one.statement}. Ours: {one.rule.statistic}."] if one.rule and one.statement else []
     if claim.value is not None and one.parts:
         unit = _signed(claim.unit)
         value, interval = written(one.difference.value, unit), written_interval(one.difference, unit)

@@ -37,7 +37,10 @@ def write_reports(options: ReportSettings) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without a character shows its number
     names = list(REPORTS) if options.table in EVERYTHING else [options.table]
-    codes, refused, failed, made = [], [], [], []
+    codes: list[int] = []
+    refused: list[tuple[str, str]] = []
+    failed: list[tuple[str, str]] = []
+    made: list[Report] = []
     try:
         cells, damaged = _cells(options, names)
         asked = ReportRequest(cells, _filters(options), _choices(options), options, PACKAGED)
@@ -125,7 +128,7 @@ def _filters(options: ReportSettings) -> Filters:
     shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "engine", "limit", "limit_seed")
     return Filters(
         **{name: getattr(options, name) for name in shared},
-        prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol),
+        prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol or ""),
         params={name: str(value) for name, value in options.params.items()},
         exclude=options.exclude,
     )

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = report_from_config(config, arguments)  # refuses what a report would refuse, before hours of answers
     kind = config.table.get("kind", RUN)
     run = [one for one in arguments if key(one).partition(".")[0] not in ("report", "attention")]
+    also: tuple[str, ...]
     if config.table.name == ALL:
         steps = [(run_command, run), *_attention(arguments, ALL), *_attention(arguments, "look")]
         also = ("protocol", "engine", "limit")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -73,12 +74,12 @@ def catalogue(*configs: Path) -> BenchmarkCatalogue:
 
 @functools.cache
 def _read(configs: tuple[Path, ...]) -> BenchmarkCatalogue:
-    infos = {}
+    infos: dict[str, BenchmarkInfo] = {}
     for path in (path for folder in configs for path in sorted((folder / "tasks").glob("*.yaml"))):
         try:
             for task, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
                 if task != "defaults":
-                    fields = dict(entry) if isinstance(entry, Mapping) else {"label": str(entry)}
+                    fields: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {"label": str(entry)}
                     one = BenchmarkInfo(task=task, **fields)
                     infos.setdefault(one.label, one)
         except (TypeError, AttributeError, yaml.YAMLError) as error:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from plphp_core.families.base import dtype_name
 from plphp_core.records.errors import UserError, unknown
 
+T = TypeVar("T")
 
-def one_of(key: str, value: object, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise unknown(key, value, allowed)
-    return value
+
+def one_of(key: str, value: object, allowed: Sequence[T]) -> T:
+    for one in allowed:
+        if one == value:
+            return one
+    raise unknown(key, value, allowed)
 
 
 def dtype(value: object) -> str:

@@ -76,6 +76,22 @@ def compose_and_call(arguments: Sequence[str], job: Callable[[DictConfig], objec
             return run()
 
 
+def compose_here(arguments: Sequence[str], job: Callable[[DictConfig], object]) -> None:
+    """As `compose_and_call`, for jobs of this process alone: Hydra adds no line of its own to what they raise."""
+    failed: list[Exception] = []
+
+    def kept(config: DictConfig) -> None:
+        try:
+            if not failed:
+                job(config)
+        except (UserError, OmegaConfBaseException) as error:
+            failed.append(error)
+
+    compose_and_call(arguments, kept)
+    if failed:
+        raise failed[0]
+
+
 def composed(overrides: Sequence[str], name: str = "config", lists: Sequence[str] = LISTS) -> DictConfig:
     """The configuration `name` with these overrides, none of them a sweep. Raises UserError if it does not compose."""
     register()

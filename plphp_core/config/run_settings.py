@@ -156,7 +156,9 @@ def _methods(config: DictConfig, table: DictConfig | None) -> tuple[tuple[Method
 
 def _skipped(config: DictConfig, table: DictConfig | None) -> tuple[str, ...]:
     """The chosen benchmarks that the table does not ask of this model."""
-    places = (table.get("skip") if table else None) or ()
+    if not table:
+        return ()
+    places = table.get("skip") or ()
     for place in places:
         model, _, label = str(place).partition("/")
         known = model in (table.get("models") or ()) or config_file("model", model)

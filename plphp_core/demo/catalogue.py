@@ -59,7 +59,7 @@ class Catalogue:
 
     def _start(self, model: str, method: str) -> dict:
         """The middle one of the method's rows in Table 1 of this profile, else as in `configs/method/`."""
-        rows = [row for row in self.settings(model).methods if row.name == method]
+        rows = tuple(row for row in self.settings(model).methods if row.name == method)
         rows = rows or self.settings(model, f"method={method}").methods
         return dict(rows[len(rows) // 2].params)
 

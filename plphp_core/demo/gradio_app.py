@@ -141,13 +141,13 @@ class DemoPage:
     def _ask(self, conversation, box, model, chosen, longest, layer, head, image, *values) -> Iterator[dict]:
         if conversation is None or conversation.model != model:
             conversation = Conversation(model)
-        values = iter(values)
-        given = {name: {key: next(values) for key in column.widgets} for name, column in self.upper.items()}
+        sent = iter(values)
+        given = {name: {key: next(sent) for key in column.widgets} for name, column in self.upper.items()}
         methods = {name: given[name] for name in self.methods if name in (chosen or ())}
         known = len(conversation.images)
         idle = {one: gr.update(interactive=one is not self.stop) for one in (self.stop, self.model, self.fresh)}
         busy = {one: gr.update(interactive=one is self.stop) for one in (self.stop, self.model, self.fresh)}
-        asked, said = False, ("", "")
+        asked = False
         try:
             for text, name in self.session.ask(conversation, box["text"], box["files"], methods, longest):
                 update = {self.status: status(text, "busy"), self.conversation: conversation, **busy}
@@ -168,7 +168,7 @@ class DemoPage:
 
     def _answered(self, conversation: Conversation, name: str, where: tuple) -> dict:
         """A method's column; and, as soon as its answer is complete, what it kept."""
-        found = {self.upper[name].chat: conversation.messages(name)}
+        found: dict = {self.upper[name].chat: conversation.messages(name)}
         if conversation.turns[name][-1].complete:
             found[self.lower[name].maps] = self._map(conversation, name, *where)
             found[self.lower[name].chart] = layers_chart(conversation.answers[name])

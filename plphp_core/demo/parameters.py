@@ -64,7 +64,7 @@ def parameters_of(method: str) -> list[Parameter]:
     """The parameters of a method, in its dataclass's order; none for "none"."""
     made = make_method(method)
     types = typing.get_type_hints(type(made))
-    fields = dataclasses.fields(made) if made is not None else ()
+    fields = dataclasses.fields(made) if made is not None else ()  # type: ignore[arg-type]  # every method is one
     return [Parameter(one.name, types[one.name], getattr(made, one.name)) for one in fields]
 
 

@@ -67,7 +67,8 @@ def stream(
         Exception: what `prune` or `generate` raised.
     """
     streamer = TextIteratorStreamer(loaded.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    closed, answer = threading.Event(), Future()
+    closed = threading.Event()
+    answer: Future[StreamedAnswer] = Future()
 
     def run() -> None:
         stop = StopWhen(lambda: closed.is_set() or stopped())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -34,12 +36,14 @@ def token_maps(
         image: number of an image of the conversation, from 0, or ALL.
     """
     answer, seen = conversation.answers.get(method), conversation.seen(method)
+    if answer is None:
+        return []
     chosen = [place for place, number in enumerate(seen) if image in (ALL, str(number))]
     found = []
-    for place in chosen if answer is not None else ():
+    for place in chosen:
         picture, boxes, name = conversation.images[seen[place]], answer.boxes[place], f"image {seen[place] + 1}"
         flags = kept_flags(answer, layer, place)
-        heads = range(len(flags)) if head == ALL else [int(head)]
+        heads: Sequence[int] = range(len(flags)) if head == ALL else [int(head)]
         if head == ALL:
             same = bool((flags == flags[0]).all())
             which, each = ("every head", flags[0]) if same else ("heads' mean", flags.float().mean(0))

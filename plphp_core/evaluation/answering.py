@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class JointAnswerer:
 
     def answer(
         self, batch: list[Request], methods: Sequence[Method | None]
-    ) -> Iterator[tuple[Method | None, list[Result]]]:
+    ) -> Generator[tuple[Method | None, list[Result]], None, None]:
         """Each method and one result per request, in order, as soon as the method has answered them all.
 
         Requests of a batch share their generation arguments. Where a batch fails under a method, the method tries again
@@ -66,8 +66,8 @@ class JointAnswerer:
             with _caught(broken, index, request):
                 ready.append(self._prepare(index, request))
 
-        def in_order(results: dict[int, Answer | Failure]) -> list[Result]:
-            return [(request, (broken | results)[index]) for index, request in enumerate(batch)]
+        def in_order(results: Mapping[int, Answer | Failure]) -> list[Result]:
+            return [(request, {**broken, **results}[index]) for index, request in enumerate(batch)]
 
         failed = []
         for method, results in self._together(batch, ready, methods):
@@ -101,6 +101,7 @@ class JointAnswerer:
             failure = Failure.of(error)
             yield from ((method, failure) for method in methods)
             return
+        found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
         for method, found in decode_each(self.loaded, methods, inputs, arguments):
             if not isinstance(found, Failure):
                 try:
@@ -111,7 +112,7 @@ class JointAnswerer:
 
     def _one_by_one(
         self, batch: list[Request], ready: list[Prepared], method: Method | None, whole_first: bool
-    ) -> dict[int, Answer | Failure]:
+    ) -> Mapping[int, Answer | Failure]:
         """One method's answers without company: of the whole batch, if that was not tried yet, or sample by sample."""
         if whole_first:
             free_memory()
@@ -124,8 +125,9 @@ class JointAnswerer:
             ((_, results),) = self._together(batch, [one], [method])
             if isinstance(results, Failure):
                 log.warning("%s under %s failed: %s", batch[one.index], _named(method), results)
-                results = {one.index: results}
-            found |= results
+                found[one.index] = results
+            else:
+                found |= results
         return found
 
     def inputs(self, request: Request) -> dict:
@@ -169,12 +171,12 @@ class JointAnswerer:
         length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         retention = trace.retention.float().cpu().tolist()
-        ends = _as_set(self.loaded.model.generation_config.eos_token_id if ends is None else ends)
+        end_tokens = _as_set(self.loaded.model.generation_config.eos_token_id if ends is None else ends)
         answers = {}
         beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
         for row, one in enumerate(ready):
             first, new = row * beams, found.sequences[row, length:].cpu()
-            new = new[: _count_new(new.tolist(), ends)]
+            new = new[: _count_new(new.tolist(), end_tokens)]
             answers[one.index] = Answer(
                 text=family.decode(processor, new, generation),
                 prompt_tokens=prompt_tokens[row],
@@ -239,6 +241,8 @@ def _named(method: Method | None) -> str:
 
 
 def _as_set(ends: int | list[int] | None) -> set[int]:
+    if ends is None:
+        return set()
     return set(ends) if isinstance(ends, (list, tuple)) else {ends}
 
 

@@ -107,8 +107,9 @@ class CellSpec:
     def finished(self) -> CellResult | None:
         """The result file if it is there, belongs to this very cell and has no failed samples to try again."""
         found = self.result()
-        mine = found is not None and found.key == self.result_key and not found.errors
-        return found if mine and found.intact() else None
+        if found is None or found.key != self.result_key or found.errors:
+            return None
+        return found if found.intact() else None
 
     def remove_stale_result(self) -> None:
         """A result of the same name under another key (other weights, data or code) must not reach a table any more."""
@@ -151,7 +152,8 @@ def write_result(
     keys = cell.keys(task)
     lines = {row: journal.answers[key] for row, key in keys.items() if key in journal.answers}
     failed = {row: journal.errors[key] for row, key in keys.items() if row not in lines and key in journal.errors}
-    answers = {row: line.answer for row, line in lines.items()}
+    answers = {row: line.answer for row, line in lines.items() if line.answer is not None}
+    metrics = task.score({row: answer.text for row, answer in answers.items()}, extra_metrics)
     settings, model = cell.settings, cell.settings.model
     result = CellResult(
         cell=cell.name,
@@ -183,11 +185,11 @@ def write_result(
         error_examples=_examples(failed),
         image_notes=_image_notes(answers.values()),
         doc_ids=list(answers),
-        metrics=task.score({row: answer.text for row, answer in answers.items()}, extra_metrics),
-        costs=costs_of(list(answers.values())),
+        metrics=metrics,  # type: ignore[arg-type]  # pydantic makes each `Metric` of plain data
+        efficiency=costs_of(list(answers.values())),
         batch_size=max((answer.batch_size for answer in answers.values()), default=settings.batch_size),
         hardware="; ".join(sorted({line.hardware for line in lines.values()})),
-        kernels=sorted({answer.kernel for answer in answers.values()} - {None}),
+        kernels=sorted({answer.kernel for answer in answers.values() if answer.kernel is not None}),
         answers_key=cell.key,
         journal=f"journal/{cell.journal_path.name}",
         manifest=manifest,

@@ -10,8 +10,10 @@ from plphp_core.config.run_settings import ModelSettings, Settings
 def misfits(settings: Settings) -> list[str]:
     """A sentence for each row whose method refuses the model; none where its configuration is not on this machine."""
     layers = _layers(settings.model)
+    if layers is None:
+        return []
     found = []
-    for row in settings.methods if layers is not None else ():
+    for row in settings.methods:
         try:
             if row.built is not None:
                 row.built.check(layers)

@@ -54,7 +54,7 @@ class Ranks:
         """The items that this process has to do."""
         return list(items[self.rank :: self.size])
 
-    def tell(self, value: T | None = None) -> T:
+    def tell(self, value: T) -> T:
         """The first process's value, in all of them; waits for it."""
         if self.size == 1:
             return value

@@ -104,12 +104,13 @@ class _Known:
 
     def __init__(self, settings: Settings):
         self.settings, self.reason = settings, ""
+        self.weights: str | None = None
         fingerprints = Fingerprints(settings.results / "fingerprints.json")
         self.suite = Suite(settings, fingerprints)
         try:
             self.weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
         except UserError as error:
-            self.weights, self.reason = None, str(error)
+            self.reason = str(error)
 
     def cells(self, benchmark: Benchmark, methods: Sequence[MethodSettings]) -> list[CellSpec] | None:
         if self.weights is None:
@@ -154,17 +155,18 @@ def _part(
     if samples is None:
         return replace(done, missing=None, seconds=None)
     todo = {number: max(0, samples - (_answered(cells[number]) if cells else 0)) for number in open_cells}
-    if any(costs[number] is None for number in open_cells):
+    known = {number: cost for number in open_cells if (cost := costs[number]) is not None}
+    if len(known) < len(open_cells):
         return replace(done, missing=sum(todo.values()), seconds=None)
     shared = seconds = 0.0
     for number, count in todo.items():
-        prefill, decode = count * costs[number].prefill, count * costs[number].decode
+        prefill, decode = count * known[number].prefill, count * known[number].decode
         if share and can_share(methods[number].built):
             shared = max(shared, prefill)
         else:
             seconds += prefill
         seconds += decode
-    measured = min(costs[number].samples for number in open_cells)
+    measured = min(cost.samples for cost in known.values())
     return replace(done, missing=sum(todo.values()), seconds=shared + seconds, measured=measured)
 
 

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
@@ -34,6 +35,9 @@ from plphp_core.evaluation.registration import model_ids
 from plphp_core.families import get_family
 from plphp_core.families.base import STYLES
 from plphp_core.records.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # imported where several processes are joined
 
 SHOWN_FAILURES = 20
 
@@ -103,7 +107,7 @@ class PrunedModel(lmms):
         family = get_family(self.family_name)
         options = {name: params.pop(name) for name in family.options if name in params}
         self.method = check_method(self.method_name, params)
-        self.accelerator = None
+        self.accelerator: Accelerator | None = None
         device = self._join_processes(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (family.dtype if device.startswith("cuda") else "float32")
         dtype = values.dtype(dtype)
@@ -136,9 +140,9 @@ class PrunedModel(lmms):
             return device
         from accelerate import Accelerator
 
-        self.accelerator = Accelerator(cpu=device.startswith("cpu"))
-        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
-        return f"cuda:{self.accelerator.local_process_index}" if device.startswith("cuda") else device
+        self.accelerator = accelerator = Accelerator(cpu=device.startswith("cpu"))
+        self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+        return f"cuda:{accelerator.local_process_index}" if device.startswith("cuda") else device
 
     @property
     def device(self) -> torch.device:

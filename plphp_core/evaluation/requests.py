@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -15,14 +15,14 @@ class Request:
         context: the task's text, before the family's chat template.
         generation: the task's generation arguments; never changed here.
         visuals: returns the sample's images (PIL), decoding them only now.
-        tag: the caller's mark of the sample.
+        tag: the caller's number of the sample.
         name: of the sample, for people; by default its tag.
     """
 
     context: str
     generation: dict
     visuals: Callable[[], list]
-    tag: Hashable = None
+    tag: int = 0
     name: str = ""
 
     def __str__(self) -> str:

@@ -98,13 +98,14 @@ class _Run:
     def __init__(self, runs, settings: Settings, loader, display, manifest, outcome, ranks: Ranks, stop: Stop, profile):
         self.runs, self.settings, self.loader, self.display = runs, settings, loader, display
         self.manifest, self.outcome, self.ranks, self.stop = manifest, outcome, ranks, stop
-        self.profile, self.traced = profile, set()
+        self.profile = profile
+        self.traced: set[str] = set()
         self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
 
     def carry_out(self) -> None:
         _seed(self.settings.seed)
-        cells, todo, lacking = self._plan()
-        todo = [cell for cell in cells if cell.name in todo]
+        cells, unfinished, lacking = self._plan()
+        todo = [cell for cell in cells if cell.name in unfinished]
         unfit = self._prepare([cell for cell in todo if cell.name in lacking])
         todo = [cell for cell in todo if cell.row not in unfit]
         self._lacking = {cell.name for cell in todo} & set(lacking)

@@ -63,7 +63,8 @@ class ThroughputEstimator:
         ]
         if not costs:
             return self._assumed.get(name) or self._assumed.get("any")
-        return Cost(*(statistics.fmean(times) for times in zip(*costs, strict=True)), samples=len(costs))
+        prefill, decode = (statistics.fmean(times) for times in zip(*costs, strict=True))
+        return Cost(prefill, decode, samples=len(costs))
 
 
 def _sampled(path: Path) -> Iterator[SampleLine | CellKeyLine]:
@@ -79,8 +80,10 @@ def _sampled(path: Path) -> Iterator[SampleLine | CellKeyLine]:
 
 def _cost(task: str, seconds: Mapping[str, float]) -> Cost:
     try:
-        return Cost(**{name: float(value) for name, value in seconds.items()})
-    except (TypeError, ValueError, AttributeError) as error:
+        if unknown := seconds.keys() - {"prefill", "decode"}:
+            raise ValueError(f"unknown: {unknown}")
+        return Cost(float(seconds["prefill"]), float(seconds["decode"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"profile.seconds_per_sample.{task} = {seconds}: give seconds of prefill and of decode, as in "
             "{prefill: 1.0, decode: 0.5}"

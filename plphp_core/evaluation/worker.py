@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Generator, Sequence, Set
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
@@ -110,7 +110,7 @@ class Worker:
 
     def _answers(
         self, todos: list[CellTodo], batch: list[Request], stop: Stop
-    ) -> Iterator[tuple[CellTodo, list[Answer | Failure]]]:
+    ) -> Generator[tuple[CellTodo, list[Answer | Failure]], None, None]:
         """Results of each cell, already in its journal."""
         methods = [todo.cell.method.built for todo in todos]
         with closing(self.answerer.answer(batch, methods)) as answers:

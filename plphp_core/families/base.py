@@ -188,7 +188,7 @@ class Family:
         return None
 
 
-def dtype_name(name: str) -> str:
+def dtype_name(name: object) -> str:
     """torch's own name for a dtype or one of its short forms: "bf16" and "torch.bfloat16" are "bfloat16".
 
     Raises:

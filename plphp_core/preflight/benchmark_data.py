@@ -113,7 +113,7 @@ def _sample(facts: TaskFacts, config: dict, rows, samples: int | None, to_downlo
         pixels = sum(image.width * image.height for image in visuals)
         for kind, size in (("first", 0), ("longest text", len(context)), ("most pixels", pixels)):
             if kind not in kept or size > kept[kind][0]:
-                kept[kind] = size, Request(context, facts.generation, partial(list, visuals), facts.task)
+                kept[kind] = size, Request(context, facts.generation, partial(list, visuals), name=facts.task)
     if not kept:
         raise ValueError("there are no samples")
     return BenchmarkSample(facts.benchmark, samples, [request for _, request in kept.values()], to_download)

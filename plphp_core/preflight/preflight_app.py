@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from plphp_core.config import checked_values
-from plphp_core.config.hydra_app import compose_and_call
+from plphp_core.config.hydra_app import compose_here
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.config.table_configs import configurations
 
@@ -17,7 +17,7 @@ from plphp_core.config.table_configs import configurations
 def main(arguments: Sequence[str]) -> int:
     """Check what a command line would run. Returns 0: it would work, 1: something would break. Raises UserError."""
     codes: list[int] = []
-    compose_and_call(arguments, lambda config: codes.append(check_models(config)))
+    compose_here(arguments, lambda config: codes.append(check_models(config)))
     return max(codes, default=0)
 
 

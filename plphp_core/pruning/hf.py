@@ -227,11 +227,6 @@ def _file(kind: type) -> ModuleType:
     return sys.modules[kind.__module__]
 
 
-def modelling_files(model: nn.Module) -> set[ModuleType]:
-    """The Python files that define a model's modules; they hold the functions that modules look up by name."""
-    return {_file(type(module)) for module in model.modules()}
-
-
 def implementation(config: Any) -> str:
     """The name of the attention implementation in use, also where `set_attn_implementation` never was called."""
     return getattr(config, "_attn_implementation", None) or ""

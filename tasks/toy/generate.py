@@ -186,7 +186,7 @@ def test_samples(benchmark: str, samples: int = 48) -> list[Sample]:
     return list(make_samples(benchmark, per_sub_task * len(SUB_TASKS[benchmark]), SEED, "test"))
 
 
-test_samples.__test__ = False  # pytest collects by name
+test_samples.__test__ = False  # type: ignore[attr-defined]  # pytest collects by name
 
 
 def build(name: str, samples: int = 48) -> DatasetDict:

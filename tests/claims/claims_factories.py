@@ -122,13 +122,15 @@ def readings(folder, profile="paper", models=tuple(CHECKPOINTS), samples=40, ris
                 size=(samples, len(gamma))
             )
             record = {
-                "schema": 1, "profile": profile, "model": model, "family": model, "checkpoint": CHECKPOINTS[model],
-                "revision": "r", "dtype": "bfloat16", "attn_implementation": "sdpa", "protocol": "lmms_eval",
+                "schema": 2, "key": "k", "manifest": "manifests/x.json", "profile": profile, "model": model,
+                "family": model, "checkpoint": CHECKPOINTS[model], "revision": "r", "dtype": "bfloat16",
+                "attn_implementation": "sdpa", "protocol": "lmms_eval",
                 "prompts": "lmms_eval", "limit": None, "limit_seed": 0, "task": name.lower(), "benchmark": name,
                 "hardware": A100, "data_revision": "d", "located": True, "population": 40, "errors": 0,
-                "doc_ids": list(range(samples)), "vision_attention": drawn.tolist(),
-                "groups": [{cut: [[1 / 6] * 6] * len(gamma) for cut in CUTS}] * samples,
-                "group_tokens": [{cut: [1 / 6] * 6 for cut in CUTS}] * samples,
+                "doc_ids": list(range(samples)), "prompt_tokens": [100] * samples, "image_sizes": [[16]] * samples,
+                "vision_attention": drawn.tolist(),
+                "groups": {cut: [[[1 / 6] * 6] * len(gamma)] * samples for cut in CUTS},
+                "group_tokens": {cut: [[1 / 6] * 6] * samples for cut in CUTS},
             }  # fmt: skip
             path = there / f"{model}.{name.lower()}.json"
             path.write_text(json.dumps(record | changes), encoding="utf-8")

@@ -202,7 +202,7 @@ def attending(capsys):
     [
         (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: idefics2, llava_onevision"),
         (["attention.samples=0"], "attention.samples must be a whole number, at least 1"),
-        (["table=table1"], "table=… is for scripts/run.py"),
+        (["table=table1"], "table=… is for `plphp run`"),
         (["attention.models=mantis"], "attention.models must be a list of models"),
         (["attention.models=[]"], "attention.models must be a list of models"),
         (["attention.look=maybe"], "attention.look must be true or false"),

@@ -146,6 +146,8 @@ def test_a_wrong_assumption_is_refused(planned, rows):
         planned(rows("none"), "profile.seconds_per_sample.any.decode=quick")
     with pytest.raises(UserError, match=r"seconds_per_sample.b = 3: give"):
         planned(rows("none"), "+profile.seconds_per_sample.b=3")
+    with pytest.raises(UserError, match=r"seconds_per_sample.any = .*'samples': 5.*: give"):  # measured, it would say
+        planned(rows("none"), "+profile.seconds_per_sample.any.samples=5")
 
 
 def test_dry_shows_the_plan_and_stops(run, rows, nothing_opened, tmp_path):

@@ -229,12 +229,22 @@ def _refusing(model) -> Iterator[None]:
         model.forward = original
 
 
+class _Collector(logging.Handler):
+    """Adds the text of warnings to a list."""
+
+    def __init__(self, said: list[str]):
+        super().__init__(logging.WARNING)
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
 @contextmanager
 def _warnings(name: str) -> Iterator[list[str]]:
     """What a logger warns of."""
     said: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())
+    handler = _Collector(said)
     logger = logging.getLogger(name)
     logger.addHandler(handler)
     try:

@@ -92,7 +92,7 @@ def _versions() -> dict[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/gpu_check.py", description=main.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="scripts/gpu_check.py", description=(main.__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", help="cuda, cuda:1, cpu; by default, cuda where there is one")
     parser.add_argument("--minutes", type=float, default=8, help="after which no part is running any more (8)")
     parser.add_argument("--parts", nargs="*", choices=[part.name for part in PARTS], help="by default, all")

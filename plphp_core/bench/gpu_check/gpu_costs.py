@@ -74,7 +74,7 @@ def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         yield GpuCheck(
             f"smaller only where something is pruned, {label(method)}", (held < full) == (method is not None), says
         )
-        if setting.cuda:
+        if grown is not None and left is not None:  # on CUDA
             fits = reported <= grown <= MORE * reported + blocks
             yield GpuCheck(f"the allocator counts as much, {label(method)}", fits, f"allocated {grown}, {says}")
             yield GpuCheck(f"nothing is left behind, {label(method)}", left <= blocks, f"{left} bytes")

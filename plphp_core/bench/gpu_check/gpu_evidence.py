@@ -120,7 +120,8 @@ class Evidence:
 
     @property
     def files(self) -> tuple[Path, Path]:
-        return tuple(self.stem.with_name(self.stem.name + suffix) for suffix in (".json", ".md"))
+        name = self.stem.name
+        return self.stem.with_name(f"{name}.json"), self.stem.with_name(f"{name}.md")
 
     @property
     def bad(self) -> list[PartResult]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,11 +49,11 @@ def identity(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         if here is not None and not here():
             yield {"attention": name, "found": "not available: its package is not installed"}
             continue
-        for what, inputs in (("one", setting.inputs(1, setting.sizes.vision[-1])), ("padded", None)):
-            if what == "padded":
-                if name == "sdpa, FlashAttention":  # which takes no mask
-                    continue
-                inputs = setting.ragged(setting.sizes.vision[-1])
+        for what in ("one", "padded"):
+            if what == "padded" and name == "sdpa, FlashAttention":  # which takes no mask
+                continue
+            vision = setting.sizes.vision[-1]
+            inputs = setting.ragged(vision) if what == "padded" else setting.inputs(1, vision)
             with _attending(setting.model, implementation), within():
                 try:
                     plain = _logits(setting.model, inputs)
@@ -117,9 +118,11 @@ def kernel_choice(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     query = normal(8, shape.query_heads, shape.head_dim)
     taken = choose(device, torch.bfloat16, *heads).name
     bytes_read = LAYERS_TIMED * sum(int(used) for used in layer.used) * shape.slot_elements * 2
-    rows, timed = {}, []
+    rows: dict[str, dict[str, Any]] = {}
+    timed = []
     for name, make in KERNELS.items():
-        row = rows[name] = {"kernel": name, "taken": "taken" if name == taken else ""}
+        rows[name] = {"kernel": name, "taken": "taken" if name == taken else ""}
+        row = rows[name]
         try:
             kernel = Kernel(name, make(torch.bfloat16, shape.head_dim))
         except (ImportError, NotImplementedError) as error:
@@ -135,10 +138,10 @@ def kernel_choice(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         one.row |= {"ms": times.median, "q1": times.q1, "q3": times.q3, "gb_per_s": bytes_read / times.median / 1e6}
     yield from rows.values()
     allowed = 4 * torch.finfo(torch.bfloat16).eps
-    error = rows[taken].get("error")
-    found = f"{taken} differs by {error:.2g}, allowed {allowed:.2g}" if error is not None else rows[taken]["found"]
+    difference = rows[taken].get("error")
+    says = rows[taken]["found"] if difference is None else f"{taken} differs by {difference:.2g}, allowed {allowed:.2g}"
     yield GpuCheck(
-        "the kernel taken agrees with fp32 at the real length", error is not None and error <= allowed, found
+        "the kernel taken agrees with fp32 at the real length", difference is not None and difference <= allowed, says
     )
     if setting.cuda and torch.cuda.get_device_capability() >= (8, 0):
         first = kernels._preferred(device)[0]

@@ -139,7 +139,7 @@ class GpuSetting:
         Raises:
             NotAvailableError: it does not fit into memory.
         """
-        if self.random.model is None:
+        if not self.random.loaded:
             needed, free = self.random.model_bytes, available_bytes(self.device)
             if needed > free:
                 raise NotAvailableError(

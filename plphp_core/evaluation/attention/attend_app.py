@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from plphp_core.config.checked_values import flag, whole
-from plphp_core.config.hydra_app import compose_and_call, key
+from plphp_core.config.hydra_app import compose_here, key
 from plphp_core.config.run_settings import Settings, settings_from_config
 from plphp_core.config.table_configs import of_each
 from plphp_core.evaluation.console import say
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("attention is read by one process; start `plphp attend` without torchrun")
     asked = _AttendCommand()
-    compose_and_call(arguments, asked.add)
+    compose_here(arguments, asked.add)
     return asked.carry_out()
 
 

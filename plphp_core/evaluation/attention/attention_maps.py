@@ -20,7 +20,7 @@ from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.attention_result import AttentionMap
+from plphp_core.records.attention_result import AttentionMap, ShownMethod
 from plphp_core.records.errors import UserError
 from plphp_core.records.host import device_name
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
@@ -83,7 +83,7 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
         revision=weights,
         dtype=settings.model.dtype,
         hardware=device_name(settings.model.device),
-        method=asdict(row),
+        method=ShownMethod(**asdict(row)),
         asked_for=asked_for,
         task=facts.task,
         benchmark=facts.benchmark.label,

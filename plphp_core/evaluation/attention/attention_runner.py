@@ -162,8 +162,10 @@ class _Attending:
 
     def _line(self, part: _Part, key: str, request: Request) -> SampleLine:
         """What became of one sample."""
+        reader = self._reader
+        assert reader is not None, "loaded as soon as one sample is missing"
         try:
-            what = {"reading": read(self._reader.loaded, self._reader.inputs(request))}
+            what = {"reading": read(reader.loaded, reader.inputs(request))}
         except Exception as error:
             failure = Failure.of(error)
             log.warning("%s: %s", request, failure)
@@ -175,7 +177,7 @@ class _Attending:
     def _write(self, part: _Part, task: OpenTask, lines: dict[int, SampleLine], errors: int) -> None:
         """The result file, which replaces that of an earlier run on other samples."""
         settings, model = self.settings, self.settings.model
-        readings = [line.reading for line in lines.values()]
+        readings = [line.reading for line in lines.values() if line.reading is not None]
         cuts = readings[0].groups if readings else ()
         AttentionResult(
             key=part.key,
