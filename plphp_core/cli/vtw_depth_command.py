@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     fingerprints = Fingerprints(settings.results / "fingerprints.json")
     weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
     suite = Suite(settings, fingerprints)
-    answerer = JointAnswerer(load(settings.model), [])
+    answerer = JointAnswerer(load(settings.model))
 
     tasks = [suite.open(suite.facts(benchmark)) for benchmark in settings.benchmarks]
     prompts = [task.requests[doc] for task in tasks for doc in task.chosen(rule.samples, settings.limit_seed)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,11 @@ class MethodSettings:
     name: str
     params: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
+
+    @cached_property
+    def built(self) -> Method | None:
+        """The method itself, built once: every cell of the row runs this object. Raises UserError."""
+        return check_method(self.name, self.params)
 
 
 def table_rows(
@@ -51,9 +57,9 @@ def table_rows(
 def method_row(chosen: Mapping, defaults: Mapping) -> MethodSettings:
     """A row from its complete parameters, with `name` and `setting` among them. Raises UserError."""
     params = {name: value for name, value in chosen.items() if name not in NOT_PARAMETERS}
-    method = check_method(chosen["name"], params)
-    params = dict(method.params()) if method is not None else {}
-    return MethodSettings(chosen["name"], params, setting_text(chosen.get("setting", ""), params, defaults))
+    row = MethodSettings(chosen["name"], params)
+    params = dict(row.built.params()) if row.built is not None else {}
+    return MethodSettings(row.name, params, setting_text(chosen.get("setting", ""), params, defaults))
 
 
 def check_method(name: str, params: Mapping) -> Method | None:

@@ -164,7 +164,7 @@ class DemoSession:
 
 def encode(loaded: LoadedModel, context: str, images: list) -> dict:
     """What the model is called with, on its device. Raises ValueError if the family cannot make a prompt of it."""
-    return JointAnswerer(loaded, []).inputs(Request(context, {}, lambda: images))
+    return JointAnswerer(loaded).inputs(Request(context, {}, lambda: images))
 
 
 def _shape(loaded: LoadedModel) -> ModelShape:

@@ -12,10 +12,9 @@ from PIL import ImageFile
 
 from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.failure import Failure
-from plphp_core.evaluation.generation import Decoded, generation_arguments
+from plphp_core.evaluation.generation import Decoded, decode_each, generation_arguments
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.requests import Request, batches
-from plphp_core.evaluation.sharing import decode_each
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.validation import require
@@ -42,26 +41,25 @@ class Prepared:
 class JointAnswerer:
     """Answers batches with several methods on one loaded model, sharing what does not depend on the method."""
 
-    def __init__(self, loaded: LoadedModel, methods: Sequence[Method | None]):
-        """Raises ValueError at once if a method does not fit the model."""
+    def __init__(self, loaded: LoadedModel):
         self.loaded = loaded
-        self.methods = list(methods)
-        for method in self.methods:
-            with prune(loaded.model, method):
-                pass
+
+    def check(self, method: Method | None) -> None:
+        """Raises ValueError if a method does not fit the model."""
+        with prune(self.loaded.model, method):
+            pass
 
     def answer(
-        self, batch: list[Request], chosen: Sequence[int] | None = None
-    ) -> Generator[tuple[int, list[Result]], None, None]:
-        """The number of each method and one result per request, in order, as soon as the method has answered them all.
+        self, batch: list[Request], methods: Sequence[Method | None]
+    ) -> Generator[tuple[Method | None, list[Result]], None, None]:
+        """Each method and one result per request, in order, as soon as the method has answered them all.
 
         Requests of a batch share their generation arguments. Where a batch fails under a method, the method tries again
         alone, with memory freed, and then sample by sample, so that one broken sample costs no other its answer.
 
         Args:
-            chosen: numbers of the methods that are to answer; None: all.
+            methods: all different; those that come out are these very objects.
         """
-        chosen = list(range(len(self.methods)) if chosen is None else chosen)
         broken: dict[int, Answer | Failure] = {}
         ready: list[Prepared] = []
         for index, request in enumerate(batch):
@@ -72,27 +70,27 @@ class JointAnswerer:
             return [(request, {**broken, **results}[index]) for index, request in enumerate(batch)]
 
         failed = []
-        for number, results in self._together(batch, ready, chosen):
+        for method, results in self._together(batch, ready, methods):
             if isinstance(results, Failure):
-                failed.append((number, results))
+                failed.append((method, results))
             else:
-                yield number, in_order(results)
-        for number, failure in failed:
-            alone_is_other = len(chosen) > 1 or len(ready) > 1 or failure.kind == "OutOfMemoryError"
+                yield method, in_order(results)
+        for method, failure in failed:
+            alone_is_other = len(methods) > 1 or len(ready) > 1 or failure.kind == "OutOfMemoryError"
             again = "; again alone" if alone_is_other else ""
             which = f"batch of {len(ready)} with {batch[ready[0].index]}"
-            log.warning("%s under %s: %s%s", which, _named(self.methods[number]), failure, again)
+            log.warning("%s under %s: %s%s", which, _named(method), failure, again)
             if alone_is_other:
-                yield number, in_order(self._one_by_one(batch, ready, number, whole_first=len(chosen) > 1))
+                yield method, in_order(self._one_by_one(batch, ready, method, whole_first=len(methods) > 1))
             else:
-                yield number, in_order({ready[0].index: failure})
+                yield method, in_order({ready[0].index: failure})
 
     def _together(
-        self, batch: list[Request], ready: list[Prepared], chosen: list[int]
-    ) -> Iterator[tuple[int, dict[int, Answer] | Failure]]:
+        self, batch: list[Request], ready: list[Prepared], methods: Sequence[Method | None]
+    ) -> Iterator[tuple[Method | None, dict[int, Answer] | Failure]]:
         """Each method's answers to what is ready, or why there are none."""
         if not ready:
-            yield from ((number, {}) for number in chosen)
+            yield from ((method, {}) for method in methods)
             return
         family, processor = self.loaded.family, self.loaded.processor
         generation = batch[ready[0].index].generation
@@ -101,33 +99,32 @@ class JointAnswerer:
             arguments = generation_arguments(generation, family, processor)
         except Exception as error:
             failure = Failure.of(error)
-            yield from ((number, failure) for number in chosen)
+            yield from ((method, failure) for method in methods)
             return
         found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
-        for place, found in decode_each(self.loaded, [self.methods[number] for number in chosen], inputs, arguments):
+        for method, found in decode_each(self.loaded, methods, inputs, arguments):
             if not isinstance(found, Failure):
                 try:
                     found = self._read(found, ready, inputs, generation, arguments.get("eos_token_id"))
                 except Exception as error:
                     found = Failure.of(error)
-            yield chosen[place], found
+            yield method, found
 
     def _one_by_one(
-        self, batch: list[Request], ready: list[Prepared], number: int, whole_first: bool
+        self, batch: list[Request], ready: list[Prepared], method: Method | None, whole_first: bool
     ) -> Mapping[int, Answer | Failure]:
         """One method's answers without company: of the whole batch, if that was not tried yet, or sample by sample."""
         if whole_first:
             free_memory()
-            ((_, results),) = self._together(batch, ready, [number])
+            ((_, results),) = self._together(batch, ready, [method])
             if not isinstance(results, Failure) or len(ready) == 1:
                 return {ready[0].index: results} if isinstance(results, Failure) else results
         found: dict[int, Answer | Failure] = {}
         for one in ready:
             free_memory()
-            ((_, results),) = self._together(batch, [one], [number])
+            ((_, results),) = self._together(batch, [one], [method])
             if isinstance(results, Failure):
-                which, method = batch[one.index], _named(self.methods[number])
-                log.warning("%s under %s failed: %s", which, method, results)
+                log.warning("%s under %s failed: %s", batch[one.index], _named(method), results)
                 found[one.index] = results
             else:
                 found |= results
@@ -203,12 +200,13 @@ class Answerer:
 
     def __init__(self, loaded: LoadedModel, method: Method | None):
         """Raises ValueError at once if the method does not fit the model."""
-        self._joint = JointAnswerer(loaded, [method])
+        self._joint, self._method = JointAnswerer(loaded), method
+        self._joint.check(method)
         self.inputs = self._joint.inputs
 
     def answer(self, batch: list[Request]) -> list[Result]:
         """One result per request, in order; see `JointAnswerer.answer`."""
-        ((_, results),) = self._joint.answer(batch)
+        ((_, results),) = self._joint.answer(batch, [self._method])
         return results
 
 

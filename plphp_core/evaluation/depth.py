@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 from plphp_core.config.run_settings import ModelSettings, Settings
-from plphp_core.config.table_rows import check_method
 
 
 def misfits(settings: Settings) -> list[str]:
@@ -15,10 +14,9 @@ def misfits(settings: Settings) -> list[str]:
         return []
     found = []
     for row in settings.methods:
-        method = check_method(row.name, row.params)
         try:
-            if method is not None:
-                method.check(layers)
+            if row.built is not None:
+                row.built.check(layers)
         except ValueError as error:
             found.append(f"{f'{row.name} {row.setting}'.strip()} does not fit {settings.model.name}: {error}")
     return found

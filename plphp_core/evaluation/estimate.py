@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from plphp_core.config.run_settings import Benchmark, Settings
-from plphp_core.config.table_rows import MethodSettings, check_method
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.shared_prefill import can_share
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts as written_by_ranks
@@ -161,7 +161,7 @@ def _part(
     shared = seconds = 0.0
     for number, count in todo.items():
         prefill, decode = count * known[number].prefill, count * known[number].decode
-        if share and can_share(check_method(methods[number].name, methods[number].params)):
+        if share and can_share(methods[number].built):
             shared = max(shared, prefill)
         else:
             seconds += prefill

@@ -1,17 +1,25 @@
-"""One encoded batch, decoded: by transformers' `generate` or by the fast path, alone or from a shared prefill."""
+"""One encoded batch, decoded under several methods: by transformers' `generate` or by the fast path.
+
+Images are encoded once, and one prefill serves all methods that leave it as it is.
+"""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import StoppingCriteriaList
 
 from plphp_core.decoding.fast_generate import fast_generate
+from plphp_core.decoding.features import FeatureClock, shared_features
 from plphp_core.decoding.measure import StepClock
-from plphp_core.decoding.shared_prefill import SharedPrefill
+from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
+from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.options import NOT_PASSED, SAMPLING, refuse, refused_of_task
 from plphp_core.families import family_of
@@ -20,6 +28,8 @@ from plphp_core.pruning.hf import implementation
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.trace import Trace
+
+log = logging.getLogger("plphp.generation")
 
 FAST_ARGUMENTS = frozenset(inspect.signature(fast_generate).parameters)
 
@@ -65,6 +75,76 @@ def pad_token(processor) -> int:
     """What stands behind an answer that has ended before others of its batch."""
     tokenizer = processor.tokenizer
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def may_share(arguments: dict) -> bool:
+    """Whether answers from a shared prefill are those of separate runs.
+
+    With beams a prefill has another batch, and what is sampled depends on everything sampled before.
+    """
+    return not arguments.get("do_sample") and arguments.get("num_beams", 1) in (None, 1)
+
+
+def decode_each(
+    loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict, arguments: dict
+) -> Iterator[tuple[Method | None, Decoded | Failure]]:
+    """Each method and the batch decoded under it, as soon as it is there; errors are failures.
+
+    One full cache of the batch is held while the methods that only compress are decoded one after the other, each with
+    its own cache on top, at most as large; it is let go before those that withdraw tokens, which prefill themselves.
+    """
+    if len(methods) == 1 or not may_share(arguments):
+        for method in methods:
+            yield method, _try(loaded, method, inputs, arguments)
+        return
+    with shared_features(loaded.model) as features:
+        for group in _groups(methods):
+            shared = _prefill(loaded, group, inputs)
+            for method in group:
+                yield method, _try(loaded, method, inputs, arguments, shared, features)
+            del shared
+
+
+def _groups(methods: Sequence[Method | None]) -> list[list[Method | None]]:
+    """The methods that one prefill serves, largest group first; a method that withdraws is on its own."""
+    sharing = [method for method in methods if method is not None and can_share(method)]
+    rows_of_none = sharing[0].query_rows if sharing else 1  # it reads none, so it joins any group
+    groups: dict[object, list[Method | None]] = {}
+    for method in methods:
+        rows = rows_of_none if method is None else method.query_rows
+        groups.setdefault(("shared", rows) if can_share(method) else id(method), []).append(method)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _prefill(loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict) -> SharedPrefill | None:
+    """A shared prefill if it serves several; None where it does not, or did not work: each method then tries alone."""
+    if len(methods) == 1:
+        return None
+    try:
+        return SharedPrefill(
+            loaded.model, inputs, next((method.query_rows for method in methods if method is not None), 1)
+        )
+    except Exception as error:
+        log.info("no shared prefill: %s", Failure.of(error))
+        return None
+
+
+def _try(
+    loaded: LoadedModel,
+    method: Method | None,
+    inputs: dict,
+    arguments: dict,
+    shared: SharedPrefill | None = None,
+    features: FeatureClock | None = None,
+) -> Decoded | Failure:
+    encoded = features.milliseconds if features is not None else 0.0
+    try:
+        found = decode(loaded, method, inputs, arguments, shared)
+    except Exception as error:  # as words: its frames hold the batch's tensors
+        return Failure.of(error)
+    if shared is None:  # images that an earlier method has encoded are part of what this one takes alone
+        found = dataclasses.replace(found, prefill_ms=found.prefill_ms + encoded)
+    return found
 
 
 @torch.inference_mode()

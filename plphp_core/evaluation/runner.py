@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.cell_spec import CellSpec, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
@@ -109,6 +108,7 @@ class _Run:
         todo = [cell for cell in cells if cell.name in unfinished]
         unfit = self._prepare([cell for cell in todo if cell.name in lacking])
         todo = [cell for cell in todo if cell.row not in unfit]
+        self._lacking = {cell.name for cell in todo} & set(lacking)
         tasks = dict.fromkeys(cell.facts.task for cell in todo)
         pieces = [[cell for cell in todo if cell.facts.task == task] for task in tasks]
         wait = self.settings.lock_timeout == 0  # then another run is an error at once, not something to come back to
@@ -143,7 +143,7 @@ class _Run:
         return cells, *self.ranks.tell((todo, lacking))
 
     def _prepare(self, cells: list[CellSpec]) -> set[str]:
-        """Load the model with the cells' methods; all are tried now, not in the middle of the night.
+        """Load the model and try every method of the cells on it, before the first of them answers.
 
         Returns:
             rows whose method does not fit the model.
@@ -151,31 +151,22 @@ class _Run:
         Raises:
             UserError: the method of a single run's cell does not fit the model. Among several runs only its cells fail.
         """
-        self._methods: list[MethodSettings] = []
-        self._answerer: JointAnswerer | None = None
         if not cells:
             return set()
         model = dataclasses.replace(self.settings.model, device=self.ranks.device(self.settings.model.device))
         if not cells[0].weights.startswith("sha256:"):  # the very commit that the key names
             model = dataclasses.replace(model, revision=cells[0].weights)
-        loaded = self.loader(model)
-        found, unfit = [], set()
-        for cell in cells:
-            if cell.method in self._methods or cell.row in unfit:
-                continue
-            method = check_method(cell.method.name, cell.method.params)
+        self._answerer = JointAnswerer(self.loader(model))
+        unfit = set()
+        for row, method in {cell.row: cell.method.built for cell in cells}.items():
             try:
-                JointAnswerer(loaded, [method])
+                self._answerer.check(method)
             except ValueError as error:
-                reason = f"{cell.row} does not fit {self.settings.model.name}: {error}"
+                reason = f"{row} does not fit {self.settings.model.name}: {error}"
                 if len(self.runs) == 1:
                     raise UserError(reason) from error
-                self.outcome.failed_cells[cell.row] = reason
-                unfit.add(cell.row)
-                continue
-            self._methods.append(cell.method)
-            found.append(method)
-        self._answerer = JointAnswerer(loaded, found)
+                self.outcome.failed_cells[row] = reason
+                unfit.add(row)
         return unfit
 
     def _piece(self, cells: list[CellSpec], wait: bool) -> bool:
@@ -193,11 +184,10 @@ class _Run:
             if not cells:
                 return True
             task = self.suite.open(facts)
-            answering = [cell for cell in cells if cell.method in self._methods]
-            if answering and self._answerer is not None:
-                numbers = [self._methods.index(cell.method) for cell in answering]
-                work = Worker(self.settings, task, answering, self._answerer, numbers, self.ranks, self.traced)
-                work.carry_out(self.display, self.stop)
+            answering = [cell for cell in cells if cell.name in self._lacking]
+            if answering:
+                worker = Worker(self.settings, task, answering, self._answerer, self.ranks, self.traced)
+                worker.carry_out(self.display, self.stop)
             self._leave(cells)
             self._fold(cells)
             if self.ranks.first:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 
 import torch
 
-from plphp_core.config.table_rows import check_method
 from plphp_core.preflight.checkpoint import checkpoint_files
 from plphp_core.preflight.checks import CheckFailed, CheckResult, PlannedRun, check, failed, failing, passed, reason
 
@@ -34,10 +33,9 @@ def configuration(run: PlannedRun) -> Iterator[CheckResult]:
         )
     layers = config.get_text_config(decoder=True).num_hidden_layers
     for row in run.settings.methods:
-        method = check_method(row.name, row.params)
         try:
-            if method is not None:
-                method.check(layers)
+            if row.built is not None:
+                row.built.check(layers)
         except ValueError as error:
             yield failed(
                 f"{row.name} {row.setting} does not fit {layers} layers: {reason(error)}",

@@ -15,13 +15,13 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from typing import Any
 
 from plphp_core.config.run_settings import ModelSettings
-from plphp_core.config.table_rows import MethodSettings, check_method
+from plphp_core.config.table_rows import MethodSettings
 from plphp_core.families import get_family
 from plphp_core.records.record import digest
 from plphp_core.records.source_code import hashes, own_package
 
 # Of the harness, what answers; of the rest of `plphp_core`, whatever these modules and the family import.
-HARNESS = ("answering", "generation", "loading", "options", "requests", "sharing")
+HARNESS = ("answering", "generation", "loading", "options", "requests")
 ANSWERING = tuple(f"plphp_core.evaluation.{name}" for name in HARNESS)
 HARNESS_PACKAGES = ("config", "evaluation", "records")
 # Compute prompts, pixels and answers. lmms-eval's part in answers is the prompt's text, which is in every sample's key.
@@ -51,7 +51,7 @@ def cell_identity(
         generation: the task's generation arguments.
         task_code: file → hash, of what makes its prompts and images.
     """
-    answering, made = answering_code(model), check_method(method.name, method.params)
+    answering, made = answering_code(model), method.built
     found = {} if made is None else method_code(type(made))  # type: ignore[arg-type]  # a class can be hashed
     own = {file: code for file, code in found.items() if file not in answering}
     hub_name = None if weights.startswith("sha256:") else model.checkpoint

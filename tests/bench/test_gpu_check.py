@@ -126,7 +126,7 @@ def test_a_method_that_prunes_is_not_identity(tmp_path, monkeypatch):
 
 
 def test_a_run_that_does_not_try_again_is_found_out(tmp_path, monkeypatch):
-    def gives_up(self, batch, ready, number, whole_first):
+    def gives_up(self, batch, ready, method, whole_first):
         return {one.index: Failure("OutOfMemoryError", "CUDA out of memory") for one in ready}
 
     monkeypatch.setattr(JointAnswerer, "_one_by_one", gives_up)

@@ -38,7 +38,7 @@ def chosen(world, tmp_path):
 
 @pytest.fixture
 def reader(chosen, loader):
-    return JointAnswerer(loader(chosen.model), [])
+    return JointAnswerer(loader(chosen.model))
 
 
 def requests_of(run_settings):

@@ -175,7 +175,7 @@ def test_a_truncated_journal_costs_the_torn_sample_only(whole, fake, monkeypatch
     asked = []
     answer = FakeAnswerer.answer
     monkeypatch.setattr(
-        FakeAnswerer, "answer", lambda self, batch, chosen: asked.extend(batch) or answer(self, batch, chosen)
+        FakeAnswerer, "answer", lambda self, batch, methods: asked.extend(batch) or answer(self, batch, methods)
     )
     assert run(run_settings, {}, fake) == OK
     assert len(asked) == 1 and path.with_suffix(".torn").is_file()

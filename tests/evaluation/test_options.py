@@ -74,9 +74,9 @@ def test_a_checkpoint_does_not_decide_how_a_run_searches(world, loader, checkpoi
     plain = dataclasses.replace(loader(settings(world).model), engine=engine)
     changed = load(model_settings(world, checkpoint(**changes), engine))
     methods = [None, PLPHP(alpha=0.8, beta=0.6)]
-    wanted = dict(JointAnswerer(plain, methods).answer(requests()))
-    found = dict(JointAnswerer(changed, methods).answer(requests()))
-    assert [content(found[number]) for number in (0, 1)] == [content(wanted[number]) for number in (0, 1)]
+    wanted = dict(JointAnswerer(plain).answer(requests(), methods))
+    found = dict(JointAnswerer(changed).answer(requests(), methods))
+    assert [content(found[method]) for method in methods] == [content(wanted[method]) for method in methods]
     assert list(found) == list(wanted)  # nobody had to try again
 
 
@@ -156,8 +156,8 @@ def test_more_sequences_than_prompts_are_nobodys_answers(world, loader, monkeypa
     original = answering.decode_each
 
     def doubled(*arguments):
-        for number, found in original(*arguments):
-            yield number, dataclasses.replace(found, sequences=found.sequences.repeat_interleave(2, dim=0))
+        for method, found in original(*arguments):
+            yield method, dataclasses.replace(found, sequences=found.sequences.repeat_interleave(2, dim=0))
 
     monkeypatch.setattr(answering, "decode_each", doubled)
     for _, result in Answerer(loaded, None).answer(requests(2)):

@@ -55,13 +55,16 @@ class FakeAnswerer:
 
     pause = 0.0
 
-    def __init__(self, loaded, methods):
+    def __init__(self, loaded):
         pass
 
-    def answer(self, batch, chosen):
-        for number in chosen:
+    def check(self, method):
+        pass
+
+    def answer(self, batch, methods):
+        for method in methods:
             time.sleep(self.pause)
-            yield number, [(request, fake_answer(request.context, len(batch))) for request in batch]
+            yield method, [(request, fake_answer(request.context, len(batch))) for request in batch]
 
 
 def fake_answer(text: str, batch_size: int = 1) -> Answer:
@@ -128,8 +131,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, world, load
     run_settings = settings(world, ("none", "plphp", "fastv"), ("mini_a", "mini_b"), results=tmp_path / "mini")
     original, answered = JointAnswerer.answer, []
 
-    def interrupted(self, batch, chosen):
-        for found in original(self, batch, chosen):
+    def interrupted(self, batch, methods):
+        for found in original(self, batch, methods):
             if len(answered) in (1, 4, 9):
                 answered.append(None)
                 raise KeyboardInterrupt
@@ -204,9 +207,9 @@ def test_limit_is_a_seeded_subset_that_the_full_run_reuses(world, tmp_path, fake
     asked = []
     original = FakeAnswerer.answer
 
-    def noted(self, batch, chosen):
-        asked.extend(request.tag for request in batch for _ in chosen)
-        return original(self, batch, chosen)
+    def noted(self, batch, methods):
+        asked.extend(request.tag for request in batch for _ in methods)
+        return original(self, batch, methods)
 
     monkeypatch.setattr(FakeAnswerer, "answer", noted)
 
@@ -264,9 +267,9 @@ def broken_at(row: int):
 
 
 def test_a_run_in_which_nothing_works_stops(world, tmp_path, fake, monkeypatch, display):
-    def failing(self, batch, chosen):
-        for number in chosen:
-            yield number, [(request, Failure("AcceleratorError", "device lost")) for request in batch]
+    def failing(self, batch, methods):
+        for method in methods:
+            yield method, [(request, Failure("AcceleratorError", "device lost")) for request in batch]
 
     monkeypatch.setattr(FakeAnswerer, "answer", failing)
     run_settings = settings(world, results=tmp_path / "mini", stop_after_errors=5)

@@ -10,7 +10,7 @@ from baselines import VTW, FastV
 from plphp_core import PLPHP
 from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.shared_prefill import SharedPrefill
-from plphp_core.evaluation import sharing
+from plphp_core.evaluation import generation
 from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
 from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.run_status import OK
@@ -58,17 +58,12 @@ def content(results):
 
 def test_together_as_alone(loaded, world, loader):
     batch = requests(world, loader)
-    found = dict(JointAnswerer(loaded, METHODS).answer(batch))
-    assert sorted(found) == list(range(len(METHODS)))
-    for number, method in enumerate(METHODS):
-        assert content(found[number]) == content(Answerer(loaded, method).answer(batch))
+    found = dict(JointAnswerer(loaded).answer(batch, METHODS))
+    assert len(found) == len(METHODS)
+    for method in METHODS:
+        assert content(found[method]) == content(Answerer(loaded, method).answer(batch))
         kernel = "sdpa" if loaded.engine == "generate" else "sdpa_slices"
-        assert {answer.kernel for _, answer in found[number]} == {kernel}
-
-
-def test_only_the_chosen_answer(loaded, world, loader):
-    found = dict(JointAnswerer(loaded, METHODS).answer(requests(world, loader), [3, 1]))
-    assert sorted(found) == [1, 3]
+        assert {answer.kernel for _, answer in found[method]} == {kernel}
 
 
 def test_one_prefill_for_all_that_compress_and_one_look_at_the_images(world, loader, monkeypatch):
@@ -80,7 +75,7 @@ def test_one_prefill_for_all_that_compress_and_one_look_at_the_images(world, loa
     )
     vision = loaded.model.model.vision_tower.register_forward_pre_hook(lambda *_: looks.append(1))
     try:
-        list(JointAnswerer(loaded, METHODS).answer(requests(world, loader)))
+        list(JointAnswerer(loaded).answer(requests(world, loader), METHODS))
     finally:
         handle.remove()
         vision.remove()
@@ -88,12 +83,12 @@ def test_one_prefill_for_all_that_compress_and_one_look_at_the_images(world, loa
     assert len(looks) == 1
 
 
-@pytest.mark.parametrize("generation", [{"num_beams": 2}, {"do_sample": True, "temperature": 0.7}])
-def test_beams_and_samples_are_not_shared(world, loader, monkeypatch, generation):
+@pytest.mark.parametrize("changes", [{"num_beams": 2}, {"do_sample": True, "temperature": 0.7}])
+def test_beams_and_samples_are_not_shared(world, loader, monkeypatch, changes):
     loaded = loader(settings(world).model)
-    monkeypatch.setattr(sharing, "SharedPrefill", None)  # would fail
-    batch = requests(world, loader, **generation)
-    for _, results in JointAnswerer(loaded, METHODS[:2]).answer(batch):
+    monkeypatch.setattr(generation, "SharedPrefill", None)  # would fail
+    batch = requests(world, loader, **changes)
+    for _, results in JointAnswerer(loaded).answer(batch, METHODS[:2]):
         assert not any(isinstance(answer, Failure) for _, answer in results)
 
 
@@ -103,11 +98,11 @@ def test_methods_go_on_alone_where_the_shared_prefill_does_not_fit(world, loader
     def too_large(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(sharing, "SharedPrefill", too_large)
+    monkeypatch.setattr(generation, "SharedPrefill", too_large)
     batch = requests(world, loader)
-    found = dict(JointAnswerer(loaded, METHODS).answer(batch))
-    for number, method in enumerate(METHODS):
-        assert content(found[number]) == content(Answerer(loaded, method).answer(batch))
+    found = dict(JointAnswerer(loaded).answer(batch, METHODS))
+    for method in METHODS:
+        assert content(found[method]) == content(Answerer(loaded, method).answer(batch))
 
 
 def test_a_method_that_fails_together_tries_alone_and_costs_the_others_nothing(world, loader, monkeypatch):
@@ -121,9 +116,9 @@ def test_a_method_that_fails_together_tries_alone_and_costs_the_others_nothing(w
 
     monkeypatch.setattr(SharedPrefill, "_settle", fails_once_shared)
     batch = requests(world, loader)
-    answers = list(JointAnswerer(loaded, METHODS).answer(batch))
-    assert [number for number, _ in answers][-1] == 1  # after all others
-    assert content(dict(answers)[1]) == content(Answerer(loaded, METHODS[1]).answer(batch))
+    answers = list(JointAnswerer(loaded).answer(batch, METHODS))
+    assert answers[-1][0] is METHODS[1]  # after all others
+    assert content(answers[-1][1]) == content(Answerer(loaded, METHODS[1]).answer(batch))
 
 
 def test_a_broken_sample_fails_under_every_method_and_no_other_does(world, loader):
@@ -134,7 +129,7 @@ def test_a_broken_sample_fails_under_every_method_and_no_other_does(world, loade
         raise OSError("image file is truncated")
 
     batch[1] = Request(batch[1].context, batch[1].generation, broken, batch[1].tag)
-    for _, results in JointAnswerer(loaded, METHODS).answer(batch):
+    for _, results in JointAnswerer(loaded).answer(batch, METHODS):
         assert [isinstance(answer, Failure) for _, answer in results] == [False, True, False, False]
 
 

@@ -11,7 +11,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.config.table_rows import check_method
 from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.attention.attention_runner import FOLDER
 from plphp_core.evaluation.attention.reading import places, prefill_to_look_at
@@ -57,13 +56,13 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
     doc = doc if asked_for else task.chosen(1, settings.limit_seed)[0]
     if isinstance(doc, bool) or doc not in task.requests:
         raise UserError(f"attention.doc = {doc}, but {facts.task} has the samples 0 to {max(task.requests)}")
-    settings_of_method = settings.methods[0]
-    method = check_method(settings_of_method.name, settings_of_method.params)
-    if method is None:
+    row = settings.methods[0]
+    if row.built is None:
         raise UserError("method=none keeps everything; name a method whose choice is to be seen, such as method=plphp")
-    request, reader = task.requests[doc], JointAnswerer(loader(settings.model), [method])
+    request, reader = task.requests[doc], JointAnswerer(loader(settings.model))
+    reader.check(row.built)
     try:
-        tensors, facts_of_sample = _look(reader, request, method)
+        tensors, facts_of_sample = _look(reader, request, row.built)
     except ValueError as error:
         raise UserError(f"sample {doc} of {facts.task}: {error}") from error
     path = settings.results / FOLDER / f"{settings.model.name}.{facts.task}.doc={doc}.json"
@@ -84,7 +83,7 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
         revision=weights,
         dtype=settings.model.dtype,
         hardware=device_name(settings.model.device),
-        method=ShownMethod(**asdict(settings_of_method)),
+        method=ShownMethod(**asdict(row)),
         asked_for=asked_for,
         task=facts.task,
         benchmark=facts.benchmark.label,

@@ -99,7 +99,7 @@ class _Attending:
         self._reader: JointAnswerer | None = None
         if any(one.missing for one in planned):
             check_device(settings.model)
-            self._reader = JointAnswerer(self.loader(settings.model), [])
+            self._reader = JointAnswerer(self.loader(settings.model))
         failed = {}
         for part in (part for part, one in zip(parts, planned, strict=True) if not one.finished):
             lock = settings.results / "locks" / f"{settings.model.name}.{part.facts.task}.attention.lock"
