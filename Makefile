@@ -41,9 +41,9 @@ test-newest test-oldest: test-%: setup ## core, families, decoding, methods and 
 	@bash scripts/setup_releases.sh $* $(VENV)-$*
 	$(VENV)-$*/bin/python -m tasks.toy.generate
 	$(subst python,$(VENV)-$*/bin/python,$(PYTEST)) tests/core tests/families tests/baselines tests/bench tests/tasks $(ARGS)
-lint: ## ruff, in a small environment of their own
+lint: ## ruff and mypy, in a small environment of their own
 	@bash scripts/setup_lint.sh $(VENV)-lint
-	$(VENV)-lint/bin/ruff check . && $(VENV)-lint/bin/ruff format --check .
+	$(VENV)-lint/bin/ruff check . && $(VENV)-lint/bin/ruff format --check . && $(VENV)-lint/bin/mypy
 smoke: ## Table 1 on the toy profile: trained toy model, drawn data, no GPU, no network
 	$(MAKE) --no-print-directory reproduce-table1 PROFILE=toy
 reproduce: $(DATA) ## every table and figure, no cell twice; PROFILE=paper|toy LIMIT=n MODEL=… RESULTS=folder; DRY=1: only the plan

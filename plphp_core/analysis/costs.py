@@ -7,13 +7,13 @@ dtype and engine are the same in a whole table (`selection.SHARED`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, relative, with_interval
-from plphp_core.analysis.results import Results
+from plphp_core.analysis.results import Options, Results
 from plphp_core.records.cell_result import CellResult
 
 RETENTION, KV, DECODE, PREFILL, EVALUATION = QUANTITIES = (
@@ -88,11 +88,9 @@ def costs(results: Results, benchmark: str) -> Costs:
             values[index, quantity] = _estimate(per_sample(cell, quantity), units, quantity, draws[timed], options)
         if reference is not None and (reason := _apart(cell, cells[reference])):
             apart[index] = reason
-    for index, quantity in values if reference is not None else ():
-        if quantity not in TIMES or index not in apart:
-            changes[index, quantity] = relative(
-                values[index, quantity], values[reference, quantity], options.confidence
-            )
+    for (index, quantity), value in values.items():
+        if reference is not None and (quantity not in TIMES or index not in apart):
+            changes[index, quantity] = relative(value, values[reference, quantity], options.confidence)
     return Costs(results, benchmark, values, changes, apart)
 
 
@@ -103,7 +101,7 @@ def per_sample(cell: CellResult, quantity: str) -> np.ndarray:
     return cell.costs[quantity]
 
 
-def _estimate(samples: np.ndarray, units: np.ndarray, quantity: str, draws: Resamples, options) -> Estimate:
+def _estimate(samples: np.ndarray, units: np.ndarray, quantity: str, draws: Resamples, options: Options) -> Estimate:
     if quantity == DECODE:  # an answer of a single token has no decode step
         samples, units = samples[~np.isnan(samples)], units[~np.isnan(samples)]
     if len(samples) == 0 or np.isnan(samples).any():
@@ -116,7 +114,7 @@ def _estimate(samples: np.ndarray, units: np.ndarray, quantity: str, draws: Resa
     return with_interval(value, replicates, options.confidence)
 
 
-def _batches(first, cells) -> dict[int, int]:
+def _batches(first: Iterable[CellResult], cells: Iterable[CellResult]) -> dict[int, int]:
     """Document → its batch, as in the first of the cells that answered it.
 
     CellResult files do not number their batches, but the samples of one have the very same times.

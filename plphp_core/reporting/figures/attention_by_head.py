@@ -163,8 +163,9 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
         "maximum: compare heads by their γ, their attention to all images. Below: "
         f"what {sample.method['name']} ({method}) keeps for that KV head; dropped tokens are dark. Where tokens of the "
         "whole image and of its tiles overlap, attention adds up, and darkness is the dropped share. Grey: no token.",
-        "Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another (from 1). Image: the one "
-        f"it attends to most, unless report.image=… does. Sample: {'chosen by its number' if sample.asked_for else first}.",
+        "Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another (from 1). Image: "
+        "the one it attends to most, unless report.image=… does. "
+        f"Sample: {'chosen by its number' if sample.asked_for else first}.",
         f"{percent(nowhere, 1, signed=False)} of the layer's attention to vision goes to tokens without a place, such "
         "as those that end a row of tiles; no map shows it.",
         "Overlap: of the tokens that the head or another one keeps, the share that both keep; mean over other heads.",
@@ -172,7 +173,8 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
     ]
     if content.others:
         notes.append(
-            f"{content.others} more samples of this model have been looked at; attention.doc=… and tasks=… choose among them."
+            f"{content.others} more samples of this model have been looked at; attention.doc=… and tasks=… choose "
+            "among them."
         )
     title = f"{page.title}: heads of layer {content.layer + 1}, {sample.title} on {sample.benchmark}"
     return [Table(title, COLUMNS, tuple(rows), tuple(notes))]
