@@ -125,9 +125,13 @@ def value(override: str) -> str:
 
 
 def _compose(overrides: Sequence[str], name: str) -> DictConfig:
+    running = GlobalHydra.instance().hydra  # of the job that asks, if one does: it goes on composing afterwards
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
-        return hydra.compose(config_name=name, overrides=list(overrides))
+    try:
+        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
+            return hydra.compose(config_name=name, overrides=list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 @contextmanager

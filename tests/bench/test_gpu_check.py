@@ -44,6 +44,7 @@ def whole(tmp_path_factory):
     return run(tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.slow
 def test_every_part_runs_at_reduced_size(whole):
     code, content, page = whole
     status = {part["name"]: part["status"] for part in content["parts"]}
@@ -79,6 +80,7 @@ def test_what_the_parts_found(whole):
     assert out_of_memory["answered"] == REDUCED.crowd and out_of_memory["batch_size"] == 1
 
 
+@pytest.mark.slow
 def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
     absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "pydantic", "psutil", "matplotlib",
               "lmms_eval", "datasets", "accelerate", "jinja2")  # fmt: skip

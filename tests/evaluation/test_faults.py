@@ -46,6 +46,7 @@ def sweep(tmp_path_factory):
     return dataclasses.replace(found, results=tmp_path_factory.mktemp("sweep") / "toy"), loader
 
 
+@pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_nothing(sweep, tmp_path):
     whole, loader = sweep
     began = time.monotonic()

@@ -45,6 +45,7 @@ def elsewhere(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_method_from_elsewhere_has_its_own_defaults_everywhere(elsewhere):
     code = """
 from plphp_core.demo.catalogue import Catalogue
@@ -70,6 +71,7 @@ print("whole")
     assert done.stdout.splitlines()[-1:] == ["whole"], done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_line_sweeps_a_method_from_elsewhere(elsewhere, tmp_path):
     chosen = ["profile=toy", "tasks=sd", "limit=1", "method=theirs_one", "method.rate=0.1,0.2", f"results={tmp_path}/r"]
     done = python(elsewhere, "scripts/run.py", "-m", *chosen)
@@ -96,6 +98,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 def test_a_broken_module_breaks_itself_by_name_and_nothing_else(elsewhere, tmp_path):
     for name, (text, _) in BROKEN.items():
         (elsewhere / "theirs" / f"{name}.py").write_text(text)

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from plphp_core.evaluation.results_folder import OF_A_RUN, check_folders
 from plphp_core.evaluation.run_status import OK
 from plphp_core.evaluation.runner import run
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.errors import UserError
+from plphp_core.records.errors import NotWritten, UserError
 from plphp_core.records.revisions import Fingerprints
 from tests.evaluation.factories import settings
 from tests.evaluation.test_runner import fake  # noqa: F401
@@ -42,9 +43,10 @@ def test_a_folder_that_cannot_be_written_is_named_and_not_its_temporary_file(tmp
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
     with pytest.raises(UserError, match=f"cannot write to {tmp_path}: Permission denied; see its permissions"):
         check_folders(tmp_path)
-    with pytest.raises(OSError, match="choose another folder with results=…") as caught:
+    monkeypatch.setattr(Path, "open", lambda path, mode: refuse(dir=path.parent))
+    with pytest.raises(NotWritten, match=r"table\.md: Permission denied; .* another folder with results=…") as caught:
         write_atomically(tmp_path / "table.md", "x")
-    assert caught.value.filename == str(tmp_path) and ".tmp" not in str(caught.value)
+    assert ".tmp" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", '{"a": 5}', "{", ""])

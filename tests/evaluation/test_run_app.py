@@ -116,6 +116,7 @@ def test_user_errors_are_a_sentence_and_exit_code_2(argument, message, tmp_path,
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_script_works_from_another_folder_and_leaves_nothing_there(tmp_path):
     """No outputs/ of Hydra's, no change of directory."""
     command = [sys.executable, str(ROOT / "scripts" / "run.py"), "profile=toy", "method.q=1"]
@@ -190,7 +191,7 @@ def test_help_shows_the_keys_of_the_command_with_their_comments(capsys):
     assert "table=all | claims | engines" in said and "weights" not in said.split() and "dry: " not in said
     for name in entry_point.COMMANDS:
         assert entry_point.command(name, ["--help"]) == 0
-        assert capsys.readouterr().out.count("\n") > 15
+        assert capsys.readouterr().out.count("\n") > 10
 
 
 def test_reports_of_a_misspelt_bench_are_one_line(capfd):

@@ -277,6 +277,7 @@ def test_a_run_in_which_nothing_works_stops(world, tmp_path, fake, monkeypatch, 
     assert "8 samples failed and none was answered" in display.console.file.getvalue() and not cells(run_settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["generate", "fast"])
 def test_where_nothing_works_the_first_traceback_is_shown_whole_and_once(world, loader, tmp_path, display, engine):
     """Whoever writes a method sees the line of it that fails; the journal keeps type and message."""

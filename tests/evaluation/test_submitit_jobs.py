@@ -58,6 +58,7 @@ def submit(repository: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # five processes that import everything
 def test_a_preempted_job_is_requeued_and_a_killed_one_goes_on_with_the_same_command(repository):
     arguments = ["launcher=submitit_local", "profile=toy", "model=one", "table=pair", "tasks=alone", "batch_size=2"]

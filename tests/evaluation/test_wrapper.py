@@ -201,6 +201,7 @@ def test_prompts_are_padded_left_and_the_text_of_the_family(model, documents, mo
     assert "You are <unk> helpful" in text and seen["do_sample"] is False
 
 
+@pytest.mark.slow
 def test_command_line_of_lmms_eval(world, tmp_path):
     """`python -m lmms_eval --model plphp_llava_onevision …` prints and stores scores."""
     command = [sys.executable, "-m", "lmms_eval", "--model", "plphp_llava_onevision", "--include_path", "tasks",
@@ -233,6 +234,7 @@ def test_wrong_arguments_end_lmms_evals_command_line_with_exit_code_1(world, mon
     assert said in caught.value.code
 
 
+@pytest.mark.slow
 def test_lmms_evals_command_line_says_what_is_wrong_and_fails(world, tmp_path):
     command = [sys.executable, "-m", "lmms_eval", "--model", "fastv_llava_onevision", "--include_path", "tasks",
                "--model_args", "pretrained=checkpoint,K=0", "--tasks", "mini_a", "--limit", "1",

@@ -76,6 +76,7 @@ def test_nothing_cached_and_no_network(cache, run, examine):
         assert part in result.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True])
 def test_an_unreachable_hub_matters_only_where_something_is_missing(cached, cache, source, run, examine, monkeypatch):
     def refuse(*args, **kwargs):

@@ -79,6 +79,7 @@ def test_every_report_takes_the_usual_kind(tmp_path, drawn, capsys, table, name,
     assert contents(tmp_path, table) == left
 
 
+@pytest.mark.slow
 def test_a_single_report_and_all_of_them_take_the_same(tmp_path, drawn):
     few = tagged(factories.suite(**FEW), "few")
     factories.write(tmp_path, *factories.suite(benchmarks=("SD", "IE", "DetailCaps")), *few)

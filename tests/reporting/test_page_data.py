@@ -12,7 +12,6 @@ from plphp_core.reporting.page.thumbnails import data_uri
 from tasks.toy.generate import generate
 from tests.reporting import factories
 from tests.reporting.page_factories import Elements, World
-from tests.reporting.reports_made import ROOT
 
 LAYERS = 8
 
@@ -29,12 +28,12 @@ def toy(tmp_path_factory):
             "settings_from_config",
             lambda config: dataclasses.replace(composed(config), data_root=folder),
         )
-        yield dataset_access._suite(ROOT, "toy", folder / "fingerprints.json")
+        yield dataset_access._suite("toy", folder / "fingerprints.json")
 
 
 def test_a_profile_without_configuration_gives_a_reason(tmp_path):
     with pytest.raises(DatasetUnavailable, match=r"the tasks cannot be read: .*nowhere"):
-        dataset_access._suite(ROOT, "nowhere", tmp_path / "memory.json")
+        dataset_access._suite("nowhere", tmp_path / "memory.json")
 
 
 def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):

@@ -82,6 +82,7 @@ def test_wrong_usage_is_a_sentence_and_exit_code_2(tmp_path, capsys, argv, compl
     assert said.startswith("error: ") and complaint in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_script_runs_by_absolute_path_from_another_folder(tmp_path):
     factories.write(tmp_path / "results", factories.cell("SD"))
     command = [sys.executable, str(ROOT / "scripts" / "report.py"), "table1", "profile=toy", "results=results"]

@@ -35,6 +35,7 @@ def test_the_full_run_is_reported_and_the_subset_named(both, capsys, drawn):
     assert claims["C1"]["verdict"] != "not measured"
 
 
+@pytest.mark.slow
 def test_a_subset_has_files_of_its_own(both, drawn):
     assert report(both, "all") == 0
     before = contents(both)
@@ -44,6 +45,7 @@ def test_a_subset_has_files_of_its_own(both, drawn):
     assert {"table1.limit=20.md", "claims.limit=20.md", "claims.limit=20.json", "report.limit=20.html"} <= set(after)
 
 
+@pytest.mark.slow
 def test_a_choice_that_nothing_fits_replaces_nothing(both, capsys, drawn):
     assert report(both, "all") == 0
     before = contents(both)

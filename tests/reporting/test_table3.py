@@ -123,6 +123,7 @@ def test_published_cells_are_those_of_the_table():
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_tables_and_those_without_cells_are_a_notice(tmp_path, capsys, drawn):
     factories.write(tmp_path, *factories.suite())
     assert report(tmp_path, "all") == 0

@@ -51,6 +51,7 @@ def test_cider_equals_upstream(module, name, tmp_path, java_on_path, monkeypatch
     assert sum(detail["samples"]) / len(items) == pytest.approx(detail["value"])
 
 
+@pytest.mark.slow
 def test_meteor_equals_upstream(tmp_path, java_on_path):
     items = make_items(30)
     detail = scores.meteor.detail(items)
