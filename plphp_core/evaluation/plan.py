@@ -12,6 +12,7 @@ from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.progress import Display, PlannedCell
+from plphp_core.evaluation.scheduler import distinct
 from plphp_core.evaluation.throughput import ThroughputEstimator
 from plphp_core.records.journal import Journal
 
@@ -44,11 +45,11 @@ def merged(group: Sequence[Settings]) -> Settings:
     tables = [settings.table for settings in group if settings.table]
     return dataclasses.replace(
         group[0],
-        methods=_once(method for settings in group for method in settings.methods),
-        benchmarks=_once(benchmark for settings in group for benchmark in settings.benchmarks),
-        table=", ".join(_once(tables)) or None,
+        methods=distinct(method for settings in group for method in settings.methods),
+        benchmarks=distinct(benchmark for settings in group for benchmark in settings.benchmarks),
+        table=", ".join(distinct(tables)) or None,
         skipped=(),
-        refused=_once(message for settings in group for message in settings.refused),
+        refused=distinct(message for settings in group for message in settings.refused),
     )
 
 
@@ -137,11 +138,3 @@ def _by_reason(planned: Sequence[Planned]) -> dict[str, list[str]]:
         for reason in one.reasons:
             found.setdefault(reason, []).append(one.cell.label)
     return found
-
-
-def _once(items) -> tuple:
-    found = []
-    for item in items:
-        if item not in found:
-            found.append(item)
-    return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,7 @@ from plphp_core.config.table_rows import MethodSettings, check_method
 from plphp_core.evaluation.console import first_process, say
 from plphp_core.evaluation.depth import misfits
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, USAGE
-from plphp_core.evaluation.scheduler import Run, group_runs, run_groups
+from plphp_core.evaluation.scheduler import Run, distinct, group_runs, run_groups
 from plphp_core.evaluation.submitit_jobs import JobFailed, conclude, failed_jobs
 from plphp_core.records.errors import UserError
 
@@ -115,7 +115,7 @@ class _RunCommand:
         if self.errors:
             others = f" ({len(self.errors) - 1} more combinations cannot be served either)" * (len(self.errors) > 1)
             raise UserError(f"{self.errors[0]}{others}")
-        if unfit := _once(sentence for settings, _ in self.runs for sentence in misfits(settings)):
+        if unfit := distinct(sentence for settings, _ in self.runs for sentence in misfits(settings)):
             if len(self.runs) == 1:
                 raise UserError("; ".join(unfit))
             for sentence in unfit:  # before hours of what does fit; at its end they are named again
@@ -179,14 +179,7 @@ class _RunCommand:
 
 def _with_none(settings: Settings) -> Settings:
     """What changes are measured against; it shares the prefill of those that only compress."""
-    return replace(settings, methods=tuple(_once([MethodSettings("none"), *settings.methods])))
-
-
-def _once(items: Iterable) -> list:
-    found = []
-    for item in items:
-        found += [item] * (item not in found)
-    return found
+    return replace(settings, methods=distinct([MethodSettings("none"), *settings.methods]))
 
 
 def _refused(config: DictConfig) -> bool:

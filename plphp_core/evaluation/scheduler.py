@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from plphp_core.config.run_settings import Settings
 from plphp_core.evaluation.console import say
@@ -12,6 +13,16 @@ from plphp_core.evaluation.run_status import FAILED, USAGE
 from plphp_core.records.errors import UserError
 
 Run = tuple[Settings, dict]  # and its resolved configuration
+T = TypeVar("T")
+
+
+def distinct(items: Iterable[T]) -> tuple[T, ...]:
+    """Each item once, in order of first appearance; they need not be hashable."""
+    found: list[T] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return tuple(found)
 
 
 def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
