@@ -143,7 +143,7 @@ def out_of_memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """A batch of a run that does not fit: answered sample by sample, as samples asked alone."""
     loaded = _loaded(setting, setting.sizes.toys[0], torch.bfloat16)
     from plphp_core.evaluation.answering import Answerer, Request
-    from plphp_core.evaluation.failure import Failure
+    from plphp_core.evaluation.requests import Failure
     from tasks.toy.scenes import draw, random_scene
 
     def request(number: int) -> Request:
