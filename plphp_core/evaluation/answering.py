@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from PIL import ImageFile
 
 from plphp_core.decoding.device import free_memory
-from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.generation import Decoded, decode_each, generation_arguments
 from plphp_core.evaluation.loading import LoadedModel
-from plphp_core.evaluation.requests import Request, batches
+from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.validation import require

@@ -19,9 +19,9 @@ from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.decoding.features import FeatureClock, shared_features
 from plphp_core.decoding.measure import StepClock
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
-from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.options import NOT_PASSED, SAMPLING, refuse, refused_of_task
+from plphp_core.evaluation.requests import Failure
 from plphp_core.families import family_of
 from plphp_core.families.base import Family
 from plphp_core.pruning.hf import implementation

@@ -12,8 +12,8 @@ from transformers import GenerationConfig
 from plphp_core import PLPHP
 from plphp_core.evaluation import answering, options
 from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
-from plphp_core.evaluation.failure import Failure
 from plphp_core.evaluation.loading import LoadOnce, load
+from plphp_core.evaluation.requests import Failure
 from plphp_core.evaluation.run_status import OK
 from plphp_core.evaluation.runner import run
 from plphp_core.records.errors import UserError
