@@ -25,7 +25,7 @@ from plphp_core.decoding import kernels
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.kernels import choose
 from plphp_core.decoding.stepping import _Graph
-from plphp_core.evaluation.answering import JointAnswerer
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.requests import Failure
 from tests.bench.factories import ROOT
 from tests.graphs import record

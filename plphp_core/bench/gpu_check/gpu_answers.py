@@ -117,7 +117,7 @@ def _loaded(setting: GpuSetting, name: str, dtype: torch.dtype):
 
 def _batch(loaded) -> tuple[dict, dict]:
     """Inputs of test samples of different lengths, and the arguments of their generation as a run makes them."""
-    from plphp_core.evaluation.generation import generation_arguments, pad_token
+    from plphp_core.evaluation.options import generation_arguments, pad_token
     from tasks.toy.prompts import context
     from tasks.toy.samples import make_samples
     from tasks.toy.scenes import draw
@@ -142,8 +142,8 @@ def _batch(loaded) -> tuple[dict, dict]:
 def out_of_memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """A batch of a run that does not fit: answered sample by sample, as samples asked alone."""
     loaded = _loaded(setting, setting.sizes.toys[0], torch.bfloat16)
-    from plphp_core.evaluation.answering import Answerer, Request
-    from plphp_core.evaluation.requests import Failure
+    from plphp_core.evaluation.generation import Answerer
+    from plphp_core.evaluation.requests import Failure, Request
     from tasks.toy.scenes import draw, random_scene
 
     def request(number: int) -> Request:
@@ -170,7 +170,7 @@ def out_of_memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
                 f"a batch of {crowd} needs only {(whole - one) / 2**20:.0f} MiB more than one sample"
             )
         crowd *= 4
-    with limited, _warnings("plphp.answering") as said:
+    with limited, _warnings("plphp.generation") as said:
         results = [answer for _, answer in answerer.answer(requests)]
     failed = [answer for answer in results if isinstance(answer, Failure)]
     ran_out = sum("OutOfMemoryError" in line for line in said)
