@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.cell_spec import CellSpec, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite, metric_function
 from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.logs import logging_to

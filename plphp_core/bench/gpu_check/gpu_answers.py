@@ -100,7 +100,7 @@ def _toy_batch(setting: GpuSetting, name: str, dtype: torch.dtype):
     folder = setting.root / "tasks" / "toy" / "checkpoints" / name
     if not folder.is_dir():
         raise NotAvailableError(f"there is no {folder.relative_to(setting.root)} here")
-    from plphp_core.evaluation.generation import generation_arguments, pad_token
+    from plphp_core.evaluation.options import generation_arguments, pad_token
     from tasks.toy.prompts import context
     from tasks.toy.samples import make_samples
     from tasks.toy.scenes import draw
