@@ -13,7 +13,7 @@ from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import Options, evaluate
 from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
-from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels
+from plphp_core.reporting.figures.retention_vs_score import FIGURE5, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.table1 import sheets
 from tests.claims.claims_factories import ledger, paper_cells
@@ -106,7 +106,7 @@ def test_figures_draw_n_a_and_files_hold_no_zero(tmp_path, drawn):
 
 def test_the_other_caption_metric_is_drawn(tmp_path, draw):
     saved = savings(results_of(tmp_path, records()))
-    figure = draw(FIGURE, ScorePanels(saved, saved.results.asked(), "meteor"))
+    figure = draw(FIGURE5, ScorePanels(saved, saved.results.asked(), "meteor"))
     panel = next(axes for axes in figure.axes if axes.get_title() == "Flickr30k (M)")
     assert panel.has_data() and not panel.texts
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from plphp_core.analysis import paired_contrasts
@@ -55,13 +56,11 @@ def draw(content: ScorePanels, page: Page) -> Figure:
     colours = drawing.tints(method_style("plphp").colour, len(lines))
     ticks = sorted({delta for line in lines.values() for delta in line})
     step = DODGE * min((high - low for low, high in pairwise(ticks)), default=0.1)
-    figure, panels, place = drawing.panels(len(content.benchmarks), 1.45, extra=0.45)
-    for axes, name in zip(panels, content.benchmarks, strict=True):
+
+    def panel(axes: Axes, name: str) -> None:
         metric, heading = content.metric(name)
         axes.set_title(f"{name} ({heading})")
-        level = scaled(results.score(results.reference, name, metric), 100)
-        if not math.isnan(level.value):
-            drawing.reference(axes, level, band=False)
+        drawing.reference(axes, scaled(results.score(results.reference, name, metric), 100), band=False)
         for at, (r, line) in enumerate(lines.items()):
             points = {
                 delta + step * (at - (len(lines) - 1) / 2): score
@@ -71,14 +70,11 @@ def draw(content: ScorePanels, page: Page) -> Figure:
             for x, score in points.items():
                 drawing.bars(axes, replace(MISSING, value=x), score, colours[at])
             look = {"color": colours[at], "marker": MARKERS[at % len(MARKERS)], "label": f"PLPHP r={r:g}"}
-            axes.plot(list(points), [score.value for score in points.values()], zorder=3, **look)
+            if points:
+                axes.plot(list(points), [score.value for score in points.values()], zorder=3, **look)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        if not any(len(line.get_xdata()) for line in axes.get_lines()):
-            drawing.nothing(axes)
-    figure.supxlabel("Δr")
-    figure.supylabel("score × 100")
-    drawing.legend(figure, panels, place, f"{results.title}{page.where}")
-    return figure
+
+    return drawing.panels(content.benchmarks, panel, ("Δr", "score × 100"), f"{results.title}{page.where}", height=1.45)
 
 
 def interval(results: Results, index: int, benchmark: str, metric: str) -> Estimate:
@@ -187,7 +183,7 @@ def _notes(content: ScorePanels, page: Page) -> list[str]:
     ]
 
 
-FIGURE = FigureSpec(
+FIGURE6 = FigureSpec(
     "figure6",
     gather,
     tables,

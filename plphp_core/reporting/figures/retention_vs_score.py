@@ -60,21 +60,16 @@ def gather(asked: ReportRequest) -> Shown[ScorePanels]:
 def draw(content: ScorePanels, page: Page) -> Figure:
     """A panel per benchmark."""
     results = content.results
-    figure, panels, place = drawing.panels(len(content.benchmarks), 1.3, extra=0.45)
-    for axes, name in zip(panels, content.benchmarks, strict=True):
+
+    def panel(axes: Axes, name: str) -> None:
         metric, heading = content.metric(name)
         axes.set_title(f"{name} ({heading})")
-        level = results.score(results.reference, name, metric)
-        if not math.isnan(level.value):
-            drawing.reference(axes, scaled(level, 100))
+        drawing.reference(axes, scaled(results.score(results.reference, name, metric), 100), band=True)
         for method in dict.fromkeys(row.method for row in results.rows if row.method != "none"):
             _polyline(axes, content, name, method)
-        if not axes.has_data():
-            drawing.nothing(axes)
-    figure.supxlabel("vision tokens kept (%)")
-    figure.supylabel("score × 100")
-    drawing.legend(figure, panels, place, f"{results.title}{page.where}")
-    return figure
+
+    labels = ("vision tokens kept (%)", "score × 100")
+    return drawing.panels(content.benchmarks, panel, labels, f"{results.title}{page.where}", height=1.3)
 
 
 def _polyline(axes: Axes, content: ScorePanels, benchmark: str, method: str) -> None:
@@ -144,7 +139,7 @@ def _notes(results: Results, page: Page) -> list[str]:
     ]
 
 
-FIGURE = FigureSpec(
+FIGURE5 = FigureSpec(
     "figure5",
     gather,
     tables,
