@@ -256,8 +256,10 @@ def intervals(parts: Sequence[Results], file: str) -> list[str]:
     differing = [
         f"{_name(parts, part, index)} on {benchmark}"
         for part in parts
-        for (index, benchmark), shared in part.common.items()
-        if shared < max(part.cells[index, benchmark].n, part.cells[part.reference, benchmark].n)
+        for index, benchmark in sorted(part.cells, key=lambda at: part.benchmarks.index(at[1]))
+        if (part.reference, benchmark) in part.cells
+        and part.paired(index, part.reference, benchmark)
+        < max(part.cells[at, benchmark].n for at in (index, part.reference))
     ]
     if differing:
         found.append(
