@@ -15,7 +15,7 @@ from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in
 from plphp_core.reporting import render, reports, terminal
-from plphp_core.reporting.figures import drawing, retention_vs_score
+from plphp_core.reporting.figures import drawing, score_panels
 from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, SideBySide, tables
 from plphp_core.reporting.qualitative_examples import COLUMNS, QualitativeExample
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
@@ -105,8 +105,8 @@ def test_a_figure_that_fails_is_named_and_the_rest_is_written(tmp_path, capsys, 
     def fail(*arguments):
         raise IndexError("string index\nout of range")
 
-    failing = replace(retention_vs_score.FIGURE5, pictures={"": fail})
-    monkeypatch.setattr(retention_vs_score, "FIGURE5", failing)
+    failing = replace(score_panels.FIGURE5, pictures={"": fail})
+    monkeypatch.setattr(score_panels, "FIGURE5", failing)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     assert report(tmp_path, "all") == 1
     said = capsys.readouterr().err

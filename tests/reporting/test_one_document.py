@@ -12,7 +12,7 @@ from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import Options, evaluate
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
-from plphp_core.reporting.figures.retention_vs_score import FIGURE5, ScorePanels
+from plphp_core.reporting.figures.score_panels import FIGURE5, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.table1 import sheets
 from tests.claims.claims_factories import ledger, paper_cells

@@ -9,7 +9,7 @@ from PIL import Image
 
 from plphp_core.analysis.method_style import method_style
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.retention_vs_score import FIGURE5, ScorePanels, tables
+from plphp_core.reporting.figures.score_panels import FIGURE5, ScorePanels, method_tables
 from tests.reporting import factories
 from tests.reporting.reports_made import lines_of, report, results_of, texts, without, written
 
@@ -85,7 +85,7 @@ def test_gaps_are_left_out_of_the_lines_and_named_below(tmp_path, draw):
     assert "Uncompressed" not in lines_of(panels[3]) and "FastV" not in lines_of(panels[2])
     legend = panels[7].get_legend()
     assert sorted(text.get_text() for text in legend.get_texts()) == ["FastV", "PLPHP", "Uncompressed", "VTW"]
-    table = tables(content, FIGURE5.page("toy"))[0]
+    table = method_tables(content, FIGURE5.page("toy"))[0]
     assert texts(table, 5)[4:6] == ["n/a", "n/a"] and any("VTW K=4: IE" in note for note in table.notes)
 
 

@@ -12,8 +12,8 @@ MODULES = {
     "figure1": "attention_by_layer",
     "figure2": "attention_by_layer",
     "figure3": "attention_by_head",
-    "figure5": "retention_vs_score",
-    "figure6": "retention_grid",
+    "figure5": "score_panels",
+    "figure6": "score_panels",
     "figure7": "cost_per_sample",
     "figure8": "answers_side_by_side",
 }

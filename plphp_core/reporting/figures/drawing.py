@@ -5,7 +5,6 @@ with their data. Colours and markers of methods are in `analysis.method_style`.
 from __future__ import annotations
 
 import io
-import math
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,8 +18,6 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.method_style import method_style
 from plphp_core.records.visible import visible
 
 COLUMN = 3.35  # inches, of a two-column paper
@@ -91,24 +88,6 @@ def panels(
         legend = places[-1].legend(handles.values(), handles.keys(), title=title.replace(" (", "\n("), loc="center")
         legend.set_in_layout(False)  # the panels' widths are theirs
     return figure
-
-
-def bars(axes: Axes, x: Estimate, y: Estimate, colour: str) -> None:
-    """The intervals of a point, as thin bars on both axes where they exist."""
-    thin: dict[str, Any] = {"color": colour, "linewidth": 0.7, "zorder": 2}
-    if not math.isnan(y.low):
-        axes.vlines(x.value, y.low, y.high, **thin)
-    if not math.isnan(x.low):
-        axes.hlines(y.value, x.low, x.high, **thin)
-
-
-def reference(axes: Axes, level: Estimate, band: bool) -> None:
-    """Uncompressed as a horizontal line, with the band of its interval; nothing if it has no number."""
-    look = method_style("none")
-    if not math.isnan(level.value):
-        axes.axhline(level.value, color=look.colour, linewidth=0.9, label=look.label, zorder=1.8)  # above the grid
-    if band and not math.isnan(level.low):
-        axes.axhspan(level.low, level.high, color=look.colour, alpha=0.1, linewidth=0, zorder=0)
 
 
 def tints(colour: str, number: int) -> list[str]:
