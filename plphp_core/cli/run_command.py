@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from plphp_core.cli.report_command import write_reports
+from plphp_core.config.report_choices import Filters
 from plphp_core.config.report_settings import ReportSettings
 from plphp_core.evaluation import run_app
 from plphp_core.evaluation.distributed import first_process
@@ -26,12 +27,14 @@ def summarise(groups: Sequence[Sequence[Run]]) -> None:
                 profile=settings.profile,
                 results=settings.results.parent,
                 model=model.name,
-                protocol=settings.protocol,
-                prompts=model.prompts,
-                engine=model.engine,
-                dtype=model.dtype,
-                attn_implementation=model.attn_implementation,
-                limit=str(settings.limit or "full"),
-                limit_seed=settings.limit_seed,
+                filters=Filters(
+                    protocol=settings.protocol,
+                    prompts=model.prompts,
+                    engine=model.engine,
+                    dtype=model.dtype,
+                    attn_implementation=model.attn_implementation,
+                    limit=str(settings.limit or "full"),
+                    limit_seed=settings.limit_seed,
+                ),
             )
         )
