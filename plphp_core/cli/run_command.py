@@ -22,6 +22,7 @@ from plphp_core.cli.report_command import write_reports
 from plphp_core.config.checked_values import flag
 from plphp_core.config.hydra_app import compose_and_call, key
 from plphp_core.config.locations import make_importable
+from plphp_core.config.report_choices import Filters
 from plphp_core.config.report_settings import ReportSettings
 from plphp_core.config.run_settings import (
     MethodRefused,
@@ -264,12 +265,14 @@ def summarise(groups: Iterable[Sequence[Run]]) -> None:
                 profile=settings.profile,
                 results=settings.results.parent,
                 model=model.name,
-                protocol=settings.protocol,
-                prompts=model.prompts,
-                engine=model.engine,
-                dtype=model.dtype,
-                attn_implementation=model.attn_implementation,
-                limit=str(settings.limit or "full"),
-                limit_seed=settings.limit_seed,
+                filters=Filters(
+                    protocol=settings.protocol,
+                    prompts=model.prompts,
+                    engine=model.engine,
+                    dtype=model.dtype,
+                    attn_implementation=model.attn_implementation,
+                    limit=str(settings.limit or "full"),
+                    limit_seed=settings.limit_seed,
+                ),
             )
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate
-from plphp_core.analysis.costs import DECODE, EVALUATION, FEWEST, KV, RETENTION, TIMES, Costs
+from plphp_core.analysis.bootstrap import MISSING
+from plphp_core.analysis.estimates import DECODE, EVALUATION, FEWEST, KV, KV_SAVED, RETENTION, TIMES
+from plphp_core.analysis.results import Results
 from plphp_core.reporting import notes
 from plphp_core.reporting.table_model import NA, TableColumn
 from plphp_core.reporting.table_spec import NumberColumn, share, signed_percent
@@ -14,79 +15,77 @@ from plphp_core.reporting.table_spec import NumberColumn, share, signed_percent
 APART = "‡"  # beside times that are not compared
 
 
-def kv_unit(costs: Costs) -> tuple[str, int]:
+def kv_unit(results: Results, benchmark: str) -> tuple[str, int]:
     """Name and bytes of the unit that fits the table's caches."""
-    largest = max((costs.value(index, KV).value for index in costs.cells()), default=0.0)
+    largest = max((results.value(index, benchmark, KV).value for index in results.on(benchmark)), default=0.0)
     return ("KiB", 2**10) if largest < 2**20 else ("MiB", 2**20) if largest < 2**30 else ("GiB", 2**30)
 
 
-def size(costs: Costs, inline: bool = False) -> NumberColumn:
+def size(results: Results, benchmark: str, inline: bool = False) -> NumberColumn:
     """Mean KV cache of a row's samples in `kv_unit`."""
-    unit, scale = kv_unit(costs)
-    places = _published(costs, "kv_cache_size")
+    unit, scale = kv_unit(results, benchmark)
+    places = _published(benchmark, "kv_cache_size")
     heading = TableColumn(unit, "KV cache")
-    return NumberColumn(heading, lambda index: costs.value(index, KV), scale=1 / scale, inline=inline, published=places)
+    return NumberColumn(
+        heading, lambda index: results.value(index, benchmark, KV), scale=1 / scale, inline=inline, published=places
+    )
 
 
-def saved(costs: Costs) -> NumberColumn:
+def saved(results: Results, benchmark: str) -> NumberColumn:
     """Share of the prompt's KV bytes not held."""
-
-    def estimate(index: int) -> Estimate:
-        cell = costs.cell(index)
-        return MISSING if cell is None else replace(MISSING, value=cell.efficiency.kv_saved)
-
-    return NumberColumn(TableColumn("saved", "KV cache"), estimate, share, spread=False)
+    heading = TableColumn("saved", "KV cache")
+    return NumberColumn(heading, lambda index: results.value(index, benchmark, KV_SAVED), share, spread=False)
 
 
-def decode(costs: Costs, inline: bool = False) -> NumberColumn:
+def decode(results: Results, benchmark: str, inline: bool = False) -> NumberColumn:
     """Median decode time per token in ms."""
     return NumberColumn(
         TableColumn("ms/token", "Decode"),
-        lambda index: costs.value(index, DECODE),
+        lambda index: results.value(index, benchmark, DECODE),
         scale=1.0,
         inline=inline,
-        mark=lambda index: APART * (index in costs.apart),
-        published=_published(costs, "decode_latency"),
+        mark=lambda index: APART * bool(results.apart(index, benchmark)),
+        published=_published(benchmark, "decode_latency"),
     )
 
 
-def seconds(costs: Costs) -> NumberColumn:
+def seconds(results: Results, benchmark: str) -> NumberColumn:
     """Evaluation time in s."""
     return NumberColumn(
         TableColumn("s", "Evaluation"),
-        lambda index: replace(MISSING, value=costs.seconds(index)),
+        lambda index: replace(MISSING, value=results.seconds(index, benchmark)),
         scale=1.0,
         spread=False,
-        mark=lambda index: APART * (index in costs.apart),
-        published=_published(costs, "evaluation_time"),
+        mark=lambda index: APART * bool(results.apart(index, benchmark)),
+        published=_published(benchmark, "evaluation_time"),
     )
 
 
-def retention(costs: Costs) -> NumberColumn:
+def retention(results: Results, benchmark: str) -> NumberColumn:
     """Share of the vision tokens kept."""
     heading = TableColumn("kept", "Vision")
-    return NumberColumn(heading, lambda index: costs.value(index, RETENTION), share, spread=False)
+    return NumberColumn(heading, lambda index: results.value(index, benchmark, RETENTION), share, spread=False)
 
 
-def change(costs: Costs, quantity: str, group: str, inline: bool = False) -> NumberColumn:
+def change(results: Results, benchmark: str, quantity: str, group: str, inline: bool = False) -> NumberColumn:
     """Change against Uncompressed; "reference" in Uncompressed's own row."""
     return NumberColumn(
         TableColumn("change", group),
-        lambda index: costs.change(index, quantity),
+        lambda index: results.change(index, benchmark, quantity),
         signed_percent,
         inline=inline,
-        instead=lambda index: "reference" * (index == costs.results.reference and costs.cell(index) is not None),
+        instead=lambda index: "reference" * (index == results.reference and index in results.on(benchmark)),
     )
 
 
-def _published(costs: Costs, name: str) -> tuple[tuple[str, str], ...]:
+def _published(benchmark: str, name: str) -> tuple[tuple[str, str], ...]:
     """Where published costs stand; the paper may not say on which benchmark it measured them."""
-    return (costs.benchmark, name), (NA, name)
+    return (benchmark, name), (NA, name)
 
 
-def conditions(costs: Costs, profile: str) -> list[str]:
+def conditions(results: Results, profile: str) -> list[str]:
     """Profile, run, samples and images; what the times are worth on this profile."""
-    parts = [costs.results]
+    parts = [results]
     found = [notes.profile(profile, several=False), *notes.run(parts), *notes.samples(parts), *notes.images(parts)]
     if profile == "toy":
         found.append(
@@ -97,7 +96,7 @@ def conditions(costs: Costs, profile: str) -> list[str]:
     return found
 
 
-def measures(costs: Costs, *quantities: str) -> list[str]:
+def measures(results: Results, benchmark: str, *quantities: str) -> list[str]:
     """What the chosen quantities are, and what their comparison rests on."""
     said = {
         RETENTION: (
@@ -119,13 +118,13 @@ def measures(costs: Costs, *quantities: str) -> list[str]:
     }
     found = [said[quantity] for quantity in quantities]
     if set(quantities) & set(TIMES):
-        found += times(costs)
+        found += times(results, benchmark)
     return found
 
 
-def times(costs: Costs) -> list[str]:
+def times(results: Results, benchmark: str) -> list[str]:
     """Engine, batch size, intervals of times, and rows that are not compared."""
-    cells, options = costs.cells(), costs.results.options
+    cells, options = results.on(benchmark), results.options
     engines = ", ".join(sorted({cell.engine for cell in cells.values()}))
     sizes = sorted({cell.batch_size for cell in cells.values() if cell.batch_size is not None})
     batch = ", ".join(map(str, sizes)) or "unrecorded"
@@ -136,12 +135,12 @@ def times(costs: Costs) -> list[str]:
         f"{options.resamples:,} resamples, seed {options.seed}); changes are paired. Rows are measured one after "
         "the other: whatever else the machine did meanwhile is in their differences, not in the intervals."
     ]
-    if any(math.isnan(costs.value(index, DECODE).low) for index, cell in cells.items() if cell.n):
+    if any(math.isnan(results.value(index, benchmark, DECODE).low) for index, cell in cells.items() if cell.n):
         found[0] += f" n/a: fewer than {FEWEST} {'samples' if alone else 'batches'} are too few for an interval."
-    if costs.apart:
-        listed = "; ".join(f"{costs.results.label(index)}: {why}" for index, why in costs.apart.items())
+    if apart := {index: why for index in cells if (why := results.apart(index, benchmark))}:
+        listed = "; ".join(f"{results.label(index)}: {why}" for index, why in apart.items())
         found.append(f"{APART} Times that are not compared with Uncompressed: {listed}.")
-    unmeasured = [costs.results.label(at) for at in cells if cells[at].n and math.isnan(costs.seconds(at))]
+    unmeasured = [results.label(at) for at in cells if cells[at].n and math.isnan(results.seconds(at, benchmark))]
     if unmeasured:
         found.append(
             f"No evaluation time: the cell files of {', '.join(unmeasured)} are older than this column; running the "
@@ -150,9 +149,9 @@ def times(costs: Costs) -> list[str]:
     return found
 
 
-def unfinished(costs: Costs) -> list[str]:
+def unfinished(results: Results) -> list[str]:
     """Failed samples, missing cells, and whether there is no Uncompressed to compare with."""
-    parts = [costs.results]
+    parts = [results]
     found = notes.failures(parts)
     if found:
         found.append("Failed samples are left out of every mean, median and sum of costs too.")

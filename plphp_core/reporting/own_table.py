@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 import yaml
 
-from plphp_core.analysis.costs import DECODE, KV, PREFILL, costs
+from plphp_core.analysis.estimates import DECODE, KV, PREFILL
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.config.locations import config_file
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes, score_columns
@@ -26,12 +25,12 @@ def columns(results: Results, names: Sequence[str]) -> list[NumberColumn]:
     Raises:
         ReportError: a name that is not known; the message has those that are.
     """
-    kept, saved = score_columns.vision(results, savings(results))
+    kept, saved = score_columns.vision(results, spread=True)
 
     def cost(quantity: str, unit: str, bytes_: float = 1.0) -> list[NumberColumn]:
         def column(name: str) -> NumberColumn:
-            found = costs(results, name)
-            return NumberColumn(TableColumn(unit, name), lambda index: found.value(index, quantity), scale=1 / bytes_)
+            heading = TableColumn(unit, name)
+            return NumberColumn(heading, lambda index: results.value(index, name, quantity), scale=1 / bytes_)
 
         return [column(name) for name in results.asked()]
 
@@ -64,4 +63,4 @@ def own_table(name: str, asked: ReportRequest) -> Report:
     said += [notes.ranking(parts), notes.average(parts), notes.COSTS, *notes.failures(parts), *notes.gaps(parts)]
     table = TableSpec(title, results.title, results, chosen, said, notes.intervals(parts, f"{name}.csv"))
     sheets = [table.numbers(), table.intervals()]
-    return Report(name, variant, sheets, parts, {"": long_table(results, savings(results))})
+    return Report(name, variant, sheets, parts, {"": long_table(results, saved=True)})

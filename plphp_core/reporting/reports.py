@@ -7,10 +7,8 @@ from functools import partial
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import rows_found
-from plphp_core.analysis.costs import Costs, costs
+from plphp_core.analysis.comparable import admits, rows_found
 from plphp_core.analysis.results import NothingToShow, Results, evaluate
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.config.report_settings import ReportSettings
 from plphp_core.records.depth_rule import load_rule, rule_path
 from plphp_core.reporting import (
@@ -63,10 +61,9 @@ def _table2(asked: ReportRequest) -> Report:
     results, _, variant = on_benchmarks("table2", asked)
     defaults = method_configured("plphp", asked.profile, asked.options.model)
     refused = refused_configured("table2", asked.profile, asked.options.model)
-    saved = savings(results)
     claim = published.claim_quoted(asked.options.published, "C12", asked.profile)
-    sheets = table2.sheets(saved, asked.profile, defaults, refused, claim)
-    return Report("table2", variant, sheets, [results], {"": long_table(results, saved)})
+    sheets = table2.sheets(results, asked.profile, defaults, refused, claim)
+    return Report("table2", variant, sheets, [results], {"": long_table(results, saved=True)})
 
 
 def _table3(asked: ReportRequest) -> Report:
@@ -81,23 +78,24 @@ def _table3(asked: ReportRequest) -> Report:
 
 
 def _table4(asked: ReportRequest) -> Report:
-    found, variant = _costs("table4", asked)
-    sheets = table4.sheets(found, asked.profile, published.load_reference(asked.options.published, "table4"))
-    return Report("table4", variant, sheets, [found.results], {"": cost_table(found)})
+    results, label, variant = _on_one("table4", asked)
+    reference = published.load_reference(asked.options.published, "table4")
+    sheets = table4.sheets(results, label, asked.profile, reference)
+    return Report("table4", variant, sheets, [results], {"": cost_table(results, label)})
 
 
 def _table5(asked: ReportRequest) -> Report:
-    found, variant = _costs("table5", asked)
+    results, label, variant = _on_one("table5", asked)
     reference = published.load_reference(asked.options.published, "table5")
-    sheets = table5.sheets(found, asked.profile, reference, _claims(asked.options))
-    return Report("table5", variant, sheets, [found.results], {"": cost_table(found)})
+    sheets = table5.sheets(results, label, asked.profile, reference, _claims(asked.options))
+    return Report("table5", variant, sheets, [results], {"": cost_table(results, label)})
 
 
 def _sweep(asked: ReportRequest) -> Report:
     tasks = asked.options.tasks
     labels = benchmarks_configured(tasks) if tasks else None
     cells = [cell for cell in asked.own_cells if labels is None or cell.benchmark in labels]
-    found = [cell.benchmark for cell in filter(asked.of_model, cells)]
+    found = [cell.benchmark for cell in cells if admits(asked.of_model, cell)]
     results = evaluate(cells, None, asked.of_model, asked.choices, found)
     variant = (
         model_suffix(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + selection_suffix(asked, [results])
@@ -110,7 +108,7 @@ def _engines(asked: ReportRequest) -> Report:
     """Of the rows of Table 1."""
     if asked.filters.engine is not None:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
-    cells = engines.under_both([cell for cell in asked.cells if asked.of_model(cell)])
+    cells = engines.under_both([cell for cell in asked.cells if admits(asked.of_model, cell)])
     cells = asked.settled(cells=cells, leave=["engine"])
     rows = rows_configured("table1", asked.profile, asked.options.model)
     found = engines.compare(cells, rows or rows_found(cells), asked.of_model, asked.choices)
@@ -125,11 +123,11 @@ def _ledger(asked: ReportRequest) -> Report:
     return claims.report(asked)
 
 
-def _costs(name: str, asked: ReportRequest) -> tuple[Costs, str]:
-    """The costs of a table's rows on its one benchmark, and what its files' names say of it."""
+def _on_one(name: str, asked: ReportRequest) -> tuple[Results, str, str]:
+    """A table's rows on its one benchmark, this one's label, and what its files' names say of it."""
     label = benchmark_configured(asked.options.tasks, name)
     results, _, variant = on_benchmarks(name, asked)
-    return costs(results, label), variant
+    return results, label, variant
 
 
 def _scores(parts: Sequence[Results]) -> dict[str, pd.DataFrame]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, relative
+from plphp_core.analysis.estimates import KV_SAVED, RETENTION
 from plphp_core.analysis.results import SLOTS, Results
-from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting.table_model import TableCell, TableColumn, number, percent
 from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, signed_percent
 
 NOT_ASKED = "–"  # the table leaves this benchmark out for this model
 
 
-def table_columns(results: Results, saved: Savings | None = None) -> list[NumberColumn]:
-    """Scores, average change, vision kept and KV saved; the last two have intervals where `saved` is given."""
-    return [*scores(results), average_change(results), *vision(results, saved)]
+def table_columns(results: Results, spread: bool = False) -> list[NumberColumn]:
+    """Scores, average change, vision kept and KV saved; `spread`: whether the last two have intervals."""
+    return [*scores(results), average_change(results), *vision(results, spread)]
 
 
 def scores(results: Results, benchmarks: Sequence[str] | None = None) -> list[NumberColumn]:
@@ -32,12 +31,12 @@ def _score(results: Results, benchmark: str, metric: str, heading: str) -> Numbe
             return ""
         if results.options.gains == "relative":
             return percent(change.value)
-        base = results.score(results.reference, benchmark, metric)
-        return number(100 * (results.score(index, benchmark, metric).value - base.value), signed=True)
+        base = results.value(results.reference, benchmark, metric)
+        return number(100 * (results.value(index, benchmark, metric).value - base.value), signed=True)
 
     return NumberColumn(
         TableColumn(heading, benchmark),
-        lambda index: results.score(index, benchmark, metric),
+        lambda index: results.value(index, benchmark, metric),
         scale=results.catalogue[benchmark].scale,
         ranked=True,
         gain=gain,
@@ -63,22 +62,22 @@ def average_change(results: Results) -> NumberColumn:
     return NumberColumn(heading, results.average_change, signed_percent, ranked=True, no_interval=reference)
 
 
-def vision(results: Results, saved: Savings | None = None) -> list[NumberColumn]:
+def vision(results: Results, spread: bool = False) -> list[NumberColumn]:
     """Vision tokens kept and KV bytes saved, means over the benchmarks."""
 
     def column(name: str, label: str, group: str, published: tuple[tuple[str, str], ...] = ()) -> NumberColumn:
         def estimate(index: int) -> Estimate:
-            return saved.average(name, index) if saved else replace(MISSING, value=results.average_cost(index, name))
+            return results.average(index, name)
 
         heading = TableColumn(label, group)
-        return NumberColumn(heading, estimate, share, ends=number, spread=saved is not None, published=published)
+        return NumberColumn(heading, estimate, share, ends=number, spread=spread, published=published)
 
-    return [column("retention", "kept", "Vision"), column("kv_saved", "saved", "KV", (("all", "kv_saved"),))]
+    return [column(RETENTION, "kept", "Vision"), column(KV_SAVED, "saved", "KV", (("all", "kv_saved"),))]
 
 
 def has_slots(results: Results) -> bool:
     """Whether any cell measured slot accuracy."""
-    return any(metric == SLOTS for _, _, metric in results.scores)
+    return any(SLOTS in cell.metrics for cell in results.cells.values())
 
 
 def slots(results: Results) -> list[NumberColumn | WordColumn]:
@@ -87,17 +86,17 @@ def slots(results: Results) -> list[NumberColumn | WordColumn]:
     def change(index: int) -> Estimate:
         if results.reference is None:
             return MISSING
-        return relative(results.average_slots(index), results.average_slots(results.reference))
+        return relative(results.average(index, SLOTS), results.average(results.reference, SLOTS))
 
     def slot(name: str) -> NumberColumn:
         return NumberColumn(
             TableColumn(name),
-            lambda index: results.score(index, name, SLOTS),
+            lambda index: results.value(index, name, SLOTS),
             ranked=True,
             instead=lambda index: "" if name in results.asked() else NOT_ASKED,
         )
 
-    average = NumberColumn(TableColumn("Average"), results.average_slots, ranked=True)
+    average = NumberColumn(TableColumn("Average"), lambda index: results.average(index, SLOTS), ranked=True)
     interval = WordColumn(TableColumn("interval"), lambda index: TableCell(average.bounds(index)))
     return [
         *map(slot, results.benchmarks),

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.paired_contrasts import Contrast
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from plphp_core.reporting.table_spec import TableSpec, where
@@ -18,7 +17,7 @@ DEFAULT = "*"  # beside the thresholds that the profile runs with otherwise
 
 
 def sheets(
-    saved: Savings, profile: str, defaults: Mapping[str, object], refused: Sequence[str], claim: str = ""
+    results: Results, profile: str, defaults: Mapping[str, object], refused: Sequence[str], claim: str = ""
 ) -> list[Table]:
     """Scores and savings, their intervals, one threshold raised at a time, and each setting against Uncompressed.
 
@@ -27,14 +26,13 @@ def sheets(
         refused: combinations that PLPHP does not allow, and why.
         claim: what the paper says of the table.
     """
-    results = saved.results
     title = f"Reproduction of Table 2{where(profile)}"
     rows, pairs = _rows(results, defaults), raised(results)
     spec = TableSpec(
         title,
         f"thresholds α × β, {results.title}",
         results,
-        score_columns.table_columns(results, saved),
+        score_columns.table_columns(results, spread=True),
         _notes(results, profile, defaults, refused),
         (*notes.intervals([results], "table2.csv"), notes.SAVED),
         rows,
@@ -44,11 +42,11 @@ def sheets(
         spec.numbers(),
         spec.intervals(),
         comparison_tables.contrast_table(
-            saved,
+            results,
             f"{title}: one threshold raised, the other one held",
             ("raised", "held"),
             pairs,
-            [*([comparison_tables.tally(saved, pairs)] if pairs else []), *([claim] if claim else [])],
+            [*([comparison_tables.tally(results, pairs)] if pairs else []), *([claim] if claim else [])],
         ),
         comparison_tables.baseline_table(results, title, HEAD, rows),
     ]

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING
-from plphp_core.analysis.costs import DECODE, KV, RETENTION, Costs
+from plphp_core.analysis.estimates import DECODE, KV, RETENTION
+from plphp_core.analysis.results import Results
 from plphp_core.reporting import cost_columns, notes
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, percent
@@ -16,51 +17,53 @@ from plphp_core.reporting.table_spec import Reference, TableSpec, where
 CLAIMS = {"C5": (DECODE, 0.4), "C6": (KV, 0.4), "C7a": (DECODE, None), "C7b": (KV, None)}
 
 
-def sheets(costs: Costs, profile: str, reference: Reference, claims: Sequence[Claim] = ()) -> list[Table]:
+def sheets(
+    results: Results, label: str, profile: str, reference: Reference, claims: Sequence[Claim] = ()
+) -> list[Table]:
     """The table with intervals in parentheses, then, on the paper profile, its claims.
 
     Args:
+        label: the benchmark.
         reference: published numbers, `published.load_reference`.
         claims: what the paper says of the table in words.
     """
-    results = costs.results
     claims = [claim for claim in claims if claim.id in CLAIMS]
     title = f"Reproduction of Table 5{where(profile)}"
     columns = (
-        cost_columns.decode(costs, inline=True),
-        cost_columns.change(costs, DECODE, "Decode", inline=True),
-        cost_columns.size(costs, inline=True),
-        cost_columns.change(costs, KV, "KV cache", inline=True),
-        cost_columns.retention(costs),
+        cost_columns.decode(results, label, inline=True),
+        cost_columns.change(results, label, DECODE, "Decode", inline=True),
+        cost_columns.size(results, label, inline=True),
+        cost_columns.change(results, label, KV, "KV cache", inline=True),
+        cost_columns.retention(results, label),
     )
-    found = cost_columns.conditions(costs, profile)
+    found = cost_columns.conditions(results, profile)
     found.append(
         f"Change: against Uncompressed; in parentheses {results.options.confidence:.0%} intervals, for the KV cache by "
         "resampling samples."
     )
-    found += cost_columns.measures(costs, DECODE, KV, RETENTION)
+    found += cost_columns.measures(results, label, DECODE, KV, RETENTION)
     if profile != "paper" and claims:
         said = "; ".join(f"{claim.id}: {claim.text}: {claim.value:g}%" for claim in claims)
         found.append(f"The paper claims, of a 7B model and not comparable with the numbers of this profile: {said}.")
     found.append("As published: in the units the paper prints." if reference else notes.UNPUBLISHED)
-    found += cost_columns.unfinished(costs)
-    what = f"r against none on {costs.benchmark}, {results.title}"
+    found += cost_columns.unfinished(results)
+    what = f"r against none on {label}, {results.title}"
     table = TableSpec(title, what, results, columns, found, reference=reference).numbers()
-    return [table, _claims(costs, title, claims)] if profile == "paper" and claims else [table]
+    return [table, _claims(results, label, title, claims)] if profile == "paper" and claims else [table]
 
 
-def claimed(costs: Costs, claim: str) -> int | None:
+def claimed(results: Results, claim: str) -> int | None:
     """Index of the row that a claim is about; None if the table has no such row."""
-    rates = {row.params.get("r"): at for at, row in enumerate(costs.results.rows) if row.method == "plphp"}
+    rates = {row.params.get("r"): at for at, row in enumerate(results.rows) if row.method == "plphp"}
     wanted = CLAIMS[claim][1]
     return rates.get(min(rates, default=None) if wanted is None else wanted)
 
 
-def _claims(costs: Costs, title: str, claims: Sequence[Claim]) -> Table:
+def _claims(results: Results, label: str, title: str, claims: Sequence[Claim]) -> Table:
     rows = []
     for claim in claims:
-        quantity, row = CLAIMS[claim.id][0], claimed(costs, claim.id)
-        change = MISSING if row is None else costs.change(row, quantity)
+        quantity, row = CLAIMS[claim.id][0], claimed(results, claim.id)
+        change = MISSING if row is None else results.change(row, label, quantity)
         # less time per token is more tokens per second, but not by the same percentage
         faster = "" if quantity == KV or math.isnan(change.value) else percent(1 / (1 + change.value) - 1)
         rows.append(
@@ -70,7 +73,7 @@ def _claims(costs: Costs, title: str, claims: Sequence[Claim]) -> Table:
                     TableCell(f"{claim.value:g}%"),
                     TableCell(percent(-change.value), faster),
                     TableCell(bounds(-change.high, -change.low, signed=True)),
-                    TableCell(NA if row is None else costs.results.setting(row)),
+                    TableCell(NA if row is None else results.setting(row)),
                 )
             )
         )

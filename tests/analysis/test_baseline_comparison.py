@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from plphp_core.analysis import baseline_comparison
-from plphp_core.analysis.bootstrap import Estimate, difference
-from plphp_core.analysis.comparable import Filters, RowSpec
-from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.bootstrap import Estimate, Resamples, difference, relative, with_interval
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.results import evaluate
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.csv_export import long_table
@@ -95,16 +96,11 @@ def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_
 def test_equals_seldom_look_different():
     """Two settings of equal quality: about one interval of twenty leaves out 0."""
     rng, wrong, runs = np.random.default_rng(3), 0, 200
-    from plphp_core.analysis.bootstrap import Resamples, estimate, relative
-    from plphp_core.records.cell_result import Metric
-
     for seed in range(runs):
         hard = rng.random(60)
         both = [np.clip(hard + rng.normal(0, 0.1, 60), 0, None) for _ in range(2)]
         draws = Resamples(range(60), resamples=400, seed=seed)
-        one, other = (
-            estimate(Metric(value=float(s.mean()), kind="mean", samples=s), np.arange(60), draws) for s in both
-        )
+        one, other = (with_interval(float(s.mean()), draws.means(np.arange(60), s)) for s in both)
         change = relative(one, other)
         wrong += change.low > 0 or change.high < 0
     assert 0.01 < wrong / runs < 0.11
@@ -129,7 +125,7 @@ def test_the_csv_has_both_comparisons(tmp_path):
         assert set(lines.best_baseline) == {results.label(rival)}
         for line in lines.to_dict("records"):
             change = results.change(9, benchmark, line["metric"], rival)
-            scores = [results.score(at, benchmark, line["metric"]).value for at in (9, rival, 0)]
+            scores = [results.value(at, benchmark, line["metric"]).value for at in (9, rival, 0)]
             assert line["relative_to_baseline"] == pytest.approx(scores[0] / scores[1] - 1)
             assert line["relative_to_none"] == pytest.approx(scores[0] / scores[2] - 1)
             assert (line["baseline_low"], line["baseline_high"]) == (change.low, change.high)

@@ -217,6 +217,7 @@ def expect_reference(model, inputs, sizes):
 SHALLOW = {"num_hidden_layers": 4, "intermediate_size": 64}  # nothing of ours touches the feed-forward layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATIONS)
 def test_qwen_at_four_layers_equals_the_reference(name):
     _, query_heads, kv_heads, head_dim = RELEASED[name].decoder
@@ -226,6 +227,7 @@ def test_qwen_at_four_layers_equals_the_reference(name):
     expect_reference(model, {key: inputs[key] for key in inputs if key != "attention_mask"}, [12, 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava_onevision 7b", "llava_onevision 0.5b"])
 def test_llava_onevision_at_four_layers_equals_the_reference(name):
     tokens = {"vocab_size": VOCAB, "pad_token_id": PAD_TOKEN, "bos_token_id": None, "eos_token_id": EOS_TOKEN}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.comparable import Filters, RowSpec
-from plphp_core.analysis.results import Options
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.run_status import OK

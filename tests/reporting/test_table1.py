@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.results import evaluate
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.table1 import sheets
 from tests.reporting import factories
@@ -20,7 +20,7 @@ def whole(tmp_path_factory):
 def test_each_column_marks_one_best_and_one_second_among_compressed_rows(whole):
     scores = sheets(whole, "toy", {})[0]
     for at, (benchmark, metric) in enumerate(factories.COLUMNS, start=2):
-        values = [whole.score(index, benchmark, metric).value for index in range(10)]
+        values = [whole.value(index, benchmark, metric).value for index in range(10)]
         order = sorted(range(1, 10), key=lambda index: -values[index])
         marks = [row.cells[at].emphasis for row in scores.rows]
         assert marks.index("best") == order[0]
@@ -54,7 +54,7 @@ def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
 def test_the_average_change_is_paired_over_documents(whole):
     changes = whole.average_change(9)
     assert changes.low < changes.value < changes.high
-    plphp, none = (whole.score(index, "SD", "rouge_l") for index in (9, 0))
+    plphp, none = (whole.value(index, "SD", "rouge_l") for index in (9, 0))
     assert changes.high - changes.low < (plphp.high - plphp.low + none.high - none.low) / none.value / 2
 
 
@@ -87,14 +87,14 @@ def test_a_cell_whose_samples_all_failed_prints_no_score(tmp_path):
     results = results_of(tmp_path, [exact("SD", "none", 0.5), lost], PAIR)
     entry = sheets(results, "toy", {})[0].rows[1].cells[2]
     assert (entry.text, entry.mark, entry.detail) == ("n/a", "†4", "")
-    assert math.isnan(results.average_cost(1, "kv_saved"))
+    assert math.isnan(results.average(1, "kv_saved").value)
 
 
 def test_subsets_have_wider_intervals(tmp_path, whole):
     few = [factories.cell(b, m, p, s, q, r, samples=10, population=48, limit=10, limit_seed=3)
            for m, p, s, q, r in factories.ROWS for b in ("SD", "MV")]  # fmt: skip
     results = results_of(tmp_path, few)
-    small, large = results.score(0, "SD", "rouge_l"), whole.score(0, "SD", "rouge_l")
+    small, large = results.value(0, "SD", "rouge_l"), whole.value(0, "SD", "rouge_l")
     assert small.high - small.low > 1.5 * (large.high - large.low)
 
 

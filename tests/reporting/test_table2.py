@@ -34,14 +34,14 @@ def test_every_printed_number_is_the_cells(saved):
             *[f"{100 * value:.2f}" for value in values],
             f"{100 * statistics.mean(changes):+.2f}%".replace("-", "−") if row else "0.00%",
             f"{100 * kept:.1f}%",
-            f"{100 * saved.average('kv_saved', row).value:.1f}%",
+            f"{100 * saved.average(row, 'kv_saved').value:.1f}%",
         ]
-        found = saved.average("retention", row)
+        found = saved.average(row, "retention")
         assert texts(intervals, row)[-2] == f"[{100 * found.low:.2f}, {100 * found.high:.2f}]"
 
 
 def test_each_raised_threshold_is_compared_with_the_next_lower_one(saved):
-    results = saved.results
+    results = saved
     steps = table2.raised(results)
     assert [one.names for one in steps][:2] == [("α: 0.65 → 0.75", "β = 0.5"), ("α: 0.65 → 0.75", "β = 0.6")]
     assert len(steps) == 5 + 5 and sum(one.rule for one in steps) == 2
@@ -57,7 +57,7 @@ def test_each_raised_threshold_is_compared_with_the_next_lower_one(saved):
     ]  # fmt: skip
     points = 100 * (np.mean(means[0]) - np.mean(means[1]))
     assert points < 0 and sheet.rows[0].cells[-1].text == f"{points:.2f}".replace("-", "−")
-    scores = [results.score(at, "SD", "rouge_l").value for at in (one.changed, one.base)]
+    scores = [results.value(at, "SD", "rouge_l").value for at in (one.changed, one.base)]
     assert sheet.rows[0].cells[2].text == f"{100 * (scores[0] / scores[1] - 1):+.2f}%".replace("-", "−")
     assert "Of 50 comparisons" in sheet.notes[1]
 

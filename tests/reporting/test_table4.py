@@ -11,8 +11,8 @@ from tests.reporting.reports_made import costs_of, report, texts
 
 
 def test_every_printed_number_is_the_cells(tmp_path):
-    costs = costs_of(tmp_path, factories.of_costs())
-    scores, intervals = table4.sheets(costs, "toy", {})
+    results = costs_of(tmp_path, factories.of_costs())
+    scores, intervals = table4.sheets(results, "DetailCaps", "toy", {})
     cells = {record["method"]: record for record in factories.of_costs()}
     none = cells["none"]["efficiency"]
     for row, method in enumerate(("none", "fastv", "vtw", "plphp")):
@@ -30,7 +30,7 @@ def test_every_printed_number_is_the_cells(tmp_path):
         ]
         assert texts(scores, row)[9] == f"{sum(paid['prefill_ms'] + paid['decode_ms']) / 1e3:.2f}"
     assert len(intervals.rows) == 4 and texts(intervals, 0)[-2:] == ["reference", "reference"]
-    low, high = (costs.change(3, "decode_ms_per_token").low, costs.change(3, "decode_ms_per_token").high)
+    low, high = (getattr(results.change(3, "DetailCaps", "decode_ms_per_token"), end) for end in ("low", "high"))
     assert texts(intervals, 3)[-2] == f"[{100 * low:+.2f}%, {100 * high:+.2f}%]".replace("-", "−")
 
 
@@ -40,7 +40,7 @@ def test_the_cache_is_printed_in_a_unit_that_fits(tmp_path, factor, unit):
     for record in records:
         for name in ("kv_bytes", "kv_bytes_full"):
             record["efficiency"][name] = [factor * size for size in record["efficiency"][name]]
-    scores = table4.sheets(costs_of(tmp_path, records), "toy", {})[0]
+    scores = table4.sheets(costs_of(tmp_path, records), "DetailCaps", "toy", {})[0]
     assert scores.columns[5].label == unit
     size = statistics.mean(records[0]["efficiency"]["kv_bytes"]) / {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit]
     assert texts(scores, 0)[5] == f"{size:.2f}"
@@ -49,7 +49,7 @@ def test_the_cache_is_printed_in_a_unit_that_fits(tmp_path, factor, unit):
 def test_missing_and_failed(tmp_path):
     records = factories.of_costs()[:3]
     records[1] = factories.of_costs(failed=(3,))[1]
-    scores = table4.sheets(costs_of(tmp_path, records), "toy", {})[0]
+    scores = table4.sheets(costs_of(tmp_path, records), "DetailCaps", "toy", {})[0]
     assert set(texts(scores, 3)[2:]) == {"n/a"}
     assert scores.rows[1].cells[2].mark == "†1"
 
