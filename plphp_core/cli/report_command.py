@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import NothingToShow, Options
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.config.locations import PACKAGED
 from plphp_core.config.report_settings import ReportSettings, report_settings
-from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
@@ -43,7 +41,7 @@ def write_reports(options: ReportSettings) -> int:
     made: list[Report] = []
     try:
         cells, damaged = _cells(options, names)
-        asked = ReportRequest(cells, _filters(options), _choices(options), options, PACKAGED)
+        asked = ReportRequest(cells, options, PACKAGED)
     except (ReportError, OSError) as error:
         return _complain(error)
     for sentence in damaged.values():
@@ -122,20 +120,6 @@ def _cells(options: ReportSettings, names: Sequence[str]) -> tuple[list[CellResu
     if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").exists() and (folder / "attention").is_dir()):
         return [], {}
     return read_cells(folder / "cells", options.profile)
-
-
-def _filters(options: ReportSettings) -> Filters:
-    shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "engine", "limit", "limit_seed")
-    return Filters(
-        **{name: getattr(options, name) for name in shared},
-        prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol or ""),
-        params={name: str(value) for name, value in options.params.items()},
-        exclude=options.exclude,
-    )
-
-
-def _choices(options: ReportSettings) -> Options:
-    return Options(rank=options.rank, average=options.average, gains=options.gains, seed=options.seed)
 
 
 def _write(report: Report, options: ReportSettings) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import rows_found
+from plphp_core.analysis.comparable import admits, rows_found
 from plphp_core.analysis.results import NothingToShow, Results, evaluate
 from plphp_core.config.report_settings import ReportSettings
 from plphp_core.records.depth_rule import load_rule, rule_path
@@ -95,7 +95,7 @@ def _sweep(asked: ReportRequest) -> Report:
     tasks = asked.options.tasks
     labels = benchmarks_configured(tasks) if tasks else None
     cells = [cell for cell in asked.own_cells if labels is None or cell.benchmark in labels]
-    found = [cell.benchmark for cell in filter(asked.of_model, cells)]
+    found = [cell.benchmark for cell in cells if admits(asked.of_model, cell)]
     results = evaluate(cells, None, asked.of_model, asked.choices, found)
     variant = (
         model_suffix(asked.options) + (f".tasks={joined(tasks)}" if tasks else "") + selection_suffix(asked, [results])
@@ -108,7 +108,7 @@ def _engines(asked: ReportRequest) -> Report:
     """Of the rows of Table 1."""
     if asked.filters.engine is not None:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
-    cells = engines.under_both([cell for cell in asked.cells if asked.of_model(cell)])
+    cells = engines.under_both([cell for cell in asked.cells if admits(asked.of_model, cell)])
     cells = asked.settled(cells=cells, leave=["engine"])
     rows = rows_configured("table1", asked.profile, asked.options.model)
     found = engines.compare(cells, rows or rows_found(cells), asked.of_model, asked.choices)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from plphp_core.analysis.comparable import Filters, same_documents, same_run
-from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate
+from plphp_core.analysis.comparable import same_documents, same_run
+from plphp_core.analysis.results import NothingToShow, Results, evaluate
 from plphp_core.config.benchmark_catalogue import catalogue
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes, score_columns

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.analysis.comparable import Filters, RowSpec
-from plphp_core.analysis.results import Options, Results, evaluate
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.results import Results, evaluate
 from plphp_core.cli.entry_point import command
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
 from tests.reporting import factories

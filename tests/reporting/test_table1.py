@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.results import evaluate
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.table1 import sheets
 from tests.reporting import factories

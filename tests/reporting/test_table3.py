@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import NothingToShow, Options
+from plphp_core.analysis.results import NothingToShow
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.families import get_family
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
