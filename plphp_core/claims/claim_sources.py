@@ -27,7 +27,7 @@ LLAVA = ("llava_onevision",)
 
 
 @dataclass(frozen=True, eq=False)
-class PrunedModel:
+class PrunedRow:
     """PLPHP's row at its defaults in a model's table, beside the uncompressed one, on what a claim asks for."""
 
     results: Results
@@ -77,18 +77,18 @@ class ClaimSources:
             self._tables[name] = evaluate(here, rows, asked.of_model, asked.choices, benchmarks)
         return self._tables[name]
 
-    def pruned(self, models: Sequence[str], benchmarks: Sequence[str] = BENCHMARKS) -> list[PrunedModel]:
+    def pruned(self, models: Sequence[str], benchmarks: Sequence[str] = BENCHMARKS) -> list[PrunedRow]:
         """PLPHP at its defaults on each model: LLaVA-OneVision in Table 1, others on what Table 3 asks of them."""
         if models == LLAVA:
             results = self.table("table1")
-            return [PrunedModel(results, self._default(results), benchmarks)]
+            return [PrunedRow(results, self._default(results), benchmarks)]
         found = []
         for model in models:
             for results in self._table3:
                 row = next((index for index, row in enumerate(results.rows) if row.method == "plphp"), None)
                 if results.model == model and row is not None:
                     asked = [name for name in results.asked() if name in benchmarks]
-                    found.append(PrunedModel(results, row, asked))
+                    found.append(PrunedRow(results, row, asked))
                     break
             else:
                 raise ReportError(f"the table has no row of PLPHP for {model}")
