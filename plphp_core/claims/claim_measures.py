@@ -12,7 +12,7 @@ from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, difference, scaled, with_interval
 from plphp_core.analysis.estimates import DECODE, FEWEST, KV, KV_SAVED, PREFILL, RETENTION
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.paired_contrasts import Contrast, kept_points
+from plphp_core.analysis.paired_contrasts import Contrast, against_zero, kept_points
 from plphp_core.analysis.results import Results
 from plphp_core.claims.claim_evidence import Place, places
 from plphp_core.claims.claim_finding import PERCENT, POINTS, SAVED, TOKENS, ClaimMeasurement, ClaimPart
@@ -21,7 +21,6 @@ from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import comparison_tables, table2
 from plphp_core.reporting.attention_results import MODELS
-from plphp_core.reporting.figures import retention_grid
 from plphp_core.reporting.table5 import claimed
 from plphp_core.reporting.table_model import bounds, number, percent
 
@@ -162,7 +161,7 @@ def _lost(change: Estimate) -> Estimate:
 def delta_r(sources: ClaimSources) -> ClaimMeasurement:
     """C11: on each benchmark the change from Δr = 0 to Δr > 0 at the same r, mean over all such pairs."""
     results = sources.table("figure6")
-    pairs, names = retention_grid.against_zero(results), results.asked()
+    pairs, names = against_zero(results), results.asked()
     if not pairs:
         raise ReportError("the figure has no pair of Δr > 0 and Δr = 0 at the same r")
     changes = {name: [_change_on(results, one.changed, one.base, name) for one in pairs] for name in names}
