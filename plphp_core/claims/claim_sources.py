@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 from plphp_core.analysis import costs
-from plphp_core.analysis.results import Results, evaluate
+from plphp_core.analysis.results import Results
 from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import table_config
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import table3
-from plphp_core.reporting.configured import (
-    benchmark_configured,
-    benchmarks_configured,
-    method_configured,
-    models_configured,
-    rows_configured,
-)
-from plphp_core.reporting.request import ReportRequest
+from plphp_core.reporting.configured import benchmark_configured, benchmarks_configured, method_configured
+from plphp_core.reporting.request import ReportRequest, evaluate_models
+from plphp_core.reporting.table_layout import table_layout
 
 MULTI_IMAGE = ("SD", "IE", "VST", "MV")
 BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about
@@ -49,9 +42,9 @@ class ClaimSources:
     @cached_property
     def table3(self) -> list[Results]:
         """The table's own models; one without finished cells has none."""
-        asked = self.asked
-        cells = asked.settled(models_configured("table3")[0])
-        return table3.compare(cells, asked.profile, [], asked.filters, asked.choices)
+        layout = table_layout("table3")
+        labels = benchmarks_configured(None, "table3")
+        return evaluate_models("table3", self.asked, layout.models, labels, layout.skip)
 
     @cached_property
     def table5(self) -> costs.Costs:
@@ -85,11 +78,5 @@ class ClaimSources:
 
     def _evaluate(self, table: str, benchmarks: list[str] | None = None) -> Results:
         """A table's rows on `benchmarks`, by default its own."""
-        asked = self.asked
-        if benchmarks is None:
-            benchmarks = benchmarks_configured(None, table)
-        rows = rows_configured(table, asked.profile, asked.options.model)
-        if rows is None:
-            raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
-        here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, benchmarks)
+        labels = benchmarks_configured(None, table) if benchmarks is None else benchmarks
+        return evaluate_models(table, self.asked, [self.asked.options.model], labels)[0]

@@ -14,16 +14,19 @@ from plphp_core.claims.claim_finding import PERCENT, SAVED, TOKENS, ClaimMeasure
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.table5 import claimed
 from plphp_core.reporting.table_model import percent
+
+# claim → what it is about, and at which r; None: the lowest there is
+ABOUT = {"C5": (DECODE, 0.4), "C6": (KV, 0.4), "C7a": (DECODE, None), "C7b": (KV, None)}
 
 
 def saved(sources: ClaimSources, claim: str) -> ClaimMeasurement:
     """C5, C7a: share of the decode time per token saved; C6, C7b: share of the KV bytes; in percent."""
     costs = sources.table5
     row, base = _rows(costs, claim)
-    timed = claim in ("C5", "C7a")
-    name, quantity, unit = ("decode time saved", DECODE, PERCENT) if timed else ("KV bytes saved", KV, SAVED)
+    quantity = ABOUT[claim][0]
+    timed = quantity == DECODE
+    name, unit = ("decode time saved", PERCENT) if timed else ("KV bytes saved", SAVED)
     change = costs.change(row, quantity)
     remarks = [f"{costs.results.label(row)} on {costs.benchmark}."]
     if timed and not math.isnan(change.value):
@@ -71,7 +74,9 @@ def in_tokens(base: CellResult, changed: CellResult, options: Options) -> Estima
 
 def _rows(costs: Costs, claim: str) -> tuple[int, int]:
     """The row a claim is about, and Uncompressed. Raises ReportError without either."""
-    row, base = claimed(costs, claim), costs.results.reference
+    rates = {row.params.get("r"): at for at, row in enumerate(costs.results.rows) if row.method == "plphp"}
+    wanted, base = ABOUT[claim][1], costs.results.reference
+    row = rates.get(min(rates, default=None) if wanted is None else wanted)
     if row is None or base is None:
         raise ReportError("the table lacks the row that the claim is about, or the uncompressed one")
     return row, base

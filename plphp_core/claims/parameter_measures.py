@@ -16,7 +16,7 @@ from plphp_core.claims.claim_sources import BENCHMARKS, ClaimSources
 from plphp_core.claims.score_measures import change_on, shared
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import comparison_tables, table2
+from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.figures import retention_grid
 from plphp_core.reporting.table_model import number
@@ -46,7 +46,7 @@ def thresholds(sources: ClaimSources) -> ClaimMeasurement:
     """C12: what a step of α, or of β, prunes (points of the vision tokens) and what it costs (percent of the score)."""
     saved = sources.table2
     results, kept = saved.results, saved.retention
-    steps = table2.raised(results)
+    steps = comparison_tables.steps(results, ("alpha", "beta"))
     parts, said = [], []
     for symbol in ("α", "β"):
         own = [one for one in steps if one.names[0].startswith(symbol)]

@@ -9,22 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import NothingToShow, Options
-from plphp_core.config.locations import PACKAGED
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.config.report_settings import ReportSettings, report_settings
-from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import terminal
-from plphp_core.reporting.reports import REPORTS, report_maker
-from plphp_core.reporting.request import LEDGER, Report, ReportRequest, asked_suffix
+from plphp_core.reporting.reports import COLLECTIONS, make_report, report_names
+from plphp_core.reporting.request import ENGINES, LEDGER, Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3
-EVERYTHING = ("page", "all")
 OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
-ENGINES = "engines"  # wants both
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,14 +31,14 @@ def write_reports(options: ReportSettings) -> int:
     """Write a table or figure, or all of them. Returns 0 done, 1 refused, 3 incomplete under report.strict=true."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without a character shows its number
-    names = list(REPORTS) if options.table in EVERYTHING else [options.table]
+    names = report_names(options.profile) if options.table in COLLECTIONS else [options.table]
     codes: list[int] = []
     refused: list[tuple[str, str]] = []
     failed: list[tuple[str, str]] = []
     made: list[Report] = []
     try:
         cells, damaged = _cells(options, names)
-        asked = ReportRequest(cells, _filters(options), _choices(options), options, PACKAGED)
+        asked = ReportRequest.of(options, cells)
     except (ReportError, OSError) as error:
         return _complain(error)
     for sentence in damaged.values():
@@ -52,7 +47,7 @@ def write_reports(options: ReportSettings) -> int:
         if name == LEDGER and len(names) > 1 and not made and not failed:
             continue  # it judges whatever there is, also nothing
         try:
-            report = _naming(report_maker(name)(asked), damaged)
+            report = _naming(make_report(name, asked), damaged)
             made.append(report)
             codes.append(DONE if options.table == "page" else _write(report, options))
         except NothingToShow as error:
@@ -68,7 +63,7 @@ def write_reports(options: ReportSettings) -> int:
         return _complain(ReportError("; ".join(f"{name}: {reason}" for name, reason in refused)))
     for name, reason in refused:
         print(f"notice: {name}: {reason}", file=sys.stderr)
-    if options.table in EVERYTHING and made:
+    if options.table in COLLECTIONS and made:
         codes.append(_write_page(made, asked, [one for one in (*refused, *failed) if one[0] != ENGINES]))
     return FAILED if FAILED in codes else max(codes)
 
@@ -122,20 +117,6 @@ def _cells(options: ReportSettings, names: Sequence[str]) -> tuple[list[CellResu
     if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").exists() and (folder / "attention").is_dir()):
         return [], {}
     return read_cells(folder / "cells", options.profile)
-
-
-def _filters(options: ReportSettings) -> Filters:
-    shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "engine", "limit", "limit_seed")
-    return Filters(
-        **{name: getattr(options, name) for name in shared},
-        prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol or ""),
-        params={name: str(value) for name, value in options.params.items()},
-        exclude=options.exclude,
-    )
-
-
-def _choices(options: ReportSettings) -> Options:
-    return Options(rank=options.rank, average=options.average, gains=options.gains, seed=options.seed)
 
 
 def _write(report: Report, options: ReportSettings) -> int:

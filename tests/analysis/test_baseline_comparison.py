@@ -9,6 +9,7 @@ from plphp_core.analysis import baseline_comparison
 from plphp_core.analysis.bootstrap import Estimate, difference
 from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.csv_export import long_table
@@ -115,14 +116,14 @@ def test_samples_that_failed_are_not_counted_as_pairs(tmp_path):
     records.append(factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", 0.9, failed=(3, 5)))
     results = results_of(tmp_path, records)
     assert sheet_of(results).rows[8].cells[-1].text == str(48 + 46)
-    table = long_table(results)
+    table = long_table(results, savings(results))
     line = table[(table.setting == "r=0.4, Δr=0.3") & (table.metric == "rouge_l") & (table.benchmark == "SD")]
     assert line.n_none.item() == line.n_baseline.item() == 46
 
 
 def test_the_csv_has_both_comparisons(tmp_path):
     results = results_of(tmp_path, factories.suite())
-    table = long_table(results)
+    table = long_table(results, savings(results))
     for benchmark in factories.BENCHMARKS:
         rival = baseline_comparison.best(results, [benchmark])
         lines = table[(table.benchmark == benchmark) & (table.setting == "r=0.5, Δr=0.3")]

@@ -7,7 +7,7 @@ import pytest
 from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.configured import models_configured, rows_configured
+from plphp_core.reporting.configured import rows_configured
 from tests.reporting import factories
 
 BENCHMARKS = ("SD", "IE", "Flickr30k")
@@ -52,8 +52,8 @@ def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_pa
     (tmp_path / "configs" / "table").mkdir(parents=True)
     (tmp_path / "configs" / "table" / "mine.yaml").write_text("name: mine\nrows: {toy: [{method: magic}]}")
     monkeypatch.chdir(tmp_path)
-    assert rows_configured("mine", "paper", "llava_onevision") is None
-    assert rows_configured("table9", "toy", "llava_onevision") is None
+    with pytest.raises(ReportError, match="no rows for profile 'paper'; it has some for toy"):
+        rows_configured("mine", "paper", "llava_onevision")
     with pytest.raises(ReportError, match="unknown method 'magic'; allowed: fastv, none, plphp, vtw"):
         rows_configured("mine", "toy", "llava_onevision")
 
@@ -150,9 +150,3 @@ def test_captions_belong_to_another_protocol_only_under_its_prompts(tmp_path):
     assert set(place(cells, [NONE, HALF], BENCHMARKS, Filters())) == {(0, "SD"), (1, "Flickr30k")}
     with pytest.raises(ReportError, match=r"differ in prompts.*prompts="):  # captions alone do not say which is meant
         place([cell for cell in cells if cell.benchmark != "SD"], [NONE, HALF], BENCHMARKS, Filters())
-
-
-def test_models_and_what_they_skip_come_from_the_table():
-    models, skipped = models_configured("table3")
-    assert models == ["qwen2_vl", "idefics2", "mantis"]
-    assert skipped == [("idefics2", "DetailCaps"), ("mantis", "DetailCaps")]

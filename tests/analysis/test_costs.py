@@ -12,7 +12,7 @@ from plphp_core.analysis import costs as cost
 from plphp_core.analysis.bootstrap import Resamples
 from plphp_core.analysis.comparable import Filters
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import cost_columns, csv_export
+from plphp_core.reporting import cost_notes, csv_export
 from plphp_core.reporting.configured import benchmark_configured, rows_configured
 from tests.reporting import factories
 from tests.reporting.reports_made import costs_of
@@ -83,9 +83,9 @@ def test_few_batches_have_no_interval(tmp_path):
     costs = costs_of(tmp_path, factories.of_costs(samples=40))
     assert math.isnan(costs.value(0, cost.DECODE).low) and math.isnan(costs.change(3, cost.EVALUATION).high)
     assert not math.isnan(costs.change(3, cost.DECODE).value) and not math.isnan(costs.value(0, cost.KV).low)
-    assert "fewer than 6 batches" in cost_columns.times(costs)[0]
+    assert "fewer than 6 batches" in cost_notes.times([costs], "toy")[0]
     many = costs_of(tmp_path / "many", factories.of_costs(samples=48))
-    assert not math.isnan(many.value(0, cost.DECODE).low) and "too few" not in cost_columns.times(many)[0]
+    assert not math.isnan(many.value(0, cost.DECODE).low) and "too few" not in cost_notes.times([many], "toy")[0]
 
 
 def test_changes_of_times_are_paired(tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from plphp_core.analysis.costs import DECODE, KV, Costs, costs
-from plphp_core.reporting import cost_columns
+from plphp_core.reporting import cost_columns, cost_notes, notes
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.csv_export import sample_table
 from plphp_core.reporting.figures import drawing
@@ -101,7 +101,7 @@ def running_median(values: pd.Series) -> pd.Series:
 
 def tables(content: SampleCosts, page: Page) -> list[Table]:
     """What the curves show, in numbers."""
-    costs = content.costs
+    costs, parts = content.costs, [content.costs.results]
     unit, scale = cost_columns.kv_unit(costs)
     columns = [TableColumn(name, group) for group in ("Decode ms/token", f"KV cache {unit}") for name in QUANTILES]
 
@@ -114,17 +114,24 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
         most = max(window(cell.n) for cell in costs.cells().values())
         drawn += f" Points: every sample; curves: running median of {most}."
     above = int((content.frame[DECODE] > content.ceiling).sum()) if content.ceiling > 0 else 0
-    notes = [
+    said = [
         page.files,
-        *cost_columns.conditions(costs, page.profile),
-        *cost_columns.measures(costs, DECODE, KV),
+        notes.profile(page.profile, several=False),
+        *notes.run(parts),
+        *notes.samples(parts),
+        *notes.images(parts),
+        cost_notes.QUANTITIES[DECODE],
+        cost_notes.QUANTITIES[KV],
+        *cost_notes.times([costs], page.profile),
         drawn,
         *([f"Not drawn: {above} samples whose decode time lies above the axis."] if above else []),
-        *cost_columns.unfinished(costs),
+        *filter(None, [notes.unreferenced(parts)]),
+        *notes.failures(parts),
+        *notes.gaps(parts),
     ]
     title = f"{page.title}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
     rows = filled(fronts(costs.results), cells)
-    return [Table(title, (*HEAD, *columns), tuple(rows), tuple(notes))]
+    return [Table(title, (*HEAD, *columns), tuple(rows), tuple(said))]
 
 
 FIGURE = FigureSpec(

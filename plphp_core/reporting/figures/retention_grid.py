@@ -21,7 +21,7 @@ from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.figures.retention_vs_score import CAPTIONS, ScorePanels
-from plphp_core.reporting.published import claim_quoted
+from plphp_core.reporting.published import claims_quoted
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow
 from plphp_core.reporting.table_spec import TableSpec
@@ -44,7 +44,7 @@ def gather(asked: ReportRequest) -> Shown[ScorePanels]:
     """The configured grid on the paper's benchmarks, or those that were asked for."""
     results, benchmarks, variant = on_benchmarks("figure6", asked)
     refused = refused_configured("figure6", asked.profile, asked.options.model)
-    claim = claim_quoted(asked.options.published, "C11", asked.profile)
+    claim = " ".join(claims_quoted(asked.options.published, ["C11"], asked.profile))
     content = ScorePanels(savings(results), benchmarks, asked.options.caption_metric, refused, claim)
     return Shown(content, variant, [results])
 
@@ -124,7 +124,7 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
         results,
         score_columns.table_columns(results, saved),
         _notes(content, page),
-        (*notes.intervals([results], "figure6.csv"), notes.SAVED),
+        notes.intervals([results], "figure6.csv"),
         _rows(results),
         HEAD,
     )
@@ -177,8 +177,9 @@ def _notes(content: ScorePanels, page: Page) -> list[str]:
         f"by side. {CAPTIONS}",
         notes.ranking(parts),
         f"In parentheses behind the scores: {notes.CHANGES[results.options.gains]}.",
-        notes.average(parts),
-        notes.COSTS,
+        f"{notes.average(parts)} {notes.unreferenced(parts)}".rstrip(),
+        notes.VISION_KEPT,
+        notes.KV_SAVED,
         "The benchmarks are those of the paper's figure; its values of r and Δr are not known here: "
         "configs/table/figure6.yaml has a grid, tasks=… chooses other benchmarks.",
         *([f"Combinations that the method refuses: {'; '.join(content.refused)}."] if content.refused else []),
