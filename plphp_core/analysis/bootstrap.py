@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plphp_core.records.cell_result import Metric
-
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
@@ -35,15 +33,19 @@ class Resamples:
     def means(self, doc_ids: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Mean of `samples` (n,) of `doc_ids` (n,) in each resample: (resamples,), nan where none of them was drawn.
 
-        Several quantities (n, k) at once, which is faster, give (k, resamples).
+        Several quantities (n, k) at once, which is faster, give (k, resamples); each is the same as by itself.
         """
         if len(samples) == 0:
             return np.full((*samples.shape[1:], len(self.counts)), math.nan)
         weights = self.counts[:, np.searchsorted(self.doc_ids, doc_ids)].astype(float)
         total = weights.sum(axis=1)
-        base = samples[:1]  # centred, so that equal samples give exactly equal means
-        with np.errstate(invalid="ignore"):
-            return base.T + ((samples - base).T @ weights.T) / total
+
+        def mean(column: np.ndarray) -> np.ndarray:
+            base = column[:1]  # centred, so that equal samples give exactly equal means
+            with np.errstate(invalid="ignore"):
+                return base + ((column - base) @ weights.T) / total
+
+        return mean(samples) if samples.ndim == 1 else np.stack([mean(column) for column in samples.T])
 
     def medians(self, doc_ids: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Median of `samples` (n,) of `doc_ids` (n,) in each resample: (resamples,), nan where none was drawn."""
@@ -97,26 +99,8 @@ class Estimate:
 MISSING = Estimate(math.nan, np.empty(0), math.nan, math.nan)
 
 
-def estimate(metric: Metric, doc_ids: np.ndarray, resamples: Resamples, confidence: float = CONFIDENCE) -> Estimate:
-    """The metric's value with its interval.
-
-    A corpus metric keeps its corpus value and takes its spread from the per-sample scores: the resampled means are
-    moved by (corpus value − mean of the samples). For CIDEr that move is zero (document frequencies stay those of the
-    whole set); for METEOR it is not. With fewer than two samples, or if all score alike, there is no interval.
-    """
-    if metric.kind == "group_mean":
-        replicates = resamples.group_means(doc_ids, metric.samples, metric.groups)
-    else:
-        replicates = resamples.means(doc_ids, metric.samples)
-    if metric.kind == "corpus":
-        replicates = replicates + (metric.value - metric.plain())
-    if len(doc_ids) < 2:
-        replicates = np.full_like(replicates, math.nan)
-    return _with_width(with_interval(metric.value, replicates, confidence))
-
-
-def _with_width(one: Estimate) -> Estimate:
-    """Without its interval if all resamples are alike: three right answers of three do not show that all are right."""
+def without_width(one: Estimate) -> Estimate:
+    """The estimate, without its interval if all resamples are alike."""
     known = len(one.replicates) > 0 and not math.isnan(one.low)
     same = known and float(np.ptp(one.replicates)) < 1e-12
     return replace(one, low=math.nan, high=math.nan) if same else one

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plphp_core.analysis.bootstrap import Estimate, difference
-from plphp_core.analysis.retention_stats import Savings
+from plphp_core.analysis.estimates import RETENTION
+from plphp_core.analysis.results import Results
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Contrast:
     rule: bool = False
 
 
-def kept_points(saved: Savings, one: Contrast) -> Estimate:
+def kept_points(results: Results, one: Contrast) -> Estimate:
     """Difference of the average share of vision tokens kept, a fraction."""
-    changed, base = (saved.average("retention", index) for index in (one.changed, one.base))
-    return difference(changed, base, saved.results.options.confidence)
+    changed, base = (results.average(index, RETENTION) for index in (one.changed, one.base))
+    return difference(changed, base, results.options.confidence)

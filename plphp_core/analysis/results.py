@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from plphp_core.analysis.bootstrap import (
-    CONFIDENCE,
-    MISSING,
-    RESAMPLES,
-    Estimate,
-    Resamples,
-    average,
-    estimate,
-    relative,
-)
+from plphp_core.analysis.bootstrap import CONFIDENCE, MISSING, RESAMPLES, Estimate, Resamples, average, relative
 from plphp_core.analysis.comparable import Filters, RowSpec, one_protocol, place, rows_found
+from plphp_core.analysis.estimates import EVALUATION, TIMES, mean_estimates, time_estimate
 from plphp_core.analysis.frame import sample_frame
 from plphp_core.config.benchmark_catalogue import BenchmarkCatalogue, catalogue
 from plphp_core.families import family_names, get_family
@@ -53,12 +46,14 @@ class NothingToShow(ReportError):
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """All numbers of one model. Keys are (row index, benchmark, metric); places without a finished cell are absent.
+    """All numbers of the rows of one model's table: scores and costs, their changes and their averages.
+
+    A quantity is a metric's name or a cost of `estimates`. Numbers are computed once, when they are asked for.
 
     Attributes:
         benchmarks: those of the table, in its order.
         skipped: benchmarks of the table that it does not ask of this model.
-        frame: the samples behind the numbers, `frame.sample_frame`; None without cells.
+        cells: (row index, benchmark) → cell; places without a finished cell are absent.
         catalogue: headings and order of the benchmarks.
     """
 
@@ -67,14 +62,90 @@ class Results:
     options: Options
     benchmarks: tuple[str, ...]
     skipped: tuple[str, ...] = ()
-    frame: pd.DataFrame | None = None
+    cells: Mapping[tuple[int, str], CellResult] = field(default_factory=dict)
     catalogue: BenchmarkCatalogue = field(default_factory=catalogue)
-    cells: dict[tuple[int, str], CellResult] = field(default_factory=dict)
-    scores: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
-    # relative to the uncompressed row, paired
-    changes: dict[tuple[int, str, str], Estimate] = field(default_factory=dict)
-    # documents answered both by this row and by the uncompressed one
-    common: dict[tuple[int, str], int] = field(default_factory=dict)
+    _values: dict[tuple[int, str, str], Estimate] = field(default_factory=dict, init=False, repr=False)
+
+    def value(self, row: int | None, benchmark: str, quantity: str) -> Estimate:
+        """The number of a row; MISSING without a finished cell or without this quantity."""
+        if row is None or (row, benchmark) not in self._samples:
+            return MISSING
+        place, confidence = (row, benchmark, quantity), self.options.confidence
+        if place not in self._values:
+            samples = self._samples[row, benchmark]
+            if quantity in TIMES:
+                self._values[place] = time_estimate(samples, quantity, self.resamples(benchmark, "batch"), confidence)
+            else:
+                found = mean_estimates(samples, self.resamples(benchmark), confidence)
+                self._values.update({(row, benchmark, name): one for name, one in found.items()})
+        return self._values.setdefault(place, MISSING)
+
+    def change(self, row: int, benchmark: str, quantity: str, base: int | None = None) -> Estimate:
+        """(value − value of row `base`) / value of row `base`, paired; base None: the uncompressed row.
+
+        MISSING without either, and for times that cannot be compared (`apart`).
+        """
+        base = self.reference if base is None else base
+        if quantity in TIMES and self.apart(row, benchmark, base):
+            return MISSING
+        value, reference = (self.value(at, benchmark, quantity) for at in (row, base))
+        return relative(value, reference, self.options.confidence)
+
+    def average(self, row: int, quantity: str) -> Estimate:
+        """Unweighted mean over the benchmarks that any row has the quantity of; MISSING if this row lacks one."""
+        rows = range(len(self.rows))
+        names = [b for b in self.benchmarks if any(not math.isnan(self.value(at, b, quantity).value) for at in rows)]
+        return average([self.value(row, name, quantity) for name in names], self.options.confidence)
+
+    def average_change(self, row: int, benchmarks: Sequence[str] | None = None, base: int | None = None) -> Estimate:
+        """Mean change relative to row `base` (None: the uncompressed row) over the columns of `benchmarks`, paired."""
+        columns = [column for column in self.columns() if benchmarks is None or column[0] in benchmarks]
+        if self.options.average == "columns":
+            return average([self.change(row, *column, base) for column in columns], self.options.confidence)
+        parts = []
+        for name in dict.fromkeys(benchmark for benchmark, _ in columns):
+            of_one = [self.change(row, *column, base) for column in columns if column[0] == name]
+            parts.append(average(of_one, self.options.confidence))
+        return average(parts, self.options.confidence)
+
+    def seconds(self, row: int, benchmark: str) -> float:
+        """Evaluation time: the sum over the answered samples, in seconds; nan if unmeasured."""
+        cell = self.cells.get((row, benchmark))
+        return math.nan if cell is None else self.value(row, benchmark, EVALUATION).value * cell.n / 1e3
+
+    def apart(self, row: int, benchmark: str, base: int | None = None) -> str:
+        """Why a row's times cannot be compared with those of `base` (None: the uncompressed row); empty if they can.
+
+        dtype and engine are the same in a whole table (`comparable.SHARED`).
+        """
+        base = self.reference if base is None else base
+        both = [self.cells[at, benchmark] for at in (row, base) if at is not None and (at, benchmark) in self.cells]
+        if len(both) < 2 or base is None:
+            return ""
+        cell, other, name = *both, self.rows[base].label
+        if several := [one.hardware for one in both if "; " in one.hardware]:
+            return f"measured on several machines ({several[0]})"
+        if cell.hardware != other.hardware:
+            return f"measured on {cell.hardware}, {name} on {other.hardware}"
+        if cell.batch_size != other.batch_size:
+            return f"batch size {cell.batch_size}, {name} {other.batch_size}"
+        return ""
+
+    def resamples(self, benchmark: str, unit: str = "doc_id") -> Resamples:
+        """How often each document of the benchmark, or each "batch" of them, is drawn: the same for all rows."""
+        units = np.concatenate([own[unit] for (_, name), own in self._samples.items() if name == benchmark])
+        name = benchmark if unit == "doc_id" else f"{benchmark} batches"
+        return Resamples(units, name, self.options.resamples, self.options.seed)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The samples behind the numbers, `frame.sample_frame`."""
+        return sample_frame(self.cells, self.reference)
+
+    @cached_property
+    def _samples(self) -> dict[tuple[int, str], pd.DataFrame]:
+        """(row index, benchmark) → its part of the frame."""
+        return dict(list(self.frame.groupby(["row", "benchmark"], sort=False))) if self.cells else {}
 
     @property
     def title(self) -> str:
@@ -93,20 +164,9 @@ class Results:
         """Index of the uncompressed row."""
         return next((index for index, row in enumerate(self.rows) if row.method == "none"), None)
 
-    def score(self, index: int | None, benchmark: str, metric: str) -> Estimate:
-        """The score of a row; MISSING without a finished cell."""
-        return MISSING if index is None else self.scores.get((index, benchmark, metric), MISSING)
-
-    def change(self, index: int, benchmark: str, metric: str, base: int | None = None) -> Estimate:
-        """The score's change relative to row `base`, None: to the uncompressed row; MISSING without either."""
-        if base is None:
-            return self.changes.get((index, benchmark, metric), MISSING)
-        score, reference = (self.score(at, benchmark, metric) for at in (index, base))
-        return relative(score, reference, self.options.confidence)
-
-    def paired(self, index: int, base: int, benchmark: str) -> int:
+    def paired(self, index: int, base: int | None, benchmark: str) -> int:
         """Number of documents that both rows answered."""
-        cells = [self.cells[at, benchmark] for at in (index, base) if (at, benchmark) in self.cells]
+        cells = [self.cells[at, benchmark] for at in (index, base) if at is not None and (at, benchmark) in self.cells]
         return len(np.intersect1d(*(cell.doc_ids for cell in cells))) if len(cells) == 2 else 0
 
     def headings(self, benchmark: str) -> dict[str, str]:
@@ -129,7 +189,11 @@ class Results:
         """The (benchmark, metric) score columns that at least one row has a number in: what averages are taken over."""
         rows = range(len(self.rows))
         every = [(name, metric) for name, metric, _ in self.score_places()]
-        return [one for one in every if any(not math.isnan(self.score(index, *one).value) for index in rows)]
+        return [one for one in every if any(not math.isnan(self.value(index, *one).value) for index in rows)]
+
+    def on(self, benchmark: str) -> dict[int, CellResult]:
+        """Row index → finished cell of a benchmark."""
+        return {row: cell for (row, name), cell in self.cells.items() if name == benchmark}
 
     def finished(self) -> list[str]:
         """The benchmarks with at least one finished cell."""
@@ -151,29 +215,6 @@ class Results:
         """How the row's parameters are printed; empty for the uncompressed row."""
         return "" if self.rows[index].method == "none" else self.rows[index].setting
 
-    def average_change(self, index: int, benchmarks: Sequence[str] | None = None, base: int | None = None) -> Estimate:
-        """Mean change relative to row `base` (None: the uncompressed row) over the columns of `benchmarks`, paired."""
-        columns = [column for column in self.columns() if benchmarks is None or column[0] in benchmarks]
-        if self.options.average == "columns":
-            return average([self.change(index, *column, base) for column in columns], self.options.confidence)
-        parts = []
-        for name in dict.fromkeys(benchmark for benchmark, _ in columns):
-            of_one = [self.change(index, *column, base) for column in columns if column[0] == name]
-            parts.append(average(of_one, self.options.confidence))
-        return average(parts, self.options.confidence)
-
-    def average_slots(self, index: int) -> Estimate:
-        """Mean slot accuracy over the benchmarks that any row has it for."""
-        names = [b for b in self.benchmarks if any((i, b, SLOTS) in self.scores for i in range(len(self.rows)))]
-        return average([self.score(index, name, SLOTS) for name in names], self.options.confidence)
-
-    def average_cost(self, index: int, name: str) -> float:
-        """Unweighted mean over benchmarks of an efficiency figure (or "kv_saved"); nan if the row lacks one."""
-        finished = self.finished()
-        cells = [self.cells[index, benchmark] for benchmark in finished if (index, benchmark) in self.cells]
-        whole = bool(cells) and len(cells) == len(finished)
-        return float(np.mean([getattr(cell.efficiency, name) for cell in cells])) if whole else math.nan
-
 
 def evaluate(
     cells: Sequence[CellResult],
@@ -183,7 +224,7 @@ def evaluate(
     benchmarks: Sequence[str] | None = None,
     skipped: Sequence[str] = (),
 ) -> Results:
-    """Choose the cells of one model and compute every number.
+    """Choose the cells of one model.
 
     Args:
         rows: None takes the rows that have finished cells.
@@ -200,28 +241,8 @@ def evaluate(
     chosen = place(cells, rows, names, filters)
     if not chosen:
         raise NothingToShow(f"none of the {len(cells)} finished cells belongs in the table with these options")
-    reference = next((index for index, row in enumerate(rows) if row.method == "none"), None)
-    frame = sample_frame(chosen)
-    scores: dict[tuple[int, str, str], Estimate] = {}
-    changes: dict[tuple[int, str, str], Estimate] = {}
-    common: dict[tuple[int, str], int] = {}
-    for benchmark in (name for name in names if any(name == one for _, one in chosen)):
-        samples = frame[frame.benchmark == benchmark]
-        resamples = Resamples(samples.doc_id, benchmark, options.resamples, options.seed)
-        for (index, name), own in samples.groupby(["row", "metric"], sort=False):
-            measured = chosen[index, benchmark].metrics[name]
-            scores[index, benchmark, name] = estimate(measured, own.doc_id.to_numpy(), resamples, options.confidence)
-        if reference is None or (reference, benchmark) not in chosen:
-            continue
-        answered = chosen[reference, benchmark].doc_ids
-        for index in (row for row, name in chosen if name == benchmark):
-            common[index, benchmark] = len(np.intersect1d(chosen[index, benchmark].doc_ids, answered))
-    for (index, benchmark, metric), score in scores.items():
-        if reference is not None and (reference, benchmark) in chosen:
-            base = scores.get((reference, benchmark, metric), MISSING)
-            changes[index, benchmark, metric] = relative(score, base, options.confidence)
     model = next(iter(chosen.values())).model
-    return Results(model, rows, options, names, tuple(skipped), frame, known, chosen, scores, changes, common)
+    return Results(model, rows, options, names, tuple(skipped), chosen, known)
 
 
 def protocol(results: Results) -> str | None:

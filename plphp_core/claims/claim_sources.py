@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from plphp_core.analysis import costs
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import table_config
 from plphp_core.records.attention_result import AttentionResult
@@ -31,13 +29,9 @@ class ClaimSources:
         return self._evaluate("table1", list(BENCHMARKS))
 
     @cached_property
-    def table1_saved(self) -> Savings:
-        return savings(self.table1)
-
-    @cached_property
-    def table2(self) -> Savings:
+    def table2(self) -> Results:
         """α × β."""
-        return savings(self._evaluate("table2"))
+        return self._evaluate("table2")
 
     @cached_property
     def table3(self) -> list[Results]:
@@ -47,15 +41,14 @@ class ClaimSources:
         return evaluate_models("table3", self.asked, layout.models, labels, layout.skip)
 
     @cached_property
-    def table5(self) -> costs.Costs:
+    def table5(self) -> Results:
         """r against none, on the table's own benchmark."""
-        label = benchmark_configured(None, "table5")
-        return costs.costs(self._evaluate("table5", [label]), label)
+        return self._evaluate("table5", [benchmark_configured(None, "table5")])
 
     @cached_property
-    def figure6(self) -> Savings:
+    def figure6(self) -> Results:
         """r × Δr."""
-        return savings(self._evaluate("figure6"))
+        return self._evaluate("figure6")
 
     @cached_property
     def attention(self) -> dict[str, list[AttentionResult]]:

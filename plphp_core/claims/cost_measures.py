@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, with_interval
-from plphp_core.analysis.costs import DECODE, FEWEST, KV, PREFILL, TIMES, Costs
-from plphp_core.analysis.results import Options
+from plphp_core.analysis.estimates import DECODE, FEWEST, KV, PREFILL, TIMES
+from plphp_core.analysis.results import Options, Results
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import PERCENT, SAVED, TOKENS, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
@@ -22,32 +22,34 @@ ABOUT = {"C5": (DECODE, 0.4), "C6": (KV, 0.4), "C7a": (DECODE, None), "C7b": (KV
 
 def saved(sources: ClaimSources, claim: str) -> ClaimMeasurement:
     """C5, C7a: share of the decode time per token saved; C6, C7b: share of the KV bytes; in percent."""
-    costs = sources.table5
-    row, base = _rows(costs, claim)
+    results = sources.table5
+    (benchmark,) = results.benchmarks
+    row, base = _rows(results, claim)
     quantity = ABOUT[claim][0]
     timed = quantity == DECODE
     name, unit = ("decode time saved", PERCENT) if timed else ("KV bytes saved", SAVED)
-    change = costs.change(row, quantity)
-    remarks = [f"{costs.results.label(row)} on {costs.benchmark}."]
+    change = results.change(row, benchmark, quantity)
+    remarks = [f"{results.label(row)} on {benchmark}."]
     if timed and not math.isnan(change.value):
         remarks.append(f"In tokens per second: {percent(1 / (1 + change.value) - 1)}.")
     saving = Estimate(-100 * change.value, -100 * change.replicates, -100 * change.high, -100 * change.low)
-    found = evidence_of_rows(costs.results, [base, row], [costs.benchmark])
-    return ClaimMeasurement((ClaimPart(name, saving, unit),), found, tuple(remarks), _gap(costs, row, quantity))
+    found = evidence_of_rows(results, [base, row], [benchmark])
+    return ClaimMeasurement((ClaimPart(name, saving, unit),), found, tuple(remarks), _gap(results, row, quantity))
 
 
 def prefill_cost(sources: ClaimSources) -> ClaimMeasurement:
     """C8: what PLPHP at its defaults adds to a sample's prefill, in decoded tokens of the same sample uncompressed."""
-    costs = sources.table5
-    row, base = _rows(costs, "C5")
-    plain, pruned, added = costs.cell(base), costs.cell(row), MISSING
-    if plain is not None and pruned is not None and row not in costs.apart:
-        added = in_tokens(plain, pruned, costs.results.options)
+    results = sources.table5
+    (benchmark,) = results.benchmarks
+    row, base = _rows(results, "C5")
+    plain, pruned, added = *(results.cells.get((at, benchmark)) for at in (base, row)), MISSING
+    if plain is not None and pruned is not None and not results.apart(row, benchmark):
+        added = in_tokens(plain, pruned, results.options)
     return ClaimMeasurement(
         (ClaimPart("added to prefill", added, TOKENS),),
-        evidence_of_rows(costs.results, [base, row], [costs.benchmark]),
-        (f"{costs.results.label(row)} on {costs.benchmark}, median over samples.",),
-        _gap(costs, row, PREFILL),
+        evidence_of_rows(results, [base, row], [benchmark]),
+        (f"{results.label(row)} on {benchmark}, median over samples.",),
+        _gap(results, row, PREFILL),
     )
 
 
@@ -72,17 +74,17 @@ def in_tokens(base: CellResult, changed: CellResult, options: Options) -> Estima
     return with_interval(float(np.median(tokens)), replicates, options.confidence)
 
 
-def _rows(costs: Costs, claim: str) -> tuple[int, int]:
+def _rows(results: Results, claim: str) -> tuple[int, int]:
     """The row a claim is about, and Uncompressed. Raises ReportError without either."""
-    rates = {row.params.get("r"): at for at, row in enumerate(costs.results.rows) if row.method == "plphp"}
-    wanted, base = ABOUT[claim][1], costs.results.reference
+    rates = {row.params.get("r"): at for at, row in enumerate(results.rows) if row.method == "plphp"}
+    wanted, base = ABOUT[claim][1], results.reference
     row = rates.get(min(rates, default=None) if wanted is None else wanted)
     if row is None or base is None:
         raise ReportError("the table lacks the row that the claim is about, or the uncompressed one")
     return row, base
 
 
-def _gap(costs: Costs, row: int, quantity: str) -> str:
+def _gap(results: Results, row: int, quantity: str) -> str:
     """Why a cost of finished cells has no number."""
-    apart = costs.apart.get(row) if quantity in TIMES else None
+    apart = results.apart(row, results.benchmarks[0]) if quantity in TIMES else ""
     return f"times that cannot be compared with each other ({apart})" if apart else "cells without this measurement"

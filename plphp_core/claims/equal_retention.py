@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
+from plphp_core.analysis.estimates import RETENTION
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.retention_stats import Savings
+from plphp_core.analysis.results import Results
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import BENCHMARKS, ClaimSources
@@ -25,37 +26,36 @@ RIVALS = ("fastv", "vtw")
 def as_good(sources: ClaimSources) -> ClaimMeasurement:
     """A part per benchmark and rival: change from the rival's polyline to PLPHP, percent, mean over the benchmark's
     score columns and over PLPHP's settings within the polyline."""
-    saved = sources.table1_saved
+    results = sources.table1
     rows = {
-        method: [at for at, row in enumerate(saved.results.rows) if row.method == method]
+        method: [at for at, row in enumerate(results.rows) if row.method == method]
         for method in ("none", *RIVALS, "plphp")
     }
     parts: list[ClaimPart] = []
     gaps: dict[tuple[str, str], list[str]] = {}
     for rival in RIVALS:
         for name in BENCHMARKS:
-            inside, outside = _within(saved, rows["plphp"], rows[rival], name)
-            metrics = list(saved.results.headings(name))
-            changes = [polyline_change(saved, row, rows[rival], name, metric) for row in inside for metric in metrics]
+            inside, outside = _within(results, rows["plphp"], rows[rival], name)
+            metrics = list(results.headings(name))
+            changes = [polyline_change(results, row, rows[rival], name, metric) for row in inside for metric in metrics]
             parts.append(ClaimPart(f"{method_style(rival).label} on {name}", scaled(average(changes), 100)))
             if outside:
                 gaps.setdefault((rival, outside), []).append(name)
     return ClaimMeasurement(
         tuple(parts),
-        evidence_of_rows(saved.results, [at for own in rows.values() for at in own], BENCHMARKS),
+        evidence_of_rows(results, [at for own in rows.values() for at in own], BENCHMARKS),
         tuple(
             f"{method_style(rival).label} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items()
         ),
     )
 
 
-def polyline_change(saved: Savings, row: int, rival: Sequence[int], benchmark: str, metric: str) -> Estimate:
+def polyline_change(results: Results, row: int, rival: Sequence[int], benchmark: str, metric: str) -> Estimate:
     """(score of `row` − polyline) / polyline, the polyline of the rows `rival` read at the share that `row` keeps."""
-    results = saved.results
-    rival = [at for at in rival if (at, benchmark) in saved.retention]
-    kept = [saved.retention[at, benchmark] for at in rival]
-    scores = [results.score(at, benchmark, metric) for at in rival]
-    ours, own = saved.retention[row, benchmark], results.score(row, benchmark, metric)
+    rival = [at for at in rival if (at, benchmark) in results.cells]
+    kept = [results.value(at, benchmark, RETENTION) for at in rival]
+    scores = [results.value(at, benchmark, metric) for at in rival]
+    ours, own = results.value(row, benchmark, RETENTION), results.value(row, benchmark, metric)
     if any(math.isnan(one.value) for one in (*scores, own)):
         return MISSING
     value = interpolate([one.value for one in kept], [one.value for one in scores], ours.value)
@@ -81,10 +81,10 @@ def interpolate(kept: Sequence, scores: Sequence, at: float | np.ndarray) -> np.
     return y0 + (y1 - y0) * np.clip((at - x0) / width, 0.0, 1.0)
 
 
-def _within(saved: Savings, ours: Sequence[int], theirs: Sequence[int], benchmark: str) -> tuple[list[int], str]:
+def _within(results: Results, ours: Sequence[int], theirs: Sequence[int], benchmark: str) -> tuple[list[int], str]:
     """PLPHP's settings whose share kept lies within the polyline, interval and all; and why others do not."""
-    line = sorted(saved.retention[at, benchmark].value for at in theirs if (at, benchmark) in saved.retention)
-    points = {at: saved.retention[at, benchmark] for at in ours if (at, benchmark) in saved.retention}
+    line = sorted(results.value(at, benchmark, RETENTION).value for at in theirs if (at, benchmark) in results.cells)
+    points = {at: results.value(at, benchmark, RETENTION) for at in ours if (at, benchmark) in results.cells}
     if len(line) < 2 or not points or math.isnan(line[0] + line[-1]):
         return [], "" if not line and not points else "no polyline, or no setting of PLPHP to compare"
     ends = {at: (one.value, one.value) if math.isnan(one.low) else (one.low, one.high) for at, one in points.items()}
@@ -92,7 +92,7 @@ def _within(saved: Savings, ours: Sequence[int], theirs: Sequence[int], benchmar
     if len(inside) == len(points):
         return inside, ""
     beyond = ", ".join(
-        f"{saved.results.setting(at)} ({percent(one.value, 1, signed=False)})"
+        f"{results.setting(at)} ({percent(one.value, 1, signed=False)})"
         for at, one in points.items()
         if at not in inside
     )

@@ -9,7 +9,9 @@ from plphp_core.analysis import paired_contrasts
 from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, difference, scaled
+from plphp_core.analysis.estimates import RETENTION
 from plphp_core.analysis.paired_contrasts import Contrast
+from plphp_core.analysis.results import Results
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence, evidence_of_rows
 from plphp_core.claims.claim_finding import POINTS, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import BENCHMARKS, ClaimSources
@@ -24,8 +26,7 @@ from plphp_core.reporting.table_model import number
 
 def delta_r(sources: ClaimSources) -> ClaimMeasurement:
     """C11: on each benchmark the change from Δr = 0 to Δr > 0 at the same r, mean over all such pairs."""
-    saved = sources.figure6
-    results = saved.results
+    results = sources.figure6
     pairs = retention_grid.against_zero(results)
     if not pairs:
         raise ReportError("the figure has no pair of Δr > 0 and Δr = 0 at the same r")
@@ -33,19 +34,18 @@ def delta_r(sources: ClaimSources) -> ClaimMeasurement:
         ClaimPart(name, average([change_on(results, one.changed, one.base, name) for one in pairs]))
         for name in results.asked()
     )
-    kept = average([paired_contrasts.kept_points(saved, one) for one in pairs])
+    kept = average([paired_contrasts.kept_points(results, one) for one in pairs])
     remark = (
         f"Mean over {len(pairs)} pairs. The pairs keep not quite equally many vision tokens: Δr > 0 keeps "
         f"{number(100 * kept.value, signed=True)} points on average."
     )
     found = evidence_of_rows(results, _rows(pairs), results.asked())
-    return ClaimMeasurement(parts, found, (comparison_tables.tally(saved, pairs), remark))
+    return ClaimMeasurement(parts, found, (comparison_tables.tally(results, pairs), remark))
 
 
 def thresholds(sources: ClaimSources) -> ClaimMeasurement:
     """C12: what a step of α, or of β, prunes (points of the vision tokens) and what it costs (percent of the score)."""
-    saved = sources.table2
-    results, kept = saved.results, saved.retention
+    results = sources.table2
     steps = comparison_tables.steps(results, ("alpha", "beta"))
     parts, said = [], []
     for symbol in ("α", "β"):
@@ -53,9 +53,7 @@ def thresholds(sources: ClaimSources) -> ClaimMeasurement:
         if not own:
             raise ReportError("the table has no step of α, or none of β")
         both = shared(results, _rows(own), results.asked())
-        pruned = [
-            average([_lost(difference(kept[one.changed, name], kept[one.base, name])) for name in both]) for one in own
-        ]
+        pruned = [average([_lost(_more_kept(results, one, name)) for name in both]) for one in own]
         cost = [_lost(results.average_change(one.changed, both, one.base)) for one in own]
         parts += [
             ClaimPart(f"{symbol} raised: vision tokens pruned", average(pruned), POINTS),
@@ -98,6 +96,11 @@ def largest_rebound(gamma: Sequence[Estimate]) -> Estimate:
 def _lost(change: Estimate) -> Estimate:
     """A loss in percent, from the change of a fraction."""
     return Estimate(-100 * change.value, -100 * change.replicates, -100 * change.high, -100 * change.low)
+
+
+def _more_kept(results: Results, one: Contrast, benchmark: str) -> Estimate:
+    changed, base = (results.value(index, benchmark, RETENTION) for index in (one.changed, one.base))
+    return difference(changed, base)
 
 
 def _rows(pairs: Sequence[Contrast]) -> list[int]:

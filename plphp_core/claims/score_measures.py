@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, average, scaled
+from plphp_core.analysis.estimates import KV_SAVED
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.claim_evidence import ClaimEvidence, evidence_of_rows
 from plphp_core.claims.claim_finding import SAVED, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import BENCHMARKS, MULTI_IMAGE, ClaimSources
@@ -116,8 +116,7 @@ def _per_benchmark(results: Results, front: str = "") -> tuple[ClaimPart, ...]:
 def _saved(results: Results) -> Estimate:
     row = _plphp(results)
     both = shared(results, _with_uncompressed(results, row), _asked(results))
-    kv_saved = savings(results).kv_saved
-    return average([kv_saved[row, name] for name in both])
+    return average([results.value(row, name, KV_SAVED) for name in both])
 
 
 def _evidence(*models: Results) -> ClaimEvidence:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from plphp_core.cli.report_command import write_reports
 from plphp_core.config.report_settings import ReportSettings
 from plphp_core.evaluation import run_app
-from plphp_core.evaluation.console import first_process
+from plphp_core.evaluation.distributed import first_process
 from plphp_core.evaluation.scheduler import Run
 
 

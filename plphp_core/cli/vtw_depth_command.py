@@ -16,8 +16,8 @@ from rich.table import Table
 from baselines.vtw_depth import choose_k, divergences
 from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import settings_from_config
-from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.cell_spec import shown
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.results_folder import check_folders

@@ -18,8 +18,9 @@ from plphp_core.demo.conversation import Conversation, Turn, context
 from plphp_core.demo.parameters import build, parameters_of, typed
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.answering import JointAnswerer, Request
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.loading import LoadedModel, LoadOnce, load
+from plphp_core.evaluation.requests import Request
 from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError
 

@@ -14,8 +14,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from plphp_core import prune
 from plphp_core.decoding.measure import StepClock
-from plphp_core.evaluation.generation import generation_arguments, pad_token
 from plphp_core.evaluation.loading import LoadedModel
+from plphp_core.evaluation.options import generation_arguments, pad_token
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.trace import Trace
 

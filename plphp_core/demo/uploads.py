@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from plphp_core.evaluation.answering import whole_images_only
+from plphp_core.evaluation.encoding import whole_images_only
 from plphp_core.records.errors import UserError
 from plphp_core.vision.images import as_rgb
 

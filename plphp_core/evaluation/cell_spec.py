@@ -11,8 +11,9 @@ from pathlib import Path
 from plphp_core.config.locations import PACKAGED
 from plphp_core.config.run_settings import Settings
 from plphp_core.config.table_rows import MethodSettings
-from plphp_core.evaluation.answering import Failure, Request, Result
+from plphp_core.evaluation.generation import Result
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
+from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.cache_keys import CODE, cell_identity, installed, library_versions, sample_keys
 from plphp_core.records.cell_result import CellResult, costs_of, load_cell
 from plphp_core.records.errors import ReportError

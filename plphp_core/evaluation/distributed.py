@@ -113,3 +113,14 @@ def fold(journal: Journal) -> None:
             journal.append([*part.answers.values(), *part.errors.values()])
         path.unlink()
         sync_folder(path.parent)
+
+
+def first_process() -> bool:
+    """Whether this process speaks for those that were started together with it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(message: str) -> None:
+    """One line on standard error, of one process only."""
+    if first_process():
+        print(message, file=sys.stderr, flush=True)

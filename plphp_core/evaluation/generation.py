@@ -1,88 +1,150 @@
-"""One encoded batch, decoded under several methods: by transformers' `generate` or by the fast path.
+"""Batches answered under several methods: by transformers' `generate` or by the fast path, errors kept per sample.
 
 Images are encoded once, and one prefill serves all methods that leave it as it is.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from transformers import StoppingCriteriaList
 
+from plphp_core.decoding.device import free_memory
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.decoding.features import FeatureClock, shared_features
 from plphp_core.decoding.measure import StepClock
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
-from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.encoding import Decoded, PreparedRequest, encode, prepare, read_answers
 from plphp_core.evaluation.loading import LoadedModel
-from plphp_core.evaluation.options import NOT_PASSED, SAMPLING, refuse, refused_of_task
+from plphp_core.evaluation.options import generation_arguments, may_share, pad_token, refuse, refused_of_task
+from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.families import family_of
-from plphp_core.families.base import Family
 from plphp_core.pruning.hf import implementation
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
-from plphp_core.pruning.trace import Trace
+from plphp_core.records.journal_lines import Answer
 
 log = logging.getLogger("plphp.generation")
 
 FAST_ARGUMENTS = frozenset(inspect.signature(fast_generate).parameters)
+Result = tuple[Request, Answer | Failure]
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A batch with its answers. Times in milliseconds, of the whole batch; `prefill_ms` as if it had run alone.
+class JointAnswerer:
+    """Answers batches with several methods on one loaded model, sharing what does not depend on the method."""
 
-    `kernel`: what decoded, the fast path's kernel or the attention implementation of `generate()`; None if nothing did.
-    """
+    def __init__(self, loaded: LoadedModel):
+        self.loaded = loaded
 
-    sequences: torch.Tensor
-    trace: Trace
-    prefill_ms: float
-    decode_ms: float
-    decode_steps: int
-    kernel: str | None = None
+    def check(self, method: Method | None) -> None:
+        """Raises ValueError if a method does not fit the model."""
+        with prune(self.loaded.model, method):
+            pass
+
+    def inputs(self, request: Request) -> dict:
+        """What the model is called with for one request, on its device."""
+        return encode(self.loaded, [prepare(self.loaded.family, 0, request)])
+
+    def answer(
+        self, batch: list[Request], methods: Sequence[Method | None]
+    ) -> Generator[tuple[Method | None, list[Result]], None, None]:
+        """Each method and one result per request, in order, as soon as the method has answered them all.
+
+        Requests of a batch share their generation arguments. Where a batch fails under a method, the method tries again
+        alone, with memory freed, and then sample by sample, so that one broken sample costs no other its answer.
+
+        Args:
+            methods: all different; those that come out are these very objects.
+        """
+        broken: dict[int, Answer | Failure] = {}
+        ready: list[PreparedRequest] = []
+        for index, request in enumerate(batch):
+            try:
+                ready.append(prepare(self.loaded.family, index, request))
+            except Exception as error:
+                broken[index] = failure = Failure.of(error)
+                log.warning("%s failed: %s", request, failure)
+
+        def in_order(results: Mapping[int, Answer | Failure]) -> list[Result]:
+            return [(request, {**broken, **results}[index]) for index, request in enumerate(batch)]
+
+        failed = []
+        for method, results in self._together(ready, methods):
+            if isinstance(results, Failure):
+                failed.append((method, results))
+            else:
+                yield method, in_order(results)
+        for method, failure in failed:
+            alone_is_other = len(methods) > 1 or len(ready) > 1 or failure.kind == "OutOfMemoryError"
+            which, again = f"batch of {len(ready)} with {ready[0].request}", "; again alone" if alone_is_other else ""
+            log.warning("%s under %s: %s%s", which, _named(method), failure, again)
+            alone = self._alone(ready, method, len(methods) > 1) if alone_is_other else {ready[0].index: failure}
+            yield method, in_order(alone)
+
+    def _together(
+        self, ready: list[PreparedRequest], methods: Sequence[Method | None]
+    ) -> Iterator[tuple[Method | None, dict[int, Answer] | Failure]]:
+        """Each method's answers to what is ready, or why there are none."""
+        if not ready:
+            yield from ((method, {}) for method in methods)
+            return
+        try:
+            inputs = encode(self.loaded, ready)
+            arguments = generation_arguments(ready[0].request.generation, self.loaded.family, self.loaded.processor)
+        except Exception as error:
+            failure = Failure.of(error)
+            yield from ((method, failure) for method in methods)
+            return
+        found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
+        for method, found in decode_each(self.loaded, methods, inputs, arguments):
+            if not isinstance(found, Failure):
+                try:
+                    found = read_answers(self.loaded, found, ready, inputs, arguments.get("eos_token_id"))
+                except Exception as error:
+                    found = Failure.of(error)
+            yield method, found
+
+    def _alone(
+        self, ready: list[PreparedRequest], method: Method | None, whole_first: bool
+    ) -> Mapping[int, Answer | Failure]:
+        """One method's answers without company: of the whole batch, if that was not tried yet, or sample by sample."""
+        found: dict[int, Answer | Failure] = {}
+        for some in ([ready] if whole_first else []) + [[one] for one in ready]:
+            free_memory()
+            ((_, results),) = self._together(some, [method])
+            if not isinstance(results, Failure):
+                found |= results
+            elif len(some) == 1:
+                log.warning("%s under %s failed: %s", some[0].request, _named(method), results)
+                found[some[0].index] = results
+            if len(found) == len(ready):
+                break
+        return found
 
 
-def generation_arguments(generation: dict, family: Family, processor) -> dict:
-    """Arguments for `generate` as lmms-eval's wrapper of the family makes them, on a copy.
+class Answerer:
+    """Answers batches with one method on one loaded model."""
 
-    `until` is the family's to apply when decoding; `image_aspect_ratio` is upstream's image switch; sampling arguments
-    go when nothing is sampled, and nothing is sampled unless the task says so.
+    def __init__(self, loaded: LoadedModel, method: Method | None):
+        """Raises ValueError at once if the method does not fit the model."""
+        self._joint, self._method = JointAnswerer(loaded), method
+        self._joint.check(method)
+        self.inputs = self._joint.inputs
 
-    Raises:
-        UserError: they hold an option that evaluations do not know (`options.OF_TASKS`), several answers for example.
-    """
-    refuse("the task's generation_kwargs", refused_of_task(generation, "generate"), "generate")
-    arguments = {name: copy.deepcopy(value) for name, value in generation.items() if name not in NOT_PASSED}
-    arguments.setdefault("max_new_tokens", family.max_new_tokens)
-    if arguments.get("num_beams") is None:
-        arguments.pop("num_beams", None)
-    if (ends := family.end_tokens(processor)) is not None:
-        arguments.setdefault("eos_token_id", ends)
-    if not arguments.setdefault("do_sample", False):
-        for key in {"temperature", "top_k", "top_p"} | (SAMPLING & arguments.keys()):
-            arguments[key] = None  # not absent: a checkpoint's own sampling defaults would only cause warnings
-    return arguments
+    def answer(self, batch: list[Request]) -> list[Result]:
+        """One result per request, in order; see `JointAnswerer.answer`."""
+        ((_, results),) = self._joint.answer(batch, [self._method])
+        return results
 
 
-def pad_token(processor) -> int:
-    """What stands behind an answer that has ended before others of its batch."""
-    tokenizer = processor.tokenizer
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-
-
-def may_share(arguments: dict) -> bool:
-    """Whether answers from a shared prefill are those of separate runs.
-
-    With beams a prefill has another batch, and what is sampled depends on everything sampled before.
-    """
-    return not arguments.get("do_sample") and arguments.get("num_beams", 1) in (None, 1)
+def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int) -> Iterator[list[Result]]:
+    """Results batch by batch, as soon as each is there."""
+    for batch in batches(requests, batch_size):
+        yield answerer.answer(batch)
 
 
 def decode_each(
@@ -121,9 +183,8 @@ def _prefill(loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict
     if len(methods) == 1:
         return None
     try:
-        return SharedPrefill(
-            loaded.model, inputs, next((method.query_rows for method in methods if method is not None), 1)
-        )
+        rows = next((method.query_rows for method in methods if method is not None), 1)
+        return SharedPrefill(loaded.model, inputs, rows)
     except Exception as error:
         log.info("no shared prefill: %s", Failure.of(error))
         return None
@@ -188,3 +249,7 @@ def _fast(model, method, inputs: dict, arguments: dict, shared: SharedPrefill | 
     prefilled = None if shared is None else shared.prefilled(method)
     found = fast_generate(model, inputs, method, record_attention=False, prefilled=prefilled, **given)
     return Decoded(found.sequences, found.trace, found.prefill_ms, found.decode_ms, found.decode_steps, found.kernel)
+
+
+def _named(method: Method | None) -> str:
+    return "none" if method is None else repr(method)

@@ -16,7 +16,7 @@ from typing import Any
 
 from plphp_core.config.locations import PACKAGED
 from plphp_core.config.run_settings import Benchmark, Settings
-from plphp_core.evaluation.answering import Request
+from plphp_core.evaluation.requests import Request
 from plphp_core.evaluation.task_code import metrics_code, task_code
 from plphp_core.records.errors import RunError, UserError, unknown
 from plphp_core.records.revisions import DATA_FILES, Fingerprints, hub_commit, loaded_data_commit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from plphp_core.evaluation import options
 from plphp_core.records.errors import UserError
 
 if TYPE_CHECKING:
-    from plphp_core.config.run_settings import ModelSettings  # needs OmegaConf, which a loaded model does not
+    from plphp_core.config.run_settings import ModelSettings, Settings  # needs OmegaConf, which a loaded model does not
 
 log = logging.getLogger("plphp.loading")
 
@@ -103,3 +104,30 @@ class LoadOnce:
             self._loaded, self._settings = self._loader(settings), settings
             self.loads += 1
         return self._loaded
+
+
+def misfits(settings: Settings) -> list[str]:
+    """A sentence for each row whose method refuses the model; none where its configuration is not on this machine."""
+    layers = _layers(settings.model)
+    if layers is None:
+        return []
+    found = []
+    for row in settings.methods:
+        try:
+            if row.built is not None:
+                row.built.check(layers)
+        except ValueError as error:
+            found.append(f"{f'{row.name} {row.setting}'.strip()} does not fit {settings.model.name}: {error}")
+    return found
+
+
+@functools.cache
+def _layers(model: ModelSettings) -> int | None:
+    """Decoder layers; None where the configuration cannot be read, which loading the model then explains."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            model.checkpoint, revision=model.revision, local_files_only=True, trust_remote_code=False
+        )
+        return int(config.get_text_config(decoder=True).num_hidden_layers)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

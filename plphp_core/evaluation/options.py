@@ -14,59 +14,28 @@ from typing import Any
 from transformers import GenerationConfig
 
 from plphp_core.decoding.token_choice import neutral, unsupported_options
+from plphp_core.families.base import Family
 from plphp_core.records.errors import UserError
 
 FILE = "generation_config.json"
 # Change which token is chosen, and `generate` obeys them.
 OBEYED = {
-    "repetition_penalty",
-    "encoder_repetition_penalty",
-    "no_repeat_ngram_size",
-    "encoder_no_repeat_ngram_size",
-    "bad_words_ids",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "sequence_bias",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "min_length",
-    "min_new_tokens",
-    "exponential_decay_length_penalty",
-    "renormalize_logits",
+    "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+    "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias", "forced_bos_token_id",
+    "forced_eos_token_id", "min_length", "min_new_tokens", "exponential_decay_length_penalty", "renormalize_logits",
     "remove_invalid_values",
-}
+}  # fmt: skip
 SAMPLING = {"temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"}
 SEARCH = {"do_sample", "num_beams", "length_penalty", "early_stopping", *SAMPLING}
 # Of a checkpoint: set by the run itself, or without meaning where no draft model takes part.
 SET_BY_RUN = {
-    "num_return_sequences",
-    "num_beam_groups",
-    "diversity_penalty",
-    "max_length",
-    "max_new_tokens",
-    "max_time",
-    "use_cache",
-    "cache_implementation",
-    "cache_config",
-    "max_cache_len",
-    "return_dict_in_generate",
-    "output_scores",
-    "output_logits",
-    "output_attentions",
-    "output_hidden_states",
-    "compile_config",
-    "disable_compile",
-    "continuous_batching_config",
-    "low_memory",
-    "is_assistant",
-    "num_assistant_tokens",
-    "num_assistant_tokens_schedule",
-    "assistant_confidence_threshold",
-    "assistant_ensemble_weight",
-    "assistant_lookbehind",
-    "target_lookbehind",
-    "max_matching_ngram_size",
-}
+    "num_return_sequences", "num_beam_groups", "diversity_penalty", "max_length", "max_new_tokens", "max_time",
+    "use_cache", "cache_implementation", "cache_config", "max_cache_len", "return_dict_in_generate", "output_scores",
+    "output_logits", "output_attentions", "output_hidden_states", "compile_config", "disable_compile",
+    "continuous_batching_config", "low_memory", "is_assistant", "num_assistant_tokens",
+    "num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_ensemble_weight",
+    "assistant_lookbehind", "target_lookbehind", "max_matching_ngram_size",
+}  # fmt: skip
 ASIDE = SEARCH | SET_BY_RUN
 IDS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"}
 NOT_PASSED = {"until", "image_aspect_ratio", "use_cache"}  # of tasks: the family's, upstream's, the run's to set
@@ -138,3 +107,39 @@ def as_config(options: Mapping[str, Any]) -> GenerationConfig:
     for name, value in options.items():
         setattr(config, name, value)
     return config
+
+
+def generation_arguments(generation: dict, family: Family, processor) -> dict:
+    """Arguments for `generate` as lmms-eval's wrapper of the family makes them, on a copy.
+
+    `until` is the family's to apply when decoding; `image_aspect_ratio` is upstream's image switch; sampling arguments
+    go when nothing is sampled, and nothing is sampled unless the task says so.
+
+    Raises:
+        UserError: they hold an option that evaluations do not know (`OF_TASKS`), several answers for example.
+    """
+    refuse("the task's generation_kwargs", refused_of_task(generation, "generate"), "generate")
+    arguments = {name: copy.deepcopy(value) for name, value in generation.items() if name not in NOT_PASSED}
+    arguments.setdefault("max_new_tokens", family.max_new_tokens)
+    if arguments.get("num_beams") is None:
+        arguments.pop("num_beams", None)
+    if (ends := family.end_tokens(processor)) is not None:
+        arguments.setdefault("eos_token_id", ends)
+    if not arguments.setdefault("do_sample", False):
+        for key in {"temperature", "top_k", "top_p"} | (SAMPLING & arguments.keys()):
+            arguments[key] = None  # not absent: a checkpoint's own sampling defaults would only cause warnings
+    return arguments
+
+
+def pad_token(processor) -> int:
+    """What stands behind an answer that has ended before others of its batch."""
+    tokenizer = processor.tokenizer
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def may_share(arguments: dict) -> bool:
+    """Whether answers from a shared prefill are those of separate runs.
+
+    With beams a prefill has another batch, and what is sampled depends on everything sampled before.
+    """
+    return not arguments.get("do_sample") and arguments.get("num_beams", 1) in (None, 1)

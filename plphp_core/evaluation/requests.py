@@ -1,10 +1,16 @@
-"""What is asked: one request per sample, and batches of one kind of generation."""
+"""What is asked, one request per sample, in batches of one kind of generation; and why a sample has no answer."""
 
 from __future__ import annotations
 
 import json
+import re
+import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from plphp_core.records.journal_lines import SampleError
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object in memory: another one every time, and nobody's business
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,3 +48,28 @@ def batches(requests: Iterable[Request], batch_size: int) -> list[list[Request]]
         group.sort(key=lambda request: (-request.context.count("<image>"), -len(request.context)))
         found += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """Why a sample has no answer. Never an empty string instead.
+
+    `trace` is for the reader of the terminal and of the log; journals keep `record`.
+    """
+
+    kind: str
+    message: str
+    trace: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        message = ADDRESS.sub("", str(error)).strip() or "no message"
+        return cls(type(error).__name__, message[:500], "".join(traceback.format_exception(error)))
+
+    @property
+    def record(self) -> SampleError:
+        """As journals keep it."""
+        return SampleError(kind=self.kind, message=self.message)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message.splitlines()[0]}"

@@ -20,8 +20,8 @@ from plphp_core.config.locations import make_importable
 from plphp_core.config.run_settings import Settings, settings_from_config
 from plphp_core.config.table_configs import ALL, RUN, configurations
 from plphp_core.config.table_rows import MethodSettings, check_method
-from plphp_core.evaluation.console import first_process, say
-from plphp_core.evaluation.depth import misfits
+from plphp_core.evaluation.distributed import first_process, say
+from plphp_core.evaluation.loading import misfits
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, USAGE
 from plphp_core.evaluation.scheduler import Run, distinct, group_runs, run_groups
 from plphp_core.evaluation.submitit_jobs import JobFailed, conclude, failed_jobs

@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.cell_spec import CellSpec, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite, metric_function
 from plphp_core.evaluation.loading import LoadOnce, check_device
-from plphp_core.evaluation.lock import Busy, run_lock
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.plan import cells_of, merged, plan, show
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.run_status import FAILED, OK, USAGE, carry_out
-from plphp_core.evaluation.signals import Stop
+from plphp_core.evaluation.results_folder import Busy, run_lock
+from plphp_core.evaluation.run_status import FAILED, OK, USAGE, Stop, carry_out
 from plphp_core.evaluation.worker import Worker
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.journal import Journal

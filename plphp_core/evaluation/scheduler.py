@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.console import say
+from plphp_core.evaluation.distributed import say
 from plphp_core.evaluation.run_status import FAILED, USAGE
 from plphp_core.records.errors import UserError
 

@@ -8,13 +8,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.answering import JointAnswerer, Request, batches
 from plphp_core.evaluation.cell_spec import CellSpec, journal_lines
 from plphp_core.evaluation.distributed import Ranks, parts
-from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import OpenTask
 from plphp_core.evaluation.progress import Display
-from plphp_core.evaluation.signals import Stop
+from plphp_core.evaluation.requests import Failure, Request, batches
+from plphp_core.evaluation.run_status import Stop
 from plphp_core.records.errors import RunError
 from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from plphp_core.config.run_settings import Benchmark
-from plphp_core.evaluation.answering import whole_images_only
+from plphp_core.evaluation.encoding import whole_images_only
 from plphp_core.evaluation.lmms_tasks import Suite, TaskFacts, metric_function
 from plphp_core.evaluation.requests import Request
 from plphp_core.preflight.checks import BenchmarkSample, CheckResult, PlannedRun, check, failed, gib, passed, reason

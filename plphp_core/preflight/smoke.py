@@ -11,9 +11,9 @@ import torch
 from plphp_core import PLPHP, prune
 from plphp_core.decoding.device import free_memory
 from plphp_core.decoding.measure import StepClock
-from plphp_core.evaluation.answering import Answerer
-from plphp_core.evaluation.generation import generation_arguments, pad_token
+from plphp_core.evaluation.generation import Answerer
 from plphp_core.evaluation.loading import LoadedModel, load
+from plphp_core.evaluation.options import generation_arguments, pad_token
 from plphp_core.evaluation.requests import Request
 from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, failing, gib, passed, reason, skipped
 from plphp_core.preflight.machine import attention, device

@@ -141,4 +141,4 @@ def load_attention_result(path: Path) -> AttentionResult:
 
 def load_attention_map(path: Path) -> AttentionMap:
     """Raises ReportError."""
-    return AttentionMap.load(path, lambda _: "look at the sample again")
+    return AttentionMap.load(path, lambda _: "read it again")

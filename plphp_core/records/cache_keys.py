@@ -21,7 +21,7 @@ from plphp_core.records.record import digest
 from plphp_core.records.source_code import hashes, own_package
 
 # Of the harness, what answers; of the rest of `plphp_core`, whatever these modules and the family import.
-HARNESS = ("answering", "generation", "loading", "options", "requests")
+HARNESS = ("encoding", "generation", "loading", "options", "requests")
 ANSWERING = tuple(f"plphp_core.evaluation.{name}" for name in HARNESS)
 HARNESS_PACKAGES = ("config", "evaluation", "records")
 # Compute prompts, pixels and answers. lmms-eval's part in answers is the prompt's text, which is in every sample's key.
@@ -83,7 +83,7 @@ def sample_key(cell: str, doc_id: int, context: str, generation: dict[str, Any])
 
 
 def sample_keys(cell: str, requests: Mapping[int, Any], chosen: Iterable[int]) -> dict[int, str]:
-    """doc_id → key, for the chosen ones of a task's requests (`answering.Request`)."""
+    """doc_id → key, for the chosen ones of a task's requests (`evaluation.requests.Request`)."""
     return {row: sample_key(cell, row, requests[row].context, requests[row].generation) for row in chosen}
 
 

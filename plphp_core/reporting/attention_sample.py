@@ -76,7 +76,7 @@ def find(folder: Path, model: str, benchmark: str | None = None, doc: int | None
         which = "" if doc is None else f", sample {doc}"
         make = f"make reproduce-figure3 PROFILE={folder.parent.name} MODEL={model}"
         make += "" if doc is None else f" ARGS=attention.doc={doc}"
-        raise NothingToShow(f"nobody has looked at a sample of {model}{which}: {make}")
+        raise NothingToShow(f"no attention of one sample has been read for {model}{which}: {make}")
     return max(fitting, key=lambda path: (not fitting[path], path.stat().st_mtime_ns, path.name)), len(fitting) - 1
 
 
@@ -101,13 +101,9 @@ def load(path: Path) -> AttentionSample:
             images=images,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ReportError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); look at the sample again"
-        ) from error
+        raise ReportError(f"{path}: cannot be read ({type(error).__name__}: {error}); read it again") from error
     tokens = {found.rows.shape[2], found.kept.shape[2], len(found.boxes), len(found.image_of)}
     layers = {found.rows.shape[0], found.kept.shape[0], len(found.gamma), len(found.retention)}
     if len(tokens) > 1 or len(layers) > 1 or int(found.image_of.max()) >= len(images):
-        raise ReportError(
-            f"{path}: its tensors disagree in the number of tokens, layers or images; look at the sample again"
-        )
+        raise ReportError(f"{path}: its tensors disagree in the number of tokens, layers or images; read it again")
     return found

@@ -9,7 +9,6 @@ from plphp_core.analysis.baseline_comparison import best, verdicts
 from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.analysis.paired_contrasts import Contrast, kept_points
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import Savings
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.reporting import notes
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
@@ -91,7 +90,7 @@ def _notes(results: Results, top: int | None, own: dict[str, int | None]) -> lis
 
 
 def contrast_table(
-    saved: Savings, title: str, head: Sequence[str], contrasts: Sequence[Contrast], remarks: Sequence[str] = ()
+    results: Results, title: str, head: Sequence[str], contrasts: Sequence[Contrast], remarks: Sequence[str] = ()
 ) -> Table:
     """A line per contrast: relative change of every score, of their average, and of the vision tokens kept, in points.
 
@@ -99,7 +98,6 @@ def contrast_table(
         head: headings of the text columns.
         remarks: printed below the sheet, after how to read it.
     """
-    results = saved.results
     shown = results.score_places(results.asked())
     columns = (
         *[TableColumn(name, text=True) for name in head],
@@ -111,7 +109,7 @@ def contrast_table(
     for one in contrasts:
         changes = [results.change(one.changed, name, metric, one.base) for name, metric, _ in shown]
         changes.append(results.average_change(one.changed, base=one.base))
-        kept = kept_points(saved, one)
+        kept = kept_points(results, one)
         points = TableCell(number(100 * kept.value, signed=True), "" if kept is MISSING else _points(kept))
         lines.append(TableRow((*map(TableCell, one.names), *map(_relative, changes), points), one.rule))
     reading = (
@@ -121,9 +119,8 @@ def contrast_table(
     return Table(title, columns, tuple(lines), (reading, *remarks))
 
 
-def tally(saved: Savings, contrasts: Sequence[Contrast]) -> str:
+def tally(results: Results, contrasts: Sequence[Contrast]) -> str:
     """In how many score columns of how many contrasts the interval lies wholly above or below 0."""
-    results = saved.results
     every = [results.change(one.changed, *column, one.base) for one in contrasts for column in results.columns()]
     changes = [change for change in every if not math.isnan(change.value)]
     found = verdicts(changes)
@@ -157,12 +154,12 @@ def steps(results: Results, parameters: Sequence[str]) -> list[Contrast]:
     return found
 
 
-def step_table(saved: Savings, title: str, parameters: Sequence[str]) -> Table:
+def step_table(results: Results, title: str, parameters: Sequence[str]) -> Table:
     """What raising one of these parameters does."""
-    pairs = steps(saved.results, parameters)
-    remarks = [tally(saved, pairs)] if pairs else []
+    pairs = steps(results, parameters)
+    remarks = [tally(results, pairs)] if pairs else []
     title = f"{title}: one of {', '.join(map(_symbol, parameters))} raised, the rest held"
-    return contrast_table(saved, title, ("raised", "held"), pairs, remarks)
+    return contrast_table(results, title, ("raised", "held"), pairs, remarks)
 
 
 def _symbol(parameter: str) -> str:

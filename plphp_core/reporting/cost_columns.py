@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from plphp_core.analysis.bootstrap import Estimate, scaled
-from plphp_core.analysis.costs import DECODE, EVALUATION, KV, PREFILL, TIMES, Costs
+from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL, TIMES
 from plphp_core.analysis.results import Results
-from plphp_core.reporting.table_content import TableContent
 from plphp_core.reporting.table_model import NA, TableColumn
 from plphp_core.reporting.table_spec import NumberColumn, signed_percent
 
@@ -19,49 +18,50 @@ HEADINGS = {
 }
 
 
-def kv_unit(costs: Costs) -> tuple[str, int]:
+def kv_unit(results: Results, benchmark: str) -> tuple[str, int]:
     """Name and bytes of the unit that fits the table's caches."""
-    largest = max((costs.value(index, KV).value for index in costs.cells()), default=0.0)
+    largest = max((results.value(index, benchmark, KV).value for index in results.on(benchmark)), default=0.0)
     return ("KiB", 2**10) if largest < 2**20 else ("MiB", 2**20) if largest < 2**30 else ("GiB", 2**30)
 
 
-def cost_columns(content: TableContent, part: Results, quantity: str, change: bool = False) -> list[NumberColumn]:
-    """A column per benchmark: a cost, or its change against Uncompressed."""
-    make = _change if change else _cost
-    return [make(content.costs(part, name), quantity, not content.benchmark) for name in part.asked()]
-
-
-def _cost(costs: Costs, quantity: str, several: bool) -> NumberColumn:
-    """KV cache: mean over samples; decode and prefill: medians; evaluation: the sum over the answered samples."""
+def costs(results: Results, quantity: str) -> list[NumberColumn]:
+    """A column per benchmark. KV cache: mean over samples; decode, prefill: medians; evaluation: the sum over the
+    answered samples."""
     name, unit, published = HEADINGS[quantity]
-    scale = 1.0
-    if quantity == KV:
-        unit, size = kv_unit(costs)
-        scale = 1 / size
 
-    def estimate(index: int) -> Estimate:
-        found, cell = costs.value(index, quantity), costs.cell(index)
-        return scaled(found, cell.n / 1e3) if quantity == EVALUATION and cell is not None else found
+    def column(benchmark: str) -> NumberColumn:
+        shown, scale = (unit, 1) if quantity != KV else kv_unit(results, benchmark)
 
-    return NumberColumn(
-        _heading(costs, name, unit, several),
-        estimate,
-        scale=scale,
-        mark=lambda index: APART * (quantity in TIMES and index in costs.apart),
-        published=((costs.benchmark, published), (NA, published)),  # the paper may not say on which benchmark
-    )
+        def estimate(index: int) -> Estimate:
+            found, cell = results.value(index, benchmark, quantity), results.cells.get((index, benchmark))
+            return scaled(found, cell.n / 1e3) if quantity == EVALUATION and cell is not None else found
 
+        return NumberColumn(
+            _heading(results, benchmark, name, shown),
+            estimate,
+            scale=1 / scale,
+            mark=lambda index: APART * (quantity in TIMES and bool(results.apart(index, benchmark))),
+            published=((benchmark, published), (NA, published)),  # the paper may not say on which benchmark
+        )
 
-def _change(costs: Costs, quantity: str, several: bool) -> NumberColumn:
-    """ "reference" in Uncompressed's own row."""
-    return NumberColumn(
-        _heading(costs, HEADINGS[quantity][0], "change", several),
-        lambda index: costs.change(index, quantity),
-        signed_percent,
-        instead=lambda index: "reference" * (index == costs.results.reference and costs.cell(index) is not None),
-    )
+    return [column(benchmark) for benchmark in results.asked()]
 
 
-def _heading(costs: Costs, name: str, unit: str, several: bool) -> TableColumn:
+def cost_changes(results: Results, quantity: str) -> list[NumberColumn]:
+    """Changes against Uncompressed, a column per benchmark; "reference" in its own row."""
+
+    def column(benchmark: str) -> NumberColumn:
+        return NumberColumn(
+            _heading(results, benchmark, HEADINGS[quantity][0], "change"),
+            lambda index: results.change(index, benchmark, quantity),
+            signed_percent,
+            instead=lambda index: "reference" * (index == results.reference and index in results.on(benchmark)),
+        )
+
+    return [column(benchmark) for benchmark in results.asked()]
+
+
+def _heading(results: Results, benchmark: str, name: str, unit: str) -> TableColumn:
     """Of a single benchmark, which the title names, the cost is the heading that columns share."""
-    return TableColumn(f"{name} {unit}", costs.benchmark) if several else TableColumn(unit, name)
+    alone = len(results.benchmarks) == 1
+    return TableColumn(unit, name) if alone else TableColumn(f"{name} {unit}", benchmark)

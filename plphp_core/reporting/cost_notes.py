@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from plphp_core.analysis.costs import DECODE, EVALUATION, FEWEST, KV, PREFILL, RETENTION, Costs
+from plphp_core.analysis.estimates import DECODE, EVALUATION, FEWEST, KV, PREFILL
+from plphp_core.analysis.results import Results
 from plphp_core.reporting.cost_columns import APART
 
 QUANTITIES = {
-    RETENTION: "Vision kept (the paper's RR): share of the vision tokens in the cache, mean over layers and samples.",
     KV: (
         "KV cache: bytes that the prompt's keys and values occupy after the prefill, all layers, mean over samples; "
         "new tokens come on top."
@@ -27,12 +27,12 @@ QUANTITIES = {
 }
 
 
-def times(every: Sequence[Costs], profile: str) -> list[str]:
+def times(parts: Sequence[Results], profile: str) -> list[str]:
     """Engine, batch size, intervals of times, and rows that are not compared."""
-    cells = [cell for costs in every for cell in costs.cells().values()]
-    options = every[0].results.options
-    engines = ", ".join(sorted({cell.engine for cell in cells}))
-    sizes = sorted({cell.batch_size for cell in cells if cell.batch_size is not None})
+    places = [(part, at, cell) for part in parts for at, cell in part.cells.items()]
+    options = parts[0].options
+    engines = ", ".join(sorted({cell.engine for *_, cell in places}))
+    sizes = sorted({cell.batch_size for *_, cell in places if cell.batch_size is not None})
     batch = ", ".join(map(str, sizes)) or "unrecorded"
     alone = sizes == [1]
     found = [
@@ -41,7 +41,7 @@ def times(every: Sequence[Costs], profile: str) -> list[str]:
         f"{options.resamples:,} resamples, seed {options.seed}); changes are paired. Rows are measured one after "
         "the other: whatever else the machine did meanwhile is in their differences, not in the intervals."
     ]
-    if any(math.isnan(costs.value(at, DECODE).low) for costs in every for at, cell in costs.cells().items() if cell.n):
+    if any(math.isnan(part.value(*at, DECODE).low) for part, at, cell in places if cell.n):
         found[0] += f" n/a: fewer than {FEWEST} {'samples' if alone else 'batches'} are too few for an interval."
     if profile == "toy":
         found.append(
@@ -49,7 +49,7 @@ def times(every: Sequence[Costs], profile: str) -> list[str]:
             "what else the machine was doing, not on the bytes that pruning saves. They show that times are measured, "
             "and nothing about real models."
         )
-    apart = [f"{costs.results.label(at)}: {why}" for costs in every for at, why in costs.apart.items()]
+    apart = dict.fromkeys(f"{part.label(at[0])}: {why}" for part, at, _ in places if (why := part.apart(*at)))
     if apart:
-        found.append(f"{APART} Times that are not compared with Uncompressed: {'; '.join(dict.fromkeys(apart))}.")
+        found.append(f"{APART} Times that are not compared with Uncompressed: {'; '.join(apart)}.")
     return found

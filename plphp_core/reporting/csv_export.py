@@ -6,9 +6,8 @@ import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.costs import EVALUATION, MEDIANS, QUANTITIES, Costs
+from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, MEDIANS, PREFILL, RETENTION
 from plphp_core.analysis.results import Results, protocol
-from plphp_core.analysis.retention_stats import Savings
 from plphp_core.records.cell_result import EFFICIENCY
 
 AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_baseline", "relative_to_baseline",
@@ -16,12 +15,13 @@ AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_
 CSV_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "value", "ci_low", "ci_high", "n", "errors",
                *AGAINST, *EFFICIENCY, "protocol")  # fmt: skip
 SAVED = ("retention_low", "retention_high", "kv_saved", "kv_saved_low", "kv_saved_high")
+QUANTITIES = (RETENTION, KV, DECODE, PREFILL, EVALUATION)
 COST_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "statistic", "value", "ci_low", "ci_high",
                "relative_to_none", "relative_low", "relative_high", "n", "errors", "hardware", "dtype", "engine",
                "batch_size", "protocol")  # fmt: skip
 
 
-def long_table(results: Results, saved: Savings) -> pd.DataFrame:
+def long_table(results: Results) -> pd.DataFrame:
     """One line per row, benchmark and metric: fractions, bytes, milliseconds; empty without a cell.
 
     The columns: CSV_COLUMNS, the rows' parameters after the first three, SAVED at the end.
@@ -40,9 +40,9 @@ def long_table(results: Results, saved: Savings) -> pd.DataFrame:
                 continue
             line |= {"n": cell.n, "errors": cell.errors, "protocol": cell.protocol}
             line |= {name: getattr(cell.efficiency, name) for name in EFFICIENCY}
-            line |= _saved(saved, index, benchmark)
+            line |= _saved(results, index, benchmark)
             for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
-                score = results.score(index, benchmark, metric)
+                score = results.value(index, benchmark, metric)
                 found = {"metric": metric, "value": score.value, "ci_low": score.low, "ci_high": score.high}
                 lines.append(line | found | _against(results, index, benchmark, metric, rival))
     columns = [*CSV_COLUMNS[:3], *names, *CSV_COLUMNS[3:], *SAVED]
@@ -54,7 +54,7 @@ def _against(results: Results, index: int, benchmark: str, metric: str, rival: i
     """Changes relative to Uncompressed and to the best baseline on the benchmark, paired (AGAINST)."""
     change = results.change(index, benchmark, metric)
     found = {"relative_to_none": change.value, "relative_low": change.low, "relative_high": change.high}
-    found["n_none"] = results.common.get((index, benchmark))
+    found["n_none"] = results.paired(index, results.reference, benchmark) or None
     if rival is not None:
         change = results.change(index, benchmark, metric, rival)
         found |= {
@@ -67,8 +67,8 @@ def _against(results: Results, index: int, benchmark: str, metric: str, rival: i
     return found
 
 
-def _saved(saved: Savings, index: int, benchmark: str) -> dict[str, float]:
-    retention, kv = (part.get((index, benchmark)) for part in (saved.retention, saved.kv_saved))
+def _saved(results: Results, index: int, benchmark: str) -> dict[str, float]:
+    retention, kv = (results.value(index, benchmark, name) for name in (RETENTION, KV_SAVED))
     numbers = (retention.low, retention.high, kv.value, kv.low, kv.high)
     return dict(zip(SAVED, numbers, strict=True))
 
@@ -86,9 +86,11 @@ def relative_table(results: Results) -> pd.DataFrame:
     }
     for index, row in enumerate(results.rows):
         head = {"model": results.model, "method": row.method, "setting": results.setting(index)}
-        for (at, benchmark, metric), change in results.changes.items():
-            if at == index:
-                shared = results.common[index, benchmark]
+        both = [name for name in results.benchmarks if {(index, name), (results.reference, name)} <= set(results.cells)]
+        for benchmark in both:
+            shared = results.paired(index, results.reference, benchmark)
+            for metric in results.cells[index, benchmark].metrics:
+                change = results.change(index, benchmark, metric)
                 lines.append(
                     {**head, "benchmark": benchmark, "metric": metric, **_interval(change), "n_common": shared}
                 )
@@ -103,34 +105,33 @@ def _interval(change: Estimate) -> dict[str, float]:
     return {"relative_to_none": change.value, "ci_low": change.low, "ci_high": change.high}
 
 
-def cost_table(found: Costs) -> pd.DataFrame:
+def cost_table(results: Results, benchmark: str) -> pd.DataFrame:
     """One line per row and metric (COST_COLUMNS): scores as fractions, then costs; empty without a cell or a number.
 
     `evaluation_s` is the sum over samples, its interval that of the mean per sample times their number.
     """
-    results, lines = found.results, []
-    wanted = list(results.headings(found.benchmark))
+    lines = []
+    wanted = list(results.headings(benchmark))
     for index, row in enumerate(results.rows):
-        cell = found.cell(index)
+        cell = results.cells.get((index, benchmark))
         line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
-        line["benchmark"] = found.benchmark
+        line["benchmark"] = benchmark
         if cell is None:
             lines += [{**line, "metric": metric} for metric in (*wanted, *QUANTITIES)]
             continue
         line |= {name: getattr(cell, name) for name in COST_COLUMNS[-7:]}
         for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
-            score, change = (give(index, found.benchmark, metric) for give in (results.score, results.change))
+            score, change = (give(index, benchmark, metric) for give in (results.value, results.change))
             lines.append(line | {"metric": metric, "statistic": "score"} | _numbers(score, change))
         for quantity in QUANTITIES:
-            cost, change = found.value(index, quantity), found.change(index, quantity)
+            cost, change = (give(index, benchmark, quantity) for give in (results.value, results.change))
             statistic = "median" if quantity in MEDIANS else "mean"
             lines.append(line | {"metric": quantity, "statistic": statistic} | _numbers(cost, change))
-        lines.append(
-            line
-            | {"metric": "evaluation_s", "statistic": "sum"}
-            | _numbers(found.value(index, EVALUATION), found.change(index, EVALUATION), scale=cell.n / 1e3)
-        )
-        lines.append(line | {"metric": "kv_saved", "statistic": "share", "value": cell.efficiency.kv_saved})
+            if quantity == EVALUATION:
+                total = line | {"metric": "evaluation_s", "statistic": "sum"}
+                lines.append(total | _numbers(cost, change, scale=cell.n / 1e3))
+        saved = results.value(index, benchmark, KV_SAVED).value
+        lines.append(line | {"metric": "kv_saved", "statistic": "share", "value": saved})
     table = pd.DataFrame(lines, columns=list(COST_COLUMNS))
     return table.astype({"n": "Int64", "errors": "Int64", "batch_size": "Int64"})
 
@@ -146,19 +147,20 @@ def _numbers(value: Estimate, change: Estimate, scale: float = 1.0) -> dict[str,
     }
 
 
-def sample_table(found: Costs) -> pd.DataFrame:
+def sample_table(results: Results, benchmark: str) -> pd.DataFrame:
     """One line per row and document: everything a curve over samples needs. `position` counts documents in order."""
-    documents = sorted({doc for cell in found.cells().values() for doc in cell.doc_ids.tolist()})
+    cells = results.on(benchmark)
+    documents = sorted({doc for cell in cells.values() for doc in cell.doc_ids.tolist()})
     position = {doc: number for number, doc in enumerate(documents, start=1)}
     parts = []
-    for index, cell in found.cells().items():
+    for index, cell in cells.items():
         docs = cell.doc_ids.tolist()
         part = pd.DataFrame({"position": [position[doc] for doc in docs], "doc_id": docs} | cell.costs)
         front = {
-            "model": found.results.model,
-            "method": found.results.rows[index].method,
-            "setting": found.results.setting(index),
-            "benchmark": found.benchmark,
+            "model": results.model,
+            "method": results.rows[index].method,
+            "setting": results.setting(index),
+            "benchmark": benchmark,
         }
         for at, (name, value) in enumerate(front.items()):
             part.insert(at, name, value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import Benchmark, settings_from_config
-from plphp_core.evaluation.answering import whole_images_only
+from plphp_core.evaluation.encoding import whole_images_only
 from plphp_core.evaluation.lmms_tasks import OpenTask, Suite
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import UserError

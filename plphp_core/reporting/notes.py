@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from plphp_core.analysis.costs import DECODE, EVALUATION, KV, PREFILL
+from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results, protocol
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.table_rows import SYMBOLS
+from plphp_core.records.attention_result import AttentionConditions
 from plphp_core.records.cell_result import CellResult, evaluated_alone
 from plphp_core.records.depth_rule import load_rule, rule_path
 from plphp_core.reporting import cost_notes, sweep, vtw_rule
@@ -76,10 +77,7 @@ def run(parts: Sequence[Results]) -> list[str]:
     for part in parts:
         if part.cells:
             first = next(iter(part.cells.values()))
-            found.append(
-                f"{part.title}: checkpoint {first.checkpoint}, revision {_short(first.revision)}, {first.dtype}, "
-                f"attention {first.attn_implementation}."
-            )
+            found.append(f"{weights(part.title, first)}, attention {first.attn_implementation}.")
     return [*found, f"Hardware: {_hardware(cells)}. {_software(parts)}"]
 
 
@@ -87,10 +85,10 @@ def _meaning(meanings: dict[str, str], name: str) -> str:
     return f" ({meanings[name]})" if name in meanings else ""
 
 
-def _short(revision: str) -> str:
-    """A commit or hash with its first twelve digits."""
-    kind, colon, digits = revision.rpartition(":")
-    return kind + colon + digits[:12]
+def weights(title: str, one: CellResult | AttentionConditions) -> str:
+    """Which weights answered: checkpoint, the first twelve digits of its commit or hash, precision."""
+    kind, colon, digits = one.revision.rpartition(":")
+    return f"{title}: checkpoint {one.checkpoint}, revision {kind}{colon}{digits[:12]}, {one.dtype}"
 
 
 def _hardware(cells: Iterable[CellResult]) -> str:
@@ -283,8 +281,10 @@ def intervals(parts: Sequence[Results], file: str) -> list[str]:
     differing = [
         f"{_name(parts, part, index)} on {benchmark}"
         for part in parts
-        for (index, benchmark), shared in part.common.items()
-        if shared < max(part.cells[index, benchmark].n, part.cells[part.reference, benchmark].n)
+        for index, benchmark in sorted(part.cells, key=lambda at: part.benchmarks.index(at[1]))
+        if (part.reference, benchmark) in part.cells
+        and part.paired(index, part.reference, benchmark)
+        < max(part.cells[at, benchmark].n for at in (index, part.reference))
     ]
     if differing:
         found.append(
@@ -408,7 +408,7 @@ NOTES: Mapping[str, Note] = {
     "decode": _of_costs(DECODE),
     "prefill": _of_costs(PREFILL),
     "evaluation": _of_costs(EVALUATION),
-    "times": lambda content: cost_notes.times(content.all_costs, content.profile),
+    "times": lambda content: cost_notes.times(content.parts, content.profile),
     "own_averages": sweep.notes,
     "held": _held,
     "thresholds": _thresholds,

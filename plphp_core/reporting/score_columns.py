@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, relative
+from plphp_core.analysis.estimates import KV_SAVED, RETENTION
 from plphp_core.analysis.results import SLOTS, Results
-from plphp_core.analysis.retention_stats import Savings
 from plphp_core.reporting.table_model import TableCell, TableColumn, number, percent
 from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, signed_percent
 
 NOT_ASKED = "–"  # the table leaves this benchmark out for this model
 
 
-def table_columns(results: Results, saved: Savings) -> list[NumberColumn]:
+def table_columns(results: Results) -> list[NumberColumn]:
     """Scores, average change, vision kept and KV saved."""
-    return [*scores(results), average_change(results), vision_kept(saved), kv_saved(saved)]
+    return [*scores(results), average_change(results), vision_kept(results), kv_saved(results)]
 
 
 def scores(results: Results, gains: Sequence[str] | None = ("plphp",)) -> list[NumberColumn]:
@@ -33,12 +33,12 @@ def _score(results: Results, benchmark: str, metric: str, heading: str, gains: S
             return ""
         if results.options.gains == "relative":
             return percent(change.value)
-        base = results.score(results.reference, benchmark, metric)
-        return number(scale * (results.score(index, benchmark, metric).value - base.value), signed=True)
+        base = results.value(results.reference, benchmark, metric)
+        return number(scale * (results.value(index, benchmark, metric).value - base.value), signed=True)
 
     return NumberColumn(
         TableColumn(heading, benchmark),
-        lambda index: results.score(index, benchmark, metric),
+        lambda index: results.value(index, benchmark, metric),
         scale=scale,
         ranked=True,
         gain=gain,
@@ -64,18 +64,18 @@ def average_change(results: Results) -> NumberColumn:
     return NumberColumn(heading, results.average_change, signed_percent, ranked=True, no_interval=reference)
 
 
-def vision_kept(saved: Savings) -> NumberColumn:
+def vision_kept(results: Results) -> NumberColumn:
     """Share of the vision tokens kept, mean over the benchmarks."""
     return NumberColumn(
-        TableColumn("kept", "Vision"), lambda index: saved.average("retention", index), share, ends=number
+        TableColumn("kept", "Vision"), lambda index: results.average(index, RETENTION), share, ends=number
     )
 
 
-def kv_saved(saved: Savings) -> NumberColumn:
+def kv_saved(results: Results) -> NumberColumn:
     """Share of the prompt's KV bytes that is not held, mean over the benchmarks."""
     return NumberColumn(
         TableColumn("saved", "KV"),
-        lambda index: saved.average("kv_saved", index),
+        lambda index: results.average(index, KV_SAVED),
         share,
         ends=number,
         published=(("all", "kv_saved"),),
@@ -84,7 +84,7 @@ def kv_saved(saved: Savings) -> NumberColumn:
 
 def has_slots(results: Results) -> bool:
     """Whether any cell measured slot accuracy."""
-    return any(metric == SLOTS for _, _, metric in results.scores)
+    return any(SLOTS in cell.metrics for cell in results.cells.values())
 
 
 def slots(results: Results) -> list[NumberColumn | WordColumn]:
@@ -93,17 +93,17 @@ def slots(results: Results) -> list[NumberColumn | WordColumn]:
     def change(index: int) -> Estimate:
         if results.reference is None:
             return MISSING
-        return relative(results.average_slots(index), results.average_slots(results.reference))
+        return relative(results.average(index, SLOTS), results.average(results.reference, SLOTS))
 
     def slot(name: str) -> NumberColumn:
         return NumberColumn(
             TableColumn(name),
-            lambda index: results.score(index, name, SLOTS),
+            lambda index: results.value(index, name, SLOTS),
             ranked=True,
             instead=lambda index: "" if name in results.asked() else NOT_ASKED,
         )
 
-    average = NumberColumn(TableColumn("Average"), results.average_slots, ranked=True)
+    average = NumberColumn(TableColumn("Average"), lambda index: results.average(index, SLOTS), ranked=True)
     interval = WordColumn(TableColumn("interval"), lambda index: TableCell(average.bounds(index)))
     return [
         *map(slot, results.benchmarks),

@@ -50,7 +50,7 @@ def table(results: Results) -> pd.DataFrame:
         found = averages(results, index)
         line = {"model": results.model, "method": row.method}
         line |= {name: row.params.get(name) for name in names}
-        line |= {f"{name}_{metric}": results.score(index, name, metric).value for name, metric in results.columns()}
+        line |= {f"{name}_{metric}": results.value(index, name, metric).value for name, metric in results.columns()}
         line |= _interval("relative_to_none", found["change"])
         line |= {"best_baseline": NA if found["rival"] is None else results.label(found["rival"])}
         line |= _interval("relative_to_baseline", found["against"])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from plphp_core.analysis.comparable import RowSpec
-from plphp_core.analysis.costs import Costs, costs
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.reporting.configured import benchmark_configured, method_configured
 from plphp_core.reporting.published import load_reference
 from plphp_core.reporting.request import ReportRequest, benchmarks_asked, evaluate_models, file_suffix, model_suffix
@@ -25,7 +23,6 @@ class TableContent:
     asked: ReportRequest
     parts: Sequence[Results]
     variant: str = ""
-    _costs: dict[tuple[int, str], Costs] = field(default_factory=dict)
 
     @property
     def profile(self) -> str:
@@ -46,22 +43,6 @@ class TableContent:
         """The label of the only benchmark; empty for several."""
         names = self.parts[0].benchmarks
         return names[0] if len(names) == 1 else ""
-
-    @cached_property
-    def savings(self) -> list[Savings]:
-        """Of each part."""
-        return [savings(part) for part in self.parts]
-
-    def costs(self, part: Results, benchmark: str) -> Costs:
-        """The costs of a model's rows on a benchmark."""
-        key = self.parts.index(part), benchmark
-        if key not in self._costs:
-            self._costs[key] = costs(part, benchmark)
-        return self._costs[key]
-
-    @property
-    def all_costs(self) -> list[Costs]:
-        return [self.costs(part, name) for part in self.parts if part.cells for name in part.finished()]
 
     @cached_property
     def references(self) -> Mapping[str, Reference]:

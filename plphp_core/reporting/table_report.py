@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from plphp_core.analysis.costs import DECODE, EVALUATION, KV, PREFILL
+from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import csv_export, notes, score_columns, sweep
+from plphp_core.reporting import cost_columns, csv_export, notes, score_columns, sweep
 from plphp_core.reporting.comparison_tables import baseline_table, step_table
 from plphp_core.reporting.configured import is_planned
-from plphp_core.reporting.cost_columns import cost_columns
 from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_content import TableContent, gather
 from plphp_core.reporting.table_layout import TableLayout, table_layout
@@ -35,12 +34,12 @@ class ColumnKind:
     notes: tuple[str, ...]
 
 
-def _cost(quantity: str, *notes: str, change: bool = False) -> ColumnKind:
-    return ColumnKind(lambda content, part: cost_columns(content, part, quantity, change), notes)
+def _cost(quantity: str, note: str, *also: str) -> ColumnKind:
+    return ColumnKind(lambda content, part: cost_columns.costs(part, quantity), (note, *also))
 
 
-def _saved(content: TableContent, part: Results):
-    return content.savings[content.parts.index(part)]
+def _cost_change(quantity: str, note: str, *also: str) -> ColumnKind:
+    return ColumnKind(lambda content, part: cost_columns.cost_changes(part, quantity), (note, *also, "unreferenced"))
 
 
 COLUMNS: Mapping[str, ColumnKind] = {
@@ -50,18 +49,16 @@ COLUMNS: Mapping[str, ColumnKind] = {
     "average_change": ColumnKind(
         lambda content, part: [score_columns.average_change(part)], ("average", "unreferenced")
     ),
-    "vision_kept": ColumnKind(
-        lambda content, part: [score_columns.vision_kept(_saved(content, part))], ("vision_kept",)
-    ),
-    "kv_saved": ColumnKind(lambda content, part: [score_columns.kv_saved(_saved(content, part))], ("kv_saved",)),
+    "vision_kept": ColumnKind(lambda content, part: [score_columns.vision_kept(part)], ("vision_kept",)),
+    "kv_saved": ColumnKind(lambda content, part: [score_columns.kv_saved(part)], ("kv_saved",)),
     "kv_cache": _cost(KV, "kv_cache"),
-    "kv_cache_change": _cost(KV, "kv_cache", "unreferenced", change=True),
+    "kv_cache_change": _cost_change(KV, "kv_cache"),
     "decode": _cost(DECODE, "decode", "times"),
-    "decode_change": _cost(DECODE, "decode", "times", "unreferenced", change=True),
+    "decode_change": _cost_change(DECODE, "decode", "times"),
     "prefill": _cost(PREFILL, "prefill", "times"),
-    "prefill_change": _cost(PREFILL, "prefill", "times", "unreferenced", change=True),
+    "prefill_change": _cost_change(PREFILL, "prefill", "times"),
     "evaluation": _cost(EVALUATION, "evaluation", "times"),
-    "evaluation_change": _cost(EVALUATION, "evaluation", "times", "unreferenced", change=True),
+    "evaluation_change": _cost_change(EVALUATION, "evaluation", "times"),
     "own_averages": ColumnKind(lambda content, part: sweep.columns(part), ("own_averages", "unreferenced")),
 }
 
@@ -137,7 +134,7 @@ def _baselines(content: TableContent) -> list[Table]:
 
 def _steps(content: TableContent) -> list[Table]:
     parameters = [name for name in content.layout.head if name != "method"]
-    return [step_table(saved, content.title, parameters) for saved in content.savings if saved.results.cells]
+    return [step_table(part, content.title, parameters) for part in content.parts if part.cells]
 
 
 TABLES: Mapping[str, Callable[[TableContent], list[Table]]] = {
@@ -149,11 +146,16 @@ TABLES: Mapping[str, Callable[[TableContent], list[Table]]] = {
 }
 
 
+def _cost_table(content: TableContent) -> pd.DataFrame:
+    places = [(part, name) for part in content.parts for name in part.finished()]
+    return pd.concat([csv_export.cost_table(part, name) for part, name in places])
+
+
 # name → suffix of the file's name, what it holds
 CSV: Mapping[str, tuple[str, Callable[[TableContent], pd.DataFrame]]] = {
-    "scores": ("", lambda content: pd.concat(map(csv_export.long_table, content.parts, content.savings))),
+    "scores": ("", lambda content: pd.concat(map(csv_export.long_table, content.parts))),
     "changes": ("_relative", lambda content: pd.concat(map(csv_export.relative_table, content.parts))),
-    "costs": ("", lambda content: pd.concat(map(csv_export.cost_table, content.all_costs))),
+    "costs": ("", _cost_table),
     "settings": ("", lambda content: pd.concat(map(sweep.table, content.parts))),
 }
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from plphp_core.analysis import baseline_comparison
-from plphp_core.analysis.bootstrap import Estimate, difference
+from plphp_core.analysis.bootstrap import Estimate, Resamples, difference, relative, with_interval
 from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options, evaluate
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.csv_export import long_table
@@ -96,16 +95,11 @@ def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_
 def test_equals_seldom_look_different():
     """Two settings of equal quality: about one interval of twenty leaves out 0."""
     rng, wrong, runs = np.random.default_rng(3), 0, 200
-    from plphp_core.analysis.bootstrap import Resamples, estimate, relative
-    from plphp_core.records.cell_result import Metric
-
     for seed in range(runs):
         hard = rng.random(60)
         both = [np.clip(hard + rng.normal(0, 0.1, 60), 0, None) for _ in range(2)]
         draws = Resamples(range(60), resamples=400, seed=seed)
-        one, other = (
-            estimate(Metric(value=float(s.mean()), kind="mean", samples=s), np.arange(60), draws) for s in both
-        )
+        one, other = (with_interval(float(s.mean()), draws.means(np.arange(60), s)) for s in both)
         change = relative(one, other)
         wrong += change.low > 0 or change.high < 0
     assert 0.01 < wrong / runs < 0.11
@@ -116,21 +110,21 @@ def test_samples_that_failed_are_not_counted_as_pairs(tmp_path):
     records.append(factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", 0.9, failed=(3, 5)))
     results = results_of(tmp_path, records)
     assert sheet_of(results).rows[8].cells[-1].text == str(48 + 46)
-    table = long_table(results, savings(results))
+    table = long_table(results)
     line = table[(table.setting == "r=0.4, Δr=0.3") & (table.metric == "rouge_l") & (table.benchmark == "SD")]
     assert line.n_none.item() == line.n_baseline.item() == 46
 
 
 def test_the_csv_has_both_comparisons(tmp_path):
     results = results_of(tmp_path, factories.suite())
-    table = long_table(results, savings(results))
+    table = long_table(results)
     for benchmark in factories.BENCHMARKS:
         rival = baseline_comparison.best(results, [benchmark])
         lines = table[(table.benchmark == benchmark) & (table.setting == "r=0.5, Δr=0.3")]
         assert set(lines.best_baseline) == {results.label(rival)}
         for line in lines.to_dict("records"):
             change = results.change(9, benchmark, line["metric"], rival)
-            scores = [results.score(at, benchmark, line["metric"]).value for at in (9, rival, 0)]
+            scores = [results.value(at, benchmark, line["metric"]).value for at in (9, rival, 0)]
             assert line["relative_to_baseline"] == pytest.approx(scores[0] / scores[1] - 1)
             assert line["relative_to_none"] == pytest.approx(scores[0] / scores[2] - 1)
             assert (line["baseline_low"], line["baseline_high"]) == (change.low, change.high)

@@ -3,21 +3,25 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from plphp_core.analysis.bootstrap import MISSING, Resamples, average, estimate, relative
-from plphp_core.records.cell_result import Metric
+from plphp_core.analysis.bootstrap import CONFIDENCE, MISSING, Resamples, average, relative
+from plphp_core.analysis.estimates import mean_estimates
 
 SCORES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=30)
 
 
-def mean_metric(samples, kind="mean", value=None, groups=None):
+def estimate(samples, resamples, kind="mean", value=None):
+    """The estimate of one metric of a cell that nothing else is known of."""
     samples = np.asarray(samples, dtype=float)
-    metric = Metric(value=0.0, kind=kind, samples=samples, groups=groups)
-    return metric.model_copy(update={"value": metric.plain() if value is None else value})
+    frame = pd.DataFrame({"row": 0, "benchmark": "SD", "doc_id": np.arange(len(samples)), "metric": "m",
+                          "score": samples, "kind": kind, "value": samples.mean() if value is None else value,
+                          "retention": 1.0, "kv_bytes": 1.0, "kv_bytes_full": 1.0})  # fmt: skip
+    return mean_estimates(frame, resamples, CONFIDENCE)["m"]
 
 
 def spread(score):
@@ -26,7 +30,7 @@ def spread(score):
 
 def test_mean_interval_agrees_with_scipy():
     samples = np.random.default_rng(0).gamma(2, size=60)
-    ours = estimate(mean_metric(samples), np.arange(60), Resamples(range(60), resamples=20_000))
+    ours = estimate(samples, Resamples(range(60), resamples=20_000))
     theirs = stats.bootstrap((samples,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=0.01)
 
@@ -35,7 +39,7 @@ def test_interval_covers_the_true_mean_about_as_often_as_it_claims():
     rng, covered = np.random.default_rng(1), 0
     for seed in range(300):
         samples = rng.normal(0.5, 0.1, size=50)
-        found = estimate(mean_metric(samples), np.arange(50), Resamples(range(50), resamples=500, seed=seed))
+        found = estimate(samples, Resamples(range(50), resamples=500, seed=seed))
         covered += found.low <= 0.5 <= found.high
     assert 0.90 <= covered / 300 <= 0.98
 
@@ -83,10 +87,10 @@ def test_replicates_are_means_over_the_drawn_documents():
 def test_differences_of_correlated_scores_are_paired():
     rng = np.random.default_rng(3)
     hard = rng.random(200)
-    none, other = mean_metric(hard), mean_metric(0.9 * hard + rng.normal(0, 0.01, 200))
-    docs, shared = np.arange(200), Resamples(range(200), "SD")
-    paired = relative(estimate(other, docs, shared), estimate(none, docs, shared))
-    unpaired = relative(estimate(other, docs, Resamples(range(200), "IE")), estimate(none, docs, shared))
+    none, other = hard, 0.9 * hard + rng.normal(0, 0.01, 200)
+    shared = Resamples(range(200), "SD")
+    paired = relative(estimate(other, shared), estimate(none, shared))
+    unpaired = relative(estimate(other, Resamples(range(200), "IE")), estimate(none, shared))
     assert paired.low < -0.1 < paired.high
     assert spread(paired) < spread(unpaired) / 5
 
@@ -94,31 +98,28 @@ def test_differences_of_correlated_scores_are_paired():
 def test_a_corpus_value_keeps_its_value_and_takes_the_spread_of_its_samples():
     samples = np.random.default_rng(4).random(80)
     resamples = Resamples(range(80))
-    mean = estimate(mean_metric(samples), np.arange(80), resamples)
-    corpus = estimate(mean_metric(samples, "corpus", value=mean.value + 0.3), np.arange(80), resamples)
+    mean = estimate(samples, resamples)
+    corpus = estimate(samples, resamples, "corpus", mean.value + 0.3)
     assert corpus.value == mean.value + 0.3
     assert (corpus.low, corpus.high) == pytest.approx((mean.low + 0.3, mean.high + 0.3))
 
 
-@pytest.mark.parametrize("samples", [[], [0.7]])
-def test_too_few_samples_have_no_interval(samples):
-    score = estimate(mean_metric(samples), np.arange(len(samples)), Resamples(range(len(samples))))
-    assert math.isnan(score.low)
-    assert math.isnan(score.high)
-    assert math.isnan(score.value) == (not samples)
+def test_a_single_sample_has_no_interval():
+    score = estimate([0.7], Resamples(range(1)))
+    assert score.value == 0.7 and math.isnan(score.low) and math.isnan(score.high)
 
 
 def test_a_reference_of_zero_gives_no_change_and_one_that_can_be_zero_no_interval():
-    resamples, docs = Resamples(range(3)), np.arange(3)
-    one = estimate(mean_metric([1, 1, 1]), docs, resamples)
-    assert relative(one, estimate(mean_metric([0, 0, 0]), docs, resamples)) is MISSING
-    rare = relative(one, estimate(mean_metric([0, 0, 1]), docs, resamples))
+    resamples = Resamples(range(3))
+    one = estimate([1, 1, 1], resamples)
+    assert relative(one, estimate([0, 0, 0], resamples)) is MISSING
+    rare = relative(one, estimate([0, 0, 1], resamples))
     assert rare.value == pytest.approx(2)
     assert math.isnan(rare.low)
 
 
 def test_an_average_needs_all_its_parts():
-    part = estimate(mean_metric([0.1, 0.3]), np.arange(2), Resamples(range(2)))
+    part = estimate([0.1, 0.3], Resamples(range(2)))
     assert average([part, part]).value == pytest.approx(0.2)
     assert (average([part, part]).low, average([part, part]).high) == (part.low, part.high)
     assert average([part, MISSING]) is MISSING
@@ -127,19 +128,19 @@ def test_an_average_needs_all_its_parts():
 
 def test_averages_keep_the_correlation_of_metrics_on_the_same_documents():
     rng = np.random.default_rng(5)
-    samples, docs = rng.random(100), np.arange(100)
+    samples = rng.random(100)
     same = Resamples(range(100), "SD")
     other = Resamples(range(100), "IE")
-    together = average([estimate(mean_metric(samples), docs, same)] * 2)
-    apart = average([estimate(mean_metric(samples), docs, r) for r in (same, other)])
+    together = average([estimate(samples, same)] * 2)
+    apart = average([estimate(samples, r) for r in (same, other)])
     assert spread(apart) == pytest.approx(spread(together) / math.sqrt(2), rel=0.15)
 
 
 @settings(max_examples=60, deadline=None)
 @given(samples=SCORES, seed=st.integers(0, 5))
 def test_interval_contains_the_mean_and_its_own_change_is_zero(samples, seed):
-    docs, resamples = np.arange(len(samples)), Resamples(range(len(samples)), resamples=1000, seed=seed)
-    score = estimate(mean_metric(samples), docs, resamples)
+    resamples = Resamples(range(len(samples)), resamples=1000, seed=seed)
+    score = estimate(samples, resamples)
     if math.isnan(score.low):  # equal samples have no spread to draw from
         assert np.ptp(samples) < 1e-9 and math.isnan(score.high)
     else:

@@ -1,10 +1,8 @@
-"""Frames: one row per sample and metric with its costs, one row per cell."""
-
-import math
+"""The frame: one row per sample and metric with its costs."""
 
 import pytest
 
-from plphp_core.analysis.frame import cell_frame, one_per_sample, sample_frame
+from plphp_core.analysis.frame import one_per_sample, sample_frame
 from plphp_core.records.cell_result import load_cells
 from tests.reporting import factories
 
@@ -25,11 +23,3 @@ def test_every_sample_has_a_row_per_metric_with_its_score_and_costs(cells):
             assert own.doc_id.tolist() == cell.doc_ids.tolist() and own.score.tolist() == metric.samples.tolist()
             assert own.retention.tolist() == cell.costs["retention"].tolist()
     assert len(one_per_sample(frame)) == sum(cell.n for cell in cells)
-
-
-def test_every_cell_has_a_row_with_its_conditions_parameters_and_values(cells):
-    frame = cell_frame(cells)
-    assert frame.benchmark.tolist() == [cell.benchmark for cell in cells] and frame.n.tolist() == [c.n for c in cells]
-    by_name = frame.set_index("benchmark")
-    assert math.isnan(by_name["metric.cider"]["SD"])
-    assert by_name["metric.cider"]["COCO2017"] == next(c for c in cells if "cider" in c.metrics).metrics["cider"].value

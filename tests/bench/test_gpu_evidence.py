@@ -1,5 +1,6 @@
 """Parts of a GPU check that break, hang or have no time: the others run, and nothing found is lost."""
 
+import importlib
 import json
 import time
 from contextlib import suppress
@@ -49,6 +50,17 @@ def test_a_part_that_breaks_stops_no_other_and_keeps_what_it_had(tmp_path):
     assert "ZeroDivisionError: by zero." in page and "- does not hold: one is two; one" in page
     assert "Not shown: no such device." in page and "| 1 | n/a |" in page
     assert "Traceback" in evidence.found[0].trace
+
+
+@pytest.mark.parametrize("name, status", [("no_such_package", "skipped"), ("plphp_core.no_such_module", "error")])
+def test_a_package_that_is_not_installed_is_named(tmp_path, name, status):
+    def needs(_):
+        importlib.import_module(name)
+        yield
+
+    evidence, found = evidence_of(tmp_path, needs, counts)
+    assert found == [(status, []), ("passed", [{"n": 1}])]
+    assert name in evidence.found[0].reason
 
 
 def test_a_part_that_does_not_end_is_cut_off_and_keeps_what_it_had(tmp_path):

@@ -14,7 +14,6 @@ from plphp_core.analysis.attention_peaks import peaks
 from plphp_core.analysis.bootstrap import with_interval
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import Options, evaluate
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.claims.equal_retention import interpolate, polyline_change
 from plphp_core.claims.parameter_measures import largest_rebound
 from plphp_core.claims.verdict import RuleOutcome, Verdict
@@ -44,8 +43,8 @@ def test_the_change_is_against_the_rival_at_the_very_share_kept(tmp_path):
     rows = rows_configured("table1", "paper", "llava_onevision")
     results = evaluate(load_cells(tmp_path / "paper" / "cells", "paper"), rows, Filters(), Options(resamples=100))
     fastv, ours = [1, 2, 3], 8  # vision kept 0.3, 0.55, 0.78 and 0.33
-    found = polyline_change(savings(results), ours, fastv, "SD", "rouge_l")
-    low, high, own = (results.score(at, "SD", "rouge_l") for at in (1, 2, ours))
+    found = polyline_change(results, ours, fastv, "SD", "rouge_l")
+    low, high, own = (results.value(at, "SD", "rouge_l") for at in (1, 2, ours))
     weight = (0.33 - 0.3) / 0.25
     assert found.value == pytest.approx(own.value / (low.value + weight * (high.value - low.value)) - 1)
     lines = low.replicates + weight * (high.replicates - low.replicates)

@@ -11,6 +11,7 @@ from plphp_core.claims.claim_rules import ALL, OF_ORDER, RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.published import load_claims
+from plphp_core.reporting.table_layout import TableLayout
 from tests.claims.claims_factories import A100, everything, ledger, paper_cells, timed
 from tests.reporting import factories
 from tests.reporting.reports_made import PUBLISHED
@@ -157,7 +158,8 @@ def test_nothing_but_table3_judges_table3s_claims_and_the_ledger_is_whole(tmp_pa
     assert found["C9b"].verdict is REPRODUCED
     for claim in set(RULES) - {"C9a", "C9b", "C9c"}:
         assert f"make reproduce-{RULES[claim].sources[0]}" in found[claim].why
-    monkeypatch.setattr("plphp_core.reporting.table3.models_configured", lambda *_: (["qwen2_vl"], []))
+    layout = TableLayout("table3", "", models=("qwen2_vl",))
+    monkeypatch.setattr("plphp_core.claims.claim_sources.table_layout", lambda name: layout)
     found = ledger(tmp_path)
     assert found["C9b"].verdict is REPRODUCED and found["C10a"].verdict is found["C10b"].verdict is NOT_MEASURED
 

@@ -11,7 +11,7 @@ from plphp_core.demo.conversation import Conversation, context
 from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.answering import Answerer
+from plphp_core.evaluation.generation import Answerer
 from plphp_core.evaluation.requests import Request
 from plphp_core.pruning.method import make_method
 from plphp_core.records.errors import UserError

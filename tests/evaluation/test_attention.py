@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from plphp_core import PLPHP, prune
 from plphp_core.cli import entry_point
 from plphp_core.config.table_rows import MethodSettings
-from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.attention import attention_runner as run_module
 from plphp_core.evaluation.attention.attention_maps import look
 from plphp_core.evaluation.attention.attention_runner import attend
 from plphp_core.evaluation.attention.reading import read
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK
 from plphp_core.records.errors import RunError, UserError

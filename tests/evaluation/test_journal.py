@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plphp_core.evaluation.lock import run_lock
+from plphp_core.evaluation.results_folder import run_lock
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.journal import Journal, JournalError

@@ -10,10 +10,10 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from plphp_core import PLPHP
-from plphp_core.evaluation import answering, options
-from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
-from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation import generation, options
+from plphp_core.evaluation.generation import Answerer, JointAnswerer
 from plphp_core.evaluation.loading import LoadOnce, load
+from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.evaluation.run_status import OK
 from plphp_core.evaluation.runner import run
 from plphp_core.records.errors import UserError
@@ -153,13 +153,13 @@ def test_an_id_of_zero_is_an_option():
 
 def test_more_sequences_than_prompts_are_nobodys_answers(world, loader, monkeypatch):
     loaded = loader(settings(world).model)
-    original = answering.decode_each
+    original = generation.decode_each
 
     def doubled(*arguments):
         for method, found in original(*arguments):
             yield method, dataclasses.replace(found, sequences=found.sequences.repeat_interleave(2, dim=0))
 
-    monkeypatch.setattr(answering, "decode_each", doubled)
+    monkeypatch.setattr(generation, "decode_each", doubled)
     for _, result in Answerer(loaded, None).answer(requests(2)):
         assert isinstance(result, Failure) and "2 sequences came back for 1 prompts" in result.message
 

@@ -16,8 +16,9 @@ import torch
 from baselines import FastV
 from plphp_core import PLPHP
 from plphp_core.evaluation import runner
-from plphp_core.evaluation.answering import Failure, JointAnswerer
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
+from plphp_core.evaluation.requests import Failure
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, TERMINATED
 from plphp_core.evaluation.runner import run, run_together
 from plphp_core.records.errors import UserError

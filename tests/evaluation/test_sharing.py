@@ -11,8 +11,8 @@ from plphp_core import PLPHP
 from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation import generation
-from plphp_core.evaluation.answering import Answerer, JointAnswerer, Request
-from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.generation import Answerer, JointAnswerer
+from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.evaluation.run_status import OK
 from plphp_core.evaluation.runner import run
 from tests.evaluation.factories import settings

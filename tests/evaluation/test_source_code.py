@@ -95,7 +95,7 @@ def test_the_code_of_a_method_is_its_own(monkeypatch):
     assert list(identity("plphp")["method_code"]) == ["plphp_core/pruning/plphp.py"]
     answering = identity("none")["answering_code"]
     assert {"plphp_core/pruning/prefill.py", "plphp_core/families/llava_onevision.py"} < set(answering)
-    assert {"plphp_core/evaluation/answering.py", "plphp_core/evaluation/options.py"} < set(answering)
+    assert {"plphp_core/evaluation/generation.py", "plphp_core/evaluation/options.py"} < set(answering)
     unrelated = ("baselines", "plphp_core/reporting", "plphp_core/evaluation/runner", "plphp_core/families/mantis")
     assert not [name for name in answering if name.startswith((*unrelated, "plphp_core/plphp", "plphp_core/__init__"))]
 

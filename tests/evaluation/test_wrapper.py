@@ -15,10 +15,11 @@ from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.models import get_model, list_available_models
 from PIL import Image
 
-from plphp_core.evaluation.answering import Answerer, Failure, Request, batches
-from plphp_core.evaluation.generation import generation_arguments
+from plphp_core.evaluation.generation import Answerer
 from plphp_core.evaluation.lmms_model import GenerationErrors
 from plphp_core.evaluation.loading import load
+from plphp_core.evaluation.options import generation_arguments
+from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.families import family_names, get_family
 from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from plphp_core.evaluation.generation import generation_arguments
+from plphp_core.evaluation.options import generation_arguments
 from plphp_core.families import get_family
 from tests.families.qwen_factory import EOS_TOKEN, GENERATIONS, PAD_TOKEN, tiny_qwen_processor
 from tests.families.qwen_templates import TEMPLATES

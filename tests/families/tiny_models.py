@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tests.factories import prompt_batch, tiny_llava_onevision, tokens_of
-from tests.families.idefics2_factory import LATENTS, idefics2_batch, tiny_idefics2
-from tests.families.mantis_factory import IMAGE_SIZE, mantis_batch, tiny_mantis
-from tests.families.qwen_factory import qwen_batch, tiny_qwen
+from tests.factories import prompt_batch, tiny_llava_onevision, tiny_processor, tokens_of
+from tests.families.idefics2_factory import LATENTS, idefics2_batch, idefics2_processor, tiny_idefics2
+from tests.families.mantis_factory import IMAGE_SIZE, mantis_batch, mantis_processor, tiny_mantis
+from tests.families.qwen_factory import qwen_batch, tiny_qwen, tiny_qwen_processor
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class TinyFamily:
     """A sample is text lengths (int) and images (a tuple each), in order; `tokens(model, images)` counts theirs."""
 
     model: Callable
+    processor: Callable
     batch: Callable
     samples: list
     tokens: Callable
@@ -27,7 +28,11 @@ class TinyFamily:
 def qwen(family):
     samples = [[4, (2, 3, 1), 5], [3, (2, 2, 1), (3, 2, 2), 4, (1, 4, 3), 6], [7], [(4, 4, 5), 1, (2, 2, 6), 3]]
     return TinyFamily(
-        lambda **k: tiny_qwen(family, **k), qwen_batch, samples, lambda _, images: [h * w for h, w, _ in images]
+        lambda **k: tiny_qwen(family, **k),
+        lambda **k: tiny_qwen_processor(family, **k),
+        qwen_batch,
+        samples,
+        lambda _, images: [h * w for h, w, _ in images],
     )
 
 
@@ -38,6 +43,7 @@ A, B, C = (24, 24, 1), (8, 24, 2), (24, 16, 3)  # of Idefics2, whose images of a
 FAMILIES = {
     "llava_onevision": TinyFamily(
         tiny_llava_onevision,
+        tiny_processor,
         prompt_batch,
         [TILED, ADJACENT, [7], FOUR_IMAGES],
         lambda model, images: tokens_of(model, images, len(images) == 1),
@@ -45,12 +51,14 @@ FAMILIES = {
     **{name: qwen(name) for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")},
     "idefics2": TinyFamily(
         tiny_idefics2,
+        idefics2_processor,
         idefics2_batch,
         [[4, A, 5], [3, B, C, 4, A, 6], [7], [C, 1, B, 3]],
         lambda _, images: [LATENTS] * len(images),
     ),
     "mantis": TinyFamily(
         tiny_mantis,
+        mantis_processor,
         mantis_batch,
         [[4, (1,), 5], [3, (2,), (3,), 4, (4,), 6], [7], [(5,), 1, (6,), 3]],
         lambda _, images: [IMAGE_SIZE] * len(images),

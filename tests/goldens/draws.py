@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plphp_core.evaluation.answering import Answer, Failure
+from plphp_core.evaluation.requests import Failure
+from plphp_core.records.journal_lines import Answer
 from plphp_core.vision.spatial_groups import CUTS
 from tests.goldens.records import Conditions, Row, Scores, answer, write_cell, write_reading
 

@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 from plphp_core.config.run_settings import Benchmark, ModelSettings, Settings
 from plphp_core.config.table_rows import MethodSettings
 from plphp_core.evaluation import cell_spec
-from plphp_core.evaluation.answering import Failure, Request
 from plphp_core.evaluation.attention.attention_runner import _Attending, _Part
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
+from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cache_keys import CODE
 from plphp_core.records.depth_rule import DepthRule, rule_path

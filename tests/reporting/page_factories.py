@@ -18,7 +18,7 @@ from plphp_core.claims.claim_finding import ORDER, ClaimFinding, ClaimMeasuremen
 from plphp_core.claims.claim_rules import RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.config.report_settings import ReportSettings
-from plphp_core.evaluation.answering import Request as Question
+from plphp_core.evaluation.requests import Request as Question
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.journal_lines import SampleError, SampleLine

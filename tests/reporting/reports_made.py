@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.analysis import costs as cost
 from plphp_core.analysis.comparable import Filters, RowSpec
 from plphp_core.analysis.results import Options, Results, evaluate
-from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.cli.entry_point import command
 from plphp_core.config.report_settings import report_settings
 from plphp_core.records.cell_result import load_cells
@@ -56,17 +54,17 @@ def results_of(folder: Path, records, rows=ROWS, options=FAST, filters=None, pro
     return evaluate(cells, rows, filters or Filters(), options, benchmarks)
 
 
-def saved_of(folder: Path, records, table="table2", profile="toy") -> Savings:
-    """Tokens and bytes saved in a configured table of ablations."""
+def saved_of(folder: Path, records, table="table2", profile="toy") -> Results:
+    """Of a configured table of ablations."""
     rows = rows_configured(table, profile, "llava_onevision")
-    return savings(results_of(folder, records, rows, profile=profile, benchmarks=factories.ABLATIONS))
+    return results_of(folder, records, rows, profile=profile, benchmarks=factories.ABLATIONS)
 
 
-def costs_of(folder: Path, records, table="table4", profile="toy", resamples=200, filters=None) -> cost.Costs:
+def costs_of(folder: Path, records, table="table4", profile="toy", resamples=200, filters=None) -> Results:
+    """Of a configured table of costs, on DetailCaps."""
     rows = rows_configured(table, profile, "llava_onevision")
     options = Options(resamples=resamples)
-    results = results_of(folder, records, rows, options, filters, profile, ["DetailCaps"])
-    return cost.costs(results, "DetailCaps")
+    return results_of(folder, records, rows, options, filters, profile, ["DetailCaps"])
 
 
 def without(records, method: str, setting: str, *benchmarks: str) -> list[dict]:

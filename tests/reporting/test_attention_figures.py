@@ -172,7 +172,7 @@ def test_a_sample_that_lost_a_file_or_disagrees_with_itself_is_refused(tmp_path)
     for suffix in (".safetensors", ".image0.png"):
         path = sight(tmp_path)
         path.with_name(path.stem + suffix).unlink()
-        with pytest.raises(ReportError, match="look at the sample again"):
+        with pytest.raises(ReportError, match="read it again"):
             attention_sample.load(path)
 
 

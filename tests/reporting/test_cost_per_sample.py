@@ -16,8 +16,8 @@ from tests.reporting.reports_made import costs_of
 
 
 def content_of(folder, records, *table):
-    costs = costs_of(folder, records, *table)
-    return SampleCosts(costs, sample_table(costs))
+    results = costs_of(folder, records, *table)
+    return SampleCosts(results, "DetailCaps", sample_table(results, "DetailCaps"))
 
 
 def notes_of(content):

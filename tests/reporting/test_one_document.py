@@ -11,7 +11,6 @@ from pycocoevalcap.cider.cider import Cider
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.comparable import Filters
 from plphp_core.analysis.results import Options, evaluate
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
 from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect
@@ -85,8 +84,8 @@ def test_one_failed_sample_of_two_takes_the_row_out_and_not_the_column(tmp_path)
     some += factories.suite([row for row in factories.ROWS if row[0] == "vtw"], ("Flickr30k",), samples=2, failed=(1,))
     results = results_of(tmp_path, some)
     assert ("Flickr30k", "cider") in results.columns()
-    assert not math.isnan(results.score(0, "Flickr30k", "cider").value)
-    assert math.isnan(results.score(1, "Flickr30k", "cider").value) and math.isnan(results.average_change(1).value)
+    assert not math.isnan(results.value(0, "Flickr30k", "cider").value)
+    assert math.isnan(results.value(1, "Flickr30k", "cider").value) and math.isnan(results.average_change(1).value)
 
 
 def test_figures_draw_n_a_and_files_hold_no_zero(tmp_path, drawn):
@@ -104,8 +103,8 @@ def test_figures_draw_n_a_and_files_hold_no_zero(tmp_path, drawn):
 
 
 def test_the_other_caption_metric_is_drawn(tmp_path, draw):
-    saved = savings(results_of(tmp_path, records()))
-    figure = draw(FIGURE, ScorePanels(saved, saved.results.asked(), "meteor"))
+    results = results_of(tmp_path, records())
+    figure = draw(FIGURE, ScorePanels(results, results.asked(), "meteor"))
     panel = next(axes for axes in figure.axes if axes.get_title() == "Flickr30k (M)")
     assert panel.has_data() and not panel.texts
 
@@ -162,7 +161,7 @@ def test_scores_that_are_all_alike_have_no_interval(tmp_path):
     same = [factories.cell("SD", samples=3), factories.cell("IE", samples=3)]
     same[0]["metrics"] = {"rouge_l": factories.metric([1.0, 1.0, 1.0])}
     results = results_of(tmp_path, same)
-    score, other = results.score(0, "SD", "rouge_l"), results.score(0, "IE", "rouge_l")
+    score, other = results.value(0, "SD", "rouge_l"), results.value(0, "IE", "rouge_l")
     assert score.value == 1 and math.isnan(score.low) and math.isnan(score.high)
     assert other.low < other.value < other.high
     assert any("samples that all score alike" in note for note in made(tmp_path, "table1", []).sheets[1].notes)

@@ -45,7 +45,7 @@ def test_bars_leave_out_the_line_of_uncompressed_exactly_if_the_paired_interval_
         for name in PANELS:
             metric = factories.SCORES[name][0]
             bar, change = interval(results, index, name, metric), results.change(index, name, metric)
-            level = 100 * results.score(0, name, metric).value
+            level = 100 * results.value(0, name, metric).value
             assert (bar.high < level) == (change.high < 0) and (bar.low > level) == (change.low > 0)
             assert bar.value == pytest.approx(level * (1 + change.value)) and bar.low <= bar.value <= bar.high
             differing += change.high < 0
@@ -65,7 +65,7 @@ def test_every_positive_delta_r_is_compared_with_zero_at_the_same_rate(grid):
         assert changed["r"] == base["r"] and changed["delta_r"] > 0 == base["delta_r"]
     table = tables(grid, PAGE)[2]
     assert texts(table, 0)[:2] == ["r = 0.3", "Δr = 0.1"] and len(table.rows) == 9
-    changed, base = (results.score(at, "IE", "rouge_l").value for at in (pairs[0].changed, pairs[0].base))
+    changed, base = (results.value(at, "IE", "rouge_l").value for at in (pairs[0].changed, pairs[0].base))
     assert texts(table, 0)[3] == f"{100 * (changed / base - 1):+.2f}%".replace("-", "−")
     frame = paired_frame(grid)
     assert len(frame) == 9 * 6 and set(frame.n_common) == {48, 4 * 48}

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels, tables
 from tests.reporting import factories
@@ -16,8 +15,8 @@ from tests.reporting.reports_made import lines_of, report, results_of, texts, wi
 
 
 def panels_of(folder, *arguments, **options):
-    saved = savings(results_of(folder, *arguments))
-    return ScorePanels(saved, saved.results.asked(), **options)
+    results = results_of(folder, *arguments)
+    return ScorePanels(results, results.asked(), **options)
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +51,13 @@ def test_bars_and_band_are_the_intervals(tmp_path, draw):
     panel, results = draw(FIGURE, content).axes[0], content.results
     segments = [np.array(segment) for collection in panel.collections for segment in collection.get_segments()]
     for index in range(1, 10):
-        kept, score = content.saved.retention[index, "SD"], results.score(index, "SD", "rouge_l")
+        kept, score = results.value(index, "SD", "retention"), results.value(index, "SD", "rouge_l")
         for ends in (
             [[kept.value, score.low], [kept.value, score.high]],
             [[kept.low, score.value], [kept.high, score.value]],
         ):
             assert any(np.allclose(segment, 100 * np.array(ends)) for segment in segments)
-    none = results.score(0, "SD", "rouge_l")
+    none = results.value(0, "SD", "rouge_l")
     (band,) = panel.patches
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((100 * none.low, 100 * none.high))
 
@@ -130,4 +129,6 @@ def test_a_single_sample_is_a_point_without_bars(tmp_path, draw):
     content = panels_of(tmp_path, factories.suite(benchmarks=("SD",), samples=1))
     panel = draw(FIGURE, content).axes[0]
     assert not panel.collections and not panel.patches
-    assert math.isnan(content.saved.retention[1, "SD"].low) and len(lines_of(panel)["FastV"].get_xdata()) == 3
+    assert (
+        math.isnan(content.results.value(1, "SD", "retention").low) and len(lines_of(panel)["FastV"].get_xdata()) == 3
+    )

@@ -85,7 +85,7 @@ def test_each_column_marks_one_best_and_one_second_among_compressed_rows(reports
     rows = len(results.rows)
     for benchmark, metric, heading in results.score_places():
         at = [(column.group, column.label) for column in table.columns].index((benchmark, heading))
-        values = [results.score(index, benchmark, metric).value for index in range(rows)]
+        values = [results.value(index, benchmark, metric).value for index in range(rows)]
         order = sorted(range(1, rows), key=lambda index: -values[index])
         marks = [row.cells[at].emphasis for row in table.rows[:rows]]
         assert (marks.index("best"), marks.index("second")) == tuple(order[:2]) and marks[0] == ""

@@ -33,7 +33,6 @@ PARTS = (
     gpu_answers.ragged,
     gpu_costs.decoding,
     gpu_costs.prefills,
-    gpu_answers.out_of_memory,
 )
 
 

@@ -18,12 +18,12 @@ from plphp_core.bench.bench_tables import BenchColumn, bench_table
 from plphp_core.decoding.device import free_memory
 from plphp_core.records.atomic import write_atomically
 from plphp_core.reporting.render import markdown
-from plphp_core.reporting.table_model import Table
 
 # What a part can end as. Only the first three say something about the hardware.
 PASSED, MEASURED, FAILED, ERROR, CUT_OFF, SKIPPED = "passed", "measured", "failed", "error", "cut off", "skipped"
 BAD = (FAILED, ERROR, CUT_OFF)
 LEFT_FOR_WRITING = 3.0  # seconds
+OURS = ("plphp_core", "baselines", "tasks")
 
 
 class NotAvailableError(Exception):
@@ -48,7 +48,7 @@ class GpuPart:
     """One piece of evidence.
 
     Attributes:
-        look: yields a row of the table as a dict, or a GpuCheck, as soon as it is known. Its docstring says on the page
+        find: yields a row of the table as a dict, or a GpuCheck, as soon as it is known. Its docstring says on the page
             what the numbers mean.
         columns: of the table; None: the rows' own keys.
         least, limit: seconds that must be left to begin, and after which it is cut off.
@@ -56,28 +56,20 @@ class GpuPart:
 
     name: str
     title: str
-    look: Callable[[Any], Iterator[dict | GpuCheck]]
+    find: Callable[[Any], Iterator[dict | GpuCheck]]
     least: float
     limit: float
     columns: Sequence[BenchColumn] | None = None
 
-    def __call__(self, setting: Any) -> Iterator[dict | GpuCheck]:
-        return self.look(setting)
-
-    @property
-    def shows(self) -> str:
-        return " ".join((inspect.getdoc(self.look) or "").split())
-
-    def table(self, rows: Sequence[dict]) -> Table:
-        """The rows as a table without a title."""
+    def markdown(self, rows: Sequence[dict]) -> str:
         keys = dict.fromkeys(key for row in rows for key in row)
         own = [BenchColumn(key, key.replace("_", " "), _written) for key in keys]
-        return bench_table("", self.columns or own, rows)
+        return markdown([bench_table("", self.columns or own, rows)])
 
 
 def gpu_part(name: str, title: str, least: float, limit: float, columns: Sequence[BenchColumn] | None = None):
     """Makes the function below it a GpuPart."""
-    return lambda look: GpuPart(name, title, look, least, limit, columns)
+    return lambda find: GpuPart(name, title, find, least, limit, columns)
 
 
 def _written(value: object) -> str:
@@ -96,12 +88,22 @@ class PartResult:
     rows: list[dict] = field(default_factory=list)
     trace: str = ""
 
+    def add(self, found: dict | GpuCheck) -> None:
+        if isinstance(found, GpuCheck):
+            self.checks.append(found)
+        else:  # JSON has no inf and no nan; where they stand for a failure, a check or another column says so
+            bad = {key: None for key, one in found.items() if isinstance(one, float) and not math.isfinite(one)}
+            self.rows.append(found | bad)
+
+    @property
+    def wrong(self) -> list[GpuCheck]:
+        """Checks that do not hold."""
+        return [check for check in self.checks if not check.holds]
+
     @property
     def judged(self) -> str:
         """What it ends as, unless something came in between."""
-        if not all(check.holds for check in self.checks):
-            return FAILED
-        return PASSED if self.checks else MEASURED
+        return FAILED if self.wrong else PASSED if self.checks else MEASURED
 
 
 @dataclass
@@ -135,7 +137,7 @@ class Evidence:
         write_atomically(as_page, page(self))
 
 
-def run_parts(evidence: Evidence, setting, deadline: float, say: Callable[[str], None]) -> None:
+def run_parts(evidence: Evidence, setting: Any, deadline: float, say: Callable[[str], None]) -> None:
     """Run the parts in order, as many as end before `deadline` (of `time.monotonic`); a broken one stops no other."""
     for part in evidence.parts:
         found = PartResult(part.name)
@@ -147,11 +149,8 @@ def run_parts(evidence: Evidence, setting, deadline: float, say: Callable[[str],
             if left <= part.least:
                 raise NotAvailableError(f"{max(left, 0):.0f} s were left, and it takes more than {part.least:.0f} s")
             with time_limit(min(part.limit, left)):
-                for one in part.look(setting):
-                    if isinstance(one, GpuCheck):
-                        found.checks.append(one)
-                    else:
-                        found.rows.append({name: _finite(value) for name, value in one.items()})
+                for one in part.find(setting):
+                    found.add(one)
                     found.seconds = time.monotonic() - began
                     evidence.write()
             found.status = found.judged
@@ -163,21 +162,20 @@ def run_parts(evidence: Evidence, setting, deadline: float, say: Callable[[str],
             found.status, found.reason = CUT_OFF, "interrupted"
             raise
         except Exception as error:  # whatever it is, the other parts are worth having
-            found.status, found.reason = ERROR, f"{type(error).__name__}: {error}".splitlines()[0]
-            found.trace = "".join(traceback.format_exception(error))[-4000:]
+            package = error.name if isinstance(error, ModuleNotFoundError) else None
+            if package and package.partition(".")[0] not in OURS:
+                found.status = found.judged if found.rows else SKIPPED
+                found.reason = f"not shown: it needs {package}, not installed here"
+            else:
+                found.status, found.reason = ERROR, f"{type(error).__name__}: {error}".splitlines()[0]
+                found.trace = "".join(traceback.format_exception(error))[-4000:]
         finally:
             found.seconds = time.monotonic() - began
             evidence.write()
         say(f"{part.title}: {found.status}{', ' + found.reason if found.reason else ''} ({found.seconds:.0f} s)")
-        for check in found.checks:
-            if not check.holds:
-                say(f"  does not hold: {check.what}; {check.found}")
+        for check in found.wrong:
+            say(f"  does not hold: {check.what}; {check.found}")
         free_memory()
-
-
-def _finite(value):
-    """JSON has no inf and no nan; where they stand for a failure, a check or another column says so."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -202,26 +200,23 @@ def time_limit(seconds: float) -> Iterator[None]:
 def page(evidence: Evidence) -> str:
     """The Markdown page."""
     about = evidence.about
-    lines = [f"# GPU check: {about['hardware']}, {about['date']}\n"]
+    paragraphs = [f"# GPU check: {about['hardware']}, {about['date']}"]
     if about["reduced"]:
-        lines.append("**Reduced size on a CPU: this shows that the checks run, and nothing about a GPU.**\n")
-    lines.append(f"{_verdict(evidence)}\n")
-    lines.append(
-        f"Memory: {about['memory']}; {', '.join(f'{key} {value}' for key, value in about['notes'].items())}.\n"
-    )
-    lines.append(f"Command: `{about['command']}`, commit {about['commit']}; shape: {about['shape']}.\n")
+        paragraphs.append("**Reduced size on a CPU: this shows that the checks run, and nothing about a GPU.**")
+    notes = ", ".join(f"{key} {value}" for key, value in about["notes"].items())
+    paragraphs += [_verdict(evidence), f"Memory: {about['memory']}; {notes}."]
+    paragraphs.append(f"Command: `{about['command']}`, commit {about['commit']}; shape: {about['shape']}.")
     for part, found in zip(evidence.parts, evidence.found, strict=False):
-        lines.append(f"## {part.title}: {found.status}\n")
-        lines.append(f"{part.shows} {found.seconds:.0f} s.\n")
+        shows = " ".join((inspect.getdoc(part.find) or "").split())
+        paragraphs += [f"## {part.title}: {found.status}", f"{shows} {found.seconds:.0f} s."]
         if found.reason:
-            lines.append(f"{found.reason[0].upper()}{found.reason[1:]}.\n")
+            paragraphs.append(f"{found.reason[0].upper()}{found.reason[1:]}.")
         if found.rows:
-            lines.append(markdown([part.table(found.rows)]))
+            paragraphs.append(part.markdown(found.rows).rstrip("\n"))
         if found.checks:
-            held = sum(check.holds for check in found.checks)
-            lines.append(f"{held} of {len(found.checks)} checks hold.\n")
-            lines += [f"- does not hold: {check.what}; {check.found}" for check in found.checks if not check.holds]
-    return "\n".join(lines).rstrip("\n") + "\n"
+            paragraphs.append(f"{len(found.checks) - len(found.wrong)} of {len(found.checks)} checks hold.")
+            paragraphs += [f"- does not hold: {check.what}; {check.found}" for check in found.wrong]
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _verdict(evidence: Evidence) -> str:

@@ -148,23 +148,6 @@ def kernel_choice(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         yield GpuCheck(
             "the first choice works here", taken == first, f"{taken} is taken; {first}: {rows[first]['found']}"
         )
-    yield from _sdpa_backends(query, layer)
-
-
-def _sdpa_backends(query: Tensor, layer: SlotLayer) -> Iterator[dict]:
-    """What SDPA takes where only its name is known: it chooses by itself, too."""
-    keys = layer.keys.transpose(1, 2)[:1]
-    one = query[:1, :, None]
-    prompt = one.expand(-1, -1, keys.shape[2], -1).contiguous()
-    behind = torch.arange(layer.capacity, device=query.device) < layer.used[:1, None]
-    for what, queries, mask, causal in (
-        ("sdpa, a prompt", prompt, None, True),
-        ("sdpa, a token of generate()", one, None, False),
-        ("sdpa_masked", one.reshape(1, keys.shape[1], -1, keys.shape[3]), behind[:, None, None], False),
-    ):
-        grouped = queries.shape[1] != keys.shape[1]
-        chosen = torch._fused_sdp_choice(queries, keys, keys, mask, 0.0, causal, enable_gqa=grouped)
-        yield {"kernel": what, "found": f"SDPA takes {SDPBackend(chosen).name}"}
 
 
 class _Repeated:

@@ -35,7 +35,6 @@ class Sizes:
         batch: of decoding.
         steps: tokens of the comparisons of tokens.
         slots: per sample, of the kernels' comparison.
-        crowd: samples of the batch that does not fit into memory.
         depth: K of FastV and VTW.
     """
 
@@ -45,7 +44,6 @@ class Sizes:
     batch: tuple[int, ...]
     steps: int
     slots: int
-    crowd: int
     toys: tuple[str, ...]
     rounds: dict
     bandwidth_mb: int
@@ -59,7 +57,6 @@ FULL = Sizes(
     batch=(1, 8, 64),
     steps=32,
     slots=7000,
-    crowd=16,
     toys=("llava_onevision", "qwen2_vl", "idefics2", "mantis"),
     rounds={"warm_up": 5, "rounds": 12, "steps": 5, "at_least": 4, "group_seconds": 20.0, "prefill_warm_up": 2},
     bandwidth_mb=4096,
@@ -72,7 +69,6 @@ REDUCED = Sizes(
     batch=(1, 2),
     steps=6,
     slots=40,
-    crowd=3,
     toys=("llava_onevision",),
     rounds={"warm_up": 0, "rounds": 1, "steps": 1, "at_least": 1, "group_seconds": 1.0, "prefill_rounds": 1},
     bandwidth_mb=8,

@@ -13,8 +13,8 @@ from plphp_core.config.checked_values import flag, whole
 from plphp_core.config.hydra_app import compose_here, key
 from plphp_core.config.run_settings import Settings, settings_from_config
 from plphp_core.config.table_configs import of_each
-from plphp_core.evaluation.console import say
-from plphp_core.evaluation.depth import misfits
+from plphp_core.evaluation.distributed import say
+from plphp_core.evaluation.loading import misfits
 from plphp_core.evaluation.run_app import resolved
 from plphp_core.evaluation.run_status import INTERRUPTED, OK
 from plphp_core.records.errors import UserError

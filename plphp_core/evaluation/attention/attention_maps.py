@@ -11,10 +11,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.answering import JointAnswerer
 from plphp_core.evaluation.attention.attention_runner import FOLDER
 from plphp_core.evaluation.attention.reading import places, prefill_to_look_at
 from plphp_core.evaluation.cell_spec import shown
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.logs import logging_to

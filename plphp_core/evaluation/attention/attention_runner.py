@@ -10,17 +10,16 @@ from pathlib import Path
 from plphp_core.config.run_settings import Settings
 from plphp_core.config.table_rows import MethodSettings
 from plphp_core.decoding.device import free_memory
-from plphp_core.evaluation.answering import JointAnswerer, Request
 from plphp_core.evaluation.attention.reading import read
 from plphp_core.evaluation.cell_spec import shown
-from plphp_core.evaluation.failure import Failure
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import OpenTask, Suite, TaskFacts
 from plphp_core.evaluation.loading import LoadOnce, check_device
-from plphp_core.evaluation.lock import run_lock
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.run_status import carry_out
-from plphp_core.evaluation.signals import Stop
+from plphp_core.evaluation.requests import Failure, Request
+from plphp_core.evaluation.results_folder import run_lock
+from plphp_core.evaluation.run_status import Stop, carry_out
 from plphp_core.records.attention_result import AttentionResult, load_attention_result
 from plphp_core.records.cache_keys import cell_identity, sample_keys
 from plphp_core.records.errors import ReportError, RunError

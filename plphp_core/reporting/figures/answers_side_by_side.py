@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
-from plphp_core.reporting import dataset_access, qualitative_examples
+from plphp_core.reporting import dataset_access, notes, qualitative_examples
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.qualitative_examples import QualitativeExample
@@ -121,14 +121,14 @@ def tables(content: SideBySide, page: Page) -> list[Table]:
     """One table per sample, with whole answers."""
     found = [_table(one, content.results, page) for one in content.examples]
     batch = max((int(one.answers.batch_size.max()) for one in content.examples if len(one.answers)), default=1)
-    notes = (
+    said = (
         page.files,
         f"Samples chosen {content.how}; cases=… and docs=<benchmark>:<sample>,… choose others. Which chats the paper "
         "shows is not known here.",
         f"Times are a sample's share of its batch (of at most {batch}); a single time says little, see Table 4.",
-        *page.toy,
+        notes.profile(page.profile, several=False),
     )
-    return [*found[:-1], replace(found[-1], notes=(*found[-1].notes, *notes))]
+    return [*found[:-1], replace(found[-1], notes=(*found[-1].notes, *said))]
 
 
 def _table(example: QualitativeExample, results: Results, page: Page) -> Table:
@@ -145,11 +145,11 @@ def _table(example: QualitativeExample, results: Results, page: Page) -> Table:
             number(one.decode_ms, 1),
         )
         rows.append(TableRow.of(*texts))
-    notes = [f"Question: {example.question}", *(f"Reference: {one}" for one in example.references)]
+    said = [f"Question: {example.question}", *(f"Reference: {one}" for one in example.references)]
     if example.missing:
-        notes = [f"Question, references and images are not at hand: {example.missing}."]
+        said = [f"Question, references and images are not at hand: {example.missing}."]
     title = f"{page.title}, {results.title}: {example.benchmark}, sample {example.doc_id}"
-    return Table(title, COLUMNS, tuple(rows), tuple(notes))
+    return Table(title, COLUMNS, tuple(rows), tuple(said))
 
 
 def _costs(answer) -> str:

@@ -19,6 +19,7 @@ from plphp_core.reporting.attention_sample import AttentionSample
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
+from plphp_core.reporting.notes import profile, weights
 from plphp_core.reporting.request import ReportRequest, joined, model_suffix
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted
@@ -155,7 +156,7 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
     nowhere = float(attention[np.isnan(sample.boxes[:, 0])].sum() / max(attention.sum(), 1e-12))
     notes = [
         page.files,
-        f"{sample.title}: {sample.checkpoint}, revision {sample.revision[:19]}, {sample.dtype}, on {sample.hardware}. "
+        f"{weights(sample.title, sample)}, on {sample.hardware}. "
         f"Sample {sample.doc_id} of {sample.benchmark}, image {content.image + 1} of {len(sample.images)}; "
         f"{sample.prompt_tokens} prompt tokens, {sample.rows.shape[2]} of them vision.",
         "Above: attention of the last prompt token to the image's tokens, each spread over its place, of the query "
@@ -169,7 +170,7 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
         f"{percent(nowhere, 1, signed=False)} of the layer's attention to vision goes to tokens without a place, such "
         "as those that end a row of tiles; no map shows it.",
         "Overlap: of the tokens that the head or another one keeps, the share that both keep; mean over other heads.",
-        *page.toy,
+        profile(page.profile, several=False),
     ]
     if content.others:
         notes.append(

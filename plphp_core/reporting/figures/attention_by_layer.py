@@ -15,7 +15,7 @@ from plphp_core.analysis.attention_peaks import FEWEST, RULE, AttentionPeak, pea
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.configured import method_configured
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks
+from plphp_core.reporting.figures.attention_notes import GAMMA, chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest
 from plphp_core.reporting.table_model import NA, Table, TableColumn, TableRow, number
@@ -87,13 +87,11 @@ def tables(content: LayerAttention, page: Page) -> list[Table]:
     """Peaks per model, then γ per layer."""
     notes = [
         page.files,
-        "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 "
-        "beside the model's own SDPA or FlashAttention; nothing is pruned. Layers count from 1, as in the paper.",
+        GAMMA,
         "Means over benchmarks of means over samples; band: 10–90 % of all samples; intervals: 95 % percentile "
         "bootstrap of the samples, shared by all layers.",
         f"{RULE}. The paper shows such layers and gives no rule.",
-        *page.toy,
-        *conditions(content.models),
+        *conditions(content.models, page.profile),
     ]
     titles = {model: parts[0].title for model, parts in content.models.items()}
     if content.thresholds:

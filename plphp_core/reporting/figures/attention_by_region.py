@@ -14,7 +14,7 @@ from plphp_core.analysis.attention_frame import NO_PLACE, group_frame
 from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.attention_notes import chosen, conditions, layer_ticks
+from plphp_core.reporting.figures.attention_notes import GAMMA, chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number, percent
@@ -98,16 +98,15 @@ def tables(content: RegionAttention, page: Page) -> list[Table]:
             rows.append(TableRow.of(parts[0].title, name, share, *values, *rest, rule=at == 0))
     notes = [
         page.files,
+        GAMMA,
         f"Groups ({content.cut}): {DEFINITIONS[content.cut]}. The paper draws five groups and does not say how they "
         "are cut; report.cut=bands, centre or order draws any.",
-        "Shares in percent of the last prompt token's attention to vision (mean over query heads, fp32), summed over "
-        "the images of a sample. A group with its share of the tokens (the marks at the right; equal ones hide each "
-        "other) gets that share of attention where nothing else matters. Tokens of the whole image and of its tiles "
-        "count where they lie.",
+        "Shares of γ in percent, summed over the images of a sample. Where nothing but their number matters, a group "
+        "gets its share of the tokens (the marks at the right; equal ones hide each other). Tokens of the whole image "
+        "and of its tiles count where they lie.",
         f"{NO_PLACE}: tokens that end a row of tiles, and tokens on what was padded; not drawn.",
         "Means over benchmarks of means over samples; bands of the curves: 95 % percentile bootstrap of the samples.",
-        *page.toy,
-        *conditions(content.models),
+        *conditions(content.models, page.profile),
     ]
     if content.left_out:
         notes.append(f"Left out: {', '.join(content.left_out)}, whose tokens are latents that look at the whole image.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.attention_result import AttentionResult
+from plphp_core.reporting import notes
 from plphp_core.reporting.configured import benchmarks_configured
 from plphp_core.reporting.request import ReportRequest, joined
 
@@ -22,7 +23,7 @@ def chosen(asked: ReportRequest) -> tuple[dict[str, list[AttentionResult]], str]
         if (not names or model in names) and (own := [one for one in parts if not labels or one.benchmark in labels])
     }
     if not found:
-        raise NothingToShow(f"nobody has read where models look; make reproduce-figure1 PROFILE={asked.profile}")
+        raise NothingToShow(f"no attention has been read; make reproduce-figure1 PROFILE={asked.profile}")
     variant = (f".models={'+'.join(names)}" if names else "") + (f".tasks={joined(tasks)}" if tasks else "")
     for name in ("protocol", "prompts"):
         kinds = {getattr(one, name) for parts in found.values() for one in parts}
@@ -31,18 +32,22 @@ def chosen(asked: ReportRequest) -> tuple[dict[str, list[AttentionResult]], str]
     return found, variant + (f".limit={limit}" if limit not in (None, "full") else "")
 
 
-def conditions(models: Mapping[str, Sequence[AttentionResult]]) -> list[str]:
+def conditions(models: Mapping[str, Sequence[AttentionResult]], profile: str) -> list[str]:
     """What was read, of which weights, on what: a sentence per model."""
-    found = []
+    found = [notes.profile(profile, several=True)]
     for parts in models.values():
         one = parts[0]
         names = ", ".join(f"{part.benchmark} {part.n} of {part.population}" for part in parts)
         failed = sum(part.errors for part in parts)
-        found.append(
-            f"{one.title}: {one.checkpoint}, revision {one.revision[:19]}, {one.dtype}, on {one.hardware}; seeded "
-            f"random samples: {names}" + (f"; {failed} more could not be read." if failed else ".")
-        )
+        said = f" {failed} more could not be read." if failed else ""
+        found.append(f"{notes.weights(one.title, one)}, on {one.hardware}. Seeded random samples: {names}.{said}")
     return found
+
+
+GAMMA = (
+    "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 beside "
+    "the model's own SDPA or FlashAttention; nothing is pruned. Layers count from 1, as in the paper."
+)
 
 
 def layer_ticks(layers: int) -> list[int]:

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.costs import DECODE, KV, Costs, costs
+from plphp_core.analysis.estimates import DECODE, KV
+from plphp_core.analysis.results import Results
+from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting import cost_columns, cost_notes, notes
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.csv_export import sample_table
@@ -31,8 +33,14 @@ QUANTILES = {"5%": 0.05, "median": 0.5, "95%": 0.95}
 class SampleCosts:
     """What the figure shows. frame: `sample_table`, one line per row and document, in the data set's order."""
 
-    costs: Costs
+    results: Results
+    benchmark: str
     frame: pd.DataFrame
+
+    @property
+    def cells(self) -> dict[int, CellResult]:
+        """Row index → finished cell."""
+        return self.results.on(self.benchmark)
 
     @property
     def samples(self) -> int:
@@ -45,11 +53,11 @@ class SampleCosts:
 
         nan where no time was measured.
         """
-        return 1.15 * pd.Series([self.of_row(index)[DECODE].quantile(0.99) for index in self.costs.cells()]).max()
+        return 1.15 * pd.Series([self.of_row(index)[DECODE].quantile(0.99) for index in self.cells]).max()
 
     def of_row(self, index: int) -> pd.DataFrame:
         """The lines of one row, which are together."""
-        cells = self.costs.cells()
+        cells = self.cells
         rows = np.repeat(list(cells), [cell.n for cell in cells.values()])
         return self.frame[rows == index]
 
@@ -58,31 +66,30 @@ def gather(asked: ReportRequest) -> Shown[SampleCosts]:
     """The costs of the rows of Table 4 on its benchmark, or the one that was asked for."""
     benchmark = benchmark_configured(asked.options.tasks, "figure7")
     results, _, variant = on_benchmarks("figure7", asked)
-    found = costs(results, benchmark)
-    return Shown(SampleCosts(found, sample_table(found)), variant, [results])
+    return Shown(SampleCosts(results, benchmark, sample_table(results, benchmark)), variant, [results])
 
 
 def draw(content: SampleCosts, page: Page) -> Figure:
     """Decode time above, KV cache below, over the samples in the data set's order."""
-    costs, cells = content.costs, content.costs.cells()
-    unit, scale = cost_columns.kv_unit(costs)
+    results, cells = content.results, content.cells
+    unit, scale = cost_columns.kv_unit(results, content.benchmark)
     figure = drawing.blank(3.2 + 0.14 * math.ceil(len(cells) / 2))
     latency, cache = figure.subplots(2, 1, sharex=True)
     many, every = content.samples > RAW, max(1, content.samples // 8)
-    for at, (index, look) in enumerate((index, drawing.row_lines(costs.results.rows)[index]) for index in cells):
+    for at, (index, look) in enumerate((index, drawing.row_lines(results.rows)[index]) for index in cells):
         lines = content.of_row(index)
         for axes, values in ((latency, lines[DECODE]), (cache, lines[KV] / scale)):
             if many:
                 axes.plot(lines.position, values, **look | SINGLE)
                 values = running_median(values)
             where = (at * every // len(cells), every)  # markers of different rows beside each other
-            axes.plot(lines.position, values, label=costs.results.label(index), markevery=where, zorder=3, **look)
-    latency.set(ylabel="decode (ms/token)", title=f"{costs.results.title}{page.where}")
+            axes.plot(lines.position, values, label=results.label(index), markevery=where, zorder=3, **look)
+    latency.set(ylabel="decode (ms/token)", title=f"{results.title}{page.where}")
     if content.ceiling > 0:
         latency.set_ylim(top=content.ceiling)
     for axes in (latency, cache):
         axes.set_ylim(bottom=0)
-    cache.set(ylabel=f"KV cache ({unit})", xlabel=f"sample of {costs.benchmark}", xlim=(1, max(content.samples, 2)))
+    cache.set(ylabel=f"KV cache ({unit})", xlabel=f"sample of {content.benchmark}", xlim=(1, max(content.samples, 2)))
     cache.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = latency.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
@@ -101,8 +108,8 @@ def running_median(values: pd.Series) -> pd.Series:
 
 def tables(content: SampleCosts, page: Page) -> list[Table]:
     """What the curves show, in numbers."""
-    costs, parts = content.costs, [content.costs.results]
-    unit, scale = cost_columns.kv_unit(costs)
+    results, parts = content.results, [content.results]
+    unit, scale = cost_columns.kv_unit(results, content.benchmark)
     columns = [TableColumn(name, group) for group in ("Decode ms/token", f"KV cache {unit}") for name in QUANTILES]
 
     def quantile(quantity: str, scale: float, q: float) -> Callable[[int], TableCell]:
@@ -111,7 +118,7 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
     cells = [quantile(name, by, q) for name, by in ((DECODE, 1), (KV, scale)) for q in QUANTILES.values()]
     drawn = f"Curves over the samples in the data set's order; 5% to 95%: of the {content.samples} samples."
     if content.samples > RAW:
-        most = max(window(cell.n) for cell in costs.cells().values())
+        most = max(window(cell.n) for cell in content.cells.values())
         drawn += f" Points: every sample; curves: running median of {most}."
     above = int((content.frame[DECODE] > content.ceiling).sum()) if content.ceiling > 0 else 0
     said = [
@@ -122,15 +129,15 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
         *notes.images(parts),
         cost_notes.QUANTITIES[DECODE],
         cost_notes.QUANTITIES[KV],
-        *cost_notes.times([costs], page.profile),
+        *cost_notes.times(parts, page.profile),
         drawn,
         *([f"Not drawn: {above} samples whose decode time lies above the axis."] if above else []),
         *filter(None, [notes.unreferenced(parts)]),
         *notes.failures(parts),
         *notes.gaps(parts),
     ]
-    title = f"{page.title}: costs sample by sample, {costs.results.title} on {costs.benchmark}"
-    rows = filled(fronts(costs.results), cells)
+    title = f"{page.title}: costs sample by sample, {results.title} on {content.benchmark}"
+    rows = filled(fronts(results), cells)
     return [Table(title, (*HEAD, *columns), tuple(rows), tuple(said))]
 
 

@@ -34,13 +34,6 @@ class Page:
         """What a title says of the profile: nothing of the paper's."""
         return where(self.profile)
 
-    @property
-    def toy(self) -> list[str]:
-        """The warning below attention and answers that are not those of the paper's models."""
-        if self.profile == "paper":
-            return []
-        return [f"Profile {self.profile}: small trained models, drawn data; this shows nothing of the paper's models."]
-
 
 @dataclass(frozen=True)
 class Shown(Generic[Content]):

@@ -14,7 +14,6 @@ from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import Contrast
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import savings
 from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.configured import refused_configured
 from plphp_core.reporting.csv_export import long_table
@@ -45,7 +44,7 @@ def gather(asked: ReportRequest) -> Shown[ScorePanels]:
     results, benchmarks, variant = on_benchmarks("figure6", asked)
     refused = refused_configured("figure6", asked.profile, asked.options.model)
     claim = " ".join(claims_quoted(asked.options.published, ["C11"], asked.profile))
-    content = ScorePanels(savings(results), benchmarks, asked.options.caption_metric, refused, claim)
+    content = ScorePanels(results, benchmarks, asked.options.caption_metric, refused, claim)
     return Shown(content, variant, [results])
 
 
@@ -59,7 +58,7 @@ def draw(content: ScorePanels, page: Page) -> Figure:
     for axes, name in zip(panels, content.benchmarks, strict=True):
         metric, heading = content.metric(name)
         axes.set_title(f"{name} ({heading})")
-        level = scaled(results.score(results.reference, name, metric), 100)
+        level = scaled(results.value(results.reference, name, metric), 100)
         if not math.isnan(level.value):
             drawing.reference(axes, level, band=False)
         for at, (r, line) in enumerate(lines.items()):
@@ -86,8 +85,8 @@ def interval(results: Results, index: int, benchmark: str, metric: str) -> Estim
 
     So the bar leaves out the line of Uncompressed exactly if the paired interval leaves out 0.
     """
-    score = scaled(results.score(index, benchmark, metric), 100)
-    base = 100 * results.score(results.reference, benchmark, metric).value
+    score = scaled(results.value(index, benchmark, metric), 100)
+    base = 100 * results.value(results.reference, benchmark, metric).value
     change = results.change(index, benchmark, metric)
     return replace(score, low=base * (1 + change.low), high=base * (1 + change.high))
 
@@ -105,15 +104,14 @@ def against_zero(results: Results) -> list[Contrast]:
 
 def tables(content: ScorePanels, page: Page) -> list[Table]:
     """What is drawn, its intervals, Δr against 0, and each setting against Uncompressed."""
-    saved, results = content.saved, content.results
-
+    results = content.results
     pairs = against_zero(results)
     kept = (
         "Vision kept: with Δr a layer keeps r + Δr, r or r − Δr by its attention, so that two settings of one r need "
         "not keep equally much; a gain in score at more tokens kept is no gain of Δr itself."
     )
     said = [
-        *([comparison_tables.tally(saved, pairs)] if pairs else []),
+        *([comparison_tables.tally(results, pairs)] if pairs else []),
         kept,
         *([content.claim] if content.claim else []),
     ]
@@ -122,7 +120,7 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
         page.title,
         f"r × Δr, {results.title}",
         results,
-        score_columns.table_columns(results, saved),
+        score_columns.table_columns(results),
         _notes(content, page),
         notes.intervals([results], "figure6.csv"),
         _rows(results),
@@ -131,7 +129,7 @@ def tables(content: ScorePanels, page: Page) -> list[Table]:
     return [
         spec.numbers(),
         spec.intervals(),
-        comparison_tables.contrast_table(saved, at_zero, ("r", "Δr"), pairs, said),
+        comparison_tables.contrast_table(results, at_zero, ("r", "Δr"), pairs, said),
         comparison_tables.baseline_table(results, page.title, HEAD, _rows(results)),
     ]
 
@@ -148,9 +146,9 @@ def _rows(results: Results) -> list[TableRow]:
 
 def paired_frame(content: ScorePanels) -> pd.DataFrame:
     """Δr > 0 against Δr = 0 at the same r: one line per pair, benchmark and metric, and the average over them."""
-    saved, results, lines = content.saved, content.results, []
+    results, lines = content.results, []
     for one in against_zero(results):
-        params, kept = results.rows[one.changed].params, paired_contrasts.kept_points(saved, one)
+        params, kept = results.rows[one.changed].params, paired_contrasts.kept_points(results, one)
         paired = {name: results.paired(one.changed, one.base, name) for name in results.finished()}
         changes = [(*at, results.change(one.changed, *at, one.base), paired[at[0]]) for at in results.columns()]
         whole = results.average_change(one.changed, base=one.base)
@@ -194,5 +192,5 @@ FIGURE = FigureSpec(
     tables,
     {"": draw},
     "the .csv has every point",
-    {"": lambda content: long_table(content.results, content.saved), "_delta_r": paired_frame},
+    {"": lambda content: long_table(content.results), "_delta_r": paired_frame},
 )

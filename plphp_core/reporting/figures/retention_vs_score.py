@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.bootstrap import MISSING, scaled
+from plphp_core.analysis.bootstrap import scaled
+from plphp_core.analysis.estimates import RETENTION
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
-from plphp_core.analysis.retention_stats import Savings, savings
 from plphp_core.reporting import comparison_tables, notes, score_columns
 from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.figures import drawing
@@ -33,15 +33,11 @@ class ScorePanels:
         refused: combinations of parameters that the method does not allow, and why; claim: what the paper says.
     """
 
-    saved: Savings
+    results: Results
     benchmarks: Sequence[str]
     captions: str = "cider"
     refused: Sequence[str] = ()
     claim: str = ""
-
-    @property
-    def results(self) -> Results:
-        return self.saved.results
 
     def metric(self, benchmark: str) -> tuple[str, str]:
         """The metric drawn for a benchmark, and its heading."""
@@ -53,7 +49,7 @@ class ScorePanels:
 def gather(asked: ReportRequest) -> Shown[ScorePanels]:
     """The rows of Table 1 on all benchmarks, or those that were asked for."""
     results, _, variant = on_benchmarks("figure5", asked)
-    content = ScorePanels(savings(results), results.asked(), asked.options.caption_metric)
+    content = ScorePanels(results, results.asked(), asked.options.caption_metric)
     return Shown(content, variant, [results])
 
 
@@ -64,7 +60,7 @@ def draw(content: ScorePanels, page: Page) -> Figure:
     for axes, name in zip(panels, content.benchmarks, strict=True):
         metric, heading = content.metric(name)
         axes.set_title(f"{name} ({heading})")
-        level = results.score(results.reference, name, metric)
+        level = results.value(results.reference, name, metric)
         if not math.isnan(level.value):
             drawing.reference(axes, scaled(level, 100))
         for method in dict.fromkeys(row.method for row in results.rows if row.method != "none"):
@@ -81,9 +77,9 @@ def _polyline(axes: Axes, content: ScorePanels, benchmark: str, method: str) -> 
     """A method's settings in the order of what they keep, with their intervals."""
     points, look = [], method_style(method)
     for index, row in enumerate(content.results.rows):
-        kept = content.saved.retention.get((index, benchmark))
-        score = content.results.score(index, benchmark, content.metric(benchmark)[0])
-        if row.method == method and kept is not None and not math.isnan(kept.value + score.value):
+        kept = content.results.value(index, benchmark, RETENTION)
+        score = content.results.value(index, benchmark, content.metric(benchmark)[0])
+        if row.method == method and not math.isnan(kept.value + score.value):
             points.append((scaled(kept, 100), scaled(score, 100)))
     points.sort(key=lambda point: point[0].value)
     for kept, score in points:
@@ -112,13 +108,13 @@ def _columns(content: ScorePanels, benchmark: str) -> list[NumberColumn]:
     results, (metric, heading) = content.results, content.metric(benchmark)
     kept = NumberColumn(
         TableColumn("kept", benchmark),
-        lambda index: content.saved.retention.get((index, benchmark), MISSING),
+        lambda index: results.value(index, benchmark, RETENTION),
         share,
         ends=number,
     )
     score = NumberColumn(
         TableColumn(heading, benchmark),
-        lambda index: results.score(index, benchmark, metric),
+        lambda index: results.value(index, benchmark, metric),
         mark=lambda index: score_columns.failed(results, index, benchmark),
     )
     return [kept, score]
@@ -150,5 +146,5 @@ FIGURE = FigureSpec(
     tables,
     {"": draw},
     "the .csv has every point, both metrics of the captions",
-    {"": lambda content: long_table(content.results, content.saved)},
+    {"": lambda content: long_table(content.results)},
 )

@@ -4,24 +4,18 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from transformers import LlavaOnevisionConfig
 
-from plphp_core import PLPHP, prune
 from plphp_core.families import family_names, get_family
 from plphp_core.families.llava_onevision import _image_size
 from tests.factories import IMAGE_TOKEN, tiny_llava_onevision, tiny_processor
+from tests.families.pictures import picture
 
 FAMILY = get_family("llava_onevision")
 HEAD = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"
-
-
-def picture(width, height, seed=0):
-    torch.manual_seed(seed)
-    return Image.fromarray(torch.randint(0, 255, (height, width, 3), dtype=torch.uint8).numpy())
 
 
 @pytest.mark.parametrize(
@@ -52,11 +46,7 @@ def test_multi_view_conversation_becomes_turns():
     assert FAMILY.prompt(json.dumps(turns), 2) == expected
 
 
-def test_marks_and_images_must_agree_and_the_human_speaks_last():
-    with pytest.raises(ValueError, match="marks 1 images with <image>, but there are 3"):
-        FAMILY.prompt("look <image>", 3)
-    with pytest.raises(ValueError, match="marks 1 images with <image>, but there are 0"):
-        FAMILY.prompt("look <image>", 0)
+def test_every_turn_says_something_and_the_human_speaks_last():
     with pytest.raises(ValueError, match="a turn says None, but must say a text"):
         FAMILY.prompt(json.dumps([{"from": "human", "value": None}]), 0)
     with pytest.raises(ValueError, match="does not end with the human"):
@@ -67,29 +57,6 @@ def test_unknown_family_lists_the_known_ones():
     assert "llava_onevision" in family_names()
     with pytest.raises(ValueError, match=r"known: .*llava_onevision"):
         get_family("llava")
-
-
-@given(
-    sizes=st.lists(st.tuples(st.integers(6, 90), st.integers(6, 90)), min_size=0, max_size=3),
-    second=st.tuples(st.integers(6, 90), st.integers(6, 90)),
-)
-@settings(max_examples=25)
-def test_spans_cover_exactly_the_image_tokens_that_the_processor_wrote(sizes, second):
-    """A batch of two: several images (or none), and one image. In generate() and in a plain forward."""
-    model, processor = tiny_llava_onevision(layers=4), tiny_processor()
-    images = [[picture(*size) for size in sizes], [picture(*second)]]
-    prompts = [FAMILY.prompt("w1 " + "<image>" * len(sizes) + " w2", len(sizes)), FAMILY.prompt("w3", 1)]
-    inputs = FAMILY.encode(processor, prompts, images)
-    ids = inputs["input_ids"]
-    for call in ("generate", "forward"):
-        with torch.no_grad(), prune(model, PLPHP()) as trace:
-            model.generate(**inputs, max_new_tokens=1, do_sample=False) if call == "generate" else model(**inputs)
-        assert [len(images) for images in trace.images] == [len(sizes), 1]
-        for row, spans in enumerate(trace.images):
-            tokens = (ids[row] == IMAGE_TOKEN).nonzero().flatten()
-            assert torch.equal(torch.cat([torch.tensor([], dtype=torch.long), *spans]), tokens)
-        if len(sizes) > 1:
-            assert {len(image) for image in trace.images[0]} == {17}
 
 
 def test_several_images_are_one_padded_tile_each_and_one_image_is_tiled():

@@ -1,0 +1,124 @@
+"""From requests to the model's inputs, and from its tokens back to answers. No method takes part in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageFile
+
+from plphp_core.evaluation.loading import LoadedModel
+from plphp_core.evaluation.requests import Request
+from plphp_core.families.base import Family
+from plphp_core.pruning.trace import Trace
+from plphp_core.pruning.validation import require
+from plphp_core.records.journal_lines import Answer
+from plphp_core.vision.images import as_rgb
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRequest:
+    """A request of a batch, ready to be encoded: its place in the batch, chat string, images with hashes and notes."""
+
+    index: int
+    request: Request
+    prompt: str
+    images: list
+    sha256: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A batch with its answers. Times in milliseconds, of the whole batch; `prefill_ms` as if it had run alone.
+
+    `kernel`: what decoded, the fast path's kernel or the attention implementation of `generate()`; None if nothing did.
+    """
+
+    sequences: torch.Tensor
+    trace: Trace
+    prefill_ms: float
+    decode_ms: float
+    decode_steps: int
+    kernel: str | None = None
+
+
+def prepare(family: Family, index: int, request: Request) -> PreparedRequest:
+    """The chat string and the images of a request."""
+    with whole_images_only():
+        converted = [as_rgb(image) for image in request.visuals() or []]
+        notes = [f"image {number}: {note}" for number, (_, done) in enumerate(converted) for note in done]
+        images = family.images([image for image, _ in converted])
+    prompt = family.prompt(request.context, len(images))
+    return PreparedRequest(index, request, prompt, images, [_pixels(image) for image in images], notes)
+
+
+def encode(loaded: LoadedModel, ready: Sequence[PreparedRequest]) -> dict:
+    """Inputs on the model's device; pixels in the model's dtype, token ids as they are."""
+    inputs = loaded.family.encode(loaded.processor, [one.prompt for one in ready], [one.images for one in ready])
+    return {
+        name: value.to(loaded.device, loaded.dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+    }
+
+
+def read_answers(
+    loaded: LoadedModel, found: Decoded, ready: Sequence[PreparedRequest], inputs: dict, ends: int | list[int] | None
+) -> dict[int, Answer]:
+    """Place in the batch → answer, from token ids and trace.
+
+    Args:
+        ends: what ends an answer; None: as the checkpoint says.
+
+    Raises:
+        ValueError: there are more or fewer sequences than prompts, so that nobody knows whose they are.
+    """
+    require(len(found.sequences) == len(ready), f"{len(found.sequences)} sequences came back for {len(ready)} prompts")
+    trace, length = found.trace, inputs["input_ids"].shape[1]
+    prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
+    retention = trace.retention.float().cpu().tolist()
+    ends = loaded.model.generation_config.eos_token_id if ends is None else ends
+    end_tokens = set(ends) if isinstance(ends, (list, tuple)) else {ends}
+    answers = {}
+    beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
+    for row, one in enumerate(ready):
+        first, new = row * beams, found.sequences[row, length:].cpu()
+        new = new[: _count_new(new.tolist(), end_tokens)]
+        answers[one.index] = Answer(
+            text=loaded.family.decode(loaded.processor, new, one.request.generation),
+            prompt_tokens=prompt_tokens[row],
+            new_tokens=len(new),
+            images_sha256=one.sha256,
+            image_notes=one.notes,
+            retention=[round(value, 6) for value in retention[first]],
+            kv_bytes=int(trace.kv_bytes_alone[first]),
+            kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
+            prefill_ms=round(float(found.prefill_ms), 3),
+            decode_ms=round(float(found.decode_ms), 3),
+            decode_steps=int(found.decode_steps),
+            batch_size=len(ready),
+            kernel=found.kernel,
+        )
+    return answers
+
+
+@contextmanager
+def whole_images_only() -> Iterator[None]:
+    """A truncated image is an error. Importing lmms-eval makes PIL fill what is missing with grey, silently."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _count_new(ids: list[int], ends: set) -> int:
+    """Generated tokens including the end token, without the padding after it."""
+    return next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
+
+
+def _pixels(image: Image.Image) -> str:
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()[:16]

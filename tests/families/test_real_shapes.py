@@ -1,0 +1,288 @@
+"""Models with the geometry of the released checkpoints: on the meta device whole, with random weights at reduced depth.
+
+Values: config.json of llava-hf/llava-onevision-qwen2-7b-ov-hf and -0.5b-ov-hf, Qwen/Qwen2-VL-7B-Instruct,
+Qwen/Qwen2.5-VL-7B-Instruct, Qwen/Qwen3-VL-8B-Instruct, HuggingFaceM4/idefics2-8b-chatty,
+TIGER-Lab/Mantis-8B-siglip-llama3.
+"""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import transformers
+
+from baselines import VTW, FastV
+from plphp_core import PLPHP, prune
+from plphp_core.families import get_family
+from plphp_core.families.qwen2_vl import resized
+from tests import reference
+from tests.factories import EOS_TOKEN, IMAGE_TOKEN, PAD_TOKEN, PATCH, TILE, VOCAB, prompt_batch
+from tests.families.idefics2_factory import idefics2_processor, tiny_idefics2
+from tests.families.mantis_factory import mantis_processor, tiny_mantis
+from tests.families.pictures import picture
+from tests.families.qwen_factory import GENERATIONS, qwen_batch, tiny_qwen
+
+# Steps: one more where only decoding feels the pruning.
+METHODS = [
+    (PLPHP(alpha=0.8, beta=0.6), reference.plphp(0.4, 0.3, 0.8, 0.6), 2),
+    (FastV(K=2, R=0.5), reference.fastv(2, 0.5), 1),
+    (VTW(K=3), reference.vtw(3), 1),
+]
+QWEN2 = {
+    "vocab_size": 152000,
+    "max_position_embeddings": 32768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+}
+SEVEN = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+}
+HALF = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+}
+QWEN_VL = SEVEN | {
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    "use_sliding_window": False,
+}
+QWEN3_VL = {
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 262144,
+    "rope_parameters": {
+        "rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True,
+    },
+}  # fmt: skip
+LLAMA3 = {
+    "model_type": "llama",
+    "vocab_size": 128258,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
+SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+SIGLIP |= {"model_type": "siglip_vision_model", "patch_size": 14}
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released checkpoint: `text` and `vision` configurations; its decoder as (layers, query heads, KV heads, head
+    size), the id of its image token, and the billions of its parameters where they tell that nothing is missing."""
+
+    family: str
+    name: str
+    text: dict
+    vision: dict | None
+    decoder: tuple
+    image_token: int
+    extra: dict = field(default_factory=dict)
+    billions: tuple = (0, 100)
+
+    def config(self):
+        given = {"text_config": self.text} | ({"vision_config": self.vision} if self.vision else {}) | self.extra
+        return getattr(transformers, f"{self.name}Config")(**given)
+
+
+def onevision(text, decoder):  # SigLIP so400m at 384 is its default
+    return Released("llava_onevision", "LlavaOnevision", {"model_type": "qwen2"} | text | QWEN2, None, decoder, 151646)
+
+
+RELEASED = {
+    "llava_onevision 7b": onevision(SEVEN, (28, 28, 4, 128)),
+    "llava_onevision 0.5b": onevision(HALF, (24, 14, 2, 64)),
+    "qwen2_vl": Released(
+        "qwen2_vl", "Qwen2VL", QWEN_VL, {"embed_dim": 1280, "hidden_size": 3584, "depth": 32, "num_heads": 16},
+        (28, 28, 4, 128), 151655,
+    ),
+    "qwen2_5_vl": Released(
+        "qwen2_5_vl", "Qwen2_5_VL", QWEN_VL,
+        {"hidden_size": 1280, "out_hidden_size": 3584, "depth": 32, "num_heads": 16},
+        (28, 28, 4, 128), 151655,
+    ),
+    "qwen3_vl": Released(
+        "qwen3_vl", "Qwen3VL", QWEN3_VL,
+        {"hidden_size": 1152, "out_hidden_size": 4096, "depth": 27, "deepstack_visual_indexes": [8, 16, 24]},
+        (36, 32, 8, 128), 151655,
+    ),
+    "idefics2": Released(
+        "idefics2", "Idefics2", {"model_type": "mistral", "vocab_size": 32003, "pad_token_id": 0},
+        {name: value for name, value in SIGLIP.items() if name != "model_type"} | {"image_size": 980},
+        (32, 32, 8, 128), 32001, billions=(8.3, 8.5),
+    ),
+    "mantis": Released(
+        "mantis", "Llava", LLAMA3, SIGLIP | {"image_size": 384}, (32, 32, 8, 128), 128256,
+        {"image_token_index": 128256}, (8.4, 8.6),
+    ),
+}  # fmt: skip
+
+
+SIZES = {  # vision tokens of the images of `image_inputs`
+    "llava_onevision": [730, 730, 729 + 27 * 28],
+    "qwen2_vl": [720, 6],
+    "qwen2_5_vl": [1980, 6],
+    "qwen3_vl": [1508, 6],
+    "idefics2": [64] * 3,
+    "mantis": [728] * 2,
+}
+
+
+def image_inputs(family, model):
+    """What the model's forward would get of images, as far as it tells how many tokens they take."""
+    if family == "llava_onevision":
+        sizes = torch.tensor([[500, 300], [384, 384], [384, 384]])
+        return {"pixel_values": torch.empty(0), "batch_num_images": torch.tensor([2, 1]), "image_sizes": sizes}
+    if family == "idefics2":  # two pictures and one; the rest is padding
+        pixels = torch.zeros(2, 3, 3, 14, 14)
+        pixels[0, :2] = pixels[1, :1] = 1.0
+        return {"pixel_values": pixels, "input_ids": torch.tensor([[32001]])}
+    if family == "mantis":
+        return {"pixel_values": torch.empty(2, 3, 384, 384)}
+    patch = model.config.vision_config.patch_size
+    height, width = resized(1080, 1920, 2 * patch, *get_family(family).pixels)
+    grids = torch.tensor([[1, height // patch, width // patch], [1, 4, 6]])
+    return {"pixel_values": torch.empty(0), "image_grid_thw": grids}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_real_depth_and_heads_take_the_hooks_and_lose_them_again(name):
+    released, family = RELEASED[name], get_family(RELEASED[name].family)
+    with torch.device("meta"):
+        model = getattr(transformers, f"{released.name}ForConditionalGeneration")(released.config())
+    layers, query_heads, kv_heads, head_dim = released.decoder
+    least, most = released.billions
+    assert least < sum(parameter.numel() for parameter in model.parameters()) / 1e9 < most
+    assert family.image_token_id(model) == released.image_token
+    blocks = family.decoder(model).layers
+    assert len(blocks) == layers
+    for block in blocks:
+        attention = block.self_attn
+        assert attention.q_proj.out_features == query_heads * head_dim
+        assert attention.k_proj.out_features == kv_heads * head_dim
+        assert attention.head_dim == head_dim and attention.scaling == head_dim**-0.5
+    with prune(model, PLPHP()):
+        for block in blocks:
+            attention = block.self_attn
+            assert len(block._forward_pre_hooks) == len(attention.q_proj._forward_hooks) == 1
+            assert len(attention._forward_pre_hooks) == len(attention._forward_hooks) == 1
+    assert not any(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+    with prune(model, FastV(K=layers, R=0.5)):
+        pass
+    with pytest.raises(ValueError, match=str(layers)), prune(model, FastV(K=layers + 1, R=0.5)):
+        pass
+    assert family.image_sizes(model, image_inputs(released.family, model)) == SIZES[released.family]
+
+
+# --- random weights: real widths, heads and rotary sections at four layers -------------------------------------------
+
+
+def expect_reference(model, inputs, sizes):
+    """Tokens, logits and the tokens kept per KV head equal the masked float64 reference; the cache has shrunk."""
+    ref = reference.Reference(model, inputs, sizes)
+    for method, rule, steps in METHODS:
+        with torch.no_grad(), prune(model, method) as trace:
+            out = model.generate(
+                **inputs,
+                max_new_tokens=steps,
+                do_sample=False,
+                eos_token_id=None,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        ids, logits = ref.generate(steps, rule)
+        assert out.sequences[0, -steps:].tolist() == ids
+        torch.testing.assert_close(torch.cat(out.logits).double(), logits, atol=2e-3, rtol=2e-3)
+        assert [len(image) for image in trace.images[0]] == sizes
+        if isinstance(method, PLPHP):
+            for layer, kept in enumerate(ref.kept):
+                assert trace.kept[layer][0].tolist() == kept, f"layer {layer}"
+        cache = out.past_key_values
+        assert all(layer.keys.shape[1] == ref.kv_heads for layer in cache.layers)
+        assert sum(layer.keys.shape[2] for layer in cache.layers) < ref.layers * cache.get_seq_length()
+
+
+SHALLOW = {"num_hidden_layers": 4, "intermediate_size": 64}  # nothing of ours touches the feed-forward layers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_qwen_at_four_layers_equals_the_reference(name):
+    _, query_heads, kv_heads, head_dim = RELEASED[name].decoder
+    heads = {"query_heads": query_heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    model = tiny_qwen(name, **heads, text=RELEASED[name].text | SHALLOW)
+    inputs = qwen_batch(model, [[3, (3, 4, 1), (2, 2, 2), 4]])
+    expect_reference(model, {key: inputs[key] for key in inputs if key != "attention_mask"}, [12, 4])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llava_onevision 7b", "llava_onevision 0.5b"])
+def test_llava_onevision_at_four_layers_equals_the_reference(name):
+    tokens = {"vocab_size": VOCAB, "pad_token_id": PAD_TOKEN, "bos_token_id": None, "eos_token_id": EOS_TOKEN}
+    config = transformers.LlavaOnevisionConfig(
+        vision_config=transformers.SiglipVisionConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            image_size=TILE, patch_size=PATCH,
+        ),
+        text_config=RELEASED[name].text | SHALLOW | tokens,
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=93,
+        image_grid_pinpoints=[[16, 32], [32, 16], [32, 32]],
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        pad_token_id=PAD_TOKEN,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.LlavaOnevisionForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            if "q_proj.weight" in path or "k_proj.weight" in path:  # heads that differ in what they attend to
+                parameter.normal_(std=1.5 * parameter.shape[-1] ** -0.5)
+    model.generation_config.pad_token_id = PAD_TOKEN
+    inputs = prompt_batch(model, [[3, (16, 16, 1), (16, 16, 2), 4]])
+    expect_reference(model, {key: inputs[key] for key in inputs if key != "attention_mask"}, [17, 17])
+
+
+# --- random weights: real depth, heads and images at a small width ---------------------------------------------------
+
+THIRTY_TWO = {"layers": 32, "query_heads": 32, "kv_heads": 8}
+
+
+def expect_half_kept(model, family, processor, images, tokens, head_dim):
+    inputs = family.encode(processor, [family.prompt("w1 " + "<image> " * len(images) + "w2", len(images))], [images])
+    with torch.no_grad(), prune(model, PLPHP(r=0.5, delta_r=0.0)) as trace:
+        model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    assert [len(image) for image in trace.images[0]] == [tokens] * len(images)
+    assert int(trace.kv_bytes_full[0]) == 2 * 32 * 8 * head_dim * 4 * inputs["input_ids"].shape[1]
+    vision = tokens * len(images)
+    for layer, kept in enumerate(trace.kept):
+        assert kept[0].shape == (8, vision // 2 if 2 <= layer <= 30 else vision), f"layer {layer}"
+    return inputs
+
+
+def test_idefics2_at_the_released_depth_heads_and_image_size():
+    text, vision = {"hidden_size": 32, "sliding_window": 4096}, {"image_size": 980, "patch_size": 14}
+    model = tiny_idefics2(**THIRTY_TWO, head_dim=128, text=text, vision=vision, latents=64)
+    processor = idefics2_processor(longest=980, shortest=378, latents=64)
+    images = [picture(500, 375), picture(1000, 300)]
+    inputs = expect_half_kept(model, get_family("idefics2"), processor, images, 64, 128)
+    assert inputs["pixel_values"].shape == (1, 2, 3, 378, 980)
+
+
+def test_mantis_at_the_released_depth_heads_and_image_size():
+    """Upstream's training code leaves LLaVA's "default" in place, which drops SigLIP's first patch: 728 of 729."""
+    vision = {"image_size": 384, "patch_size": 14}
+    model = tiny_mantis(**THIRTY_TWO, head_dim=16, text={"hidden_size": 32}, vision=vision)
+    expect_half_kept(model, get_family("mantis"), mantis_processor(384, 14), [picture(640, 480)], 728, 16)
