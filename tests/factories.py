@@ -6,6 +6,7 @@ import torch
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
 from plphp_core import PLPHP
+from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values
 
 IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VOCAB = 90, 91, 92, 96
 TILE, PATCH = 16, 4  # 4 × 4 patches per tile
@@ -19,29 +20,10 @@ def tiny_llava_onevision(
 ):
     """A random LLaVA-OneVision; `sharpness` makes heads and layers differ in what they attend to."""
     torch.manual_seed(seed)
-    vision = SiglipVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=TILE,
-        patch_size=PATCH,
-    )
-    text = Qwen2Config(
-        vocab_size=VOCAB,
-        hidden_size=query_heads * head_dim,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=query_heads,
-        num_key_value_heads=kv_heads,
-        max_position_embeddings=2048,
-        pad_token_id=PAD_TOKEN,
-        bos_token_id=None,
-        eos_token_id=EOS_TOKEN,
-    )
+    decoder = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, None, EOS_TOKEN)
     config = LlavaOnevisionConfig(
-        vision_config=vision,
-        text_config=text,
+        vision_config=SiglipVisionConfig(**siglip_values(TILE, PATCH)),
+        text_config=Qwen2Config(**decoder),
         image_token_id=IMAGE_TOKEN,
         video_token_id=93,
         image_grid_pinpoints=[[16, 32], [32, 16], [32, 32]],
@@ -49,18 +31,8 @@ def tiny_llava_onevision(
         vision_feature_select_strategy="full",
         pad_token_id=PAD_TOKEN,
     )
-    model = LlavaOnevisionForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1 and "vision_tower" not in name:
-                parameter.normal_(std=parameter.shape[-1] ** -0.5)
-            if "q_proj" in name or "k_proj" in name:  # biases too: they give a layer its own taste for vision
-                parameter.normal_(std=sharpness * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 1.0))
-    model = model.to(dtype)
-    model.set_attn_implementation(attention)
-    model.generation_config.pad_token_id = PAD_TOKEN
-    model.generation_config.eos_token_id = EOS_TOKEN
-    return model
+    model = LlavaOnevisionForConditionalGeneration(config)
+    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, EOS_TOKEN)
 
 
 def tokens_of(model, images, alone):
@@ -118,11 +90,7 @@ def prompt_batch(model, samples, seed=0):
             pixels.append(stack)
             sizes.append(size)
             counts.append(len(images))
-    longest = max(map(len, rows))
-    inputs = {
-        "input_ids": torch.tensor([[PAD_TOKEN] * (longest - len(row)) + row for row in rows]),
-        "attention_mask": torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows]),
-    }
+    inputs = left_padded(rows, PAD_TOKEN)
     if pixels:
         most = max(stack.shape[1] for stack in pixels)
         full = [torch.nn.functional.pad(p, (0, 0, 0, 0, 0, 0, 0, most - p.shape[1])) for p in pixels]

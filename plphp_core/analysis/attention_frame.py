@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from plphp_core.analysis.bootstrap import RESAMPLES, Estimate, Resamples, with_interval
+from plphp_core.analysis.bootstrap import Estimate, Resamples, with_interval
+from plphp_core.config.report_choices import RESAMPLES
 from plphp_core.vision.spatial_groups import LABELS
 
 if TYPE_CHECKING:

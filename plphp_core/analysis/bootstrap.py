@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
+from plphp_core.config.report_choices import CONFIDENCE, RESAMPLES
 
 
 class Resamples:

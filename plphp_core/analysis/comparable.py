@@ -1,7 +1,7 @@
 """Which finished cell belongs in which place of a table.
 
 A table compares like with like: one model, checkpoint, revision, precision, protocol and sample limit throughout, and
-on every benchmark the same documents in every row. Which of several kinds is meant where nobody says is `choice`'s
+on every benchmark the same documents in every row. Which of several kinds is meant where nobody says is `usual_kind`'s
 business; where the cells that come here disagree, the report refuses and names the files.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from plphp_core.analysis.method_style import method_order, method_style
 from plphp_core.config.benchmark_catalogue import catalogue
+from plphp_core.config.report_choices import Filters
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
@@ -64,38 +65,22 @@ def _same(found: object, wanted: object) -> bool:
     return found == wanted
 
 
-@dataclass(frozen=True)
-class Filters:
-    """What the user asked for; None leaves a field open. `limit`: "full" or a number; `exclude`: file patterns."""
-
-    model: str | None = None
-    checkpoint: str | None = None
-    revision: str | None = None
-    dtype: str | None = None
-    attn_implementation: str | None = None
-    protocol: str | None = None
-    prompts: str | None = None
-    engine: str | None = None
-    limit: str | None = None
-    limit_seed: int | None = None
-    params: dict[tuple[str, str], str] = field(default_factory=dict)  # (method, parameter) -> value
-    exclude: tuple[str, ...] = ()
-
-    def __call__(self, cell: CellResult) -> bool:
-        for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts", "engine"):
-            wanted = getattr(self, name)
-            if wanted is not None and getattr(cell, name) != wanted:
-                return False
-        if self.protocol is not None and cell.protocol != self.protocol and not one_protocol(cell.benchmark):
+def admits(filters: Filters, cell: CellResult) -> bool:
+    """Whether the user asked for such cells."""
+    for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts", "engine"):
+        wanted = getattr(filters, name)
+        if wanted is not None and getattr(cell, name) != wanted:
             return False
-        if self.limit is not None and str("full" if cell.limit is None else cell.limit) != self.limit:
+    if filters.protocol is not None and cell.protocol != filters.protocol and not one_protocol(cell.benchmark):
+        return False
+    if filters.limit is not None and str("full" if cell.limit is None else cell.limit) != filters.limit:
+        return False
+    if filters.limit_seed is not None and cell.limit is not None and cell.limit_seed != filters.limit_seed:
+        return False
+    for (method, name), wanted in filters.params.items():
+        if cell.method == method and not _written_alike(cell.params.get(name), wanted):
             return False
-        if self.limit_seed is not None and cell.limit is not None and cell.limit_seed != self.limit_seed:
-            return False
-        for (method, name), wanted in self.params.items():
-            if cell.method == method and not _written_alike(cell.params.get(name), wanted):
-                return False
-        return not any(fnmatch(cell.path.name, pattern) for pattern in self.exclude)
+    return not any(fnmatch(cell.path.name, pattern) for pattern in filters.exclude)
 
 
 def _written_alike(found: object, wanted: str) -> bool:
@@ -129,7 +114,7 @@ def place(
     Raises ReportError, naming files, if two cells compete for a place or if the chosen cells are not comparable.
     """
     chosen: dict[tuple[int, str], CellResult] = {}
-    candidates = [cell for cell in cells if filters(cell) and cell.benchmark in benchmarks]
+    candidates = [cell for cell in cells if admits(filters, cell) and cell.benchmark in benchmarks]
     used = [cell for cell in candidates if any(row.matches(cell) for row in rows)]
     styles = {cell.prompts for cell in used if not one_protocol(cell.benchmark)}
     if len(styles) == 1:  # captions of the other style belong to the other protocol's table
@@ -175,7 +160,7 @@ def _refuse_mixture(cells: Sequence[CellResult], name: str, value: Callable[[Cel
     for cell in cells:
         files.setdefault(value(cell), []).append(cell.path)
     if len(files) > 1:
-        lines = [f"  {shown(name, key)}: {_listed(paths)}" for key, paths in files.items()]
+        lines = [f"  {shown(key)}: {_listed(paths)}" for key, paths in files.items()]
         advice = LEAVE_OUT if option == EXCLUDE else f"choose with {option}=…"
         raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
 
@@ -193,7 +178,7 @@ def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[CellResult]) -> str:
     return "\n".join([f"{len(rivals)} finished cells compete for {place_name} on {benchmark}; {advice}:", *lines])
 
 
-def shown(name: str, value: object) -> str:
+def shown(value: object) -> str:
     """A field's value as the configuration spells it."""
     return "null" if value is None else str(value)
 

@@ -11,33 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plphp_core.analysis.bootstrap import CONFIDENCE, MISSING, RESAMPLES, Estimate, Resamples, average, relative
-from plphp_core.analysis.comparable import Filters, RowSpec, one_protocol, place, rows_found
+from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, relative
+from plphp_core.analysis.comparable import RowSpec, admits, one_protocol, place, rows_found
 from plphp_core.analysis.estimates import EVALUATION, TIMES, mean_estimates, time_estimate
 from plphp_core.analysis.frame import sample_frame
 from plphp_core.config.benchmark_catalogue import BenchmarkCatalogue, catalogue
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.families import family_names, get_family
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 
 SLOTS = "slot_accuracy"
-
-
-@dataclass(frozen=True)
-class Options:
-    """Choices the paper leaves open.
-
-    rank: mark the best among "compressed" rows or among "all"; average: over the score "columns", or over "benchmarks"
-    (C and M of a benchmark averaged first); gains: PLPHP's gain as "relative" change in percent, or in "points" of the
-    printed score.
-    """
-
-    rank: str = "compressed"
-    average: str = "columns"
-    gains: str = "relative"
-    resamples: int = RESAMPLES
-    confidence: float = CONFIDENCE
-    seed: int = 0
 
 
 class NothingToShow(ReportError):
@@ -234,7 +218,7 @@ def evaluate(
         NothingToShow: nothing matches.
         ReportError: the choice is ambiguous (`comparable.place`).
     """
-    rows = tuple(rows if rows is not None else rows_found(filter(filters, cells)))
+    rows = tuple(rows if rows is not None else rows_found(cell for cell in cells if admits(filters, cell)))
     known = catalogue()
     named = (*known.labels, *(cell.benchmark for cell in cells)) if benchmarks is None else benchmarks
     names = tuple(known.ordered(named))

@@ -1,1 +1,1 @@
-"""`make bench`: what a decoded token costs under three ways of decoding, beside the least it can cost."""
+"""`make bench`: what a decoded token costs under three ways of decoding, beside its roofline, the least it can cost."""

@@ -1,13 +1,14 @@
-"""Rows of a benchmark as a table, a page and csv."""
+"""Rows of a benchmark as a table of reporting, as a page and as csv."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from plphp_core.reporting.render import markdown
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,17 @@ def bench_table(title: str, columns: Iterable[BenchColumn], rows: Sequence[dict]
     return Table(title, heads, lines, tuple(notes))
 
 
-def number(digits: int) -> Callable[[float], str]:
-    """With so many decimals."""
-    return lambda value: f"{value:.{digits}f}"
-
-
-def whole(value: int) -> str:
-    return str(value)
+def decimals(digits: int) -> Callable[[float], str]:
+    return partial(number, decimals=digits)
 
 
 def times(value: float) -> str:
-    return f"{value:.2f}×"
+    return f"{number(value)}×"
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def share(value: float) -> str:
+    return f"{number(100 * value, 1)} %"
 
 
 def megabytes(value: float) -> str:
-    return f"{value / 1e6:.1f}"
+    return number(value / 1e6, 1)

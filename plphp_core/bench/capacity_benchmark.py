@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import torch
 
-from plphp_core.bench.bench_models import RandomModel
 from plphp_core.bench.bench_settings import BenchCase, BenchSettings
-from plphp_core.bench.bench_tables import BenchColumn, BenchResult, bench_table, number, percent, times
+from plphp_core.bench.bench_tables import BenchColumn, BenchResult, bench_table, decimals, share, times
 from plphp_core.bench.decode_backends import decoding
 from plphp_core.bench.decoder_shapes import DecoderShape
 from plphp_core.bench.memory_estimate import decode_bytes, is_out_of_memory
+from plphp_core.bench.random_model import RandomModel
 from plphp_core.decoding.device import free_memory
 
 DEVICE_ROOM = 1e9  # CUDA context, kernels' workspaces and the graph's own pool
@@ -23,11 +23,9 @@ CAPACITY_COLUMNS = (
     BenchColumn("params", "parameters"),
     BenchColumn("prompt_tokens"),
     BenchColumn("vision_tokens", "vision"),
-    BenchColumn("new_tokens"),
-    BenchColumn("retention", "kept", percent),
-    BenchColumn("budget_gb"),
-    BenchColumn("weights_gb", "weights GB", number(1)),
-    BenchColumn("kv_mb_per_sample", "KV MB per sample", number(1)),
+    BenchColumn("retention", "kept", share),
+    BenchColumn("weights_gb", "weights GB", decimals(1)),
+    BenchColumn("kv_mb_per_sample", "KV MB per sample", decimals(1)),
     BenchColumn("largest_batch", "largest batch"),
     BenchColumn("times_none", "of none", times),
     BenchColumn("tried", "tried on the device"),
@@ -40,24 +38,23 @@ def capacity_benchmark(bench: BenchSettings, say: Callable[[str], None] = print)
     On CUDA the batch is tried too: its cache is allocated and a token decoded, within `memory_gb`; column `tried` says
     `fits` or `oom`, `no` where nothing was tried.
     """
-    budget = (bench.memory_gb or 80) * 1e9
+    budget, cuda = (bench.memory_gb or 80) * 1e9, bench.device.startswith("cuda")
     rows = []
     for name, cases in itertools.groupby(bench.cases, lambda case: case.model):
         one = RandomModel(name, bench)
         free_memory()
-        if _can_try(bench, budget):
+        if cuda and torch.cuda.mem_get_info()[1] >= budget:
             torch.cuda.set_per_process_memory_fraction(min(1.0, budget / torch.cuda.mem_get_info()[1]))
             one.load()
         for case in dict.fromkeys(replace(case, backend="fast", batch=1) for case in cases):
-            row = _row(one, case, bench, budget)
-            rows.append(row)
-            say(f"{name} {case.method} vision {row['vision_tokens']}: {row['largest_batch']} ({row['tried']})")
+            rows.append(_row(one, case, budget))
+            say("{model} {method} vision {vision_tokens}: {largest_batch} ({tried})".format(**rows[-1]))
         del one
     plain = {(row["model"], row["vision_tokens"]): row["largest_batch"] for row in rows if row["method"] == "none"}
     for row in rows:
         none = plain.get((row["model"], row["vision_tokens"]))
         row["times_none"] = row["largest_batch"] / none if none else None
-    device = torch.cuda.get_device_name() if bench.device.startswith("cuda") else "computed"
+    device = torch.cuda.get_device_name() if cuda else "computed"
     note = (
         f"{budget / 1e9:g} GB hold the weights, 1 GB of room, and per sample its keys and values, {bench.new_tokens} "
         "slots for new tokens, its logits, and the largest layer once more while it is copied into slots. Prompts are "
@@ -73,38 +70,29 @@ def largest_batch(shape: DecoderShape, of_sample: Sequence[int], new_tokens: int
     Args:
         of_sample: tokens that one sample keeps, per layer.
     """
-    lengths = [[tokens + new_tokens] for tokens in of_sample]
-    each = decode_bytes(shape, [(lengths, "fast")], itemsize)
-    weights = shape.parameters * itemsize
-    return max(0, int((budget - weights - DEVICE_ROOM) // each))
+    each = decode_bytes(shape, [([[tokens + new_tokens] for tokens in of_sample], "fast")], itemsize)
+    return max(0, int((budget - shape.parameters * itemsize - DEVICE_ROOM) // each))
 
 
-def _row(one: RandomModel, case: BenchCase, bench: BenchSettings, budget: float) -> dict:
-    method, shape = one.method(case.method, dict(case.params)), one.shape
+def _row(one: RandomModel, case: BenchCase, budget: float) -> dict:
+    bench, shape, row = one.bench, one.shape, one.row(case)
     itemsize = bench.torch_dtype.itemsize
+    method = one.method(case.method, dict(case.params))
     of_sample = [layer[0] for layer in one.lengths(method, 1, case.vision_tokens)]
     batch = largest_batch(shape, of_sample, bench.new_tokens, itemsize, budget)
-    vision = one.images(case.vision_tokens) * shape.image_tokens
-    return {
-        "model": one.name,
-        "method": case.method,
-        "params": case.shown_params,
-        "prompt_tokens": vision + bench.text_tokens,
-        "vision_tokens": vision,
-        "new_tokens": bench.new_tokens,
-        "retention": (sum(of_sample) / shape.layers - bench.text_tokens) / vision,
-        "budget_gb": budget / 1e9,
-        "weights_gb": shape.parameters * itemsize / 1e9,
+    return row | {
+        "retention": (sum(of_sample) / shape.layers - bench.text_tokens) / row["vision_tokens"],
+        "weights_gb": one.weight_bytes / 1e9,
         "kv_mb_per_sample": sum(of_sample) * shape.slot_elements * itemsize / 1e6,
         "largest_batch": batch,
-        "tried": _try(one, method, batch, case.vision_tokens, bench) if batch and one.loaded else "no",
+        "tried": _tried(one, method, batch, case.vision_tokens) if batch and one.loaded else "no",
     }
 
 
-def _try(one: RandomModel, method, batch: int, vision_tokens: int, bench: BenchSettings) -> str:
+def _tried(one: RandomModel, method, batch: int, vision_tokens: int) -> str:
     try:
         state = one.state(method, batch, vision_tokens)
-        decoder = decoding("fast", one.model, state, method, room=bench.new_tokens)
+        decoder = decoding("fast", one.model, state, method, room=one.bench.new_tokens)
         with decoder.on():
             decoder.step()
             torch.cuda.synchronize()
@@ -115,7 +103,3 @@ def _try(one: RandomModel, method, batch: int, vision_tokens: int, bench: BenchS
         return "oom"
     finally:
         free_memory()
-
-
-def _can_try(bench: BenchSettings, budget: float) -> bool:
-    return torch.cuda.is_available() and bench.device.startswith("cuda") and torch.cuda.mem_get_info()[1] >= budget

@@ -46,9 +46,8 @@ class PrefilledState:
         seen: prompt tokens.
         tokens: `(batch,)`, decoded next.
         position: its `position_ids`, `(batch, 1)` or `(3, batch, 1)`; None: `seen`.
-        vision: vision tokens of a prompt.
-        reported: bytes of keys and values as computed, or as the trace reports them.
-        retention: kept share of vision tokens, mean over layers and samples.
+        kv_bytes: of the tokens kept.
+        retention: kept share of vision tokens, mean over layers.
     """
 
     cache: Cache | None
@@ -56,8 +55,7 @@ class PrefilledState:
     seen: int
     tokens: Tensor
     position: Tensor | None = None
-    vision: int = 0
-    reported: int = 0
+    kv_bytes: int = 0
     retention: float = 1.0
 
 

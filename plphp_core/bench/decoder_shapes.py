@@ -75,23 +75,6 @@ def shape_named(name: str) -> DecoderShape:
     return SHAPES[name]
 
 
-def shape_of(model: nn.Module, name: str) -> DecoderShape:
-    """The shape of a loaded model's decoder; image sizes are the processor's business."""
-    config = family_of(model).decoder(model).config
-    heads = config.num_attention_heads
-    return DecoderShape(
-        name=name,
-        decoder=config.model_type,
-        layers=config.num_hidden_layers,
-        query_heads=heads,
-        kv_heads=config.num_key_value_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
-        vocabulary=model.get_output_embeddings().weight.shape[0],
-    )
-
-
 def token_weight_bytes(model: nn.Module) -> int:
     """Bytes of a model's weights that every decoded token reads, counted from its tensors."""
     decoder = family_of(model).decoder(model)

@@ -1,11 +1,12 @@
-"""Times of single steps: several things take turns, so that what the machine does meanwhile happens to all of them."""
+"""Times of single steps: several cases take turns, so that what the machine does meanwhile happens to all of them."""
 
 from __future__ import annotations
 
+import math
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,9 +15,11 @@ import torch
 
 from plphp_core.decoding.device import synchronise
 
+DISTURBED = 100  # preemptions per second; an idle machine shows some 30
 
-class Stepping(Protocol):
-    """What can be timed: see `plphp_core.bench.decode_backends.DecodeBackend`."""
+
+class Timed(Protocol):
+    """What can be timed: a step, within `on()`, that `rewind()` undoes outside the clock."""
 
     def on(self) -> AbstractContextManager[None]: ...
     def step(self) -> object: ...
@@ -24,83 +27,65 @@ class Stepping(Protocol):
 
 
 @dataclass(frozen=True)
-class Round:
-    """Milliseconds of successive steps of one thing.
-
-    Attributes:
-        preempted: see `Preemptions`.
-    """
-
-    ms: list[float]
-    preempted: float
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.ms)
-
-
-@dataclass(frozen=True)
-class Times:
-    """Milliseconds of `count` repetitions: median, quartiles, and the best, which other programs disturb least."""
+class Spread:
+    """Median and quartiles (inclusive: they lie within what was measured)."""
 
     median: float
     q1: float
     q3: float
-    best: float
-    count: int
 
 
-def times_of(values: Sequence[float]) -> Times:
-    """Median and quartiles (inclusive: they lie within what was measured)."""
+def spread(values: Sequence[float]) -> Spread:
     if len(values) == 1:
-        only = values[0]
-        return Times(only, only, only, only, 1)
+        return Spread(values[0], values[0], values[0])
     q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
-    return Times(median, q1, q3, min(values), len(values))
+    return Spread(median, q1, q3)
 
 
-def in_turn(
-    cases: Sequence[Stepping], device: str, rounds: int, steps: int, at_least: int, budget_s: float
-) -> list[list[Round]]:
-    """`[case][round]`: in every round each case takes one untimed step, to settle, and `steps` timed ones.
-
-    `rewind()` runs after each step, outside the clock. Every second round goes backwards, so that a machine that
-    becomes slower favours nobody.
+def interleaved(
+    cases: Sequence[Timed],
+    device: str,
+    rounds: int,
+    steps: int = 1,
+    *,
+    warm_up: int = 0,
+    settle: int = 0,
+    at_least: int = 1,
+    budget_s: float = math.inf,
+) -> list[list[list[float]]]:
+    """Milliseconds, `[case][round][step]`. Every second round goes backwards, so that a machine that becomes slower
+    favours nobody.
 
     Args:
         rounds, at_least, budget_s: `rounds` of them, or as many as end within `budget_s` seconds, but never fewer than
             `at_least`.
+        steps: timed ones of each case in each round.
+        warm_up, settle: untimed ones of each case, before its first round and before every round.
     """
-    found: list[list[Round]] = [[] for _ in cases]
-    for number in rounds_within(rounds, at_least, budget_s):
+    found: list[list[list[float]]] = [[] for _ in cases]
+    began = time.perf_counter()
+    for number in range(rounds):
+        spent = time.perf_counter() - began
+        if number >= at_least and spent * (number + 1) / number > budget_s:
+            break
         turns = list(zip(cases, found, strict=True))
         for case, of_case in turns if number % 2 == 0 else reversed(turns):
             with case.on():
-                case.step()
-                case.rewind()
+                for _ in range(settle + (0 if number else warm_up)):
+                    case.step()
+                    case.rewind()
                 of_case.append(_round(case, device, steps))
     return found
 
 
-def rounds_within(rounds: int, at_least: int, budget_s: float) -> Iterator[int]:
-    """0, 1, …: `rounds` numbers, or as many as end within the budget, but never fewer than `at_least`."""
-    began = time.perf_counter()
-    for number in range(rounds):
-        each = (time.perf_counter() - began) / max(number, 1)
-        if number >= at_least and (number + 1) * each > budget_s:
-            return
-        yield number
-
-
-def _round(case: Stepping, device: str, steps: int) -> Round:
+def _round(case: Timed, device: str, steps: int) -> list[float]:
     clock = _device_clock if device.startswith("cuda") else _host_clock
-    preemptions = Preemptions()
     marks = []
     for _ in range(steps):
         marks.append(clock(case.step))
         case.rewind()
     synchronise(device)
-    return Round([milliseconds() for milliseconds in marks], preemptions.per_second)
+    return [milliseconds() for milliseconds in marks]
 
 
 def _host_clock(step: Callable[[], object]) -> Callable[[], float]:
@@ -128,8 +113,15 @@ class Preemptions:
         self.before, self.began = self._count(), time.perf_counter()
 
     @property
-    def per_second(self) -> float:
-        return (self._count() - self.before) / (time.perf_counter() - self.began)
+    def warning(self) -> str | None:
+        """What to say if other programs computed on the same cores."""
+        often = (self._count() - self.before) / (time.perf_counter() - self.began)
+        if often <= DISTURBED:
+            return None
+        return (
+            f"Disturbed: the system gave this process's cores to other programs {often:.0f} times per second (idle: "
+            f"under {DISTURBED}). Times are longer than on an idle machine; measure again."
+        )
 
     @staticmethod
     def _count() -> int:

@@ -1,4 +1,4 @@
-"""Memory: what is free, what cases will need, and the most that was in use."""
+"""Memory: what is free, and what cases will need."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def available_bytes(device: str, limit: float | None = None) -> float:
         allocated = torch.cuda.memory_allocated()
         free += torch.cuda.memory_reserved() - allocated
         return min(free, (limit or total) - allocated)
+    # Not psutil: scripts/gpu_check.py runs without it.
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) * 1024
     return free if limit is None else min(free, limit)
@@ -49,42 +50,3 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed, on CUDA or on a CPU (which raises a plain RuntimeError)."""
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     return known or "can't allocate memory" in str(error) or "not enough memory" in str(error)
-
-
-class Peak:
-    """Most memory in use since `reset()`: allocated by torch on CUDA, resident in the process on Linux."""
-
-    def __init__(self, device: str):
-        self.cuda = device.startswith("cuda")
-        self.known = True
-
-    def reset(self) -> None:
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            return
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-        except OSError:  # then the peak would be that of everything before
-            self.known = False
-
-    @property
-    def nbytes(self) -> int | None:
-        """Bytes; None where the system does not say."""
-        if self.cuda:
-            return torch.cuda.max_memory_allocated()
-        return _resident("VmHWM") if self.known else None
-
-    @property
-    def in_use(self) -> int | None:
-        """Bytes in use now; None where the system does not say."""
-        return torch.cuda.memory_allocated() if self.cuda else _resident("VmRSS")
-
-
-def _resident(name: str) -> int | None:
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None

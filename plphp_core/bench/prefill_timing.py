@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from plphp_core.bench.bench_models import BenchModel, CheckpointModel
-from plphp_core.bench.bench_settings import BenchCase, BenchSettings
+from plphp_core.bench.bench_settings import BenchCase
 from plphp_core.bench.decoder_shapes import DecoderShape
-from plphp_core.bench.interleaved_rounds import Preemptions, times_of
+from plphp_core.bench.interleaved_rounds import interleaved, spread
 from plphp_core.bench.memory_estimate import is_out_of_memory
+from plphp_core.bench.random_model import RandomModel
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.measure import layer_flops
@@ -23,148 +22,105 @@ from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
 
 
-@dataclass(frozen=True)
-class PrefillTime:
-    """Milliseconds of one prefill, vision tower included, and of the method's own work within it.
+class TimedPrefill:
+    """A prefill, vision tower included, through the model's own forward and the hooks; without a method, without hooks.
 
     Attributes:
-        preempted: see `Preemptions`.
+        added: of every step, milliseconds of the method's own work: device events on CUDA, else the host's clock.
     """
 
-    whole: float
-    added: float
-    preempted: float
+    def __init__(self, model: nn.Module, inputs: dict, method: Method | None):
+        self.model, self.inputs, self.method = model, inputs, method
+        self.added: list[float] = []
+        self._spans: list[tuple[Any, Any]] = []
 
+    def on(self) -> AbstractContextManager:
+        if self.method is None:
+            return nullcontext()
+        return prune(self.model, self.method, record_attention=False, around_work=self._span)
 
-@torch.inference_mode()
-def interleaved_prefills(
-    model: nn.Module, inputs: dict, methods: Sequence[Method | None], warm_up: int, rounds: int
-) -> list[list[PrefillTime] | None]:
-    """Time prefills through the model's own forward and the hooks, the methods taking turns.
+    def step(self) -> None:
+        prefill(self.model, self.inputs)
 
-    Without a method there are no hooks either. Every second round goes backwards.
-
-    Args:
-        rounds: timed prefills of each method, after `warm_up` others.
-
-    Returns:
-        Per method its rounds; None: out of memory.
-    """
-    found: list[list[PrefillTime] | None] = [[] for _ in methods]
-    for number in range(warm_up + rounds):
-        order = range(len(methods))
-        for index in order if number % 2 == 0 else reversed(order):
-            times = found[index]
-            if times is None:
-                continue
-            taken = None
-            try:
-                taken = _prefill_once(model, inputs, methods[index])
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if taken is None:
-                found[index] = None
-                free_memory()
-            elif number >= warm_up:
-                times.append(taken)
-    return found
-
-
-def _prefill_once(model: nn.Module, inputs: dict, method: Method | None) -> PrefillTime:
-    clock = _WorkClock(model.device)
-    hooks = nullcontext() if method is None else prune(model, method, record_attention=False, around_work=clock.span)
-    with hooks:
-        synchronise(model.device)
-        preemptions, began = Preemptions(), time.perf_counter()
-        out = prefill(model, inputs)
-        synchronise(model.device)
-        milliseconds = (time.perf_counter() - began) * 1e3
-        preempted = preemptions.per_second
-    del out
-    return PrefillTime(milliseconds, clock.milliseconds, preempted)
-
-
-class _WorkClock:
-    """Adds up the time of its spans: device events on CUDA, the host's clock elsewhere."""
-
-    def __init__(self, device: torch.device):
-        self.cuda = device.type == "cuda"
-        self.spans: list[tuple[Any, Any]] = []  # start and end: events on CUDA, elsewhere seconds
+    def rewind(self) -> None:
+        synchronise(self.model.device)
+        cuda = self.model.device.type == "cuda"
+        spans = (start.elapsed_time(end) if cuda else (end - start) * 1e3 for start, end in self._spans)
+        self.added.append(sum(spans))
+        self._spans = []
 
     @contextmanager
-    def span(self) -> Iterator[None]:
+    def _span(self) -> Iterator[None]:
         start = self._now()
         try:
             yield
         finally:
-            self.spans.append((start, self._now()))
+            self._spans.append((start, self._now()))
 
-    def _now(self):
-        if not self.cuda:
+    def _now(self) -> Any:
+        if self.model.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    @property
-    def milliseconds(self) -> float:
-        if self.cuda:
-            torch.cuda.synchronize()
-            return sum(start.elapsed_time(end) for start, end in self.spans)
-        return sum(end - start for start, end in self.spans) * 1e3
+
+def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[str], None]) -> list[dict]:
+    """A row per method and parameters of cases of one length: the same prefill of one prompt for all backends and
+    batches. The methods take turns; where one runs out of memory, every row's `status` is `oom`.
+    """
+    bench, vision = one.bench, cases[0].vision_tokens
+    first: dict[tuple, BenchCase] = {}
+    for case in cases:
+        first.setdefault((case.method, case.params), case)
+    rows = [one.row(case) | {"backend": "prefill", "batch": 1} for case in first.values()]
+    say(f"{one.name}, {vision} vision tokens: {len(rows)} prefills in turn, {bench.prefill_rounds} rounds")
+    methods = [one.method(name, dict(params)) for name, params in first]
+    inputs = one.inputs(1, vision)
+    timed = [TimedPrefill(one.model, inputs, method) for method in methods]
+    try:
+        with torch.inference_mode():
+            rounds = interleaved(timed, bench.device, bench.prefill_rounds, warm_up=bench.prefill_warm_up)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        rounds = None
+    if rounds is None:
+        free_memory()  # here, where the error no longer holds the frames of what failed
+        return [row | {"status": "oom"} for row in rows]
+    wholes = [[milliseconds for (milliseconds,) in of_case] for of_case in rounds]
+    plain = next((whole for row, whole in zip(rows, wholes, strict=True) if row["method"] == "none"), None)
+    for row, method, case, whole in zip(rows, methods, timed, wholes, strict=True):
+        added, taken = case.added[bench.prefill_warm_up :], spread(whole)
+        row |= {
+            "prefill_ms": taken.median,
+            "prefill_q1": taken.q1,
+            "prefill_q3": taken.q3,
+            "flops_vs_none": flops_ratio(one.shape, [layer[0] for layer in one.lengths(method, 1, vision)], method),
+            "added_prefill_ms": spread(added).median,
+            "added_share_of_prefill": spread([own / of for own, of in zip(added, whole, strict=True)]).median,
+        }
+        if plain is not None:
+            row["prefill_vs_none"] = spread([own / of for own, of in zip(whole, plain, strict=True)]).median
+    return rows
 
 
-def flops_ratio(shape: DecoderShape, stream: list[int]) -> float:
-    """Operations of a prefill whose layers run over `stream` tokens, as a share of one where nothing is withdrawn.
+def flops_ratio(shape: DecoderShape, kept: list[int], method: Method | None) -> float:
+    """Operations of a prefill as a share of one where nothing is withdrawn; `kept`: tokens per layer after it.
 
     By FastV's formula, see `layer_flops`; vision tower and head are not counted.
     """
-    whole = shape.layers * layer_flops(stream[0], shape.hidden, shape.intermediate)
-    return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in stream) / whole
-
-
-def prefill_columns(
-    one: BenchModel, cases: list[BenchCase], bench: BenchSettings, say: Callable[[str], None]
-) -> dict[tuple, dict]:
-    """Columns of prefills of one length, by method and parameters: the same for all backends and batches."""
-    vision = cases[0].vision_tokens
-    if bench.prefill_vision_tokens is not None and vision not in bench.prefill_vision_tokens:
-        return {}
-    names = list(dict.fromkeys((case.method, case.params) for case in cases))
-    say(f"{one.name}, {vision} vision tokens: {len(names)} prefills in turn, {bench.prefill_rounds} rounds")
-    methods = [one.method(name, dict(params)) for name, params in names]
-    inputs = one.inputs(bench.prefill_batch, vision)
-    measured = interleaved_prefills(one.model, inputs, methods, bench.prefill_warm_up, bench.prefill_rounds)
-    plain = next((rounds for (name, _), rounds in zip(names, measured, strict=True) if name == "none"), None)
-    found = {}
-    for name, method, rounds in zip(names, methods, measured, strict=True):
-        if rounds is not None:
-            found[name] = _of_prefill(rounds, plain) | {"flops_vs_none": _flops(one, method, vision, bench)}
-    return found
-
-
-def _of_prefill(rounds: list[PrefillTime], plain: list[PrefillTime] | None) -> dict:
-    taken = times_of([each.whole for each in rounds])
-    columns = {
-        "prefill_ms": taken.median,
-        "prefill_q1": taken.q1,
-        "prefill_q3": taken.q3,
-        "prefill_preempted_per_s": times_of([each.preempted for each in rounds]).median,
-        "added_prefill_ms": times_of([each.added for each in rounds]).median,
-        "added_share_of_prefill": times_of([each.added / each.whole for each in rounds]).median,
-    }
-    if plain is not None:
-        same_round = [own.whole / none.whole for own, none in zip(rounds, plain, strict=True)]
-        columns["prefill_vs_none"] = times_of(same_round).median
-    return columns
-
-
-def _flops(one: BenchModel, method, vision: int, bench: BenchSettings) -> float:
-    if method is None or not method.withdraws:
+    if method is None or not method.withdraws:  # what leaves the cache after a layer's attention saves it nothing
         return 1.0
-    if isinstance(one, CheckpointModel):
-        lengths = one.state(method, bench.prefill_batch, vision).lengths
-    else:
-        lengths = one.lengths(method, bench.prefill_batch, vision)
-    return flops_ratio(one.shape, [layer[0] for layer in lengths])
+    whole = shape.layers * layer_flops(kept[0], shape.hidden, shape.intermediate)
+    return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in kept) / whole
+
+
+def add_decode_tokens(prefills: Sequence[dict], decoded: Sequence[dict]) -> None:
+    """Fill in, in place, what a method adds to a prefill in tokens of `none` in the fast backend at batch 1."""
+    plain = [row for row in decoded if (row["backend"], row["method"], row["batch"]) == ("fast", "none", 1)]
+    token_ms = {(row["model"], row["vision_tokens"]): row.get("ms_per_token") for row in plain}
+    for row in prefills:
+        token = token_ms.get((row["model"], row["vision_tokens"]))
+        if token and "added_prefill_ms" in row:
+            row["added_decode_tokens"] = row["added_prefill_ms"] / token

@@ -81,6 +81,7 @@ class MeasuredMachine:
     """What the numbers were measured on. Bandwidths in bytes per second.
 
     Attributes:
+        nominal: by the data sheet; None where the device is not known.
         measured: the better of a copy and a read, see `measured_bandwidth`.
         notes: clocks, driver, threads, versions.
     """
@@ -89,6 +90,11 @@ class MeasuredMachine:
     nominal: float | None
     measured: float
     notes: dict[str, str]
+
+    @property
+    def bandwidth(self) -> float:
+        """That of the roofline."""
+        return self.nominal or self.measured
 
     @property
     def memory(self) -> str:
@@ -105,13 +111,8 @@ class MeasuredMachine:
 def measure_machine(device: str, dtype: str, bandwidth_mb: int) -> MeasuredMachine:
     """Name the device and measure its memory."""
     speeds = measured_bandwidth(device, bandwidth_mb * 2**20, repeats=5)
-    notes = {
-        "dtype": dtype,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "copy": f"{speeds['copy'] / 1e9:.1f} GB/s",
-        "read": f"{speeds['read'] / 1e9:.1f} GB/s",
-    }
+    notes = {"dtype": dtype, "torch": torch.__version__, "transformers": transformers.__version__}
+    notes |= {name: f"{speed / 1e9:.1f} GB/s" for name, speed in speeds.items()}
     if device.startswith("cuda"):
         name = torch.cuda.get_device_name()
         notes |= nvidia_smi(CLOCKS) or {"nvidia-smi": "not available"}
@@ -119,10 +120,5 @@ def measure_machine(device: str, dtype: str, bandwidth_mb: int) -> MeasuredMachi
         name = f"{cpu_name()} {os.cpu_count()} cores"
         policy = os.environ.get("OMP_WAIT_POLICY", "")
         notes["threads"] = f"{torch.get_num_threads()}{f' waiting {policy.lower()}ly' if policy else ''}"
-        notes["load before"] = load_averages()
+        notes["load before"] = " ".join(f"{value:.2f}" for value in os.getloadavg())
     return MeasuredMachine(name, nominal_bandwidth(name), max(speeds.values()), notes)
-
-
-def load_averages() -> str:
-    """The machine's load averages; anything beside this run makes its numbers worse."""
-    return " ".join(f"{value:.2f}" for value in os.getloadavg())

@@ -6,14 +6,14 @@ With random weights and real scores: the methods decide by themselves.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from plphp_core import prune
-from plphp_core.bench.bench_models import BenchModel, bench_model
 from plphp_core.bench.bench_settings import BenchSettings
-from plphp_core.bench.bench_tables import BenchColumn, BenchResult, bench_table, megabytes, number
+from plphp_core.bench.bench_tables import BenchColumn, BenchResult, bench_table, decimals, megabytes
+from plphp_core.bench.random_model import RandomModel
 from plphp_core.bench.roofline import measure_machine
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import fast_generate
@@ -29,9 +29,8 @@ SHARING_COLUMNS = (
     BenchColumn("params", "parameters"),
     BenchColumn("vision_tokens"),
     BenchColumn("new_tokens"),
-    BenchColumn("alone_ms", "alone, ms", number(0)),
-    BenchColumn("shared_ms", "from the shared prefill, ms", number(0)),
-    BenchColumn("retention"),
+    BenchColumn("alone_ms", "alone, ms", decimals(0)),
+    BenchColumn("shared_ms", "from the shared prefill, ms", decimals(0)),
     BenchColumn("same_tokens", "same tokens", lambda same: "yes" if same else "no"),
     BenchColumn("extra_bytes", "beside the model, MB", megabytes),
 )
@@ -44,92 +43,88 @@ def sharing_benchmark(bench: BenchSettings, say: Say = print) -> BenchResult:
     `same_tokens` whether both gave the same tokens; `extra_bytes` what the shared prefill holds beside the model.
     """
     machine = measure_machine(bench.device, bench.dtype, bench.bandwidth_mb)
-    rows = [row for name in bench.models for row in _sweeps(bench_model(name, bench), bench, say)]
-    notes = []
-    for total in [row for row in rows if row["method"] == "sweep"]:
-        same = "the same tokens in all" if total["same_tokens"] else "DIFFERENT TOKENS, see below"
-        notes.append(
-            f"`{total['backend']}`, {total['vision_tokens']} vision tokens, {total['new_tokens']} new ones: "
-            f"{len(_settings(bench))} settings together take {total['shared_ms'] / total['alone_ms']:.3f} of the time "
-            f"of separate runs; {same}; the shared prefill holds {total['extra_bytes'] / 1e6:.0f} MB beside the model."
-        )
+    rows, notes = [], []
+    for name in bench.models:
+        one = RandomModel(name, bench)
+        one.load()
+        for vision in bench.vision_tokens:
+            for backend in [name for name in bench.backends if name != "legacy"]:
+                rows += (sweep := _sweep(one, vision, backend, say))
+                notes.append(_summary(sweep))
     notes.append(f"Device: {machine.name}; {machine.facts}.")
     table = bench_table("Each setting", SHARING_COLUMNS, rows)
     return BenchResult("One prefill for a whole sweep", machine.name, rows, SHARING_COLUMNS, notes, [table])
 
 
+def _summary(sweep: list[dict]) -> str:
+    total = sweep[-1]
+    same = "the same tokens in all" if total["same_tokens"] else "DIFFERENT TOKENS, see below"
+    return (
+        f"`{total['backend']}`, {total['vision_tokens']} vision tokens, {total['new_tokens']} new ones: "
+        f"{len(sweep) - 2} settings together take {total['shared_ms'] / total['alone_ms']:.3f} of the time of separate "
+        f"runs; {same}; the shared prefill holds {total['extra_bytes'] / 1e6:.0f} MB beside the model."
+    )
+
+
 @torch.inference_mode()
-def _sweeps(one: BenchModel, bench: BenchSettings, say: Say) -> list[dict]:
-    one.load()
-    rows = []
-    for vision in bench.vision_tokens:
-        for backend in [name for name in bench.backends if name != "legacy"]:
-            same = {"model": one.name, "backend": backend, "vision_tokens": vision, "new_tokens": bench.new_tokens}
-            inputs = one.inputs(bench.batch[0], vision)
-            rows += [same | row for row in _sweep(one.model, inputs, backend, bench, say)]
-            free_memory()
-    return rows
-
-
-def _settings(bench: BenchSettings) -> list[tuple[str, dict]]:
-    """None, and PLPHP at every retention rate with every Δr."""
+def _sweep(one: RandomModel, vision: int, backend: str, say: Say) -> list[dict]:
+    """None, and PLPHP at every retention rate with every Δr: first all from one prefill, then each on its own."""
+    bench, model = one.bench, one.model
+    inputs = one.inputs(bench.batch[0], vision)
     rates = [{"r": rate, "delta_r": delta} for rate in bench.retention for delta in bench.delta_r]
-    return [("none", {}), *(("plphp", params) for params in rates)]
-
-
-def _sweep(model, inputs: dict, backend: str, bench: BenchSettings, say: Say) -> list[dict]:
-    _answer(model, inputs, backend, None, 1)  # warm-up: one prefill, no decoding
-    settings = _settings(bench)
-    methods = [make_method(method, **params) for method, params in settings]
-    prefill_ms, extra, shared = _from_shared_prefill(model, inputs, backend, methods, bench.new_tokens)
-    say(f"{backend:9s}shared prefill {prefill_ms:8.0f} ms")
+    settings: list[tuple[str, dict]] = [("none", {}), *(("plphp", params) for params in rates)]
+    methods = [make_method(name, **params) for name, params in settings]
+    GENERATE[backend](model, inputs, None, 1)  # warm-up: one prefill, no decoding
+    prefill_ms, held, from_shared = _from_shared(one, inputs, backend, methods)
     free_memory()
+    say(f"{backend:9s}shared prefill {prefill_ms:8.0f} ms")
     rows = []
-    for (method, params), made, (tokens, retention, ms) in zip(settings, methods, shared, strict=True):
-        (alone, _), alone_ms = _timed(model, _answer, model, inputs, backend, made, bench.new_tokens)
+    for (name, params), method, (tokens, ms) in zip(settings, methods, from_shared, strict=True):
+        alone, alone_ms = _timed(model, GENERATE[backend], model, inputs, method, bench.new_tokens)
         shown = ", ".join(f"{key}={value}" for key, value in params.items())
-        row = {"method": method, "params": shown, "alone_ms": alone_ms, "shared_ms": ms, "retention": retention}
-        rows.append(row | {"same_tokens": torch.equal(tokens, alone)})
-        say(f"{backend:9s}{method:6s} {shown:20s} alone {alone_ms:8.0f} ms, shared {ms:8.0f} ms more")
+        rows.append({"method": name, "params": shown, "alone_ms": alone_ms, "shared_ms": ms})
+        rows[-1]["same_tokens"] = torch.equal(tokens, alone)
+        say(f"{backend:9s}{name:6s} {shown:20s} alone {alone_ms:8.0f} ms, shared {ms:8.0f} ms more")
     total = {
         "method": "sweep",
         "alone_ms": sum(row["alone_ms"] for row in rows),
         "shared_ms": prefill_ms + sum(row["shared_ms"] for row in rows),
         "same_tokens": all(row["same_tokens"] for row in rows),
-        "extra_bytes": extra,
+        "extra_bytes": held,
     }
-    return [{"method": "shared prefill", "shared_ms": prefill_ms, "extra_bytes": extra}, *rows, total]
+    first = {"method": "shared prefill", "shared_ms": prefill_ms, "extra_bytes": held}
+    same = {"model": one.name, "backend": backend, "vision_tokens": vision, "new_tokens": bench.new_tokens}
+    return [same | row for row in (first, *rows, total)]
 
 
-def _from_shared_prefill(
-    model, inputs: dict, backend: str, methods: Sequence[Method | None], new_tokens: int
-) -> tuple[float, int, list[tuple[torch.Tensor, float, float]]]:
-    """Time of the shared prefill, bytes it holds, and per method: tokens, mean retention, milliseconds."""
+def _from_shared(
+    one: RandomModel, inputs: dict, backend: str, methods: list[Method | None]
+) -> tuple[float, int, list[tuple[torch.Tensor, float]]]:
+    """Milliseconds of the shared prefill, bytes that it holds, and of each method its tokens and milliseconds."""
+    model, new_tokens = one.model, one.bench.new_tokens
     with shared_features(model):
         shared, prefill_ms = _timed(model, SharedPrefill, model, inputs)
         found = []
         for method in methods:
-            (tokens, trace), ms = _timed(model, _answer, model, inputs, backend, method, new_tokens, shared)
-            found.append((tokens, float(trace.retention.mean()), ms))
+            found.append(_timed(model, GENERATE[backend], model, inputs, method, new_tokens, shared))
     held = sum(t.untyped_storage().nbytes() for layer in shared.cache.layers for t in (layer.keys, layer.values))
     return prefill_ms, held + sum(view.last_row.nbytes for view in shared.views.values()), found
 
 
-def _answer(
-    model, inputs: dict, backend: str, method: Method | None, new_tokens: int, shared: SharedPrefill | None = None
-) -> tuple:
-    """Tokens of `new_tokens` steps without an end, and the trace."""
-    if backend == "fast":
-        prefilled = None if shared is None else shared.prefilled(method)
-        options = {"max_new_tokens": new_tokens, "eos_token_id": [], "record_attention": False}
-        found = fast_generate(model, inputs, method, prefilled=prefilled, **options)
-        return found.sequences, found.trace
-    options = {"max_new_tokens": new_tokens, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-    if shared is None:
-        with prune(model, method, record_attention=False) as trace:
-            return model.generate(**inputs, **options), trace
-    with shared.resumed(method) as resumed:
-        return model.generate(**inputs, **options), resumed.trace
+def _fast(model, inputs: dict, method: Method | None, new_tokens: int, shared: SharedPrefill | None = None):
+    """Tokens of `new_tokens` steps without an end."""
+    prefilled = None if shared is None else shared.prefilled(method)
+    options = {"max_new_tokens": new_tokens, "eos_token_id": [], "record_attention": False}
+    return fast_generate(model, inputs, method, prefilled=prefilled, **options).sequences
+
+
+def _generate(model, inputs: dict, method: Method | None, new_tokens: int, shared: SharedPrefill | None = None):
+    """As `_fast`."""
+    with prune(model, method, record_attention=False) if shared is None else shared.resumed(method):
+        return model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False, eos_token_id=None, pad_token_id=0)
+
+
+GENERATE = {"fast": _fast, "generate": _generate}
 
 
 def _timed(model, call: Callable, *arguments) -> tuple:

@@ -8,10 +8,11 @@ import numpy as np
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, with_interval
 from plphp_core.analysis.estimates import DECODE, FEWEST, KV, PREFILL, TIMES
-from plphp_core.analysis.results import Options, Results
+from plphp_core.analysis.results import Results
 from plphp_core.claims.claim_evidence import evidence_of_rows
 from plphp_core.claims.claim_finding import PERCENT, SAVED, TOKENS, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources
+from plphp_core.config.report_choices import Options
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.table_model import percent

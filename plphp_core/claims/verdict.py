@@ -13,7 +13,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from plphp_core.analysis.bootstrap import CONFIDENCE, Estimate
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.config.report_choices import CONFIDENCE
 
 TAIL = (1 - CONFIDENCE) / 2  # what an interval leaves out at either end
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plphp_core.analysis.results import NothingToShow
+from plphp_core.config.locations import PACKAGED
 from plphp_core.config.report_settings import ReportSettings, report_settings
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import CellResult, read_cells
@@ -38,7 +39,7 @@ def write_reports(options: ReportSettings) -> int:
     made: list[Report] = []
     try:
         cells, damaged = _cells(options, names)
-        asked = ReportRequest.of(options, cells)
+        asked = ReportRequest(cells, options, PACKAGED)
     except (ReportError, OSError) as error:
         return _complain(error)
     for sentence in damaged.values():

@@ -171,9 +171,9 @@ def _nearest(wrong: str, overrides: Sequence[str], name: str) -> str:
     parent = wrong.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
     near = get_close_matches(wrong, _keys(config), n=1)
-    known = [f"known keys of {parent or 'the configuration'}: {', '.join(map(str, node))}"] * isinstance(
-        node, DictConfig
-    )
+    known = []
+    if isinstance(node, DictConfig):
+        known = [f"known keys of {parent or 'the configuration'}: {', '.join(map(str, node))}"]
     return "; ".join([*known, *(f"nearest: {one}" for one in near)])
 
 

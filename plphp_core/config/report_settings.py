@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config import checked_values as values
 from plphp_core.config.hydra_app import composed, key, value
 from plphp_core.config.locations import PACKAGED
-from plphp_core.config.run_settings import ENGINES, PROTOCOLS
+from plphp_core.config.report_choices import Filters, Options
+from plphp_core.config.run_settings import ENGINES, PROTOCOL_PROMPTS, PROTOCOLS
 from plphp_core.families.base import STYLES
 from plphp_core.records.errors import UserError
 from plphp_core.vision.spatial_groups import CUTS
@@ -23,13 +23,11 @@ MODEL = "llava_onevision"  # of all tables but those over several models
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """One report. None leaves a field of the cells open: `reporting.choice` takes the usual kind of those there are.
+    """One report.
 
     tasks: the option of the group, or a list such as "[sd,ie]"; None: the table's own.
     models: of a table or figure over several, such as "mantis,idefics2"; empty: its own, or all that were read.
-    limit: "full" or the number of samples.
-    params: (method, parameter) → value of the cells to take, where several are finished.
-    exclude: patterns of the names of cell files to leave out.
+    filters: of the cells; a field that they leave open has the usual kind of those there are (`analysis.usual_kind`).
     """
 
     table: str
@@ -39,20 +37,8 @@ class ReportSettings:
     model: str = MODEL
     models: str = ""
     tasks: str | None = None
-    checkpoint: str | None = None
-    revision: str | None = None
-    dtype: str | None = None
-    attn_implementation: str | None = None
-    protocol: str | None = None
-    prompts: str | None = None
-    engine: str | None = None
-    limit: str | None = None
-    limit_seed: int | None = None
-    params: dict[tuple[str, str], Any] = field(default_factory=dict)
-    exclude: tuple[str, ...] = ()
-    rank: str = "compressed"
-    average: str = "columns"
-    gains: str = "relative"
+    filters: Filters = field(default_factory=Filters)
+    choices: Options = field(default_factory=Options)
     caption_metric: str = "cider"
     cut: str = "bands"
     doc: int | None = None
@@ -60,7 +46,6 @@ class ReportSettings:
     image: int | None = None
     cases: int = 1
     docs: str | None = None
-    seed: int = 0
     strict: bool = False
     quiet: bool = False
 
@@ -103,7 +88,7 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
     models = ",".join(OmegaConf.select(config, several[0])) if several else ""
     if ("models" in config.table or config.table.get("kind") == "attention") and "model" in given:
         models = config.model.name
-    limit = number("limit")
+    limit, protocol = number("limit"), asked("protocol", one_of(*PROTOCOLS))
     return ReportSettings(
         table=config.table.name,
         profile=config.profile.name,
@@ -112,24 +97,29 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
         model=config.model.name,
         models=models,
         tasks=given.get("tasks"),
-        checkpoint=asked("model.checkpoint", values.text),
-        revision=asked("model.revision", values.text),
-        dtype=asked("dtype", lambda _, found: values.dtype(found)),
-        attn_implementation=asked("attn_implementation", values.text),
-        protocol=asked("protocol", one_of(*PROTOCOLS)),
-        prompts=asked("prompts", one_of(*STYLES)),
-        engine=asked("engine", one_of(*ENGINES)),
-        limit=None if "limit" not in given else "full" if limit is None else str(limit),
-        limit_seed=asked("limit_seed", lambda name, found: values.whole(name, found, 0)),
-        params={
-            (config.method.name, name.removeprefix("method.")): OmegaConf.select(config, name)
-            for name in given
-            if name.startswith("method.")
-        },
-        exclude=tuple(node.exclude or ()),
-        rank=choice("rank", "compressed", "all"),
-        average=choice("average", "columns", "benchmarks"),
-        gains=choice("gains", "relative", "points"),
+        filters=Filters(
+            checkpoint=asked("model.checkpoint", values.text),
+            revision=asked("model.revision", values.text),
+            dtype=asked("dtype", lambda _, found: values.dtype(found)),
+            attn_implementation=asked("attn_implementation", values.text),
+            protocol=protocol,
+            prompts=asked("prompts", one_of(*STYLES)) or PROTOCOL_PROMPTS.get(protocol or ""),
+            engine=asked("engine", one_of(*ENGINES)),
+            limit=None if "limit" not in given else "full" if limit is None else str(limit),
+            limit_seed=asked("limit_seed", lambda name, found: values.whole(name, found, 0)),
+            params={
+                (config.method.name, name.removeprefix("method.")): str(OmegaConf.select(config, name))
+                for name in given
+                if name.startswith("method.")
+            },
+            exclude=tuple(node.exclude or ()),
+        ),
+        choices=Options(
+            rank=choice("rank", "compressed", "all"),
+            average=choice("average", "columns", "benchmarks"),
+            gains=choice("gains", "relative", "points"),
+            seed=number("report.seed", 0) or 0,
+        ),
         caption_metric=choice("caption_metric", "cider", "meteor"),
         cut=choice("cut", *CUTS),
         doc=number("attention.doc", 0),
@@ -137,7 +127,6 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
         image=number("report.image"),
         cases=values.one_of("report.cases", node.cases, range(1, 11)),
         docs=node.docs if node.docs is None else ",".join([node.docs] if isinstance(node.docs, str) else node.docs),
-        seed=number("report.seed", 0) or 0,
         strict=values.flag("report.strict", node.strict),
         quiet=values.flag("report.quiet", node.quiet),
     )

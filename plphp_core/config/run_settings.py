@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config import checked_values as values
-from plphp_core.config.benchmark_catalogue import label_of
-from plphp_core.config.locations import config_file, option_files
-from plphp_core.config.table_rows import MethodSettings, method_defaults, method_row, table_rows
+from plphp_core.config.benchmark_catalogue import catalogue, label_of
+from plphp_core.config.locations import config_file
+from plphp_core.config.table_rows import NOT_PARAMETERS, SYMBOLS, method_defaults, table_rows, unknown_method
 from plphp_core.families.base import STYLES, Family
+from plphp_core.pruning.method import Method, make_method, method_names
 from plphp_core.records.errors import UserError, unknown
 
 PROTOCOLS = ("lmms_eval", "llava")
 PROTOCOL_PROMPTS = {"lmms_eval": "lmms_eval", "llava": "plain"}  # the prompt style that goes with each
 ENGINES = ("generate", "fast")
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
+
+T = TypeVar("T")
+
+
+class MethodRefused(UserError):
+    """A method has all the parameters that are given, but does not allow their values."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,25 @@ class ModelSettings:
         from plphp_core.families import get_family
 
         return get_family(self.family, self.prompts, **dict(self.options))
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """One row of a table: a method's name, every parameter (defaults filled in) and its label."""
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    setting: str = ""
+
+    @property
+    def row(self) -> str:
+        """Method and setting, as a row of a table shows them."""
+        return f"{self.name} {self.setting}".strip()
+
+    @cached_property
+    def built(self) -> Method | None:
+        """The method itself, built once: every cell of the row runs this object. Raises UserError."""
+        return check_method(self.name, self.params)
 
 
 @dataclass(frozen=True)
@@ -102,6 +130,42 @@ class Settings:
 
         return plain(asdict(self))
 
+    def shared(self) -> Settings:
+        """Without what the runs of a group may differ in: methods, benchmarks, and the table they belong to."""
+        return replace(self, methods=(), benchmarks=(), table=None, skipped=(), refused=())
+
+
+Run = tuple[Settings, dict]  # and its resolved configuration
+
+
+def merged(group: Sequence[Settings]) -> Settings:
+    """The settings of a group of runs as those of one, with all their methods and benchmarks."""
+    return replace(
+        group[0],
+        methods=distinct(method for settings in group for method in settings.methods),
+        benchmarks=distinct(benchmark for settings in group for benchmark in settings.benchmarks),
+        table=", ".join(distinct(settings.table for settings in group if settings.table)) or None,
+        skipped=(),
+        refused=distinct(message for settings in group for message in settings.refused),
+    )
+
+
+def distinct(items: Iterable[T]) -> tuple[T, ...]:
+    """Each item once, in order of first appearance; they need not be hashable."""
+    found: list[T] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return tuple(found)
+
+
+def resolved(config: DictConfig, settings: Settings) -> dict:
+    """The configuration as plain data. A table's methods replace the unused single one."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    if settings.table:
+        plain.pop("method")
+    return plain
+
 
 def settings_from_config(config: DictConfig) -> Settings:
     """Check a composed configuration and turn it into `Settings`.
@@ -149,9 +213,44 @@ def settings_from_config(config: DictConfig) -> Settings:
 def _methods(config: DictConfig, table: DictConfig | None) -> tuple[tuple[MethodSettings, ...], tuple[str, ...]]:
     """The methods of a run: a table's rows for this profile, or the one chosen method; and what its grids leave out."""
     if table:
-        return table_rows(table, config.profile, config.model)
+        return table_methods(table, config.profile, config.model)
     chosen = OmegaConf.to_container(config.method, resolve=True)
     return (method_row(chosen, method_defaults(chosen["name"], config.profile, config.model)),), ()
+
+
+def table_methods(
+    table: DictConfig, profile: Mapping, model: Mapping
+) -> tuple[tuple[MethodSettings, ...], tuple[str, ...]]:
+    """The rows that a table lists for a profile, each once, and what its grids leave out. Raises UserError."""
+    rows, refused = table_rows(table, profile, model)
+    return distinct(method_row(chosen, defaults) for chosen, defaults in rows), tuple(refused)
+
+
+def method_row(chosen: Mapping, defaults: Mapping) -> MethodSettings:
+    """A row from its complete parameters, with `name` and `setting` among them. Raises UserError."""
+    built = check_method(chosen["name"], {name: one for name, one in chosen.items() if name not in NOT_PARAMETERS})
+    params = {} if built is None else built.params()
+    return MethodSettings(chosen["name"], params, _setting(chosen.get("setting", ""), params, defaults))
+
+
+def check_method(name: str, params: Mapping) -> Method | None:
+    """Build a method; None for "none". Raises UserError, as MethodRefused if only values are not allowed."""
+    if name not in method_names():
+        raise unknown_method(name)
+    try:
+        return make_method(name, **params)
+    except (ValueError, TypeError) as error:
+        known: dict[str, Any] = getattr(make_method(name), "params", dict)()
+        refused = MethodRefused if isinstance(error, ValueError) and set(params) <= set(known) else UserError
+        raise refused(f"method {name} with {dict(params) or 'no parameters'}: {error}") from error
+
+
+def _setting(template: str, params: Mapping, defaults: Mapping) -> str:
+    """How a row's setting is printed: `template` filled in, and the parameters it hides that are not `defaults`."""
+    shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in params.items()}
+    hidden = [key for key in params if f"{{{key}}}" not in template and params[key] != defaults.get(key, params[key])]
+    named = (f"{SYMBOLS.get(key, key)}={shown[key]}" for key in hidden)
+    return ", ".join(filter(None, [template.format(**shown), *named]))
 
 
 def _skipped(config: DictConfig, table: DictConfig | None) -> tuple[str, ...]:
@@ -162,15 +261,9 @@ def _skipped(config: DictConfig, table: DictConfig | None) -> tuple[str, ...]:
     for place in places:
         model, _, label = str(place).partition("/")
         known = model in (table.get("models") or ()) or config_file("model", model)
-        if not known or label not in _labels():
-            raise unknown("place in table.skip", place, (f"<model>/{label}" for label in _labels()))
+        if not known or label not in catalogue().labels:
+            raise unknown("place in table.skip", place, (f"<model>/{label}" for label in catalogue().labels))
     return tuple(label for label in map(label_of, config.tasks.values()) if f"{config.model.name}/{label}" in places)
-
-
-def _labels() -> set[str]:
-    """The labels of all benchmarks."""
-    files = (OmegaConf.load(config_file("tasks", name)) for name in option_files("tasks"))
-    return {label_of(entry) for file in files for key, entry in file.items() if key != "defaults"}
 
 
 def _model(config: DictConfig) -> ModelSettings:

@@ -1,75 +1,41 @@
-"""The rows of a table as data: a method's defaults, grids of parameters, and how a row's setting is printed."""
+"""The rows of a table as data: a method's defaults, and grids of parameters."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config.locations import config_file
-from plphp_core.pruning.method import Method, make_method, method_names, not_loaded
+from plphp_core.pruning.method import make_method, method_names, not_loaded
 from plphp_core.records.errors import UserError, unknown
 
 SYMBOLS = {"delta_r": "Δr", "alpha": "α", "beta": "β"}  # of parameters, as the papers write them
 NOT_PARAMETERS = ("method", "name", "setting")
 
 
-@dataclass(frozen=True)
-class MethodSettings:
-    """One row of a table: a method's name, every parameter (defaults filled in) and its label."""
-
-    name: str
-    params: dict[str, Any] = field(default_factory=dict)
-    setting: str = ""
-
-    @cached_property
-    def built(self) -> Method | None:
-        """The method itself, built once: every cell of the row runs this object. Raises UserError."""
-        return check_method(self.name, self.params)
-
-
-def table_rows(
-    table: DictConfig, profile: Mapping, model: Mapping
-) -> tuple[tuple[MethodSettings, ...], tuple[str, ...]]:
-    """The rows that a table lists for a profile, each once, and which combinations of its grids the methods refuse.
+def table_rows(table: DictConfig, profile: Mapping, model: Mapping) -> tuple[list[tuple[dict, dict]], list[str]]:
+    """The rows that a table lists for a profile, each as its complete parameters and the method's defaults; and which
+    combinations of its grids the methods refuse.
 
     Raises:
-        UserError: no rows for this profile, an unknown method or parameter, or a value that a method does not allow.
+        UserError: no rows for this profile, an unknown method or parameter, or a grid of which nothing is allowed.
     """
     if profile["name"] not in table.rows:
         raise unknown(f"profile for table {table.name}", profile["name"], table.rows)
-    found, refused = [], []
+    found: list[tuple[dict, dict]] = []
+    refused: list[str] = []
     for row in OmegaConf.to_container(table.rows[profile["name"]], resolve=True):
         defaults = method_defaults(row["method"], profile, model)
         if extra := set(row) - set(defaults) - {"method"}:
             known = set(defaults) - set(NOT_PARAMETERS)
             raise unknown(f"parameter of {row['method']} in table {table.name}", min(extra), known)
         rows, left_out = expand(row, defaults)
-        found += [method_row({**defaults, **one}, defaults) for one in rows]
+        found += [({**defaults, **one}, defaults) for one in rows]
         refused += left_out
-    return tuple(one for number, one in enumerate(found) if one not in found[:number]), tuple(refused)
-
-
-def method_row(chosen: Mapping, defaults: Mapping) -> MethodSettings:
-    """A row from its complete parameters, with `name` and `setting` among them. Raises UserError."""
-    params = {name: value for name, value in chosen.items() if name not in NOT_PARAMETERS}
-    row = MethodSettings(chosen["name"], params)
-    params = dict(row.built.params()) if row.built is not None else {}
-    return MethodSettings(row.name, params, setting_text(chosen.get("setting", ""), params, defaults))
-
-
-def check_method(name: str, params: Mapping) -> Method | None:
-    """Build the method to see that its name and parameters are allowed; None for "none". Raises UserError."""
-    if name not in method_names():
-        raise unknown_method(name)
-    try:
-        return make_method(name, **params)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"method {name} with {dict(params) or 'no parameters'}: {error}") from error
+    return found, refused
 
 
 def unknown_method(name: object) -> UserError:
@@ -133,11 +99,3 @@ def expand(row: dict, defaults: Mapping) -> tuple[list[dict], list[str]]:
     if not rows:
         raise UserError(f"no combination of a table's row is allowed; {refused[0]}")
     return rows, refused
-
-
-def setting_text(template: str, params: Mapping, defaults: Mapping) -> str:
-    """How a row's setting is printed: `template` filled in, and the parameters it hides that are not `defaults`."""
-    shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in params.items()}
-    hidden = [key for key in params if f"{{{key}}}" not in template and params[key] != defaults.get(key, params[key])]
-    named = (f"{SYMBOLS.get(key, key)}={shown[key]}" for key in hidden)
-    return ", ".join(filter(None, [template.format(**shown), *named]))

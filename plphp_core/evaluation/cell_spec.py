@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from plphp_core.config.locations import PACKAGED
-from plphp_core.config.run_settings import Settings
-from plphp_core.config.table_rows import MethodSettings
+from plphp_core.config.run_settings import MethodSettings, Settings, merged
 from plphp_core.evaluation.generation import Result
-from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
+from plphp_core.evaluation.lmms_tasks import OpenTask, Suite, TaskFacts
 from plphp_core.evaluation.requests import Failure, Request
-from plphp_core.records.cache_keys import CODE, cell_identity, installed, library_versions, sample_keys
+from plphp_core.records.cache_keys import (
+    CODE,
+    answering_code,
+    installed,
+    library_versions,
+    method_code,
+    numerics,
+    sample_keys,
+)
 from plphp_core.records.cell_result import CellResult, costs_of, load_cell
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal
@@ -31,7 +39,7 @@ class CellSpec:
 
     Attributes:
         key: what every answer in the cell shares; samples under another key never enter it.
-        identity: what the key is the digest of.
+        identity: what the key is the digest of: two samples share it exactly when their answers must be the same.
         weights: identity of the checkpoint.
     """
 
@@ -43,17 +51,42 @@ class CellSpec:
     identity: dict = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, settings: Settings, method: MethodSettings, facts: TaskFacts, weights: str, template: str) -> CellSpec:
-        generation = facts.generation | ({"seed": settings.seed} if facts.generation.get("do_sample") else {})
-        identity = cell_identity(
-            settings.model, weights, template, method, facts.task, facts.version, facts.data, generation, facts.code
-        )
-        return cls(settings, method, facts, weights, digest(identity), identity)
+    def of(cls, settings: Settings, method: MethodSettings, facts: TaskFacts, weights: str, **more: dict) -> CellSpec:
+        """The cell of a row and a task.
+
+        Args:
+            weights: `checkpoint_identity`.
+            more: parts of the identity beside the usual ones.
+        """
+        model, built = settings.model, method.built
+        answering = answering_code(model.family)
+        of_method = {} if built is None else method_code(type(built))  # type: ignore[arg-type]  # a class can be hashed
+        sampling = {"seed": settings.seed} if facts.generation.get("do_sample") else {}
+        identity = {
+            "weights": {"checkpoint": None if weights.startswith("sha256:") else model.checkpoint, "revision": weights},
+            # the chat string of a fixed text shows the family's system prompt and roles
+            "family": {
+                "name": model.family,
+                "template": model.make_family().prompt("text", 0),
+                "prompts": model.prompts,
+                **dict(model.options),
+            },
+            "numerics": numerics(model),
+            "method": {"name": method.name, **method.params},
+            "task": {"name": facts.task, "version": facts.version, "generation": facts.generation | sampling},
+            "data": {"revision": facts.data},
+            "libraries": library_versions(),
+            "answering_code": answering,
+            "method_code": {file: code for file, code in of_method.items() if file not in answering},
+            "task_code": facts.code,
+            **more,
+        }
+        plain = json.loads(json.dumps(identity, default=str))  # reads the same from a journal
+        return cls(settings, method, facts, weights, digest(plain), plain)
 
     @property
     def row(self) -> str:
-        """Method and setting, as a row of a table shows them."""
-        return f"{self.method.name} {self.method.setting}".strip()
+        return self.method.row
 
     @property
     def label(self) -> str:
@@ -128,6 +161,19 @@ class CellSpec:
     def keys(self, task: OpenTask) -> dict[int, str]:
         """doc_id → sample key, for the samples this cell's limit chooses."""
         return sample_keys(self.key, task.requests, task.chosen(self.settings.limit, self.settings.limit_seed))
+
+
+def cells_of(group: Sequence[Settings], suite: Suite, weights: str) -> list[CellSpec]:
+    """The cells of a group of runs, each once, benchmark by benchmark."""
+    found: dict[str, CellSpec] = {}
+    for benchmark in merged(group).benchmarks:
+        facts = suite.facts(benchmark)
+        for settings in group:
+            if benchmark in settings.benchmarks:
+                for row in settings.methods:
+                    cell = CellSpec.of(settings, row, facts, weights)
+                    found.setdefault(cell.name, cell)
+    return list(found.values())
 
 
 def journal_lines(cell: CellSpec, keys: dict[int, str], results: Iterable[Result], hardware: str) -> list[SampleLine]:

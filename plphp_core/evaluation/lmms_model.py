@@ -25,8 +25,7 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from tqdm import tqdm
 
 from plphp_core.config import checked_values as values
-from plphp_core.config.run_settings import ATTENTION, ENGINES, ModelSettings
-from plphp_core.config.table_rows import check_method
+from plphp_core.config.run_settings import ATTENTION, ENGINES, ModelSettings, check_method
 from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.generation import Answerer, answer_all
 from plphp_core.evaluation.loading import LoadedModel, load

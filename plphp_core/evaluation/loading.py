@@ -117,7 +117,7 @@ def misfits(settings: Settings) -> list[str]:
             if row.built is not None:
                 row.built.check(layers)
         except ValueError as error:
-            found.append(f"{f'{row.name} {row.setting}'.strip()} does not fit {settings.model.name}: {error}")
+            found.append(f"{row.row} does not fit {settings.model.name}: {error}")
     return found
 
 

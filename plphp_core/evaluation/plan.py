@@ -1,140 +1,125 @@
-"""What a run has to do: its cells, those that are finished, what the others lack, and why."""
+"""What runs have to do: their cells, those that are finished, what the others lack, and why."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.cache_miss import cache_misses
+from plphp_core.config.run_settings import Benchmark, MethodSettings, Run, Settings, distinct, merged
+from plphp_core.evaluation.cache_miss import cache_miss
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.distributed import parts
+from plphp_core.evaluation.estimate import PlannedCell, duration, measured, with_seconds
 from plphp_core.evaluation.lmms_tasks import Suite
-from plphp_core.evaluation.progress import Display, PlannedCell
-from plphp_core.evaluation.scheduler import distinct
-from plphp_core.evaluation.throughput import ThroughputEstimator
+from plphp_core.evaluation.progress import Display
+from plphp_core.records.cell_result import load_cell
+from plphp_core.records.errors import ReportError, UserError
 from plphp_core.records.journal import Journal
+from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A cell and how far it is.
+def plan(cells: Sequence[CellSpec], suite: Suite, display: Display) -> list[PlannedCell]:
+    """How far each cell of a run is; data of unfinished ones are opened, nothing is changed on disk."""
 
-    Attributes:
-        samples: how many it has.
-        answered: how many of them the journal holds.
-        finished: its result file is there.
-        reasons: why answers or results that are on disk are not its own.
-    """
+    def keys(cell: CellSpec) -> dict[int, str]:
+        if not suite.is_open(cell.facts):
+            display.say(f"opening {cell.facts.task} …")
+        return cell.keys(suite.open(cell.facts))
 
-    cell: CellSpec
-    samples: int
-    answered: int
-    finished: bool
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def missing(self) -> int:
-        """Samples to answer."""
-        return 0 if self.finished else self.samples - self.answered
+    return [_planned(cell, keys) for cell in cells]
 
 
-def merged(group: Sequence[Settings]) -> Settings:
-    """The settings of a group of runs (`together`) as those of one, with all their methods and benchmarks."""
-    tables = [settings.table for settings in group if settings.table]
-    return dataclasses.replace(
-        group[0],
-        methods=distinct(method for settings in group for method in settings.methods),
-        benchmarks=distinct(benchmark for settings in group for benchmark in settings.benchmarks),
-        table=", ".join(distinct(tables)) or None,
-        skipped=(),
-        refused=distinct(message for settings in group for message in settings.refused),
-    )
-
-
-def cells_of(group: Sequence[Settings], suite: Suite, weights: str, template: str) -> list[CellSpec]:
-    """The cells of a group of runs, each once, benchmark by benchmark."""
-    found: dict[str, CellSpec] = {}
-    for benchmark in merged(group).benchmarks:
-        facts = suite.facts(benchmark)
-        for settings in group:
-            if benchmark in settings.benchmarks:
-                for row in settings.methods:
-                    cell = CellSpec.of(settings, row, facts, weights, template)
-                    found.setdefault(cell.name, cell)
-    return list(found.values())
-
-
-def plan(cells: Sequence[CellSpec], suite: Suite, display: Display, rescore: bool) -> list[Planned]:
-    """How far each cell is; nothing is changed on disk.
+def _planned(
+    cell: CellSpec, keys_of: Callable[[CellSpec], Mapping[int, str]] | None, samples: int | None = None
+) -> PlannedCell:
+    """How far one cell is.
 
     Args:
-        rescore: finished cells count as unfinished.
+        keys_of: gives doc_id → sample key of a cell that is not finished; None: `samples` is all that is known.
     """
-    return [_planned(cell, suite, display, rescore) for cell in cells]
-
-
-def _planned(cell: CellSpec, suite: Suite, display: Display, rescore: bool) -> Planned:
-    result = None if rescore else cell.finished()
-    if result is not None:
-        return Planned(cell, result.n, result.n, True)
+    own = cell.method, cell.facts.task, cell.facts.benchmark.label, cell
+    rescore = cell.settings.rescore
+    if not rescore and (result := cell.finished()) is not None:
+        return PlannedCell(*own, result.n, result.n, True, measured=measured(cell, result))
     journal = Journal.peek(cell.journal_path, *parts(cell.journal_path))
-    if not suite.is_open(cell.facts):
-        display.say(f"opening {cell.facts.task} …")
-    keys = cell.keys(suite.open(cell.facts))
-    answered = sum(key in journal.answers for key in keys.values())
-    reasons = cache_misses(cell, journal, None if rescore else cell.result(), keys)
-    return Planned(cell, len(keys), answered, False, tuple(reasons))
+    keys = None if keys_of is None else keys_of(cell)
+    answered = journal.counts[cell.key] if keys is None else sum(key in journal.answers for key in keys.values())
+    samples = samples if keys is None else len(keys)
+    reason = cache_miss(cell, journal, None if rescore else cell.result(), keys)
+    return PlannedCell(*own, samples, answered, False, reason, measured(cell, journal))
 
 
-def show(planned: Sequence[Planned], settings: Settings, display: Display, profile: Mapping | None = None) -> None:
-    """The plan as a table, and why anything on disk is not reused.
-
-    Args:
-        profile: of the resolved configuration, for what it assumes of the time that samples take.
-    """
-    expected = _expected(settings, profile or {}) if any(one.missing for one in planned) else lambda _: None
-    limit = (
-        "" if settings.limit is None else f", a random {settings.limit} samples of each (seed {settings.limit_seed})"
-    )
+def show(planned: Sequence[PlannedCell], settings: Settings, display: Display, profile: Mapping) -> None:
+    """The plan as a table, how long it may take, and why anything on disk is not reused."""
+    limit = f", a random {settings.limit} samples of each (seed {settings.limit_seed})" if settings.limit else ""
     title = f"{settings.table or 'run'}: {settings.model.name}, profile {settings.profile}"
-    display.plan(
-        [
-            PlannedCell(
-                one.cell.row,
-                one.cell.facts.benchmark.label,
-                one.samples,
-                one.answered,
-                one.finished,
-                expected(one.cell),
-            )
-            for one in planned
-        ],
-        f"{title}, protocol {settings.protocol}{limit}",
-    )
+    display.plan(with_seconds(planned, settings, profile), f"{title}, protocol {settings.protocol}{limit}")
     for message in settings.refused:
         display.say(message)
-    for reason, labels in _by_reason(planned).items():
+    reasons: dict[str, list[str]] = {}
+    for one in planned:
+        if one.reason and one.cell:
+            reasons.setdefault(one.reason, []).append(one.cell.label)
+    for reason, labels in reasons.items():
         shown = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
         display.say(f"{shown}: {reason}")
 
 
-def _expected(settings: Settings, profile: Mapping) -> Callable[[CellSpec], float | None]:
-    """Seconds that a sample of a cell took so far in this results folder, or may take as the profile assumes."""
-    pace = ThroughputEstimator(settings.results / "journal", settings.model, profile.get("seconds_per_sample") or {})
+def show_plan(names: Sequence[str], groups: Sequence[Sequence[Run]], display: Display | None = None) -> None:
+    """Print what each group of runs has still to do and how long that may take; nothing is downloaded or loaded."""
+    display = display or Display()
+    everything: list[PlannedCell] = []
+    for number, (name, group) in enumerate(zip(names, groups, strict=True), start=1):
+        planned, notes = plan_ahead(group)
+        settings = merged([settings for settings, _ in group])
+        title = f"group {number} of {len(groups)}: {name}" + (f" ({settings.table})" if settings.table else "")
+        if all(one.finished for one in planned):
+            display.say(f"{title}: all {len(planned)} cells are finished")
+        else:
+            display.plan(planned, title)
+        for note in [*notes, *settings.refused]:
+            display.say(f"  {note}")
+        everything += planned
+    unknown = ", without what is n/a" if any(one.time is None for one in everything) else ""
+    display.say(f"estimated time: {duration(sum(one.time or 0 for one in everything))}{unknown}")
+    display.say("in it: prefill and decoding; not in it: downloads, loading, image processing, scoring")
+    if any(one.time and not one.measured for one in everything):
+        display.say("assumed: profile.seconds_per_sample, where this results folder has no times of this device yet")
 
-    def seconds(cell: CellSpec) -> float | None:
-        name = cell.facts.benchmark.task.removeprefix(profile.get("task_prefix") or "")
-        cost = pace(cell.method.name, cell.facts.task, name)
-        return None if cost is None else cost.prefill + cost.decode
 
-    return seconds
+def plan_ahead(group: Sequence[Run]) -> tuple[list[PlannedCell], list[str]]:
+    """How far the cells of a group are, as far as that is known without data or weights; and remarks on it."""
+    settings, profile = group[0][0], group[0][1]["profile"]
+    rows: dict[Benchmark, tuple[MethodSettings, ...]] = {}  # each cell once, however many tables ask for it
+    for one, _ in group:
+        for benchmark in one.benchmarks:
+            rows[benchmark] = distinct([*rows.get(benchmark, ()), *one.methods])
+    fingerprints, notes = Fingerprints(settings.results / "fingerprints.json"), []
+    suite, weights, planned = Suite(settings, fingerprints), "", []
+    try:
+        weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
+    except UserError as error:
+        notes.append(f"{error}; nothing is taken as finished")
+    for benchmark, methods in rows.items():
+        name = benchmark.task.removeprefix(profile["task_prefix"])
+        samples = _samples(settings, benchmark.task, (profile.get("samples") or {}).get(name))
+        try:
+            if not weights:
+                raise UserError
+            facts = suite.facts(benchmark)
+            planned += [_planned(CellSpec.of(settings, row, facts, weights), None, samples) for row in methods]
+        except UserError as error:
+            notes += [f"{error}; nothing is taken as finished"] if weights else []
+            planned += [PlannedCell(row, benchmark.task, benchmark.label, None, samples) for row in methods]
+    return with_seconds(planned, settings, profile), notes
 
 
-def _by_reason(planned: Sequence[Planned]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for one in planned:
-        for reason in one.reasons:
-            found.setdefault(reason, []).append(one.cell.label)
-    return found
+def _samples(settings: Settings, task: str, stated: int | None) -> int | None:
+    """Of a task, under the limit: as a result file has them, else as `stated`, else None."""
+    found = stated
+    for path in (settings.results / "cells").glob(f"*.{task}.*.json"):
+        try:
+            found = load_cell(path).population
+            break
+        except ReportError:  # damaged: the run will write it anew
+            continue
+    return min(found, settings.limit) if found and settings.limit else found

@@ -1,4 +1,4 @@
-"""One run: cells planned, answered where samples are missing, scored, and a summary."""
+"""One group of runs: cells planned, answered where samples are missing, scored, and a summary."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 
-from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.cell_spec import CellSpec, write_result
+from plphp_core.config.run_settings import Run, Settings, merged
+from plphp_core.evaluation.cell_spec import CellSpec, cells_of, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
 from plphp_core.evaluation.generation import JointAnswerer
-from plphp_core.evaluation.lmms_tasks import Suite, metric_function
+from plphp_core.evaluation.lmms_tasks import OpenTask, Suite, metric_function
 from plphp_core.evaluation.loading import LoadOnce, check_device
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.options import refuse, refused_of_task
-from plphp_core.evaluation.plan import cells_of, merged, plan, show
+from plphp_core.evaluation.plan import plan, show
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.results_folder import Busy, run_lock
 from plphp_core.evaluation.run_status import FAILED, OK, USAGE, Stop, carry_out
@@ -45,28 +44,22 @@ class Outcome:
         return FAILED if self.failed_samples or self.failed_cells else OK
 
 
-def run(settings: Settings, config: dict, loader: LoadOnce, display: Display | None = None) -> int:
-    """Carry out one run; see `run_together`."""
-    return run_together([(settings, config)], loader, display)
-
-
-def run_together(group: Sequence[tuple[Settings, dict]], loader: LoadOnce, display: Display | None = None) -> int:
+def run_together(group: Sequence[Run], loader: LoadOnce, display: Display | None = None) -> int:
     """Carry out runs that differ in nothing but methods, benchmarks and tables, and tell the user how it went.
 
     Args:
-        group: settings and resolved configuration of each; see `together`.
+        group: settings and resolved configuration of each.
         loader: gives the model; keep it between runs to keep the model.
     Returns:
         exit code: 0 all cells finished; 1 samples or cells failed, or the disk did; 130 Ctrl-C; 143 SIGTERM.
     Raises:
         UserError: the run cannot start as it was asked for.
     """
-    runs = [settings for settings, _ in group]
     configs = [config for _, config in group]
     ranks, stop = Ranks.join(), Stop()
     display = display or Display(quiet=not ranks.first)
     display.processes = ranks.size
-    settings, profile = merged(runs), configs[0].get("profile")
+    settings = merged([one for one, _ in group])
     with logging_to(settings, display), stop.listening():
         config = configs[0] if len(configs) == 1 else {"runs": configs}
         manifest = Manifest(settings, config, command_line(), ranks.size, written=ranks.first)
@@ -74,13 +67,18 @@ def run_together(group: Sequence[tuple[Settings, dict]], loader: LoadOnce, displ
 
         def work() -> bool:
             manifest.write()
-            _Run(runs, settings, loader, display, manifest, outcome, ranks, stop, profile).carry_out()
+            _GroupRun(group, settings, loader, display, manifest, outcome, ranks, stop).carry_out()
             _summary(outcome, display)
             return outcome.exit_code == OK
 
+        def end(status: str, code: int, **changes) -> None:
+            failed = {label: count for label, (count, _) in outcome.failed_samples.items()}
+            said = {"scored": outcome.scored, "failed_cells": outcome.failed_cells, "failed_samples": failed}
+            manifest.end(status, code, **said, **changes)
+
         say = display.say if ranks.first else ranks.complain
         try:
-            status, code = carry_out(work, partial(_end, manifest, outcome), say)
+            status, code = carry_out(work, end, say)
         except UserError as error:
             if ranks.size == 1:
                 raise
@@ -91,13 +89,22 @@ def run_together(group: Sequence[tuple[Settings, dict]], loader: LoadOnce, displ
         return code
 
 
-class _Run:
-    """The work of a run, benchmark after benchmark."""
+class _GroupRun:
+    """The work of a group of runs, benchmark after benchmark. `settings` are those of all of them together."""
 
-    def __init__(self, runs, settings: Settings, loader, display, manifest, outcome, ranks: Ranks, stop: Stop, profile):
-        self.runs, self.settings, self.loader, self.display = runs, settings, loader, display
+    def __init__(
+        self,
+        group: Sequence[Run],
+        settings: Settings,
+        loader: LoadOnce,
+        display: Display,
+        manifest: Manifest,
+        outcome: Outcome,
+        ranks: Ranks,
+        stop: Stop,
+    ):
+        self.group, self.settings, self.loader, self.display = group, settings, loader, display
         self.manifest, self.outcome, self.ranks, self.stop = manifest, outcome, ranks, stop
-        self.profile = profile
         self.traced: set[str] = set()
         self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
 
@@ -117,29 +124,29 @@ class _Run:
 
     def _plan(self) -> tuple[list[CellSpec], list[str], list[str]]:
         """All cells, names of those without a result, names of those that lack answers; shows what there is to do."""
-        settings = self.settings
+        settings, ranks = self.settings, self.ranks
         todo, lacking = [], []
-        with self.ranks.first_alone():  # hashing weights, downloading data
+        with ranks.first_alone():  # hashing weights, downloading data
             fingerprints = Fingerprints(settings.results / "fingerprints.json")
             weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
             self.suite = Suite(settings, fingerprints)
-            cells = cells_of(self.runs, self.suite, weights, settings.model.make_family().prompt("text", 0))
+            cells = cells_of([one for one, _ in self.group], self.suite, weights)
             for facts in {cell.facts.task: cell.facts for cell in cells}.values():
                 refused = refused_of_task(facts.generation, settings.model.engine)
                 refuse(f"task {facts.task}", refused, settings.model.engine)
-            if self.ranks.first:
+            if ranks.first:
                 data = {cell.facts.task: cell.facts.data for cell in cells}
                 self.manifest.write(revisions={"model": weights, "data": data})
                 if not all(cell.finished() for cell in cells):
                     check_device(settings.model)  # before data sets are downloaded for nothing
-                planned = plan(cells, self.suite, self.display, settings.rescore)
-                show(planned, settings, self.display, self.profile)
-                todo = [one.cell.name for one in planned if not one.finished]
-                lacking = [one.cell.name for one in planned if one.missing]
-        for cell in cells if self.ranks.first else ():  # now: an interrupted run must not leave a table of old and new
+                planned = plan(cells, self.suite, self.display)
+                show(planned, settings, self.display, self.group[0][1].get("profile") or {})
+                todo = [cell.name for cell, one in zip(cells, planned, strict=True) if not one.finished]
+                lacking = [cell.name for cell, one in zip(cells, planned, strict=True) if one.missing]
+        for cell in cells if ranks.first else ():  # now: an interrupted run must not leave a table of old and new
             if cell.name in todo:
                 cell.remove_stale_result()
-        return cells, *self.ranks.tell((todo, lacking))
+        return cells, *ranks.tell((todo, lacking))
 
     def _prepare(self, cells: list[CellSpec]) -> set[str]:
         """Load the model and try every method of the cells on it, before the first of them answers.
@@ -162,7 +169,7 @@ class _Run:
                 self._answerer.check(method)
             except ValueError as error:
                 reason = f"{row} does not fit {self.settings.model.name}: {error}"
-                if len(self.runs) == 1:
+                if len(self.group) == 1:
                     raise UserError(reason) from error
                 self.outcome.failed_cells[row] = reason
                 unfit.add(row)
@@ -183,9 +190,9 @@ class _Run:
             if not cells:
                 return True
             task = self.suite.open(facts)
-            answering = [cell for cell in cells if cell.name in self._lacking]
-            if answering:
-                worker = Worker(self.settings, task, answering, self._answerer, self.ranks, self.traced)
+            lacking = [cell for cell in cells if cell.name in self._lacking]
+            if lacking:
+                worker = Worker(self.settings, task, lacking, self._answerer, self.ranks, self.traced)
                 worker.carry_out(self.display, self.stop)
             self._leave(cells)
             self._fold(cells)
@@ -197,7 +204,7 @@ class _Run:
     def _leave(self, cells: list[CellSpec]) -> None:
         """Nothing of these cells is left to be answered, whoever did it."""
         for cell in cells:
-            self.display.remaining.finish(cell.row, cell.facts.benchmark.label)
+            self.display.finish(cell.row, cell.facts.benchmark.label)
 
     def _hold(self, held: ExitStack, task: str, wait: bool) -> bool:
         """Keep other runs away from a benchmark of this model, until `held` is closed."""
@@ -218,7 +225,7 @@ class _Run:
                 fold(journal)
         self.ranks.wait()
 
-    def _score(self, cell: CellSpec, task) -> None:
+    def _score(self, cell: CellSpec, task: OpenTask) -> None:
         """Write a cell's result file, or say why there is none."""
         try:
             with Journal(cell.journal_path) as journal:
@@ -246,17 +253,6 @@ def _summary(outcome: Outcome, display: Display) -> None:
         display.say(f"failed: {label}: {message}")
     if outcome.exit_code != OK:
         display.say("failed samples are left out of the scores and tried again by the next run")
-
-
-def _end(manifest: Manifest, outcome: Outcome, status: str, code: int, **changes) -> None:
-    manifest.end(
-        status,
-        code,
-        scored=outcome.scored,
-        failed_cells=outcome.failed_cells,
-        failed_samples={label: count for label, (count, _) in outcome.failed_samples.items()},
-        **changes,
-    )
 
 
 def _seed(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Content keys: two samples share a key exactly when their answers must be the same.
+"""What content keys are made of: two samples share a key exactly when their answers must be the same.
 
 `docs/fidelity.md`, "What identifies an answer", goes through all that can change an answer and says of each whether it
 is in the key, and why not where it is not. An image is identified by data revision and sample number, so that an
@@ -9,13 +9,11 @@ protocol is part of the task's name and prompt.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any
 
 from plphp_core.config.run_settings import ModelSettings
-from plphp_core.config.table_rows import MethodSettings
 from plphp_core.families import get_family
 from plphp_core.records.record import digest
 from plphp_core.records.source_code import hashes, own_package
@@ -29,46 +27,6 @@ LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
 REEXPORTING = ("plphp_core", "plphp_core.pruning")  # packages that hold nothing of their own
 CODE = ("answering_code", "method_code", "task_code")  # parts of an identity: file → hash
-
-
-def cell_identity(
-    model: ModelSettings,
-    weights: str,
-    template: str,
-    method: MethodSettings,
-    task: str,
-    task_version: object,
-    data: str,
-    generation: dict[str, Any],
-    task_code: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """What all samples of a cell share, as plain data that reads the same from JSON; `digest` of it is the cell's key.
-
-    Args:
-        weights: `checkpoint_identity`.
-        template: chat string of the family for a fixed text, which shows its system prompt and roles.
-        data: revision of the data set.
-        generation: the task's generation arguments.
-        task_code: file → hash, of what makes its prompts and images.
-    """
-    answering, made = answering_code(model), method.built
-    found = {} if made is None else method_code(type(made))  # type: ignore[arg-type]  # a class can be hashed
-    own = {file: code for file, code in found.items() if file not in answering}
-    hub_name = None if weights.startswith("sha256:") else model.checkpoint
-    identity = {
-        "weights": {"checkpoint": hub_name, "revision": weights},
-        "family": {"name": model.family, "template": template, "prompts": model.prompts, **dict(model.options)},
-        "numerics": numerics(model),
-        "method": {"name": method.name, **method.params},
-        "task": {"name": task, "version": task_version, "generation": generation},
-        "data": {"revision": data},
-        "libraries": library_versions(),
-        "answering_code": answering,
-        "method_code": own,
-        "task_code": dict(task_code or {}),
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
-    return plain
 
 
 def numerics(model: ModelSettings) -> dict[str, str]:
@@ -101,14 +59,10 @@ def installed(library: str) -> str:
         return "none"
 
 
-def answering_code(model: ModelSettings) -> dict[str, str]:
-    """File → hash, of the code that answers with this family under whatever method."""
-    return _answering_code(type(get_family(model.family)).__module__)
-
-
 @functools.cache
-def _answering_code(family: str) -> dict[str, str]:
-    return hashes([*ANSWERING, family], _answers)
+def answering_code(family: str) -> dict[str, str]:
+    """File → hash, of the code that answers with this family under whatever method."""
+    return hashes([*ANSWERING, type(get_family(family)).__module__], _answers)
 
 
 @functools.cache

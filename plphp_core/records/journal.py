@@ -39,7 +39,7 @@ class Journal:
         answers: key → line, the first answer (or reading) under each key.
         errors: key → line, the latest error of each key that has no answer yet.
         counts: cell key → number of its answers.
-        identities: cell key → what it is the digest of (`cache_keys.cell_identity`).
+        identities: cell key → what it is the digest of (`CellSpec.identity`).
     """
 
     def __init__(self, path: Path):

@@ -91,7 +91,7 @@ class SampleLine(Part):
 
 
 class CellKeyLine(Part):
-    """What a cell's key is the digest of (`cache_keys.cell_identity`)."""
+    """What a cell's key is the digest of (`CellSpec.identity`)."""
 
     cell: str
     identity: dict[str, Any]

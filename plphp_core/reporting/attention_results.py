@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatch
 
-from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.usual_kind import Choice, DtypeOf, usual_kind
 from plphp_core.config.benchmark_catalogue import catalogue
+from plphp_core.config.report_choices import Filters
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.choice import Choice, DtypeOf, settle
 
 MODELS = ("llava_onevision", "qwen2_vl", "idefics2", "mantis")  # as the paper orders them
 CHOSEN = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts")  # by options of a report
@@ -38,9 +38,7 @@ def settled(readings: Sequence[AttentionResult], filters: Filters, dtype_of: Dty
     Of several subsets `by_model` takes the largest, benchmark by benchmark: to look at more samples changes no score.
     """
     leave = ("engine", "limit", "limit_seed")
-    return settle(
-        readings, filters, dtype_of, admits=lambda one: _fits(one, filters), leave=leave, alike=lambda benchmark: False
-    )
+    return usual_kind(readings, filters, dtype_of, lambda one: _fits(one, filters), leave, lambda benchmark: False)
 
 
 def _fits(one: AttentionResult, filters: Filters) -> bool:

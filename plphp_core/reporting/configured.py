@@ -5,8 +5,9 @@ from __future__ import annotations
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.config.benchmark_catalogue import label_of
 from plphp_core.config.hydra_app import composed, options
+from plphp_core.config.run_settings import table_methods
 from plphp_core.config.table_configs import table_config
-from plphp_core.config.table_rows import method_defaults, table_rows
+from plphp_core.config.table_rows import method_defaults
 from plphp_core.records.errors import ReportError, UserError
 
 
@@ -39,7 +40,7 @@ def _rows(table: str, profile: str, model: str) -> tuple:
         raise ReportError(f"configs/table/{table}.yaml has no rows for profile {profile!r}; it has some for {known}")
     try:
         config = table_config(table, profile, model)
-        return table_rows(config.table, config.profile, config.model)
+        return table_methods(config.table, config.profile, config.model)
     except UserError as error:
         raise ReportError(f"the rows of {table} cannot be read: {error}") from error
 

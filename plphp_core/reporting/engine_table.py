@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from plphp_core.analysis.comparable import admits
 from plphp_core.analysis.results import NothingToShow
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.reporting import notes
@@ -112,7 +113,7 @@ def report(asked: ReportRequest) -> Report:
     """
     if asked.filters.engine is not None:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
-    cells = under_both([cell for cell in asked.cells if asked.of_model(cell)])
+    cells = under_both([cell for cell in asked.cells if admits(asked.of_model, cell)])
     cells = asked.settled(cells=cells, leave=["engine"])
     rows = rows_configured("table1", asked.profile, asked.options.model)
     found = compare(cells, rows, asked.of_model, asked.choices)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from plphp_core.analysis.comparable import SHARED, Filters, RowSpec, place, same_documents, same_run
-from plphp_core.analysis.results import NothingToShow, Options, Results
+from plphp_core.analysis.comparable import SHARED, RowSpec, place, same_documents, same_run
+from plphp_core.analysis.results import NothingToShow, Results
 from plphp_core.config.benchmark_catalogue import catalogue
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.errors import ReportError

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import Filters, one_protocol, same_documents, same_run
-from plphp_core.analysis.results import NothingToShow, Options, Results, evaluate, protocol
+from plphp_core.analysis.comparable import admits, one_protocol, same_documents, same_run
+from plphp_core.analysis.results import NothingToShow, Results, evaluate, protocol
+from plphp_core.analysis.usual_kind import Choice, usual_kind
 from plphp_core.config.benchmark_catalogue import catalogue
-from plphp_core.config.locations import PACKAGED
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.report_settings import MODEL, ReportSettings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.attention_result import AttentionResult, load_readings
@@ -21,7 +23,6 @@ from plphp_core.records.cell_result import CellResult
 from plphp_core.records.visible import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.attention_results import by_model, settled
-from plphp_core.reporting.choice import Choice, settle
 from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
@@ -84,40 +85,25 @@ class ReportRequest:
     """What the command line asks for. `options` are its own; paths below `root` are shown relative to it."""
 
     cells: Sequence[CellResult]
-    filters: Filters
-    choices: Options
     options: ReportSettings
     root: Path
     said: dict[str, None] = field(default_factory=dict)  # what was taken of several kinds, line by line, each once
 
-    @classmethod
-    def of(cls, options: ReportSettings, cells: Sequence[CellResult]) -> ReportRequest:
-        """What a command line asks of these cells."""
-        shared = ("checkpoint", "revision", "dtype", "attn_implementation", "protocol", "engine", "limit", "limit_seed")
-        filters = Filters(
-            **{name: getattr(options, name) for name in shared},
-            prompts=options.prompts or PROTOCOL_PROMPTS.get(options.protocol or ""),
-            params={name: str(value) for name, value in options.params.items()},
-            exclude=options.exclude,
-        )
-        choices = Options(rank=options.rank, average=options.average, gains=options.gains, seed=options.seed)
-        return cls(cells, filters, choices, options, PACKAGED)
-
     def settled(
         self, models: Collection[str] = (), cells: Sequence[CellResult] | None = None, leave: Collection[str] = ()
     ) -> list[CellResult]:
-        """The cells as `choice.settle` leaves those of `models`, or all if none are named; what it took is noted.
+        """The cells as `usual_kind` leaves those of `models`, or all if none are named; what it took is noted.
 
         Args:
             cells: among which to choose, instead of all.
             leave: fields that stay as they are.
         """
 
-        def admits(cell: CellResult) -> bool:
-            return self.filters(cell) and (not models or cell.model in models)
+        def admitted(cell: CellResult) -> bool:
+            return admits(self.filters, cell) and (not models or cell.model in models)
 
         every = self.cells if cells is None else cells
-        found = settle(every, self.filters, self.usual_dtype, admits=admits, leave=leave)
+        found = usual_kind(every, self.filters, self.usual_dtype, admitted, leave)
         self.note(found)
         return found.results
 
@@ -125,6 +111,16 @@ class ReportRequest:
         """Keep what a choice says, for the command to print."""
         if found.said:
             self.said[found.said] = None
+
+    @property
+    def filters(self) -> Filters:
+        """Which finished cells were asked for."""
+        return self.options.filters
+
+    @property
+    def choices(self) -> Options:
+        """How to count what the paper leaves open."""
+        return self.options.choices
 
     @property
     def own_cells(self) -> list[CellResult]:
@@ -167,7 +163,7 @@ def benchmarks_asked(name: str, asked: ReportRequest) -> list[str]:
     """The labels of tasks=…, else those of the table; of a table that plans nothing, whatever has been run."""
     if asked.options.tasks is not None or is_planned(name):
         return benchmarks_configured(asked.options.tasks, name)
-    return catalogue().ordered(cell.benchmark for cell in asked.own_cells if asked.of_model(cell))
+    return catalogue().ordered(cell.benchmark for cell in asked.own_cells if admits(asked.of_model, cell))
 
 
 def evaluate_models(
@@ -251,10 +247,11 @@ def _other_dtype(asked: ReportRequest, models: Sequence[str]) -> str:
 def asked_suffix(asked: ReportRequest) -> str:
     """As `selection_suffix`, of everything that is asked for together, also where nothing of it is finished.
 
-    What the command line leaves open is what all cells agree in that are left after `choice.settle`, otherwise the
+    What the command line leaves open is what all cells agree in that are left after `usual_kind`, otherwise the
     usual.
     """
-    admitted = [cell for cell in settle(asked.cells, asked.filters, asked.usual_dtype).results if asked.filters(cell)]
+    fits = partial(admits, asked.filters)
+    admitted = list(filter(fits, usual_kind(asked.cells, asked.filters, asked.usual_dtype, fits).results))
     uncaptioned = [cell for cell in admitted if not one_protocol(cell.benchmark)]
 
     def common(name: str, usual: object, cells: Sequence[CellResult] = admitted) -> object:

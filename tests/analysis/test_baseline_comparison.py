@@ -7,8 +7,9 @@ import pytest
 
 from plphp_core.analysis import baseline_comparison
 from plphp_core.analysis.bootstrap import Estimate, Resamples, difference, relative, with_interval
-from plphp_core.analysis.comparable import Filters, RowSpec
-from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.results import evaluate
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.csv_export import long_table

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from plphp_core.analysis.comparable import Filters, RowSpec, place, rows_found
+from plphp_core.analysis.comparable import RowSpec, place, rows_found
+from plphp_core.config.report_choices import Filters
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.configured import rows_configured

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from plphp_core.analysis.bootstrap import Resamples
-from plphp_core.analysis.comparable import Filters, RowSpec
+from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, PREFILL, RETENTION, TIMES
+from plphp_core.config.report_choices import Filters
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import cost_notes, csv_export
 from plphp_core.reporting.configured import benchmark_configured, rows_configured

@@ -1,11 +1,11 @@
-"""Things take turns, and only their own steps are timed."""
+"""Cases take turns, and only their own steps are timed."""
 
 import time
 from contextlib import contextmanager
 
 import pytest
 
-from plphp_core.bench.interleaved_rounds import in_turn, rounds_within, times_of
+from plphp_core.bench.interleaved_rounds import Preemptions, interleaved, spread
 
 
 class Fake:
@@ -31,42 +31,43 @@ class Fake:
 
 def test_every_round_has_a_block_of_each_case_and_every_second_goes_backwards():
     log = []
-    found = in_turn([Fake("a", log), Fake("b", log)], "cpu", 3, 2, 3, 60)
+    found = interleaved([Fake("a", log), Fake("b", log)], "cpu", 3, 2, warm_up=2, settle=1)
     assert [line for line in log if "o" in line] == [f"{name} {what}" for name in "abbaab" for what in ("on", "off")]
-    assert log[:8] == ["a on", *["a step", "a rewind"] * 3, "a off"]  # one to settle, two timed
-    assert [[len(each.ms) for each in of_case] for of_case in found] == [[2, 2, 2], [2, 2, 2]]
+    assert log[:12] == ["a on", *["a step", "a rewind"] * 5, "a off"]  # two to warm up, one to settle, two timed
+    assert log[24:32] == ["b on", *["b step", "b rewind"] * 3, "b off"]
+    assert [[len(each) for each in of_case] for of_case in found] == [[2, 2, 2], [2, 2, 2]]
 
 
 def test_rewinding_is_not_timed():
-    ((round_,),) = in_turn([Fake("a", [], ms=3)], "cpu", 1, 5, 1, 60)
-    assert all(3 <= ms < 18 for ms in round_.ms) and min(round_.ms) <= round_.median <= max(round_.ms)
+    (((*times,),),) = interleaved([Fake("a", [], ms=3)], "cpu", 1, 5)
+    assert len(times) == 5 and all(3 <= ms < 18 for ms in times)
 
 
-def test_rounds_end_with_the_budget_but_not_before_the_least_number(monkeypatch):
+@pytest.mark.parametrize("rounds, at_least, budget, expected", [(9, 2, 45, 4), (9, 5, 0, 5), (3, 1, 1e9, 3)])
+def test_rounds_end_with_the_budget_but_not_before_the_least_number(monkeypatch, rounds, at_least, budget, expected):
     now = [100.0]
+
+    class TenSeconds(Fake):
+        def step(self):
+            now[0] += 10
+
+        def rewind(self):
+            pass
+
     monkeypatch.setattr("plphp_core.bench.interleaved_rounds.time.perf_counter", lambda: now[0])
-
-    def taken(*given):
-        numbers = []
-        for number in rounds_within(*given):
-            numbers.append(number)
-            now[0] += 10  # seconds per round
-        return numbers
-
-    assert taken(9, 2, 45) == [0, 1, 2, 3]  # a fifth would end behind the budget
-    assert taken(9, 5, 0) == [0, 1, 2, 3, 4]
-    assert taken(3, 1, 1e9) == [0, 1, 2]
+    (found,) = interleaved([TenSeconds("a", [])], "cpu", rounds, at_least=at_least, budget_s=budget)
+    assert len(found) == expected
 
 
 def test_quartiles():
-    times = times_of([4.0, 1.0, 2.0, 3.0, 5.0])
-    assert (times.q1, times.median, times.q3, times.best, times.count) == (2, 3, 4, 1, 5)
-    assert times_of([7.0]).median == 7
+    found = spread([4.0, 1.0, 2.0, 3.0, 5.0])
+    assert (found.q1, found.median, found.q3) == (2, 3, 4) and spread([7.0]).median == 7
 
 
-@pytest.mark.parametrize("busy, few", [(True, 60), (False, 60)])
-def test_preemptions_are_counted_per_second(monkeypatch, busy, few):
-    counts = iter([100, 100 + (10 if busy else 0)])
-    monkeypatch.setattr("plphp_core.bench.interleaved_rounds.Preemptions._count", lambda *_: next(counts))
-    ((round_,),) = in_turn([Fake("a", [], ms=30)], "cpu", 1, 5, 1, 60)  # a quarter of a second
-    assert (round_.preempted > 10) == busy and round_.preempted < few
+@pytest.mark.parametrize("preempted, warned", [(90, False), (150, True)])
+def test_a_disturbed_run_says_so(monkeypatch, preempted, warned):
+    monkeypatch.setattr(Preemptions, "_count", lambda *_: next(counts))
+    monkeypatch.setattr("plphp_core.bench.interleaved_rounds.time.perf_counter", lambda: next(times))
+    counts, times = iter([100, 100 + 2 * preempted]), iter([0.0, 2.0])
+    warning = Preemptions().warning
+    assert (warning is not None) == warned and (not warned or "150 times per second" in warning)

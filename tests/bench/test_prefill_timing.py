@@ -3,48 +3,61 @@
 import pytest
 import torch
 
-from baselines import VTW
 from plphp_core.bench import prefill_timing
-from plphp_core.bench.decoder_shapes import SHAPES, build, prompts
-from plphp_core.bench.forced_retention import forced_method
-from plphp_core.bench.prefill_timing import PrefillTime, interleaved_prefills
-
-METHODS = [None, forced_method("plphp", {"r": 0.4, "delta_r": 0.3}), VTW(K=3)]
+from plphp_core.bench.prefill_timing import TimedPrefill, add_decode_tokens, prefill_rows
+from plphp_core.bench.random_model import RandomModel
+from tests.bench.factories import settings
 
 
 @pytest.fixture(scope="module")
-def model():
-    return build(SHAPES["tiny"], "cpu", torch.float32)
+def one():
+    made = RandomModel("tiny", settings(backends=["generate", "fast"], prefill_warm_up=1, prefill_rounds=2))
+    made.load()
+    return made
 
 
-def test_rounds_alternate_and_the_first_ones_warm_up(monkeypatch):
-    order = []
-    monkeypatch.setattr(
-        prefill_timing,
-        "_prefill_once",
-        lambda model, inputs, method: order.append(method) or PrefillTime(len(order), 0.5, 0.0),
-    )
-    found = interleaved_prefills(None, {}, METHODS, 1, 2)
-    assert order == METHODS + METHODS[::-1] + METHODS
-    assert [[each.whole for each in rounds] for rounds in found] == [[6, 7], [5, 8], [4, 9]]
+def test_a_row_per_method_whose_work_is_within_the_prefill(one):
+    rows = {row["method"]: row for row in prefill_rows(one, one.bench.cases, lambda line: None)}
+    assert list(rows) == ["none", "plphp", "fastv", "vtw"] and rows["none"]["added_prefill_ms"] == 0
+    assert rows["none"]["prefill_vs_none"] == 1
+    for name in ("plphp", "fastv", "vtw"):
+        assert 0 < rows[name]["added_prefill_ms"] < rows[name]["prefill_ms"] and 0 < rows[name]["prefill_vs_none"]
+
+    def flops(n):  # hidden 64, intermediate 128
+        return 4 * n * 64**2 + 2 * n**2 * 64 + 2 * n * 64 * 128
+
+    assert rows["none"]["flops_vs_none"] == rows["plphp"]["flops_vs_none"] == 1
+    assert rows["fastv"]["flops_vs_none"] == pytest.approx((2 * flops(150) + 4 * flops(85)) / 6 / flops(150))
+    assert rows["vtw"]["flops_vs_none"] == pytest.approx((3 * flops(150) + 3 * flops(20)) / 6 / flops(150))
 
 
-def test_a_method_without_memory_drops_out(monkeypatch):
-    calls = []
+def test_a_prefill_that_does_not_fit_is_a_row(one, monkeypatch):
+    def fail(model, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def fail(model, inputs, method):
-        calls.append(method)
-        if method is METHODS[1]:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return PrefillTime(1.0, 0.0, 0.0)
-
-    monkeypatch.setattr(prefill_timing, "_prefill_once", fail)
-    found = interleaved_prefills(None, {}, METHODS, 0, 3)
-    assert found[1] is None and len(found[0]) == len(found[2]) == 3 and len(calls) == 7
+    monkeypatch.setattr(prefill_timing, "prefill", fail)
+    assert [row["status"] for row in prefill_rows(one, one.bench.cases, lambda line: None)] == ["oom"] * 4
+    monkeypatch.setattr(prefill_timing, "prefill", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prefill_rows(one, one.bench.cases, lambda line: None)
 
 
-def test_work_is_within_the_prefill_and_none_has_none(model):
-    inputs = prompts(SHAPES["tiny"], 1, 2, 20, "cpu", torch.float32)
-    none, plphp, vtw = interleaved_prefills(model, inputs, METHODS, 0, 2)
-    assert [each.added for each in none] == [0, 0]
-    assert all(0 < each.added < each.whole for each in (*plphp, *vtw))
+def test_warm_up_counts_in_nothing(one, monkeypatch):
+    monkeypatch.setattr(TimedPrefill, "rewind", lambda self: self.added.append(1.0 if self.added else 100.0))
+    rows = prefill_rows(one, one.bench.cases, lambda line: None)
+    assert [row["added_prefill_ms"] for row in rows] == [1.0] * 4
+
+
+def test_added_work_in_tokens_of_none_at_batch_1():
+    same = {"model": "m", "vision_tokens": 7}
+    decoded = [
+        same | {"backend": backend, "method": method, "batch": batch, "ms_per_token": ms}
+        for backend, method, batch, ms in (("fast", "none", 8, 20.0), ("fast", "none", 1, 5.0), ("fast", "vtw", 1, 4.0),
+                                           ("generate", "none", 1, 9.0))
+    ]  # fmt: skip
+    row, failed = same | {"added_prefill_ms": 1.0}, same | {"status": "oom"}
+    add_decode_tokens([row, failed], decoded)
+    assert row["added_decode_tokens"] == pytest.approx(0.2) and "added_decode_tokens" not in failed
+    other = {"model": "other", "vision_tokens": 7, "added_prefill_ms": 1.0}
+    add_decode_tokens([other], decoded)
+    assert "added_decode_tokens" not in other

@@ -3,8 +3,7 @@
 import numpy as np
 
 from plphp_core import claims
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import Options
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.report_settings import ReportSettings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
@@ -94,10 +93,9 @@ def everything(right=True, **changes) -> list[dict]:
 def asked(folder, profile="paper", resamples=200, filters=None, **options) -> ReportRequest:
     """What `scripts/report.py claims` hands on."""
     known = {"profile": profile, "results": folder, "published": PUBLISHED, "model": "llava_onevision"} | options
+    known |= {"filters": filters or Filters(), "choices": Options(resamples=resamples)}
     cells = load_cells(folder / profile / "cells", profile)
-    return ReportRequest(
-        cells, filters or Filters(), Options(resamples=resamples), ReportSettings("claims", **known), ROOT
-    )
+    return ReportRequest(cells, ReportSettings("claims", **known), ROOT)
 
 
 def ledger(folder, records=(), **options) -> dict[str, claims.ClaimFinding]:

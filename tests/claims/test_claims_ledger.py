@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from plphp_core.analysis.comparable import Filters
 from plphp_core.claims.claim_evidence import is_the_papers
 from plphp_core.claims.claim_rules import ALL, OF_ORDER, RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
+from plphp_core.config.report_choices import Filters
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.published import load_claims
 from plphp_core.reporting.table_layout import TableLayout

@@ -6,9 +6,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from plphp_core.evaluation import runner
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.progress import Display
-from tests.evaluation.factories import make_world
+from tests.evaluation.factories import FakeAnswerer, make_world
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,3 +35,10 @@ def loader():
 def display():
     """A display whose output can be read: `display.console.file.getvalue()`."""
     return Display(Console(file=io.StringIO(), width=200))
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """A loader of nothing, and answers without a model."""
+    monkeypatch.setattr(runner, "JointAnswerer", FakeAnswerer)
+    return lambda _: None

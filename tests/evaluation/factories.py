@@ -1,6 +1,10 @@
-"""A complete little world in a folder: a random checkpoint with its processor, two tasks, their data."""
+"""A complete little world in a folder: a random checkpoint with its processor, two tasks, their data; and what tests of
+runs in it share."""
 
+import json
+import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +19,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from plphp_core.config.run_settings import Benchmark, ModelSettings, Settings
-from plphp_core.config.table_rows import MethodSettings
+from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
+from plphp_core.evaluation.runner import run_together
+from plphp_core.records.journal_lines import Answer
 from tests import factories
+from tests.journal_factories import answer_of
 
 WORDS = [
     "what",
@@ -194,3 +200,77 @@ def settings(root: Path, methods=("plphp",), tasks=("mini_a",), **changes) -> Se
         batch_size=4,
     )
     return Settings(**(values | changes))
+
+
+# --- Runs in it -------------------------------------------------------------------------------------------------------
+
+
+def run(run_settings, config: dict, loader, display=None) -> int:
+    """One run alone."""
+    return run_together([(run_settings, config)], loader, display)
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def in_child(work) -> int:
+    """Run `work` in a forked process, which exits with the number it returns, if any; returns its process id."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = work() or 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+TIMES = ("prefill_ms", "decode_ms", "time")
+CHANGING = ("finished", "manifest", "batch_size", "content_hash")
+TIMINGS = ("prefill_ms", "decode_ms", "decode_ms_per_token")
+
+
+def cells(run_settings) -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text()) for path in (run_settings.results / "cells").glob("*.json")}
+
+
+def timeless(cell: dict) -> dict:
+    """A result file without what may differ between two runs with the same answers."""
+    cell = {key: value for key, value in cell.items() if key not in CHANGING}
+    return cell | {"efficiency": {key: value for key, value in cell["efficiency"].items() if key not in TIMINGS}}
+
+
+def journal_keys(run_settings) -> list[str]:
+    found = (line for path in (run_settings.results / "journal").glob("*.jsonl") for line in lines(path))
+    return [line["key"] for line in found if "key" in line]
+
+
+def never(*_):
+    raise AssertionError("must not be called")
+
+
+class FakeAnswerer:
+    """Answers without a model, so that it can be killed in a forked process."""
+
+    pause = 0.0
+
+    def __init__(self, loaded):
+        pass
+
+    def check(self, method):
+        pass
+
+    def answer(self, batch, methods):
+        for method in methods:
+            time.sleep(self.pause)
+            yield method, [(request, fake_answer(request.context, len(batch))) for request in batch]
+
+
+def fake_answer(text: str, batch_size: int = 1) -> Answer:
+    costs = {"prefill_ms": 1.0, "decode_ms": 3.0, "kv_bytes": 10, "kv_bytes_full": 20}
+    return answer_of(text, retention=[1.0, 0.5], batch_size=batch_size, **costs)
+
+
+def content(results):
+    return [(request.tag, {k: v for k, v in vars(answer).items() if k not in TIMES}) for request, answer in results]

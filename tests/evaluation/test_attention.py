@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from plphp_core import PLPHP, prune
 from plphp_core.cli import entry_point
-from plphp_core.config.table_rows import MethodSettings
+from plphp_core.config.run_settings import MethodSettings
 from plphp_core.evaluation.attention import attention_runner as run_module
 from plphp_core.evaluation.attention.attention_maps import look
 from plphp_core.evaluation.attention.attention_runner import attend
@@ -23,9 +23,7 @@ from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.revisions import Fingerprints
 from plphp_core.vision.spatial_groups import CUTS, group_of
-from tests.evaluation.factories import settings
-from tests.evaluation.test_journal import lines
-from tests.evaluation.test_runner import never
+from tests.evaluation.factories import lines, never, save_checkpoint, settings
 from tests.reference import Reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,8 +140,6 @@ def test_a_run_of_which_nothing_works_stops(chosen, loader, display, monkeypatch
 
 
 def test_readings_and_answers_of_other_weights_do_not_mix(chosen, loader, display, tmp_path, world):
-    from tests.evaluation.factories import save_checkpoint
-
     assert attend(chosen, {}, loader, display) == OK
     other = save_checkpoint(tmp_path / "other", seed=7)
     model = dataclasses.replace(chosen.model, checkpoint=str(other))

@@ -15,16 +15,22 @@ from baselines import FastV
 from plphp_core.evaluation import cell_spec
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.run_status import FAILED, OK
-from plphp_core.evaluation.runner import run
-from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import SampleError, SampleLine
 from tests.configured import configured
-from tests.evaluation.factories import save_data, settings
-from tests.evaluation.test_journal import in_child
-from tests.evaluation.test_runner import FakeAnswerer, cells, fake, journal_keys, never, timeless  # noqa: F401
+from tests.evaluation.factories import (
+    FakeAnswerer,
+    cells,
+    in_child,
+    journal_keys,
+    never,
+    run,
+    save_data,
+    settings,
+    timeless,
+)
 from tests.journal_factories import answered_line
 
 KILLS = 20
@@ -71,7 +77,7 @@ def test_twenty_kills_at_random_moments_change_nothing(sweep, tmp_path):
 
 
 @pytest.fixture
-def whole(world, tmp_path, fake):  # noqa: F811
+def whole(world, tmp_path, fake):
     """A finished run of two methods on two tasks."""
     run_settings = settings(world, ("none", "plphp"), ("mini_a", "mini_b"), results=tmp_path / "mini", batch_size=2)
     assert run(run_settings, {}, fake) == OK
@@ -99,7 +105,7 @@ def test_a_result_that_lacks_a_field_is_not_finished(whole, display, lost):
     assert "4 cells, 3 finished" in display.console.file.getvalue()
 
 
-def test_a_journal_line_that_lacks_a_field_is_set_aside_and_its_sample_answered_again(whole, display, fake):  # noqa: F811
+def test_a_journal_line_that_lacks_a_field_is_set_aside_and_its_sample_answered_again(whole, display, fake):
     run_settings, before = whole
     cell = sorted((run_settings.results / "cells").glob("*.json"))[0]
     journal = run_settings.results / json.loads(cell.read_text())["journal"]
@@ -124,7 +130,7 @@ def test_a_score_changed_by_hand_is_not_believed(whole):
 
 
 @pytest.mark.parametrize("changed", ["images", "process_results"])
-def test_a_task_whose_code_changed_is_answered_or_scored_again(world, tmp_path, fake, display, changed):  # noqa: F811
+def test_a_task_whose_code_changed_is_answered_or_scored_again(world, tmp_path, fake, display, changed):
     """What it asks and shows: answered again. How it scores, in a file of its own: scored again, without a model."""
     for name in ("tasks", "data"):
         shutil.copytree(world / name, tmp_path / name)
@@ -154,13 +160,13 @@ def test_a_task_whose_code_changed_is_answered_or_scored_again(world, tmp_path, 
     assert run(run_settings, {}, never) == OK
 
 
-def test_a_method_whose_code_changed_is_answered_again_and_no_other_is(world, tmp_path, fake, display, monkeypatch):  # noqa: F811
+def test_a_method_whose_code_changed_is_answered_again_and_no_other_is(world, tmp_path, fake, display, monkeypatch):
     """Of two methods whose files lie elsewhere, one is edited."""
     run_settings = settings(world, ("none", "plphp", "fastv"), results=tmp_path / "mini")
     assert run(run_settings, {}, fake) == OK
-    original = keys.method_code
+    original = cell_spec.method_code
     edited = {"baselines/fastv.py": "edited"}
-    monkeypatch.setattr(keys, "method_code", lambda cls: original(cls) | (edited if cls is FastV else {}))
+    monkeypatch.setattr(cell_spec, "method_code", lambda cls: original(cls) | (edited if cls is FastV else {}))
     assert run(run_settings, {}, fake, display) == OK
     assert len(journal_keys(run_settings)) == 40
     said = display.console.file.getvalue()
@@ -168,7 +174,7 @@ def test_a_method_whose_code_changed_is_answered_again_and_no_other_is(world, tm
     assert "fastv K=2, R=0.5 · MINI_A: 10 answers not reused: method code (baselines/fastv.py) has changed" in said
 
 
-def test_a_truncated_journal_costs_the_torn_sample_only(whole, fake, monkeypatch):  # noqa: F811
+def test_a_truncated_journal_costs_the_torn_sample_only(whole, fake, monkeypatch):
     run_settings, before = whole
     path = sorted((run_settings.results / "journal").glob("*.jsonl"))[0]
     path.write_bytes(path.read_bytes()[:-30])
@@ -185,7 +191,7 @@ def test_a_truncated_journal_costs_the_torn_sample_only(whole, fake, monkeypatch
     }
 
 
-def test_a_clock_that_jumps_back_matters_nowhere(whole, fake, monkeypatch, world, tmp_path):  # noqa: F811
+def test_a_clock_that_jumps_back_matters_nowhere(whole, fake, monkeypatch, world, tmp_path):
     run_settings, before = whole
     jumped = dataclasses.replace(run_settings, results=tmp_path / "jumped")
     years = iter(range(2090, 1990, -1))
@@ -209,7 +215,7 @@ def test_a_results_folder_that_was_moved_is_still_finished(whole, tmp_path):
     assert shown(moved) == before and not run_settings.results.exists()
 
 
-def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkeypatch, capfd):  # noqa: F811
+def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkeypatch, capfd):
     """A file may not grow beyond a limit: EFBIG, as from a full disk. What was acknowledged stays."""
     run_settings, before = whole
     full = dataclasses.replace(run_settings, results=tmp_path / "full")
@@ -229,7 +235,7 @@ def test_a_disk_that_fills_up_in_the_middle(whole, world, tmp_path, fake, monkey
     assert shown(full) == before
 
 
-def test_two_runs_at_once_share_the_work(whole, fake, tmp_path, monkeypatch):  # noqa: F811
+def test_two_runs_at_once_share_the_work(whole, fake, tmp_path, monkeypatch):
     run_settings, before = whole
     both = dataclasses.replace(run_settings, results=tmp_path / "both")
     monkeypatch.setattr(FakeAnswerer, "pause", 0.05)
@@ -248,7 +254,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_journal_under_other_conditions_is_not_reused_and_the_run_says_why(whole, fake, display, change):  # noqa: F811
+def test_a_journal_under_other_conditions_is_not_reused_and_the_run_says_why(whole, fake, display, change):
     run_settings, _ = whole
     changed = CHANGES[change](run_settings)
     assert run(changed, {}, fake, display) == OK
@@ -257,7 +263,7 @@ def test_a_journal_under_other_conditions_is_not_reused_and_the_run_says_why(who
     assert len(journal_keys(run_settings)) == 80  # both, apart by key
 
 
-def test_other_data_are_another_cell(whole, fake, display):  # noqa: F811
+def test_other_data_are_another_cell(whole, fake, display):
     run_settings, _ = whole
     shutil.rmtree(run_settings.data_root / "mini_a")
     save_data(run_settings.data_root / "mini_a", samples=10, seed=5)
@@ -270,7 +276,7 @@ def test_other_data_are_another_cell(whole, fake, display):  # noqa: F811
     assert len(journal_keys(run_settings)) == 60
 
 
-def test_a_results_folder_without_rights_is_named(world, fake, tmp_path):  # noqa: F811
+def test_a_results_folder_without_rights_is_named(world, fake, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="results="):
         run(settings(world, results=tmp_path / "file" / "mini"), {}, fake)

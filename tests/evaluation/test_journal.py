@@ -1,13 +1,11 @@
 """The journal keeps every acknowledged answer, once, whatever happens to the process or the disk."""
 
-import json
 import logging
 import os
 import random
 import resource
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,27 +16,12 @@ from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.journal import Journal, JournalError
 from plphp_core.records.journal_lines import SampleError, SampleLine
+from tests.evaluation.factories import in_child, lines
 from tests.journal_factories import answered_line
 
 FAILED = SampleLine(
     key="key0", cell="c", doc_id=0, hardware="h", error=SampleError(kind="OSError", message="broken image")
 )
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
-def in_child(work) -> int:
-    """Run `work` in a forked process, which exits with the number it returns, if any; returns its process id."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = work() or 0
-        finally:
-            os._exit(code)
-    return pid
 
 
 def test_kill_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path):

@@ -15,12 +15,9 @@ from plphp_core.evaluation.generation import Answerer, JointAnswerer
 from plphp_core.evaluation.loading import LoadOnce, load
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.evaluation.run_status import OK
-from plphp_core.evaluation.runner import run
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal_lines import SampleError
-from tests.evaluation.factories import TASK, settings
-from tests.evaluation.test_runner import cells, never
-from tests.evaluation.test_sharing import content
+from tests.evaluation.factories import TASK, cells, content, never, run, settings
 
 IMAGE = Image.effect_noise((20, 30), 50).convert("RGB")
 GREEDY = {"max_new_tokens": 8, "do_sample": False}

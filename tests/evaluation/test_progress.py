@@ -1,91 +1,64 @@
-"""The remaining time: every method on every benchmark at its own pace."""
-
-import io
+"""The remaining time: what was expected of every cell, corrected by what was met."""
 
 import pytest
-from rich.console import Console
 
+from plphp_core.config.run_settings import MethodSettings
 from plphp_core.evaluation import progress
-from plphp_core.evaluation.progress import Display, PlannedCell, Remaining
+from plphp_core.evaluation.estimate import PlannedCell
 from plphp_core.evaluation.run_status import OK
-from plphp_core.evaluation.runner import run
-from tests.evaluation.factories import settings
-from tests.evaluation.test_runner import fake  # noqa: F401
+from tests.evaluation.factories import run, settings
 
 
-def cell(label, benchmark, missing, seconds=None) -> PlannedCell:
-    return PlannedCell(label, benchmark, missing, 0, False, seconds)
+def cell(row, benchmark, samples, seconds=None) -> PlannedCell:
+    return PlannedCell(MethodSettings(row), benchmark, benchmark, None, samples, seconds=seconds)
 
 
-def test_a_slow_benchmark_is_not_taken_for_a_fast_one():
-    """3 of 100 quick answers are left, and all 10 slow ones but the first."""
-    remaining = Remaining([cell("none", "SD", 100), cell("none", "Captions", 10)])
-    remaining.note("none", "SD", 97, 9.7)
-    remaining.note("none", "Captions", 1, 20.0)
-    assert remaining() == (pytest.approx(3 * 0.1 + 9 * 20.0), 0)
+@pytest.fixture
+def answering(monkeypatch, display):
+    """Answers batches of (row, benchmark, samples, seconds); gives the time that is left."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+
+    def go(*batches):
+        for row, benchmark, samples, seconds in batches:
+            with display.cell(benchmark, 100, 0) as note:
+                clock[0] += seconds
+                note(samples, row, benchmark)
+        return display.remaining
+
+    return go
 
 
-def test_methods_on_one_benchmark_have_a_pace_each():
-    remaining = Remaining([cell("none", "SD", 10), cell("vtw", "SD", 10), cell("fastv", "SD", 10)])
-    remaining.note("none", "SD", 5, 10.0)
-    assert remaining() == (pytest.approx(5 * 2 + 20 * 2), 0)  # of the others nothing better is known
-    remaining.note("vtw", "SD", 5, 1.0)
-    assert remaining() == (pytest.approx(5 * 2 + 5 * 0.2 + 10 * 1.1), 0)
+def test_a_slow_benchmark_is_not_taken_for_a_fast_one(answering, display):
+    """Everything takes twice what was expected, on the slow one too."""
+    display.plan([cell("none", "SD", 100, 0.1), cell("none", "Captions", 10, 20.0)], "run")
+    assert answering(("none", "SD", 97, 19.4)) == pytest.approx(2 * (3 * 0.1 + 10 * 20.0))
+    assert answering(("none", "Captions", 1, 40.0)) == pytest.approx(2 * (3 * 0.1 + 9 * 20.0))
 
 
-def test_what_was_expected_is_corrected_by_what_was_met():
-    """This machine takes four times what the profile assumes."""
-    remaining = Remaining([cell("none", "SD", 10, 0.5), cell("none", "Captions", 10, 3.0)])
-    assert remaining() == (pytest.approx(10 * 0.5 + 10 * 3.0), 0)
-    remaining.note("none", "SD", 5, 10.0)
-    assert remaining() == (pytest.approx(5 * 2.0 + 10 * 12.0), 0)
+def test_cells_of_which_nothing_is_known_count_as_the_mean_of_the_others(answering, display):
+    display.plan([cell("none", "SD", 10, 1.0), cell("none", "MV", 10, 3.0), cell("vtw", "MV", 10)], "run")
+    assert answering(("none", "SD", 5, 5.0)) == pytest.approx(5 * 1.0 + 10 * 3.0 + 10 * 2.0)
 
 
-def test_an_unknown_pace_is_said_and_not_guessed():
-    display = Display(Console(file=io.StringIO(), width=200))
-    display.plan([cell("none", "SD", 10), cell("none", "MV", 10), cell("vtw", "MV", 10)], "run")
-    display.remaining.note("none", "SD", 5, 10.0)
-    assert display.estimate == "10 s and what 2 cells of unknown pace take"
-    display.remaining.note("none", "MV", 9, 18.0)
-    assert display.estimate == "32 s"
+def test_nothing_is_believed_from_the_first_moment(answering, display):
+    display.plan([cell("none", "SD", 10)], "run")
+    assert display.remaining is None and answering(("none", "SD", 1, 1.0)) is None
+    assert answering(("none", "SD", 5, 23.0)) == pytest.approx(4 * 4.0)
+    assert "SD: sample 5/100, 0.2 samples/s, ETA 16 s" in display.console.file.getvalue()
 
 
-def test_what_others_have_answered_and_other_processes_answer_is_not_counted():
-    remaining = Remaining([cell("none", "SD", 100), cell("vtw", "SD", 100), cell("none", "MV", 0)], processes=4)
-    remaining.note("none", "SD", 5, 5.0)
-    remaining.finish("vtw", "SD")
-    assert remaining() == (pytest.approx(20.0), 0)
+def test_what_others_have_answered_and_other_processes_answer_is_not_counted(answering, display):
+    display.processes = 4
+    display.plan([cell("none", "SD", 100, 1.0), cell("vtw", "SD", 100, 1.0)], "run")
+    display.finish("vtw", "SD")
+    assert answering(("none", "SD", 5, 5.0)) == pytest.approx(20.0)
 
 
-def test_a_run_expects_what_its_profile_assumes_or_its_journals_say(world, tmp_path, fake, monkeypatch, display):  # noqa: F811
+def test_a_run_ends_with_nothing_left(world, tmp_path, fake, display):
     run_settings = settings(world, ("none", "plphp"), ("mini_a", "mini_b"), results=tmp_path / "mini")
-    seen = []
-    monkeypatch.setattr(Display, "plan", lambda self, cells, title: seen.extend(cells))
     profile = {"task_prefix": "mini_", "seconds_per_sample": {"a": {"prefill": 2, "decode": 1}}}
     assert run(run_settings, {"profile": profile}, fake, display) == OK
-    assert {(one.benchmark, one.seconds) for one in seen} == {("MINI_A", 3.0), ("MINI_B", None)}
-    assert display.remaining() == (0.0, 0)
-    seen.clear()
-    for path in (run_settings.results / "cells").glob("*mini_a*.json"):
-        path.unlink()
-    (run_settings.results / "journal" / "tiny.none.mini_a.jsonl").unlink()
-    assert run(run_settings, {"profile": profile}, fake, display) == OK
-    known = {(one.label, one.benchmark): one.seconds for one in seen}
-    # 4 ms for a batch of four, two or one: what PLPHP took is what `none` may take there.
-    assert known["none", "MINI_A"] == known["plphp r=0.4", "MINI_A"] == pytest.approx(0.0014, rel=0.3)
-
-
-def test_the_time_on_the_terminal_follows_the_paces(monkeypatch):
-    clock = iter([0.0, 0.0, 4.0, 44.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    display = Display(Console(file=io.StringIO(), width=200))
-    display.plan([cell("none", "SD", 40), cell("vtw", "SD", 40)], "run")
-    display._last_line = -100.0
-    pace = progress.CellProgress(display, "2 settings · SD", 80, 0)
-    pace._began = pace._tick = 0.0
-    next(clock)
-    pace(4, "none", "SD")
-    pace(4, "vtw", "SD")
     said = display.console.file.getvalue()
-    assert "estimated time for all remaining samples: 76 s" in said  # as long as nothing is known of vtw: 1 s each
-    assert "sample 8/80, 0.2 samples/s, ETA 7 min" in said  # 36 s and 360 s
+    assert "4 cells, 0 finished; 40 samples to answer\n" in said and " 40 s " in said
+    assert sum(display._left.values()) == 0

@@ -12,12 +12,9 @@ import pytest
 
 from plphp_core.evaluation.distributed import Ranks, fold, parts
 from plphp_core.evaluation.run_status import OK, TERMINATED
-from plphp_core.evaluation.runner import run
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import SampleError, SampleLine
-from tests.evaluation.factories import settings
-from tests.evaluation.test_journal import in_child
-from tests.evaluation.test_runner import FakeAnswerer, cells, fake, journal_keys, timeless  # noqa: F401
+from tests.evaluation.factories import FakeAnswerer, cells, in_child, journal_keys, run, settings, timeless
 from tests.journal_factories import answered_line
 
 METHODS = ("none", "plphp")
@@ -53,7 +50,7 @@ def shown(run_settings) -> dict:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_many_processes_write_the_cells_of_one(world, tmp_path, fake, size):  # noqa: F811
+def test_many_processes_write_the_cells_of_one(world, tmp_path, fake, size):
     one = settings(world, METHODS, TASKS, results=tmp_path / "one", batch_size=2)
     assert run(one, {}, fake) == OK
     many = dataclasses.replace(one, results=tmp_path / "many")
@@ -73,7 +70,7 @@ def test_real_answers_too(world, tmp_path, loader):
     assert shown(many) == shown(one)
 
 
-def test_killed_and_resumed_on_another_number_of_processes(world, tmp_path, fake, monkeypatch):  # noqa: F811
+def test_killed_and_resumed_on_another_number_of_processes(world, tmp_path, fake, monkeypatch):
     one = settings(world, METHODS, TASKS, results=tmp_path / "one", batch_size=1)
     assert run(one, {}, fake) == OK
     many = dataclasses.replace(one, results=tmp_path / "many")
@@ -93,7 +90,7 @@ def test_killed_and_resumed_on_another_number_of_processes(world, tmp_path, fake
     assert len(keys) == len(set(keys)) == 40
 
 
-def test_sigterm_to_all_ends_all(world, tmp_path, fake, monkeypatch):  # noqa: F811
+def test_sigterm_to_all_ends_all(world, tmp_path, fake, monkeypatch):
     many = settings(world, METHODS, TASKS, results=tmp_path / "many", batch_size=1)
     monkeypatch.setattr(FakeAnswerer, "pause", 0.1)
     pids = start(many, fake, 2)

@@ -8,16 +8,14 @@ import pytest
 
 from plphp_core.evaluation.results_folder import OF_A_RUN, check_folders
 from plphp_core.evaluation.run_status import OK
-from plphp_core.evaluation.runner import run
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import NotWritten, UserError
 from plphp_core.records.revisions import Fingerprints
-from tests.evaluation.factories import settings
-from tests.evaluation.test_runner import fake  # noqa: F401
+from tests.evaluation.factories import run, settings
 
 
 @pytest.mark.parametrize("name", ["{brace}", "a {0} b", "[bold] x", "${home}"])
-def test_any_name_of_a_results_folder_will_do(name, world, tmp_path, fake, display):  # noqa: F811
+def test_any_name_of_a_results_folder_will_do(name, world, tmp_path, fake, display):
     chosen = settings(world, results=tmp_path / name / "mini")
     assert run(chosen, {}, fake, display) == OK
     assert len(list((tmp_path / name / "mini" / "cells").glob("*.json"))) == 1
@@ -26,7 +24,7 @@ def test_any_name_of_a_results_folder_will_do(name, world, tmp_path, fake, displ
 
 
 @pytest.mark.parametrize("name", OF_A_RUN)
-def test_a_file_in_place_of_a_folder_is_named_before_anything_is_answered(name, world, tmp_path, fake, display):  # noqa: F811
+def test_a_file_in_place_of_a_folder_is_named_before_anything_is_answered(name, world, tmp_path, fake, display):
     chosen = settings(world, results=tmp_path / "mini")
     chosen.results.mkdir()
     (chosen.results / name).write_text("")

@@ -15,68 +15,25 @@ import torch
 
 from baselines import FastV
 from plphp_core import PLPHP
-from plphp_core.evaluation import runner
 from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.requests import Failure
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, TERMINATED
-from plphp_core.evaluation.runner import run, run_together
+from plphp_core.evaluation.runner import run_together
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal import Journal, JournalError
-from plphp_core.records.journal_lines import Answer
-from tests.evaluation.factories import save_checkpoint, settings
-from tests.evaluation.test_journal import in_child, lines
-from tests.journal_factories import answer_of
-
-CHANGING = ("finished", "manifest", "batch_size", "content_hash")
-TIMINGS = ("prefill_ms", "decode_ms", "decode_ms_per_token")
-
-
-def cells(run_settings) -> dict[str, dict]:
-    return {path.stem: json.loads(path.read_text()) for path in (run_settings.results / "cells").glob("*.json")}
-
-
-def timeless(cell: dict) -> dict:
-    """A result file without what may differ between two runs with the same answers."""
-    cell = {key: value for key, value in cell.items() if key not in CHANGING}
-    return cell | {"efficiency": {key: value for key, value in cell["efficiency"].items() if key not in TIMINGS}}
-
-
-def journal_keys(run_settings) -> list[str]:
-    found = (line for path in (run_settings.results / "journal").glob("*.jsonl") for line in lines(path))
-    return [line["key"] for line in found if "key" in line]
-
-
-def never(*_):
-    raise AssertionError("must not be called")
-
-
-class FakeAnswerer:
-    """Answers without a model, so that it can be killed in a forked process."""
-
-    pause = 0.0
-
-    def __init__(self, loaded):
-        pass
-
-    def check(self, method):
-        pass
-
-    def answer(self, batch, methods):
-        for method in methods:
-            time.sleep(self.pause)
-            yield method, [(request, fake_answer(request.context, len(batch))) for request in batch]
-
-
-def fake_answer(text: str, batch_size: int = 1) -> Answer:
-    costs = {"prefill_ms": 1.0, "decode_ms": 3.0, "kv_bytes": 10, "kv_bytes_full": 20}
-    return answer_of(text, retention=[1.0, 0.5], batch_size=batch_size, **costs)
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    monkeypatch.setattr(runner, "JointAnswerer", FakeAnswerer)
-    return lambda _: None
+from tests.evaluation.factories import (
+    FakeAnswerer,
+    cells,
+    in_child,
+    journal_keys,
+    lines,
+    never,
+    run,
+    save_checkpoint,
+    settings,
+    timeless,
+)
 
 
 @pytest.fixture(scope="module")

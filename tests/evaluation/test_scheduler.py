@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plphp_core.cli import run_command
+from plphp_core.cli.run_command import group_runs, labels
 from plphp_core.config import table_configs
 from plphp_core.config.run_settings import Settings
 from plphp_core.config.table_configs import runnable_tables
 from plphp_core.evaluation import loading
-from plphp_core.evaluation.scheduler import group_runs, labels
 from tests.evaluation.factories import settings
 from tests.evaluation.repositories import ROOT, command, make_repository
 

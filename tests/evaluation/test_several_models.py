@@ -8,11 +8,11 @@ from functools import partial
 
 import pytest
 
+from plphp_core.cli.run_command import run_groups
 from plphp_core.config.hydra_app import compose_and_call
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.config.table_configs import configurations
 from plphp_core.evaluation import loading, runner
-from plphp_core.evaluation.scheduler import run_groups
 from plphp_core.records.cache_keys import LIBRARIES
 from plphp_core.records.errors import UserError
 from tests.evaluation.repositories import ROOT, command, make_repository

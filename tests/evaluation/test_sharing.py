@@ -8,16 +8,13 @@ import torch
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP
-from plphp_core.config.table_rows import MethodSettings
+from plphp_core.config.run_settings import MethodSettings
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation import generation
 from plphp_core.evaluation.generation import Answerer, JointAnswerer
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.evaluation.run_status import OK
-from plphp_core.evaluation.runner import run
-from tests.evaluation.factories import settings
-from tests.evaluation.test_journal import lines
-from tests.evaluation.test_runner import cells, timeless
+from tests.evaluation.factories import TIMES, cells, content, lines, run, settings, timeless
 
 METHODS = [
     None,
@@ -27,7 +24,6 @@ METHODS = [
     VTW(K=3),
     PLPHP(r=0.6, delta_r=0.2, gqa="max"),
 ]
-TIMES = ("prefill_ms", "decode_ms", "time")
 
 
 @pytest.fixture(params=["generate", "fast"])
@@ -50,10 +46,6 @@ def requests(world, loader, count=4, **generation):
 def _untimed(line: dict) -> dict:
     answer = {name: value for name, value in line.get("answer", {}).items() if name not in TIMES}
     return {name: value for name, value in line.items() if name not in TIMES} | {"answer": answer}
-
-
-def content(results):
-    return [(request.tag, {k: v for k, v in vars(answer).items() if k not in TIMES}) for request, answer in results]
 
 
 def test_together_as_alone(loaded, world, loader):

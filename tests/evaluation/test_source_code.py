@@ -7,12 +7,14 @@ import pytest
 
 from baselines import FastV
 from plphp_core import PLPHP
-from plphp_core.config.run_settings import ModelSettings
-from plphp_core.config.table_rows import MethodSettings
+from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings
+from plphp_core.evaluation.cell_spec import CellSpec
+from plphp_core.evaluation.lmms_tasks import TaskFacts
 from plphp_core.evaluation.task_code import task_code
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code
 from plphp_core.records.source_code import hashes, hashes_of_functions, own_package
+from tests.evaluation.factories import settings
 
 CODE = '''
 """A module."""
@@ -83,12 +85,14 @@ def test_a_module_that_python_cannot_read_is_hashed_all_the_same(package):
     assert package(mine="from .other import f\ndef (") != package(mine="from .other import f\ndef ((")
 
 
-def test_the_code_of_a_method_is_its_own(monkeypatch):
+def test_the_code_of_a_method_is_its_own(tmp_path):
     """FastV's file makes no other method's answers stale, and nothing of the harness around answering counts."""
     model = ModelSettings("tiny", "llava_onevision", "/x", None, "float32", "sdpa", "cpu")
 
     def identity(name: str, **params) -> dict:
-        return keys.cell_identity(model, "sha256:0", "", MethodSettings(name, params), "t", 1, "d", {})
+        run_settings = settings(tmp_path, model=model)
+        facts = TaskFacts(Benchmark("T", "t"), "t", 1, {}, "d")
+        return CellSpec.of(run_settings, MethodSettings(name, params), facts, "sha256:0").identity
 
     assert identity("none")["method_code"] == {}
     assert list(identity("fastv", K=2)["method_code"]) == ["baselines/fastv.py"]

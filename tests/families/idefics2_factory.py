@@ -11,7 +11,7 @@ from transformers import (
     MistralConfig,
 )
 
-from tests.families.words import left_padded, sharpen, word_tokenizer
+from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
 
 PAD_TOKEN, BEGIN, END_TOKEN, FAKE_TOKEN, IMAGE_TOKEN, UTTERANCE, VOCAB = 70, 71, 72, 73, 74, 75, 77
 LATENTS, PATCH, LONGEST, SHORTEST = 6, 4, 24, 8
@@ -42,31 +42,11 @@ def tiny_idefics2(
     """A random model; `text` and `vision` replace values of its configurations; `splitting` None leaves it unsaid."""
     torch.manual_seed(seed)
     hidden = (text or {}).get("hidden_size", query_heads * head_dim)
-    text_values = {
-        "vocab_size": VOCAB,
-        "hidden_size": hidden,
-        "intermediate_size": 48,
-        "num_hidden_layers": layers,
-        "num_attention_heads": query_heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": head_dim,
-        "max_position_embeddings": 4096,
-        "sliding_window": None,
-        "pad_token_id": PAD_TOKEN,
-        "bos_token_id": BEGIN,
-        "eos_token_id": END_TOKEN,
-    }
-    vision_values = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": LONGEST,
-        "patch_size": PATCH,
-    }
+    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, BEGIN, END_TOKEN)
+    values |= {"hidden_size": hidden, "head_dim": head_dim, "sliding_window": None}
     config = Idefics2Config(
-        text_config=MistralConfig(**text_values | (text or {})),
-        vision_config=vision_values | (vision or {}),
+        text_config=MistralConfig(**values | (text or {})),
+        vision_config=siglip_values(LONGEST, PATCH) | (vision or {}),
         perceiver_config={
             "hidden_size": hidden,
             "resampler_n_latents": latents,
@@ -79,13 +59,8 @@ def tiny_idefics2(
     )
     if splitting is not None:
         config.do_image_splitting = splitting
-    model = Idefics2ForConditionalGeneration(config).eval()
-    sharpen(model, "vision_model", sharpness)
-    model = model.to(dtype)
-    model.set_attn_implementation(attention)
-    model.generation_config.pad_token_id = PAD_TOKEN
-    model.generation_config.eos_token_id = END_TOKEN
-    return model
+    model = Idefics2ForConditionalGeneration(config)
+    return ready(model, "vision_model", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
 
 
 def idefics2_batch(model, samples, seed=0):

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from plphp_core.families.mantis import SYSTEM_PROMPT
-from tests.families.words import left_padded, sharpen, word_tokenizer
+from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
 
 BEGIN, HEADER, HEADER_END, EOT, IMAGE_TOKEN, PAD_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 94, 95, 96, 98
 SIDE, PATCH = 16, 4
@@ -45,40 +45,17 @@ def tiny_mantis(
 ):
     """A random model; `text`, `vision` and `values` replace values of its configurations."""
     torch.manual_seed(seed)
-    vision_values = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": SIDE,
-        "patch_size": PATCH,
-    }
-    text_values = {
-        "vocab_size": VOCAB,
-        "hidden_size": query_heads * head_dim,
-        "intermediate_size": 48,
-        "num_hidden_layers": layers,
-        "num_attention_heads": query_heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": head_dim,
-        "max_position_embeddings": 2048,
-        "bos_token_id": BEGIN,
-        "eos_token_id": END_TOKEN,
-    }
+    decoder = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, None, BEGIN, END_TOKEN)
+    decoder["head_dim"] = head_dim
     config = LlavaConfig(
-        vision_config=SiglipVisionConfig(**vision_values | (vision or {})),
-        text_config=LlamaConfig(**text_values | (text or {})),
+        vision_config=SiglipVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
+        text_config=LlamaConfig(**decoder | (text or {})),
         **{"image_token_index": IMAGE_TOKEN, "pad_token_id": PAD_TOKEN} | values,
         vision_feature_layer=-2,
         vision_feature_select_strategy=strategy,
     )
-    model = LlavaForConditionalGeneration(config).eval()
-    sharpen(model, "vision_tower", sharpness)
-    model = model.to(dtype)
-    model.set_attn_implementation(attention)
-    model.generation_config.pad_token_id = PAD_TOKEN
-    model.generation_config.eos_token_id = END_TOKEN
-    return model
+    model = LlavaForConditionalGeneration(config)
+    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
 
 
 def mantis_batch(model, samples, seed=0):

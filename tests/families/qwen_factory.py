@@ -5,6 +5,8 @@ import random
 import torch
 import transformers
 
+from tests.families.tiny_parts import decoder_values, left_padded, ready
+
 IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VIDEO_TOKEN, START_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 88, 89, 96
 WORDS = 80
 PATCH, MERGE, FRAMES = 4, 2, 2
@@ -30,19 +32,8 @@ def tiny_qwen(
     torch.manual_seed(seed)
     third = head_dim // 8
     sections = [head_dim // 2 - 2 * third, third, third]
-    text_values = {
-        "vocab_size": VOCAB,
-        "hidden_size": query_heads * head_dim,
-        "intermediate_size": 48,
-        "num_hidden_layers": layers,
-        "num_attention_heads": query_heads,
-        "num_key_value_heads": kv_heads,
-        "max_position_embeddings": 2048,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections},
-        "pad_token_id": PAD_TOKEN,
-        "bos_token_id": None,
-        "eos_token_id": EOS_TOKEN,
-    }
+    text_values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, None, EOS_TOKEN)
+    text_values["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections}
     vision_values = {
         "depth": 2,
         "hidden_size": 16,
@@ -80,23 +71,14 @@ def tiny_qwen(
         vision_start_token_id=START_TOKEN,
         vision_end_token_id=END_TOKEN,
     )
-    model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
     with torch.no_grad():
         for path, parameter in model.named_parameters():
-            if parameter.ndim > 1 and "visual" not in path:
-                parameter.normal_(std=parameter.shape[-1] ** -0.5)
-            if "language_model" in path and ("q_proj" in path or "k_proj" in path):
-                # Biases too: they give a layer its own taste for vision.
-                parameter.normal_(std=sharpness * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 1.0))
             if "q_norm" in path or "k_norm" in path:
                 parameter.uniform_(0.5, 1.0 + sharpness)
             if "visual" in path and parameter.ndim > 1:
                 parameter.normal_(std=2 * parameter[0].numel() ** -0.5)
-    model = model.to(dtype)
-    model.set_attn_implementation(attention)
-    model.generation_config.pad_token_id = PAD_TOKEN
-    model.generation_config.eos_token_id = EOS_TOKEN
-    return model
+    return ready(model, "visual", sharpness, dtype, attention, PAD_TOKEN, EOS_TOKEN)
 
 
 def image_inputs(images, dtype=torch.float32):
@@ -127,14 +109,9 @@ def qwen_batch(model, samples, seed=0):
                 images.append(part)
                 row += [START_TOKEN] + [IMAGE_TOKEN] * (part[0] * part[1]) + [END_TOKEN]
         rows.append(row)
-    longest = max(map(len, rows))
-    ids = torch.tensor([[PAD_TOKEN] * (longest - len(row)) + row for row in rows])
-    return {
-        "input_ids": ids,
-        "attention_mask": torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows]),
-        "mm_token_type_ids": (ids == IMAGE_TOKEN).long(),
-        **image_inputs(images, model.dtype),
-    }
+    inputs = left_padded(rows, PAD_TOKEN)
+    inputs["mm_token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).long()
+    return inputs | image_inputs(images, model.dtype)
 
 
 def tiny_qwen_processor(family="qwen2_vl", template=None, pixels=(SIDE**2, 4096), patch=PATCH):

@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from plphp_core.config.run_settings import Benchmark, ModelSettings, Settings
-from plphp_core.config.table_rows import MethodSettings
+from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
 from plphp_core.evaluation import cell_spec
-from plphp_core.evaluation.attention.attention_runner import _Attending, _Part
+from plphp_core.evaluation.attention.attention_runner import write_readings
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.atomic import write_atomically
@@ -175,15 +174,15 @@ def answer(text: str, tokens: int, prompt: int, notes: list[str], retention: flo
 
 def write_reading(folder: Path, on: Conditions, benchmark: str, lines: dict[int, dict], errors: int = 0) -> None:
     """Attention of one model on one benchmark. `lines`: doc_id → gamma, groups and group_tokens."""
-    reader = _Attending(_settings(folder, on, on.limit), None, None, SimpleNamespace(name=MANIFEST), None)
-    reader.weights = on.revision
-    part = _Part(_facts(on, benchmark), "k", {})
+    cell = cell_spec.CellSpec(
+        _settings(folder, on, on.limit), MethodSettings("none"), _facts(on, benchmark), on.revision, "k"
+    )
     read = {
         doc: SampleLine(key=f"k{doc}", cell="k", doc_id=doc, hardware=on.hardware,
                         reading=AttentionReading(prompt_tokens=100, image_sizes=[16], **line))
         for doc, line in lines.items()
     }  # fmt: skip
-    reader._write(part, SimpleNamespace(population=on.population), read, errors)
+    write_readings(cell, on.population, read, errors, MANIFEST)
 
 
 def write_sight(folder: Path, on: Conditions, row: Row, doc: int, rows, kept, boxes, image_of) -> None:

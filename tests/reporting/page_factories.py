@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.comparable import Filters, rows_found
-from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.comparable import rows_found
+from plphp_core.analysis.results import evaluate
 from plphp_core.claims.claim_evidence import ClaimEvidence
 from plphp_core.claims.claim_finding import ORDER, ClaimFinding, ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_rules import RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.report_settings import ReportSettings
 from plphp_core.evaluation.requests import Request as Question
 from plphp_core.records.cache_keys import sample_key
@@ -101,9 +102,9 @@ class World:
         return SampleLine(key=sample, cell=key, doc_id=doc_id, hardware="2 CPU cores", **what)
 
     def asked(self, profile="toy", root=ROOT) -> ReportRequest:
-        options = ReportSettings("page", profile, self.folder)
+        options = ReportSettings("page", profile, self.folder, choices=Options(resamples=20))
         cells = load_cells(self.folder / profile / "cells", profile)
-        return ReportRequest(cells, Filters(), Options(resamples=20), options, root)
+        return ReportRequest(cells, options, root)
 
     def reports(self, asked: ReportRequest, notes=("A note.",), findings=()) -> list[Report]:
         results = evaluate(asked.cells, rows_found(asked.cells), Filters(), asked.choices)

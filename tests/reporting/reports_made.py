@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.analysis.comparable import Filters, RowSpec
-from plphp_core.analysis.results import Options, Results, evaluate
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.results import Results, evaluate
 from plphp_core.cli.entry_point import command
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.report_settings import report_settings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
@@ -34,8 +35,9 @@ def made(folder: Path, name: str, records, *overrides, profile="toy") -> Report:
     """A report of these cells and those that are there already; its intervals rest on few resamples."""
     factories.write(folder, *records)
     settings = report_settings([f"table={name}", f"profile={profile}", f"results={folder}", *overrides])
-    asked = ReportRequest.of(settings, load_cells(folder / profile / "cells", profile))
-    return make_report(name, replace(asked, choices=replace(asked.choices, resamples=200)))
+    settings = replace(settings, choices=replace(settings.choices, resamples=200))
+    cells = load_cells(folder / profile / "cells", profile)
+    return make_report(name, ReportRequest(cells, settings, ROOT))
 
 
 def written(folder: Path, profile="toy") -> set[str]:

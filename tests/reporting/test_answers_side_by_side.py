@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from plphp_core.analysis.comparable import Filters, rows_found
+from plphp_core.analysis.comparable import rows_found
 from plphp_core.analysis.results import NothingToShow, evaluate
+from plphp_core.config.report_choices import Filters
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.figures.answers_side_by_side import FIGURE, SideBySide, tables
 from plphp_core.reporting.qualitative_examples import choose, examples

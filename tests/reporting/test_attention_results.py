@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plphp_core.analysis.attention_frame import layer_means
-from plphp_core.analysis.comparable import Filters
+from plphp_core.config.report_choices import Filters
 from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.attention_results import by_model, settled

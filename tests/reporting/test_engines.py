@@ -7,16 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.comparable import Filters, RowSpec
-from plphp_core.analysis.results import Options
+from plphp_core.analysis.comparable import RowSpec
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.run_status import OK
-from plphp_core.evaluation.runner import run
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import engines
 from plphp_core.reporting.cell_answers import answers
-from tests.evaluation.factories import make_world
+from tests.evaluation.factories import make_world, run
 from tests.evaluation.factories import settings as settings_in
 from tests.reporting import factories
 from tests.reporting.engine_factories import ROWS, finish, line

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.results import evaluate
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in

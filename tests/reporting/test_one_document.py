@@ -9,8 +9,8 @@ import pytest
 from pycocoevalcap.cider.cider import Cider
 
 from plphp_core.analysis.baseline_comparison import best
-from plphp_core.analysis.comparable import Filters
-from plphp_core.analysis.results import Options, evaluate
+from plphp_core.analysis.results import evaluate
+from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
 from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect

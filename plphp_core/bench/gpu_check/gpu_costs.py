@@ -9,12 +9,12 @@ import torch
 
 from plphp_core import prune
 from plphp_core.bench.bench_settings import BenchCase
-from plphp_core.bench.bench_tables import BenchColumn, megabytes, whole
+from plphp_core.bench.bench_tables import BenchColumn, decimals, megabytes
+from plphp_core.bench.decode_timing import decoding_rows
 from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, gpu_part
 from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
-from plphp_core.bench.interleaved_decoding import relate
-from plphp_core.bench.prefill_timing import prefill_columns
-from plphp_core.bench.speed_benchmark import DECODE_COLUMNS, PREFILL_COLUMNS, decoding_rows, empty_row
+from plphp_core.bench.prefill_timing import add_decode_tokens, prefill_rows
+from plphp_core.bench.speed_benchmark import DECODE_COLUMNS, PREFILL_COLUMNS
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.pruning.method import method_names
@@ -23,7 +23,7 @@ MORE = 1.02  # times its keys and values: a pruned layer also holds its tokens' 
 BLOCK = 512  # bytes that the CUDA allocator rounds up to
 GROUP_SECONDS = 12  # less is not worth building caches for
 LEFT_FOR_PREFILL = 25  # seconds that decoding does not take
-VISION = BenchColumn("vision_tokens", "vision", whole)
+VISION = BenchColumn("vision_tokens", "vision", decimals(0))
 MEMORY_COLUMNS = (
     BenchColumn("method", "method"),
     BenchColumn("full", "unpruned", megabytes),
@@ -43,6 +43,7 @@ def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """
     inputs = setting.inputs(1, setting.sizes.vision[0])
     for method in setting.methods():
+        name = label(method)
         free_memory()
         before = _allocated(setting)
         if setting.cuda:
@@ -54,30 +55,25 @@ def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         free_memory()
         tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
         held = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-        grown = _allocated(setting) - before if setting.cuda else None
-        peak = torch.cuda.max_memory_allocated() - before if setting.cuda else None
         blocks = 2 * BLOCK * len(tensors)
+        row = {"method": name, "full": full, "reported": reported, "held": held}
+        if setting.cuda:
+            row |= {
+                "allocated": _allocated(setting) - before,
+                "peak": torch.cuda.max_memory_allocated() - before,
+            }
         del cache, tensors
         free_memory()
-        left = _allocated(setting) - before if setting.cuda else None
-        yield {
-            "method": label(method),
-            "full": full,
-            "reported": reported,
-            "held": held,
-            "allocated": grown,
-            "peak": peak,
-            "left": left,
-        }
+        if setting.cuda:
+            row["left"] = _allocated(setting) - before
+        yield row
         says = f"trace.kv_bytes {reported}, storage {held}, of {full} unpruned"
-        yield GpuCheck(f"trace.kv_bytes is what is held, {label(method)}", held == reported, says)
-        yield GpuCheck(
-            f"smaller only where something is pruned, {label(method)}", (held < full) == (method is not None), says
-        )
-        if grown is not None and left is not None:  # on CUDA
-            fits = reported <= grown <= MORE * reported + blocks
-            yield GpuCheck(f"the allocator counts as much, {label(method)}", fits, f"allocated {grown}, {says}")
-            yield GpuCheck(f"nothing is left behind, {label(method)}", left <= blocks, f"{left} bytes")
+        yield GpuCheck(f"trace.kv_bytes is what is held, {name}", held == reported, says)
+        yield GpuCheck(f"smaller only where something is pruned, {name}", (held < full) == (method is not None), says)
+        if setting.cuda:
+            fits = reported <= row["allocated"] <= MORE * reported + blocks
+            yield GpuCheck(f"the allocator counts as much, {name}", fits, f"allocated {row['allocated']}, {says}")
+            yield GpuCheck(f"nothing is left behind, {name}", row["left"] <= blocks, f"{row['left']} bytes")
 
 
 def _allocated(setting: GpuSetting) -> int:
@@ -91,28 +87,23 @@ def decoding(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     ρ = roofline / measured; roofline: weights, keys and values read once. See docs/performance.md.
     """
     setting.model  # noqa: B018  (first: it may not fit)
+    random = setting.random
     groups = [(vision, batch) for vision in setting.sizes.vision for batch in setting.sizes.batch]
     for number, (vision, batch) in enumerate(groups):
-        cases = setting.cases(vision, batch)
+        cases = [case for case in setting.bench.cases if (case.vision_tokens, case.batch) == (vision, batch)]
         seconds = (setting.left - LEFT_FOR_PREFILL) / (len(groups) - number)
         if setting.cuda and seconds < GROUP_SECONDS:
-            yield from ({**empty_row(case), "status": "no time left"} for case in cases)
+            yield from (random.row(case) | {"status": "no time left"} for case in cases)
             continue
         # Half for building, warming up and the round that is already running.
-        setting.random.bench = replace(setting.bench, group_seconds=min(setting.bench.group_seconds, seconds / 2))
-        measured = decoding_rows(setting.random, cases, setting.random.bench, setting.machine, lambda _: None)
-        rows = [row for row, _ in measured]
-        relate(rows, [one for _, one in measured], 1)
+        random.bench = replace(setting.bench, group_seconds=min(setting.bench.group_seconds, seconds / 2))
+        rows = decoding_rows(random, cases, setting.machine, lambda _: None)
+        setting.decoded += rows
         yield from rows
-        fast = next((row for row in rows if (row["backend"], row["method"]) == ("fast", "none")), None)
-        if batch == 1 and fast and fast["ms_per_token"]:
-            setting.token_ms[vision] = fast["ms_per_token"]
         if setting.cuda:  # a CPU's caches may hold what the roofline takes from memory
-            quickest = max((row["rho_nominal"] or row["rho_measured"] or 0.0 for row in rows), default=0.0)
-            found = f"the best has ρ = {quickest:.2f}"
-            yield GpuCheck(
-                f"no token is faster than its roofline, {vision} vision tokens, batch {batch}", quickest <= 1, found
-            )
+            quickest = max((row.get("rho", 0.0) for row in rows), default=0.0)
+            what = f"no token is faster than its roofline, {vision} vision tokens, batch {batch}"
+            yield GpuCheck(what, quickest <= 1, f"the best has ρ = {quickest:.2f}")
 
 
 @gpu_part("prefill", "Prefill with and without scoring", least=15, limit=60, columns=PREFILL_COLUMNS)
@@ -129,10 +120,6 @@ def prefills(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
             BenchCase(setting.shape.name, "fast", name, tuple(sorted(params.get(name, {}).items())), 1, vision)
             for name in known
         ]
-        columns = prefill_columns(setting.random, cases, setting.bench, lambda _: None)
-        for case in cases:
-            row = empty_row(case) | columns.get((case.method, case.params), {"status": "oom"})
-            token = setting.token_ms.get(vision)
-            if token and row["added_prefill_ms"] is not None:
-                row["added_decode_tokens"] = row["added_prefill_ms"] / token
-            yield row
+        rows = prefill_rows(setting.random, cases, lambda _: None)
+        add_decode_tokens(rows, setting.decoded)
+        yield from rows

@@ -15,7 +15,7 @@ from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, NotAvailableError, gpu_part
 from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
-from plphp_core.bench.interleaved_rounds import in_turn, times_of
+from plphp_core.bench.interleaved_rounds import interleaved, spread
 from plphp_core.decoding import kernels
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.kernels import KERNELS, Kernel, choose, error_against_fp32, try_kernel
@@ -132,9 +132,9 @@ def kernel_choice(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         if row["found"] == "right":
             row["error"] = error_against_fp32(kernel.attend(query, layer, None), query, layer, None)
             timed.append(_Repeated(row, kernel, query, layer, device))
-    of_each = in_turn(timed, setting.device, rounds=10, steps=3, at_least=2, budget_s=10)
+    of_each = interleaved(timed, setting.device, rounds=10, steps=3, settle=1, at_least=2, budget_s=10)
     for one, rounds in zip(timed, of_each, strict=True):
-        times = times_of([milliseconds for each in rounds for milliseconds in each.ms])
+        times = spread([milliseconds for each in rounds for milliseconds in each])
         one.row |= {"ms": times.median, "q1": times.q1, "q3": times.q3, "gb_per_s": bytes_read / times.median / 1e6}
     yield from rows.values()
     allowed = 4 * torch.finfo(torch.bfloat16).eps

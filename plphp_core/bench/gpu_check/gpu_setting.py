@@ -9,13 +9,12 @@ from pathlib import Path
 from torch import nn
 
 from baselines import VTW, FastV
-from plphp_core.bench.bench_models import RandomModel
-from plphp_core.bench.bench_settings import BenchCase, BenchSettings
+from plphp_core.bench.bench_settings import BenchSettings
 from plphp_core.bench.decode_backends import BACKENDS
 from plphp_core.bench.decoder_shapes import DecoderShape
 from plphp_core.bench.forced_retention import ForcedPLPHP
 from plphp_core.bench.gpu_check.gpu_evidence import NotAvailableError
-from plphp_core.bench.memory_estimate import available_bytes
+from plphp_core.bench.random_model import RandomModel
 from plphp_core.bench.roofline import MeasuredMachine
 from plphp_core.pruning.method import Method
 
@@ -87,7 +86,7 @@ def label(method: Method | None) -> str:
 class GpuSetting:
     """Attributes:
     deadline: of `time.monotonic`, when everything must have ended.
-    token_ms: vision tokens → milliseconds of a token of one unpruned sample in the fast backend, once measured.
+    decoded: rows of decoding, once measured.
     """
 
     device: str
@@ -95,7 +94,7 @@ class GpuSetting:
     machine: MeasuredMachine
     root: Path
     deadline: float
-    token_ms: dict[int, float] = field(default_factory=dict)
+    decoded: list[dict] = field(default_factory=list)
 
     def __post_init__(self):
         sizes = self.sizes
@@ -136,7 +135,7 @@ class GpuSetting:
             NotAvailableError: it does not fit into memory.
         """
         if not self.random.loaded:
-            needed, free = self.random.model_bytes, available_bytes(self.device)
+            needed, free = self.random.weight_bytes, self.random.available
             if needed > free:
                 raise NotAvailableError(
                     f"the weights of {self.shape.name} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
@@ -161,7 +160,3 @@ class GpuSetting:
         """None, and methods of both verbs that random weights can follow; see `label` for their names."""
         plphp = self.random.method("plphp", {"r": 0.4, "delta_r": 0.3})
         return [None, plphp, FastV(K=self.sizes.depth["fastv"], R=0.5), VTW(K=self.sizes.depth["vtw"])]
-
-    def cases(self, vision: int, batch: int) -> list[BenchCase]:
-        """Rows of the decoding benchmark."""
-        return [case for case in self.bench.cases if (case.vision_tokens, case.batch) == (vision, batch)]

@@ -11,11 +11,10 @@ from omegaconf import DictConfig, ListConfig
 
 from plphp_core.config.checked_values import flag, whole
 from plphp_core.config.hydra_app import compose_here, key
-from plphp_core.config.run_settings import Settings, settings_from_config
+from plphp_core.config.run_settings import Settings, resolved, settings_from_config
 from plphp_core.config.table_configs import of_each
 from plphp_core.evaluation.distributed import say
 from plphp_core.evaluation.loading import misfits
-from plphp_core.evaluation.run_app import resolved
 from plphp_core.evaluation.run_status import INTERRUPTED, OK
 from plphp_core.records.errors import UserError
 

@@ -11,9 +11,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from plphp_core.config.run_settings import Settings
-from plphp_core.evaluation.attention.attention_runner import FOLDER
+from plphp_core.evaluation.attention.attention_runner import FOLDER, conditions
 from plphp_core.evaluation.attention.reading import places, prefill_to_look_at
-from plphp_core.evaluation.cell_spec import shown
+from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.loading import LoadOnce
@@ -75,19 +75,10 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
         write_atomically(path.with_name(pictures[-1]), buffer.getvalue())
     write_atomically(path.with_suffix(".safetensors"), save(tensors))
     AttentionMap(
-        profile=settings.profile,
-        model=settings.model.name,
-        family=settings.model.family,
-        located=settings.model.make_family().located,
-        checkpoint=shown(settings.model.checkpoint, settings.root),
-        revision=weights,
-        dtype=settings.model.dtype,
+        **conditions(CellSpec.of(settings, row, facts, weights)),
         hardware=device_name(settings.model.device),
         method=ShownMethod(**asdict(row)),
         asked_for=asked_for,
-        task=facts.task,
-        benchmark=facts.benchmark.label,
-        data_revision=facts.data,
         doc_id=doc,
         question=request.context,
         images=pictures,

@@ -50,8 +50,8 @@ def gather(asked: ReportRequest) -> Shown[SideBySide]:
     """The samples that were asked for, or some of each benchmark by the seed."""
     options = asked.options
     results, benchmarks, variant = on_benchmarks("figure8", asked)
-    chosen = qualitative_examples.choose(results, benchmarks, options.cases, options.seed, options.docs)
-    how = f"at random (seed {options.seed}) among those that every method answered"
+    chosen = qualitative_examples.choose(results, benchmarks, options.cases, options.choices.seed, options.docs)
+    how = f"at random (seed {options.choices.seed}) among those that every method answered"
     if options.docs:
         how = "as asked for"
         variant += f".docs={options.docs.strip('[]').replace(',', '+').replace(':', '-')}"

@@ -1,6 +1,8 @@
-"""A word-level tokenizer for prompts known beforehand."""
+"""What the tiny models of several families are made of: decoder values, random weights, prompts, a tokenizer."""
 
 import re
+
+import torch
 
 
 def word_tokenizer(texts, special, size, **roles):
@@ -37,8 +39,6 @@ def word_tokenizer(texts, special, size, **roles):
 
 def left_padded(rows, pad):
     """`input_ids` and `attention_mask` of token lists of different lengths."""
-    import torch
-
     longest = max(map(len, rows))
     return {
         "input_ids": torch.tensor([[pad] * (longest - len(row)) + row for row in rows]),
@@ -46,13 +46,47 @@ def left_padded(rows, pad):
     }
 
 
-def sharpen(model, vision, sharpness):
-    """Make heads and layers differ in what they attend to; `vision` names the modules to leave alone."""
-    import torch
+def decoder_values(layers, query_heads, kv_heads, head_dim, vocab, pad, begin, end):
+    """Of a decoder's configuration, as every family has them."""
+    return {
+        "vocab_size": vocab,
+        "hidden_size": query_heads * head_dim,
+        "intermediate_size": 48,
+        "num_hidden_layers": layers,
+        "num_attention_heads": query_heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 4096,
+        "pad_token_id": pad,
+        "bos_token_id": begin,
+        "eos_token_id": end,
+    }
 
+
+def siglip_values(side, patch):
+    """Of a small vision tower of SigLIP's kind."""
+    return {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": side,
+        "patch_size": patch,
+    }
+
+
+def ready(model, vision, sharpness, dtype, attention, pad, end):
+    """The model to be used: heads and layers that differ in what they attend to, and its generation configuration.
+
+    `vision` names the modules to leave alone. Biases are drawn too: they give a layer its own taste for vision.
+    """
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in model.eval().named_parameters():
             if parameter.ndim > 1 and vision not in name:
                 parameter.normal_(std=parameter.shape[-1] ** -0.5)
             if "q_proj" in name or "k_proj" in name:
                 parameter.normal_(std=sharpness * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 1.0))
+    model = model.to(dtype)
+    model.set_attn_implementation(attention)
+    model.generation_config.pad_token_id = pad
+    model.generation_config.eos_token_id = end
+    return model

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.comparable import Filters
+from plphp_core.analysis.comparable import admits
+from plphp_core.analysis.usual_kind import usual_kind
+from plphp_core.config.report_choices import Filters
 from plphp_core.records.attention_result import AttentionResult
-from plphp_core.reporting.choice import settle
 from plphp_core.reporting.reports import make_report, report_names
 from tests.claims.claims_factories import asked, paper_cells, readings
 from tests.reporting import factories
@@ -40,7 +41,7 @@ def test_the_whole_benchmark_comes_before_subsets_and_the_largest_of_these_first
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     assert limits(asked(tmp_path, "toy").own_cells) == {None}
     one = asked(tmp_path, "toy", filters=Filters(limit="4"))
-    assert limits(filter(one.filters, one.own_cells)) == {4} and not one.said
+    assert limits(cell for cell in one.own_cells if admits(one.filters, cell)) == {4} and not one.said
 
 
 def test_what_was_taken_and_what_else_there_is_stands_in_one_line(tmp_path):
@@ -168,7 +169,7 @@ def test_captions_fit_every_protocol_and_have_no_say_in_which_it_is(tmp_path):
     one = asked(tmp_path, "toy")
     assert len(one.own_cells) == 2 and not one.said
     only = [cell for cell in one.cells if cell.benchmark == "SD"]
-    assert settle(only, one.filters, one.usual_dtype).results == only
+    assert usual_kind(only, one.filters, one.usual_dtype, lambda cell: True).results == only
 
 
 def test_a_subset_of_another_seed_is_left_out_of_the_numbers(tmp_path):
