@@ -23,3 +23,23 @@ def kept_points(results: Results, one: Contrast) -> Estimate:
     """Difference of the average share of vision tokens kept, a fraction."""
     changed, base = (results.average(index, RETENTION) for index in (one.changed, one.base))
     return difference(changed, base, results.options.confidence)
+
+
+def rates(results: Results) -> dict[float, dict[float, int]]:
+    """r → Δr → row index, both rising, of the PLPHP rows."""
+    found: dict[float, dict[float, int]] = {}
+    for index, row in enumerate(results.rows):
+        if {"r", "delta_r"} <= set(row.params):
+            found.setdefault(float(row.params["r"]), {})[float(row.params["delta_r"])] = index
+    return {r: dict(sorted(found[r].items())) for r in sorted(found)}
+
+
+def against_zero(results: Results) -> list[Contrast]:
+    """Every Δr > 0 against Δr = 0 at the same r."""
+    return [
+        Contrast(index, line[0], (f"r = {r:g}", f"Δr = {delta:g}"), rule=delta == min(set(line) - {0}))
+        for r, line in rates(results).items()
+        if 0 in line
+        for delta, index in line.items()
+        if delta > 0
+    ]

@@ -20,14 +20,13 @@ from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.attention_results import MODELS
-from plphp_core.reporting.figures import retention_grid
 from plphp_core.reporting.table_model import number
 
 
 def delta_r(sources: ClaimSources) -> ClaimMeasurement:
     """C11: on each benchmark the change from Δr = 0 to Δr > 0 at the same r, mean over all such pairs."""
     results = sources.figure6
-    pairs = retention_grid.against_zero(results)
+    pairs = paired_contrasts.against_zero(results)
     if not pairs:
         raise ReportError("the figure has no pair of Δr > 0 and Δr = 0 at the same r")
     parts = tuple(

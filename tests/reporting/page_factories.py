@@ -187,8 +187,4 @@ class Elements(HTMLParser):
 
 
 def write_manifest(folder: Path, **changes) -> None:
-    manifest = {"status": "finished", "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:05+00:00",
-                "command": ["run.py", "table=table1"], "commit": {"commit": "c" * 40, "dirty": True},
-                "hardware": {"cpu": "a CPU", "cores": 2, "gpus": []}}  # fmt: skip
-    (folder / "toy" / "manifests").mkdir(exist_ok=True)
-    (folder / "toy" / "manifests" / "one.json").write_text(json.dumps(manifest | changes))
+    factories.manifest(**changes).write(folder / "toy" / "manifests" / "one.json")

@@ -9,7 +9,7 @@ from plphp_core.analysis.comparable import rows_found
 from plphp_core.analysis.results import NothingToShow, evaluate
 from plphp_core.config.report_choices import Filters
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.figures.answers_side_by_side import FIGURE, SideBySide, tables
+from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, SideBySide, tables
 from plphp_core.reporting.qualitative_examples import choose, examples
 from tests.reporting.page_factories import FakeDocuments, World, answer
 
@@ -82,12 +82,12 @@ def test_without_its_data_an_example_says_so_and_keeps_its_answers(world, result
     content = of(world, results, [("SD", 5)], **documents)
     (one,) = content.examples
     assert said in one.missing and one.question == "" and len(one.answers) == 3
-    draw(FIGURE, content)
-    assert any(said in note for note in tables(content, FIGURE.page("toy"))[0].notes)
+    draw(FIGURE8, content)
+    assert any(said in note for note in tables(content, FIGURE8.page("toy"))[0].notes)
 
 
 def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results, draw):
-    figure = draw(FIGURE, of(world, results, [("SD", 5), ("VST", 6)]))
+    figure = draw(FIGURE8, of(world, results, [("SD", 5), ("VST", 6)]))
     texts = [text for place in figure.subfigs for text in place.texts]
     said = [text.get_text() for text in texts]
     assert said.count("Uncompressed") == said.count("FastV K=2, R=0.5") == said.count("PLPHP r=0.4") == 2

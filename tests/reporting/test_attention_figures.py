@@ -10,29 +10,33 @@ from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
 from plphp_core.reporting.attention_results import by_model
-from plphp_core.reporting.figures import attention_by_head, attention_by_layer, attention_by_region
-from plphp_core.reporting.figures.attention_by_head import head_attention
-from plphp_core.reporting.figures.attention_by_layer import layer_attention
-from plphp_core.reporting.figures.attention_by_region import region_attention
+from plphp_core.reporting.figures.attention_by_head import FIGURE3, HeadAttention
+from plphp_core.reporting.figures.attention_by_layer import (
+    FIGURE1,
+    FIGURE2,
+    LayerAttention,
+    region_attention,
+    region_tables,
+)
 from plphp_core.vision.token_geometry import grid
 from tests.reporting.attention_factories import reading, sight
 from tests.reporting.reports_made import report
 
 
+def read(folder, *models, benchmarks=("SD",)):
+    for model in models:
+        for benchmark in benchmarks:
+            reading(folder / "toy" / "attention", model, benchmark)
+    return by_model(load_readings(folder / "toy" / "attention"))
+
+
 @pytest.fixture
 def models(tmp_path):
-    for model in ("llava_onevision", "idefics2"):
-        for benchmark in ("SD", "VST"):
-            reading(tmp_path / "toy" / "attention", model, benchmark)
-    return by_model(load_readings(tmp_path / "toy" / "attention"))
-
-
-def tables_of(module, content, profile="toy"):
-    return module.tables(content, module.FIGURE.page(profile))
+    return read(tmp_path, "llava_onevision", "idefics2", benchmarks=("SD", "VST"))
 
 
 def test_figure1_draws_means_bands_peaks_and_thresholds(models, draw):
-    figure = draw(attention_by_layer.FIGURE, layer_attention(models, {"llava_onevision": (0.25, 0.1)}))
+    figure = draw(FIGURE1, LayerAttention(models, {"llava_onevision": (0.25, 0.1)}))
     left, right = figure.axes[:2]
     assert (left.get_title(), right.get_title()) == ("LLaVA-OneVision", "IDEFICS2")
     mean, peaks, alpha, beta = left.lines
@@ -48,17 +52,11 @@ def test_figure1_draws_means_bands_peaks_and_thresholds(models, draw):
         assert heights.min() == pytest.approx(low[layer]) and heights.max() == pytest.approx(high[layer])
 
 
-@pytest.mark.parametrize("models_drawn", [1, 2, 3])
-def test_no_text_of_figures_1_and_2_is_cut_off(tmp_path, draw, models_drawn):
-    folder = tmp_path / "toy" / "attention"
-    for model in ("llava_onevision", "qwen2_vl", "mantis")[:models_drawn]:
-        reading(folder, model)
-    models = by_model(load_readings(folder))
-    layers = layer_attention(models, dict.fromkeys(models, (0.25, 0.1)))
-    for spec, content in (
-        (attention_by_layer.FIGURE, layers),
-        (attention_by_region.FIGURE, region_attention(models, "order")),
-    ):
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_no_text_of_figures_1_and_2_is_cut_off(tmp_path, draw, count):
+    models = read(tmp_path, *("llava_onevision", "qwen2_vl", "mantis")[:count])
+    contents = (LayerAttention(models, dict.fromkeys(models, (0.25, 0.1))), region_attention(models, "order"))
+    for spec, content in zip((FIGURE1, FIGURE2), contents, strict=True):
         figure = draw(spec, content)
         legend = (figure.legends or [figure.axes[-1].get_legend()])[0]
         for part in (legend, *figure.texts):
@@ -72,19 +70,17 @@ def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, draw):
     assert list(region_attention(models, "order").models) == list(models)
     with pytest.raises(NothingToShow, match="cut=order draws idefics2"):
         region_attention({"idefics2": models["idefics2"]}, "bands")
-    lines = {line.get_label(): line for line in draw(attention_by_region.FIGURE, content).axes[0].lines}
+    lines = {line.get_label(): line for line in draw(FIGURE2, content).axes[0].lines}
     for name, share in zip(("top", "upper", "middle", "lower", "bottom"), (0.1, 0.15, 0.4, 0.2, 0.1), strict=True):
         np.testing.assert_allclose(lines[name].get_ydata(), share)
-    (table,) = tables_of(attention_by_region, content)
-    assert len(table.rows) == 6 and table.rows[2].cells[2].text == "20.0%"
-    assert table.rows[5].cells[1].text == "no place"
-    assert any("IDEFICS2" in note and "latents" in note for note in table.notes)
+    (table,) = region_tables(content, FIGURE2.page("toy"))
+    assert len(table.rows) == 6 and [cell.text for cell in table.rows[2].cells[1:4]] == ["middle", "20.0%", "40.0"]
 
 
 def test_reports_write_their_files_without_any_finished_cell(models, tmp_path, capsys):
-    assert report(tmp_path, "figure1") == 0 and report(tmp_path, "figure2", "report.cut=centre") == 0
     sight(tmp_path / "toy" / "attention")
-    assert report(tmp_path, "figure3", "report.layer=2") == 0
+    for line in (["figure1"], ["figure2", "report.cut=centre"], ["figure3", "report.layer=2"]):
+        assert report(tmp_path, *line) == 0
     names = {path.name for path in (tmp_path / "toy").iterdir() if path.is_file()}
     assert names == {
         *(f"figure1.{kind}" for kind in ("csv", "md", "pdf", "png")),
@@ -103,15 +99,10 @@ def test_nothing_read_says_what_to_run(tmp_path, capsys):
         assert f"make reproduce-{name}" in capsys.readouterr().err
 
 
-def marked_sample(tmp_path, row, column, image, side=4):
-    """All attention of query head 3 in layer 2 on one token, which KV head 2 alone keeps there."""
-    token = image * side**2 + row * side + column
-    rows = np.full((4, 4, 2 * side**2), 1e-9, np.float32)
-    rows[1, 2, token] = 1.0
-    kept = np.ones((4, 2, 2 * side**2), np.uint8)
-    kept[1, 1] = 0
-    kept[1, 1, token] = 1
-    return attention_sample.load(sight(tmp_path, rows=rows, kept=kept, side=side))
+def sample(folder, **changes):
+    sight(folder, **changes)
+    record, _ = attention_sample.find(folder, changes.get("model", "llava_onevision"))
+    return attention_sample.load(record)
 
 
 def panels_of(figure):
@@ -123,9 +114,13 @@ def panels_of(figure):
 def test_figure3_a_marked_token_is_lit_and_left_bright_in_its_place_and_nowhere_else(
     tmp_path, draw, row, column, image
 ):
-    content = head_attention(marked_sample(tmp_path, row, column, image), None, None)
+    """All attention of query head 3 in layer 2 is on one token, which KV head 2 alone keeps there."""
+    token = image * 16 + row * 4 + column
+    rows, kept = np.full((4, 4, 32), 1e-9, np.float32), np.ones((4, 2, 32), np.uint8)
+    rows[1, 2, token], kept[1, 1], kept[1, 1, token] = 1.0, 0, 1
+    content = HeadAttention(sample(tmp_path, rows=rows, kept=kept), None, None)
     assert (content.layer, content.image) == (1, image)
-    panels = panels_of(draw(attention_by_head.FIGURE, content))
+    panels = panels_of(draw(FIGURE3, content))
     heat = panels["query head 3"].images[1].get_array()
     dark = panels["KV head 2 keeps 6%"].images[1].get_array()[..., 3]
     height, width = heat.shape
@@ -145,8 +140,7 @@ def test_overlap_against_counting_by_hand():
 
 def test_pixels_without_tokens_are_grey_and_every_query_head_has_its_map(tmp_path, draw, drawn):
     boxes = np.concatenate([grid(4, 4, (0, 0, 0.5, 1)).numpy(), np.full((16, 4), np.nan, np.float32)])
-    sample = attention_sample.load(sight(tmp_path, boxes=boxes))
-    panels = panels_of(draw(attention_by_head.FIGURE, head_attention(sample, 1, 1)))
+    panels = panels_of(draw(FIGURE3, HeadAttention(sample(tmp_path, boxes=boxes), 1, 1)))
     overlay = panels["KV head 1 keeps 100%"].images[1].get_array()
     half = overlay.shape[1] // 2
     assert (overlay[:, : half - 1, 3] == 0).all() and (overlay[:, half + 1 :, 3] == 0.8).all()
@@ -163,24 +157,24 @@ def test_pixels_without_tokens_are_grey_and_every_query_head_has_its_map(tmp_pat
 )
 def test_what_a_sample_does_not_have_is_said(tmp_path, changes, asked, error, said):
     with pytest.raises(error, match=said):
-        head_attention(attention_sample.load(sight(tmp_path, **changes)), *asked)
+        HeadAttention(sample(tmp_path, **changes), *asked)
 
 
 def test_a_sample_that_lost_a_file_or_disagrees_with_itself_is_refused(tmp_path):
     with pytest.raises(ReportError, match="disagree"):
-        attention_sample.load(sight(tmp_path, kept=np.ones((4, 2, 5), np.uint8)))
+        sample(tmp_path, kept=np.ones((4, 2, 5), np.uint8))
     for suffix in (".safetensors", ".image0.png"):
         path = sight(tmp_path)
         path.with_name(path.stem + suffix).unlink()
-        with pytest.raises(ReportError, match="read it again"):
-            attention_sample.load(path)
+        with pytest.raises(ReportError, match=r"doc=3\.json.*read it again"):
+            attention_sample.load(attention_sample.find(tmp_path, "llava_onevision")[0])
 
 
 def test_the_chosen_sample_and_how_many_others(tmp_path):
     sight(tmp_path, doc=5)
     sight(tmp_path, doc=3, asked_for=True)
     first, others = attention_sample.find(tmp_path, "llava_onevision")
-    assert first.name.endswith("doc=5.json") and others == 1  # though the other one is newer
-    assert attention_sample.find(tmp_path, "llava_onevision", doc=3)[0].name.endswith("doc=3.json")
+    assert first.doc_id == 5 and others == 1  # though the other one is newer
+    assert attention_sample.find(tmp_path, "llava_onevision", doc=3)[0].doc_id == 3
     with pytest.raises(NothingToShow, match="sample 9"):
         attention_sample.find(tmp_path, "llava_onevision", doc=9)

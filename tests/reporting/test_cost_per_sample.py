@@ -9,8 +9,7 @@ import pytest
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.method_style import method_style
 from plphp_core.reporting.csv_export import sample_table
-from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.cost_per_sample import FIGURE, SampleCosts, running_median, tables, window
+from plphp_core.reporting.figures.cost_per_sample import FIGURE7, SampleCosts, row_lines, running_median, tables, window
 from tests.reporting import factories
 from tests.reporting.reports_made import costs_of
 
@@ -21,13 +20,13 @@ def content_of(folder, records, *table):
 
 
 def notes_of(content):
-    return tables(content, FIGURE.page("toy"))[0].notes
+    return tables(content, FIGURE7.page("toy"))[0].notes
 
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_the_curves_are_the_cell_files(tmp_path, draw, batch):
     content = content_of(tmp_path, factories.of_costs(batch=batch, failed=(5,)), "figure7")
-    figure = draw(FIGURE, content)
+    figure = draw(FIGURE7, content)
     latency, cache = figure.axes
     raw = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "toy" / "cells").iterdir()]
     paid = {record["method"]: record["efficiency"] for record in raw}
@@ -47,14 +46,14 @@ def test_the_curves_are_the_cell_files(tmp_path, draw, batch):
 def test_documents_keep_their_place_where_a_row_lacks_one(tmp_path, draw):
     records = factories.of_costs()
     records[1] = factories.of_costs(failed=(0, 5))[1]
-    places = draw(FIGURE, content_of(tmp_path, records)).axes[0].lines[1].get_xdata()
+    places = draw(FIGURE7, content_of(tmp_path, records)).axes[0].lines[1].get_xdata()
     assert list(places) == [at for at in range(1, 49) if at not in (1, 6)]
 
 
 def test_many_samples_are_a_running_median_over_faint_single_ones(tmp_path, draw):
     records = factories.of_costs(samples=400, batch=1)
     content = content_of(tmp_path, records)
-    lines = draw(FIGURE, content).axes[0].lines
+    lines = draw(FIGURE7, content).axes[0].lines
     faint, strong = lines[6], lines[7]
     assert len(lines) == 8 and faint.get_linestyle() == "None" and len(faint.get_ydata()) == 400
     values = np.array(records[3]["efficiency"]["decode_ms_per_token"], dtype=float)
@@ -68,7 +67,7 @@ def test_one_outlier_does_not_flatten_the_curves_and_is_counted(tmp_path, draw):
     records = factories.of_costs(samples=400, batch=1)
     records[0]["efficiency"]["decode_ms_per_token"][7] = 5000.0
     content = content_of(tmp_path / "wild", records)
-    top = draw(FIGURE, content).axes[0].get_ylim()[1]
+    top = draw(FIGURE7, content).axes[0].get_ylim()[1]
     values = [np.array(record["efficiency"]["decode_ms_per_token"], dtype=float) for record in records]
     above = sum(int((some > top).sum()) for some in values)
     assert 1 <= above <= 16 and top < 100
@@ -78,7 +77,7 @@ def test_one_outlier_does_not_flatten_the_curves_and_is_counted(tmp_path, draw):
 
 def test_rows_of_one_method_are_told_apart_by_their_dashes():
     rows = [RowSpec("none"), RowSpec("plphp", {"r": 0.3}), RowSpec("plphp", {"r": 0.4}), RowSpec("new"), RowSpec("a")]
-    looks = drawing.row_lines(rows)
+    looks = row_lines(rows)
     assert looks[1]["color"] == looks[2]["color"] == method_style("plphp").colour
     assert len({(look["color"], look["marker"], look["linestyle"]) for look in looks}) == 5
 

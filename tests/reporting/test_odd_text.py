@@ -15,8 +15,8 @@ from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.visible import visible, visible_in
 from plphp_core.reporting import render, reports, terminal
-from plphp_core.reporting.figures import drawing, retention_vs_score
-from plphp_core.reporting.figures.answers_side_by_side import FIGURE, SideBySide, tables
+from plphp_core.reporting.figures import drawing, score_panels
+from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, SideBySide, tables
 from plphp_core.reporting.qualitative_examples import COLUMNS, QualitativeExample
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
@@ -64,8 +64,8 @@ def test_figure_8_draws_it_and_its_tables_hold_it(tmp_path, text):
     answer = ("SD", 7, "none", "", visible(text), 3, 0.5, 10, 20, 1.0, 2.0, 1)
     answers = pd.DataFrame([answer], columns=list(COLUMNS))
     content = SideBySide([QualitativeExample("SD", 7, answers, text, [text])], results)
-    page = FIGURE.page("toy")
-    assert FIGURE.draw(content, page)[""].keys() == {"pdf", "png"}
+    page = FIGURE8.page("toy")
+    assert FIGURE8.draw(content, page)[""].keys() == {"pdf", "png"}
     sheets = tables(content, page)
     for written_down in (render.markdown(sheets), render.latex(sheets)):
         assert not any(unicodedata.category(one) == "Cs" or one == "\0" for one in written_down)
@@ -105,8 +105,8 @@ def test_a_figure_that_fails_is_named_and_the_rest_is_written(tmp_path, capsys, 
     def fail(*arguments):
         raise IndexError("string index\nout of range")
 
-    failing = replace(retention_vs_score.FIGURE, pictures={"": fail})
-    monkeypatch.setattr(retention_vs_score, "FIGURE", failing)
+    failing = replace(score_panels.FIGURE5, pictures={"": fail})
+    monkeypatch.setattr(score_panels, "FIGURE5", failing)
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     assert report(tmp_path, "all") == 1
     said = capsys.readouterr().err

@@ -12,7 +12,7 @@ from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.results import evaluate
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
-from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels
+from plphp_core.reporting.figures.score_panels import FIGURE5, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect
 from tests.claims.claims_factories import ledger, paper_cells
 from tests.reporting import factories
@@ -104,7 +104,7 @@ def test_figures_draw_n_a_and_files_hold_no_zero(tmp_path, drawn):
 
 def test_the_other_caption_metric_is_drawn(tmp_path, draw):
     results = results_of(tmp_path, records())
-    figure = draw(FIGURE, ScorePanels(results, results.asked(), "meteor"))
+    figure = draw(FIGURE5, ScorePanels(results, results.asked(), "meteor"))
     panel = next(axes for axes in figure.axes if axes.get_title() == "Flickr30k (M)")
     assert panel.has_data() and not panel.texts
 

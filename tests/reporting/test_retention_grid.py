@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 
 from plphp_core.analysis.method_style import method_style
-from plphp_core.reporting.figures.retention_grid import FIGURE, against_zero, interval, paired_frame, tables
-from plphp_core.reporting.figures.retention_vs_score import ScorePanels
+from plphp_core.analysis.paired_contrasts import against_zero
+from plphp_core.reporting.figures.score_panels import (
+    FIGURE6,
+    ScorePanels,
+    around_uncompressed,
+    grid_tables,
+    paired_frame,
+)
 from tests.reporting import factories
 from tests.reporting.reports_made import lines_of, saved_of, texts
 
 PANELS = list(factories.ABLATIONS)
-PAGE = FIGURE.page("toy")
+PAGE = FIGURE6.page("toy")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +28,7 @@ def grid(tmp_path_factory):
 
 
 def test_a_line_per_rate_over_delta_r_in_tints_of_one_colour(grid, draw):
-    figure = draw(FIGURE, grid)
+    figure = draw(FIGURE6, grid)
     records, looks = factories.of_table("figure6"), set()
     for panel, name in zip(figure.axes, PANELS, strict=True):
         found = lines_of(panel)
@@ -44,16 +50,16 @@ def test_bars_leave_out_the_line_of_uncompressed_exactly_if_the_paired_interval_
     for index in range(1, 13):
         for name in PANELS:
             metric = factories.SCORES[name][0]
-            bar, change = interval(results, index, name, metric), results.change(index, name, metric)
+            bar, change = around_uncompressed(results, index, name, metric), results.change(index, name, metric)
             level = 100 * results.value(0, name, metric).value
             assert (bar.high < level) == (change.high < 0) and (bar.low > level) == (change.low > 0)
             assert bar.value == pytest.approx(level * (1 + change.value)) and bar.low <= bar.value <= bar.high
             differing += change.high < 0
     assert 0 < differing < 48
-    figure = draw(FIGURE, replace(grid, benchmarks=["SD"]))
+    figure = draw(FIGURE6, replace(grid, benchmarks=["SD"]))
     segments = [np.array(s) for collection in figure.axes[0].collections for s in collection.get_segments()]
     ends = {(round(low, 6), round(high, 6)) for (_, low), (_, high) in segments}
-    bars = [interval(results, index, "SD", "rouge_l") for index in range(1, 13)]
+    bars = [around_uncompressed(results, index, "SD", "rouge_l") for index in range(1, 13)]
     assert ends == {(round(bar.low, 6), round(bar.high, 6)) for bar in bars}
 
 
@@ -63,7 +69,7 @@ def test_every_positive_delta_r_is_compared_with_zero_at_the_same_rate(grid):
     for one in pairs:
         changed, base = results.rows[one.changed].params, results.rows[one.base].params
         assert changed["r"] == base["r"] and changed["delta_r"] > 0 == base["delta_r"]
-    table = tables(grid, PAGE)[2]
+    table = grid_tables(grid, PAGE)[2]
     assert texts(table, 0)[:2] == ["r = 0.3", "Δr = 0.1"] and len(table.rows) == 9
     changed, base = (results.value(at, "IE", "rouge_l").value for at in (pairs[0].changed, pairs[0].base))
     assert texts(table, 0)[3] == f"{100 * (changed / base - 1):+.2f}%".replace("-", "−")
@@ -82,14 +88,14 @@ def test_every_positive_delta_r_is_compared_with_zero_at_the_same_rate(grid):
 def test_gaps_and_a_grid_without_zero(tmp_path, draw):
     records = [one for one in factories.of_table("figure6") if one["params"].get("delta_r") != 0]
     content = ScorePanels(saved_of(tmp_path, records, "figure6"), PANELS)
-    lines = lines_of(draw(FIGURE, content).axes[0])
+    lines = lines_of(draw(FIGURE6, content).axes[0])
     assert all(len(line.get_xdata()) == 3 for label, line in lines.items() if "PLPHP" in label)
-    table = tables(content, PAGE)[2]
+    table = grid_tables(content, PAGE)[2]
     assert {text for row in range(9) for text in texts(table, row)[2:]} == {"n/a"} and "Of 0" in table.notes[1]
     assert math.isnan(paired_frame(content).relative_to_delta_r_0.max())
 
 
 def test_without_uncompressed_there_are_points_without_bars(tmp_path, draw):
     records = [one for one in factories.of_table("figure6") if one["method"] != "none"]
-    panel = draw(FIGURE, ScorePanels(saved_of(tmp_path, records, "figure6"), PANELS)).axes[0]
+    panel = draw(FIGURE6, ScorePanels(saved_of(tmp_path, records, "figure6"), PANELS)).axes[0]
     assert not panel.collections and "Uncompressed" not in lines_of(panel) and len(lines_of(panel)) == 3

@@ -9,7 +9,7 @@ from PIL import Image
 
 from plphp_core.analysis.method_style import method_style
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.retention_vs_score import FIGURE, ScorePanels, tables
+from plphp_core.reporting.figures.score_panels import FIGURE5, ScorePanels, method_tables
 from tests.reporting import factories
 from tests.reporting.reports_made import lines_of, report, results_of, texts, without, written
 
@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(whole, draw):
-    panels = draw(FIGURE, whole).axes
+    panels = draw(FIGURE5, whole).axes
     assert len(panels) == 8 and not panels[7].axison
     records = factories.suite()
     for panel, name in zip(panels, factories.BENCHMARKS, strict=False):
@@ -48,7 +48,7 @@ def test_a_polyline_per_method_through_its_settings_and_uncompressed_as_a_line(w
 
 def test_bars_and_band_are_the_intervals(tmp_path, draw):
     content = panels_of(tmp_path, factories.of_table("figure5", benchmarks=("SD",)), None)
-    panel, results = draw(FIGURE, content).axes[0], content.results
+    panel, results = draw(FIGURE5, content).axes[0], content.results
     segments = [np.array(segment) for collection in panel.collections for segment in collection.get_segments()]
     for index in range(1, 10):
         kept, score = results.value(index, "SD", "retention"), results.value(index, "SD", "rouge_l")
@@ -63,7 +63,7 @@ def test_bars_and_band_are_the_intervals(tmp_path, draw):
 
 
 def test_it_fits_a_column_with_letters_of_seven_points(whole, draw):
-    figure = draw(FIGURE, whole)
+    figure = draw(FIGURE5, whole)
     width, height = figure.get_size_inches()
     assert width == drawing.COLUMN and height < 9  # a page's text height
     letters = [text for axes in figure.axes for text in (axes.title, *axes.get_xticklabels(), *axes.get_yticklabels())]
@@ -80,19 +80,19 @@ def test_gaps_are_left_out_of_the_lines_and_named_below(tmp_path, draw):
     records = without(factories.suite(), "vtw", "K=4", "IE")
     gone = (("MV", "none"), ("VST", "fastv"))
     content = panels_of(tmp_path, [one for one in records if (one["benchmark"], one["method"]) not in gone])
-    panels = draw(FIGURE, content).axes
+    panels = draw(FIGURE5, content).axes
     assert len(lines_of(panels[1])["VTW"].get_xdata()) == 2
     assert "Uncompressed" not in lines_of(panels[3]) and "FastV" not in lines_of(panels[2])
     legend = panels[7].get_legend()
     assert sorted(text.get_text() for text in legend.get_texts()) == ["FastV", "PLPHP", "Uncompressed", "VTW"]
-    table = tables(content, FIGURE.page("toy"))[0]
+    table = method_tables(content, FIGURE5.page("toy"))[0]
     assert texts(table, 5)[4:6] == ["n/a", "n/a"] and any("VTW K=4: IE" in note for note in table.notes)
 
 
 def test_further_methods_have_looks_of_their_own(tmp_path, draw):
     extra = [factories.cell("SD", name, {"w": 1}, "w=1", 0.7, 0.4) for name in ("snapkv", "h2o")]
     content = panels_of(tmp_path, [*factories.suite(benchmarks=("SD",)), *extra], None)
-    found = lines_of(draw(FIGURE, content).axes[0])
+    found = lines_of(draw(FIGURE5, content).axes[0])
     assert len({(line.get_color(), line.get_marker()) for line in found.values()}) == len(found) == 6
 
 
@@ -127,7 +127,7 @@ def test_chosen_benchmarks_have_a_figure_of_their_own(tmp_path, drawn):
 
 def test_a_single_sample_is_a_point_without_bars(tmp_path, draw):
     content = panels_of(tmp_path, factories.suite(benchmarks=("SD",), samples=1))
-    panel = draw(FIGURE, content).axes[0]
+    panel = draw(FIGURE5, content).axes[0]
     assert not panel.collections and not panel.patches
     assert (
         math.isnan(content.results.value(1, "SD", "retention").low) and len(lines_of(panel)["FastV"].get_xdata()) == 3

@@ -1,4 +1,4 @@
-"""The figures of the paper: each is a spec with the function that draws it, in a module named after what it shows."""
+"""The figures of the paper: each is a spec with the functions that draw it, in a module named after what it shows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 MODULES = {
     "figure1": "attention_by_layer",
-    "figure2": "attention_by_region",
+    "figure2": "attention_by_layer",
     "figure3": "attention_by_head",
-    "figure5": "retention_vs_score",
-    "figure6": "retention_grid",
+    "figure5": "score_panels",
+    "figure6": "score_panels",
     "figure7": "cost_per_sample",
     "figure8": "answers_side_by_side",
 }
@@ -21,4 +21,4 @@ MODULES = {
 
 def figure_report(name: str, asked: ReportRequest) -> Report:
     """A figure with all its files. matplotlib, which takes a second to import, is imported here."""
-    return import_module(f"{__name__}.{MODULES[name]}").FIGURE.report(asked)
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name.upper()).report(asked)

@@ -167,7 +167,7 @@ def _shortened(text: str, width: int) -> str:
     return textwrap.shorten(text, width, placeholder=" …")
 
 
-FIGURE = FigureSpec(
+FIGURE8 = FigureSpec(
     "figure8",
     gather,
     tables,

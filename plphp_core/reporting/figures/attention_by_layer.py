@@ -1,28 +1,40 @@
-"""Figure 1: γ, the share of the last prompt token's attention that goes to vision, per layer and model."""
+"""Figures 1 and 2, layer by layer and model by model: γ, the share of the last prompt token's attention that goes to
+vision, and how it divides among five spatial groups of an image's tokens.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.attention_frame import gamma_frame, layer_means
+from plphp_core.analysis.attention_frame import NO_PLACE, gamma_frame, group_frame, layer_means
 from plphp_core.analysis.attention_peaks import FEWEST, RULE, AttentionPeak, peaks
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.attention_result import AttentionResult
-from plphp_core.reporting.configured import method_configured
+from plphp_core.reporting import notes
+from plphp_core.reporting.configured import benchmarks_configured, method_configured
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.attention_notes import GAMMA, chosen, conditions, layer_ticks
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.request import ReportRequest
-from plphp_core.reporting.table_model import NA, Table, TableColumn, TableRow, number
+from plphp_core.reporting.request import ReportRequest, joined
+from plphp_core.reporting.table_model import NA, Table, TableColumn, TableRow, number, percent
 
-LINE, PEAK, THRESHOLD = "#0072B2", "#D55E00", "#666666"
+Models = Mapping[str, Sequence[AttentionResult]]  # name → its results, one per benchmark
+LINE, THRESHOLD = "#0072B2", "#666666"
+PEAK: dict[str, Any] = {"color": "#D55E00", "linestyle": "none", "marker": "v", "markersize": 4.5, "zorder": 4}
+SHARE: dict[str, Any] = {"marker": "<", "markersize": 3.5, "linestyle": "none"}  # of the tokens, at the right end
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+MODEL = TableColumn("Model", text=True)
 PEAK_COLUMNS = (
-    TableColumn("Model", text=True),
+    MODEL,
     TableColumn("Samples"),
     TableColumn("Peaks (layer)", text=True),
     TableColumn("Valley (layer)", text=True),
@@ -31,82 +43,168 @@ PEAK_COLUMNS = (
     TableColumn("interval"),
     TableColumn("of samples", "Rise in"),
 )
+GAMMA = (
+    "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 beside "
+    "the model's own SDPA or FlashAttention; nothing is pruned. Layers count from 1, as in the paper."
+)
+CUTS = {
+    "bands": "five horizontal bands of equal height, top to bottom, by the middle of a token's place on the image",
+    "centre": "the middle quarter of the image's area, and the four quadrants of the rest (of an odd number of rows or "
+    "columns the middle one goes below, or to the right)",
+    "order": "five equal runs of the image's token sequence, as the decoder reads it",
+}
 
 
 @dataclass(frozen=True)
 class LayerAttention:
-    """What the figure shows. models: name → results; thresholds: model → α, β of its PLPHP; frame: `gamma_frame`."""
+    """What Figure 1 shows. thresholds: model → α, β of its PLPHP; seed: of the resamples."""
 
-    models: Mapping[str, Sequence[AttentionResult]]
+    models: Models
     thresholds: Mapping[str, tuple[float, float]]
-    frame: pd.DataFrame
-    peaks: Mapping[str, list[AttentionPeak]]
+    seed: int = 0
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """γ of every model, benchmark and layer."""
+        return gamma_frame(self.models, self.seed)
+
+    @cached_property
+    def peaks(self) -> Mapping[str, list[AttentionPeak]]:
+        """The re-attention peaks of each model."""
+        return {
+            name: peaks(layer_means(parts, seed=self.seed), [one.n for one in parts])
+            for name, parts in self.models.items()
+        }
 
     def gamma(self, model: str) -> pd.DataFrame:
         """The model's lines over all benchmarks, layer by layer."""
         return self.frame.query("model == @model and benchmark == 'all'").reset_index(drop=True)
 
 
-def layer_attention(
-    models: Mapping[str, Sequence[AttentionResult]], thresholds: Mapping[str, tuple[float, float]], seed: int = 0
-) -> LayerAttention:
-    """γ of every layer, and its re-attention peaks."""
-    found = {name: peaks(layer_means(parts, seed=seed), [one.n for one in parts]) for name, parts in models.items()}
-    return LayerAttention(models, thresholds, gamma_frame(models, seed), found)
+@dataclass(frozen=True)
+class RegionAttention:
+    """What Figure 2 shows: the `group_frame` of `models`; left_out: models whose tokens cannot be cut so."""
+
+    models: Models
+    cut: str
+    frame: pd.DataFrame
+    left_out: Sequence[str] = ()
+
+    def groups(self, model: str) -> list[tuple[str, pd.DataFrame]]:
+        """Each group of the cut, then NO_PLACE, with its lines, layer by layer."""
+        return list(self.frame[self.frame.model == model].groupby("group", sort=False))
 
 
-def gather(asked: ReportRequest) -> Shown[LayerAttention]:
+def region_attention(models: Models, cut: str) -> RegionAttention:
+    """The models whose tokens can be cut so: any by order, otherwise those whose tokens have places of their own.
+
+    Raises NothingToShow if there is none.
+    """
+    fit = {model: parts for model, parts in models.items() if cut == "order" or parts[0].located}
+    if not fit:
+        raise NothingToShow(f"no model's tokens have places of their own; report.cut=order draws {', '.join(models)}")
+    left_out = [parts[0].title for model, parts in models.items() if model not in fit]
+    return RegionAttention(fit, cut, group_frame(fit, cut), left_out)
+
+
+def chosen(asked: ReportRequest) -> tuple[Models, str]:
+    """The results of each model, and what files' names say of the choice. Raises NothingToShow."""
+    alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
+    names = [name for name in asked.options.models.strip("[]").split(",") if name] if alone else []
+    tasks = asked.options.tasks if alone else None
+    labels = benchmarks_configured(tasks) if tasks else []
+    found = {
+        model: own
+        for model, parts in asked.attention().items()
+        if (not names or model in names) and (own := [one for one in parts if not labels or one.benchmark in labels])
+    }
+    if not found:
+        raise NothingToShow(f"no attention has been read; make reproduce-figure1 PROFILE={asked.profile}")
+    variant = (f".models={'+'.join(names)}" if names else "") + (f".tasks={joined(tasks)}" if tasks else "")
+    for name in ("protocol", "prompts"):
+        kinds = {getattr(one, name) for parts in found.values() for one in parts}
+        variant += "".join(f".{name}={kind}" for kind in sorted(kinds) if kind != "lmms_eval")
+    limit = asked.filters.limit
+    return found, variant + (f".limit={limit}" if limit not in (None, "full") else "")
+
+
+def gather_layers(asked: ReportRequest) -> Shown[LayerAttention]:
     """γ of all models that were asked for, and the thresholds that a run of PLPHP has."""
     models, variant = chosen(asked)
     params = {name: method_configured("plphp", asked.profile, name) for name in models}
     thresholds = {name: (own["alpha"], own["beta"]) for name, own in params.items()}
-    return Shown(layer_attention(models, thresholds, asked.choices.seed), variant)
+    return Shown(LayerAttention(models, thresholds, asked.choices.seed), variant)
 
 
-def draw(content: LayerAttention, page: Page) -> Figure:
-    """A panel per model."""
-    figure, panels, place = drawing.panels(len(content.models), 1.45, extra=0.55)
-    for axes, (model, parts) in zip(panels, content.models.items(), strict=True):
+def gather_regions(asked: ReportRequest) -> Shown[RegionAttention]:
+    """The models that were asked for, cut as asked for."""
+    (models, variant), cut = chosen(asked), asked.options.cut
+    return Shown(region_attention(models, cut), variant + ("" if cut == "bands" else f".cut={cut}"))
+
+
+def draw_layers(content: LayerAttention, page: Page) -> Figure:
+    """γ with its range over the samples, the peaks and the thresholds."""
+
+    def curves(axes: Axes, model: str) -> None:
         gamma = content.gamma(model)
         axes.fill_between(gamma.layer, gamma.q10, gamma.q90, color=LINE, alpha=0.2, linewidth=0, label="10–90 % range")
         axes.plot(gamma.layer, gamma.gamma, color=LINE, label="mean γ", zorder=3)
         if at := [peak.layer for peak in content.peaks[model]]:
-            marks = {"linestyle": "none", "marker": "v", "markersize": 4.5, "color": PEAK}
-            axes.plot(gamma.layer[at], gamma.gamma[at], label="re-attention peak", zorder=4, **marks)
-        if model in content.thresholds:
-            for name, level, dashes in zip("αβ", content.thresholds[model], ("--", ":"), strict=True):
-                axes.axhline(level, color=THRESHOLD, linewidth=0.7, linestyle=dashes, label=name, zorder=1.9)
-        axes.set(title=parts[0].title, ylim=(0, 1), xticks=layer_ticks(len(gamma)))
-    figure.supxlabel("layer")
-    figure.supylabel("attention to vision, γ")
-    drawing.legend(figure, panels, place, page.title)
-    return figure
+            axes.plot(gamma.layer[at], gamma.gamma[at], label="re-attention peak", **PEAK)
+        for name, level, dashes in zip("αβ", content.thresholds.get(model, ()), ("--", ":"), strict=False):
+            axes.axhline(level, color=THRESHOLD, linewidth=0.7, linestyle=dashes, label=name, zorder=1.9)
+        axes.set_ylim(0, 1)
+
+    return _panels(content.models, curves, "attention to vision, γ", page)
 
 
-def tables(content: LayerAttention, page: Page) -> list[Table]:
+def draw_regions(content: RegionAttention, page: Page) -> Figure:
+    """A curve per group; at the right end each group's share of the tokens."""
+
+    def curves(axes: Axes, model: str) -> None:
+        groups = [group for group in content.groups(model) if group[0] != NO_PLACE]
+        colours = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
+        for (name, lines), colour, dashes in zip(groups, colours, DASHES, strict=True):
+            axes.plot(lines.layer, lines.share, color=colour, linestyle=dashes, label=name)
+            axes.fill_between(lines.layer, lines.low, lines.high, color=colour, alpha=0.15)
+            axes.plot(lines.layer.max() + 0.5, lines.token_share.iloc[0], color=colour, **SHARE)
+        axes.plot([], [], color="#888888", label="share of the tokens", **SHARE)
+        axes.set_ylim(bottom=0)
+
+    return _panels(content.models, curves, "share of attention", page)
+
+
+def _panels(models: Models, curves: Callable[[Axes, str], None], ylabel: str, page: Page) -> Figure:
+    """A panel per model, over its layers."""
+
+    def panel(axes: Axes, model: str) -> None:
+        first = models[model][0]
+        layers = first.vision_attention.shape[1]
+        curves(axes, model)
+        axes.set(title=first.title, xticks=range(1, layers + 1, max(1, round(layers / 7))))
+
+    return drawing.panels(list(models), panel, ("layer", ylabel), page.title, height=1.45)
+
+
+def layer_tables(content: LayerAttention, page: Page) -> list[Table]:
     """Peaks per model, then γ per layer."""
-    notes = [
+    titles = {model: parts[0].title for model, parts in content.models.items()}
+    listed = ", ".join(f"{titles[name]} {a:g} and {b:g}" for name, (a, b) in content.thresholds.items())
+    said = (
         page.files,
         GAMMA,
         "Means over benchmarks of means over samples; band: 10–90 % of all samples; intervals: 95 % percentile "
         "bootstrap of the samples, shared by all layers.",
         f"{RULE}. The paper shows such layers and gives no rule.",
-        *conditions(content.models, page.profile),
-    ]
-    titles = {model: parts[0].title for model, parts in content.models.items()}
-    if content.thresholds:
-        listed = ", ".join(f"{titles[name]} {a:g} and {b:g}" for name, (a, b) in content.thresholds.items())
-        notes.append(f"Lines: α and β of PLPHP, {listed}.")
+        *_conditions(content.models, page.profile),
+        f"Lines: α and β of PLPHP, {listed}.",
+    )
     rows = [row for model in content.models for row in _peak_rows(content, model)]
-    deepest = content.frame.layer.max()
-    columns = (TableColumn("Model", text=True), *(TableColumn(str(at + 1), "γ of layer") for at in range(deepest)))
-    lines = []
-    for model, title in titles.items():
-        values = [number(value, 3) for value in content.gamma(model).gamma]
-        lines.append(TableRow.of(title, *values, *["–"] * (deepest - len(values))))
+    frame = content.frame[content.frame.benchmark == "all"]
+    frame = frame.assign(model=frame.model.map(titles), gamma=frame.gamma.map(lambda one: number(one, 3)))
     return [
-        Table(f"{page.title}: attention to vision, layer by layer", PEAK_COLUMNS, tuple(rows), tuple(notes)),
-        Table("γ per layer", columns, tuple(lines)),
+        Table(f"{page.title}: attention to vision, layer by layer", PEAK_COLUMNS, tuple(rows), said),
+        _layer_table("γ per layer", frame, {"model": MODEL}, "gamma", "γ of layer"),
     ]
 
 
@@ -121,7 +219,6 @@ def _peak_rows(content: LayerAttention, model: str) -> list[TableRow]:
     for peak in found:
         low, high = peak.rebound.low, peak.rebound.high
         texts = (
-            *front,
             str(peak.layer + 1),
             str(peak.valley + 1),
             number(content.gamma(model).gamma[peak.layer], 3),
@@ -129,16 +226,80 @@ def _peak_rows(content: LayerAttention, model: str) -> list[TableRow]:
             NA if math.isnan(low) else f"[{number(low, 3)}, {number(high, 3)}]",
             f"{100 * (every[:, peak.layer] > every[:, peak.valley]).mean():.0f}%",
         )
-        rows.append(TableRow.of(*texts, rule=peak is found[0]))
+        rows.append(TableRow.of(*front, *texts, rule=peak is found[0]))
     return rows
 
 
-FIGURE = FigureSpec(
+def region_tables(content: RegionAttention, page: Page) -> list[Table]:
+    """Shares of every group and layer, per model, beside its share of the tokens."""
+    titles = {model: parts[0].title for model, parts in content.models.items()}
+    said = [
+        page.files,
+        GAMMA,
+        f"Groups ({content.cut}): {CUTS[content.cut]}. The paper draws five groups and does not say how they are cut; "
+        "report.cut=bands, centre or order draws any.",
+        "Shares of γ in percent, summed over the images of a sample. Where nothing but their number matters, a group "
+        "gets its share of the tokens (the marks at the right; equal ones hide each other). Tokens of the whole image "
+        "and of its tiles count where they lie.",
+        f"{NO_PLACE}: tokens that end a row of tiles, and tokens on what was padded; not drawn.",
+        "Means over benchmarks of means over samples; bands of the curves: 95 % percentile bootstrap of the samples.",
+        *_conditions(content.models, page.profile),
+    ]
+    if content.left_out:
+        said.append(f"Left out: {', '.join(content.left_out)}, whose tokens are latents that look at the whole image.")
+    frame = content.frame.assign(
+        model=content.frame.model.map(titles),
+        token_share=content.frame.token_share.map(lambda one: percent(one, 1, signed=False)),
+        share=content.frame.share.map(lambda one: number(100 * one, 1)),
+    )
+    head = {"model": MODEL, "group": TableColumn("Group", text=True), "token_share": TableColumn("of tokens", "Share")}
+    title = f"{page.title}: attention to five groups of an image's tokens"
+    return [_layer_table(title, frame, head, "share", "Share of attention in layer", said)]
+
+
+def _layer_table(
+    title: str, frame: pd.DataFrame, head: Mapping[str, TableColumn], value: str, group: str, said: Sequence[str] = ()
+) -> Table:
+    """The texts of column `value`, a row per combination of those in `head`, a column per layer; – beyond the last."""
+    wide = frame.set_index([*head, "layer"])[value].unstack("layer", fill_value="–", sort=False)
+    names = wide.index.to_frame().to_numpy()
+    starts = [at == 0 or names[at, 0] != names[at - 1, 0] for at in range(len(names))]
+    rows = [
+        TableRow.of(*front, *texts, rule=start and len(head) > 1)
+        for front, texts, start in zip(names, wide.to_numpy(), starts, strict=True)
+    ]
+    columns = (*head.values(), *(TableColumn(str(layer), group) for layer in wide.columns))
+    return Table(title, columns, tuple(rows), tuple(said))
+
+
+def _conditions(models: Models, profile: str) -> list[str]:
+    """What was read, of which weights, on what: a sentence per model."""
+    found = [notes.profile(profile, several=True)]
+    for parts in models.values():
+        one = parts[0]
+        names = ", ".join(f"{part.benchmark} {part.n} of {part.population}" for part in parts)
+        failed = sum(part.errors for part in parts)
+        said = f" {failed} more could not be read." if failed else ""
+        found.append(f"{notes.weights(one.title, one)}, on {one.hardware}. Seeded random samples: {names}.{said}")
+    return found
+
+
+FIGURE1 = FigureSpec(
     "figure1",
-    gather,
-    tables,
-    {"": draw},
+    gather_layers,
+    layer_tables,
+    {"": draw_layers},
     "the .csv has γ of every layer and benchmark",
+    {"": lambda content: content.frame},
+    from_cells=False,
+    latex=False,
+)
+FIGURE2 = FigureSpec(
+    "figure2",
+    gather_regions,
+    region_tables,
+    {"": draw_regions},
+    "the .csv has every share with its interval",
     {"": lambda content: content.frame},
     from_cells=False,
     latex=False,

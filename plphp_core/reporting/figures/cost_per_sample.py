@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.estimates import DECODE, KV
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting import cost_columns, cost_notes, notes
@@ -26,6 +29,7 @@ RAW = 150  # samples up to which curves go through every one; of more, a running
 # points as pixels: twenty thousand of them would make a heavy PDF
 SINGLE = {"linestyle": "none", "marker": ".", "markersize": 1.2, "markeredgewidth": 0, "alpha": 0.15,
           "rasterized": True}  # fmt: skip
+DASHES = ("-", "--", ":", "-.")  # rows of one method
 QUANTILES = {"5%": 0.05, "median": 0.5, "95%": 0.95}
 
 
@@ -76,7 +80,7 @@ def draw(content: SampleCosts, page: Page) -> Figure:
     figure = drawing.blank(3.2 + 0.14 * math.ceil(len(cells) / 2))
     latency, cache = figure.subplots(2, 1, sharex=True)
     many, every = content.samples > RAW, max(1, content.samples // 8)
-    for at, (index, look) in enumerate((index, drawing.row_lines(results.rows)[index]) for index in cells):
+    for at, (index, look) in enumerate((index, row_lines(results.rows)[index]) for index in cells):
         lines = content.of_row(index)
         for axes, values in ((latency, lines[DECODE]), (cache, lines[KV] / scale)):
             if many:
@@ -94,6 +98,17 @@ def draw(content: SampleCosts, page: Page) -> Figure:
     handles, labels = latency.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
+
+
+def row_lines(rows: Sequence[RowSpec]) -> list[dict[str, Any]]:
+    """How each row is drawn: its method's colour and marker, rows of one method told apart by their dashes."""
+    names = [row.method for row in rows]
+    dashes = [DASHES[names[:at].count(name) % len(DASHES)] for at, name in enumerate(names)]
+    looks = map(method_style, names)
+    return [
+        {"color": look.colour, "marker": look.marker, "linestyle": dash}
+        for look, dash in zip(looks, dashes, strict=True)
+    ]
 
 
 def window(samples: int) -> int:
@@ -141,6 +156,6 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
     return [Table(title, (*HEAD, *columns), tuple(rows), tuple(said))]
 
 
-FIGURE = FigureSpec(
+FIGURE7 = FigureSpec(
     "figure7", gather, tables, {"": draw}, "the .csv has every point", {"": lambda content: content.frame}
 )

@@ -53,7 +53,7 @@ class FigureSpec(Generic[Content]):
         gather: what is shown, from what was asked for. Raises NothingToShow without finished work, ReportError.
         frames: suffix of the csv file's name → the numbers.
         tables: the numbers as tables with notes, for the md file.
-        pictures: suffix of the picture's name → what draws it. The first is a pdf too.
+        pictures: suffix of the picture's name → what draws it. "", the first, is a pdf too.
         beside: completes "The figure: figure7.png and the .pdf beside it; …".
         from_cells: whether it shows cells, of which some can be missing.
         latex: whether its tables are numbers that LaTeX can set.
@@ -70,8 +70,7 @@ class FigureSpec(Generic[Content]):
 
     def page(self, profile: str, variant: str = "") -> Page:
         """The page of the figure under a profile."""
-        beside = self.beside.format(variant=variant)
-        files = f"The figure: {self.name}{variant}.png and the .pdf beside it; {beside}."
+        files = f"The figure: {self.name}{variant}.png and the .pdf beside it; {self.beside.format(variant=variant)}."
         return Page(profile, f"Figure {self.name.removeprefix('figure')}{where(profile)}", files)
 
     def draw(self, content: Content, page: Page) -> dict[str, dict[str, bytes]]:
@@ -84,15 +83,14 @@ class FigureSpec(Generic[Content]):
         shown = self.gather(asked)
         page = self.page(asked.profile, shown.variant)
         drawn = self.draw(shown.content, page)
-        first, *others = drawn
         return Report(
             self.name,
             shown.variant,
             self.tables(shown.content, page),
             shown.parts,
             {name: make(shown.content) for name, make in self.frames.items()},
-            drawn[first],
-            {f"{self.name}{name}{shown.variant}.png": drawn[name]["png"] for name in others},
+            drawn.pop(""),
+            {f"{self.name}{name}{shown.variant}.png": one["png"] for name, one in drawn.items()},
             planned=self.from_cells,
             latex=self.latex,
         )

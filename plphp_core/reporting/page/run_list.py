@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from plphp_core.records.cell_result import CellResult
+from plphp_core.records.errors import ReportError
+from plphp_core.records.manifest import Manifest, load_manifest
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.table_model import NA
 
@@ -28,28 +30,28 @@ class ListedRun:
 
 
 def runs(folder: Path) -> tuple[list[ListedRun], list[str]]:
-    """The runs of `folder`/manifests, oldest first, and the names of files that cannot be read."""
+    """The runs of `folder`/manifests, oldest first, and a sentence on each file that cannot be read."""
     found, damaged = [], []
     for path in sorted((folder / "manifests").glob("*.json")):
         try:
-            found.append(_listed(path.stem, json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, AttributeError):
-            damaged.append(path.name)
+            found.append(_listed(path.stem, load_manifest(path)))
+        except ReportError as error:
+            damaged.append(str(error))
     return found, damaged
 
 
-def _listed(name: str, said: dict) -> ListedRun:
-    state, machine = said.get("commit") or {}, said.get("hardware") or {}
+def _listed(name: str, run: Manifest) -> ListedRun:
+    machine = run.hardware
     cores = f"{machine['cores']} cores" if machine.get("cores") else ""
     return ListedRun(
         name=name,
-        command=" ".join(map(str, said.get("command") or ())) or NA,
-        started=str(said.get("started") or NA).replace("T", " ").replace("+00:00", " UTC"),
-        took=_duration(said.get("started"), said.get("ended")),
-        status=str(said.get("status") or NA),
-        commit=str(state.get("commit") or NA)[:12] + (" + changes" if state.get("dirty") else ""),
+        command=" ".join(run.command),
+        started=run.started.replace("T", " ").replace("+00:00", " UTC"),
+        took=_duration(run.started, run.ended),
+        status=run.status,
+        commit=(run.commit.commit or NA)[:12] + " + changes" * bool(run.commit.dirty),
         hardware=", ".join(filter(None, [*map(str, machine.get("gpus") or ()), machine.get("cpu"), cores])) or NA,
-        content=json.dumps(said, indent=1, ensure_ascii=False),
+        content=json.dumps(run.content(), indent=1, ensure_ascii=False),
     )
 
 
