@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from plphp_core.records.cell_result import CellResult
+from pydantic import BaseModel
+
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.table_model import NA
 
 
-@dataclass(frozen=True)
-class ListedRun:
-    """One run as the page lists it; `content` is the whole manifest."""
+class ListedRun(BaseModel):
+    """What the page lists of a manifest (`records.manifest`); `content` is all of it."""
 
     name: str
-    command: str
-    started: str
-    took: str
-    status: str
-    commit: str
-    hardware: str
     content: str
+    started: datetime
+    ended: datetime | None = None
+    status: str = NA
+    command: list[str] = []
+    commit: dict[str, Any] = {}
+    hardware: dict[str, Any] = {}
+
+    @property
+    def took(self) -> str:
+        if self.ended is None:
+            return NA
+        minutes, seconds = divmod(round((self.ended - self.started).total_seconds()), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+    @property
+    def machine(self) -> str:
+        cores = self.hardware.get("cores")
+        parts = [*(self.hardware.get("gpus") or ()), self.hardware.get("cpu"), cores and f"{cores} cores"]
+        return ", ".join(str(part) for part in parts if part) or NA
+
+    @property
+    def code(self) -> str:
+        return str(self.commit.get("commit") or NA)[:12] + (" + changes" if self.commit.get("dirty") else "")
 
 
 def runs(folder: Path) -> tuple[list[ListedRun], list[str]]:
@@ -32,33 +49,13 @@ def runs(folder: Path) -> tuple[list[ListedRun], list[str]]:
     found, damaged = [], []
     for path in sorted((folder / "manifests").glob("*.json")):
         try:
-            found.append(_listed(path.stem, json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, AttributeError):
+            content = path.read_text(encoding="utf-8")
+            found.append(
+                ListedRun.model_validate({**json.loads(content), "name": path.stem, "content": content.strip()})
+            )
+        except (OSError, ValueError, TypeError):
             damaged.append(path.name)
     return found, damaged
-
-
-def _listed(name: str, said: dict) -> ListedRun:
-    state, machine = said.get("commit") or {}, said.get("hardware") or {}
-    cores = f"{machine['cores']} cores" if machine.get("cores") else ""
-    return ListedRun(
-        name=name,
-        command=" ".join(map(str, said.get("command") or ())) or NA,
-        started=str(said.get("started") or NA).replace("T", " ").replace("+00:00", " UTC"),
-        took=_duration(said.get("started"), said.get("ended")),
-        status=str(said.get("status") or NA),
-        commit=str(state.get("commit") or NA)[:12] + (" + changes" if state.get("dirty") else ""),
-        hardware=", ".join(filter(None, [*map(str, machine.get("gpus") or ()), machine.get("cpu"), cores])) or NA,
-        content=json.dumps(said, indent=1, ensure_ascii=False),
-    )
-
-
-def _duration(started: object, ended: object) -> str:
-    try:
-        seconds = round((datetime.fromisoformat(str(ended)) - datetime.fromisoformat(str(started))).total_seconds())
-    except ValueError:
-        return NA
-    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
 
 
 def measured(reports: Sequence[Report], found: Sequence[ListedRun]) -> list[tuple[str, list[str]]]:
@@ -66,22 +63,17 @@ def measured(reports: Sequence[Report], found: Sequence[ListedRun]) -> list[tupl
     cells = {cell.path: cell for report in reports for part in report.parts for cell in part.cells.values()}.values()
     answered = f"{len(cells)} cells (model × method with its setting × benchmark), {sum(c.n for c in cells):,} answers"
     failed = sum(cell.errors for cell in cells)
-    days = sorted({run.started[:10] for run in found if run.started != NA})
-    when = f"{len(found)} on {days[0]}" if len(days) == 1 else f"{len(found)}, {days[0]} to {days[-1]}" if days else NA
+    days = sorted({f"{run.started:%Y-%m-%d}" for run in found})
     lines = {
-        "Models": {_checkpoint(cell) for cell in cells},
+        "Models": {
+            f"{cell.model} from {cell.checkpoint} ({cell.revision.removeprefix('sha256:')[:10]}), {cell.dtype}"
+            for cell in cells
+        },
         "Measured": {answered + (f", {failed:,} sample{'s' * (failed > 1)} failed" if failed else "")},
         "Hardware": {cell.hardware for cell in cells},
-        "Software": {_versions(cell) for cell in cells},
-        "Runs": {when},
+        "Software": {
+            ", ".join(f"{name} {at}" for name, at in sorted(cell.versions.items())) or "unrecorded" for cell in cells
+        },
+        "Runs": {f"{len(found)}, {' to '.join(dict.fromkeys((days[0], days[-1])))}"} if days else set(),
     }
     return [(name, sorted(said) or [NA]) for name, said in lines.items()]
-
-
-def _checkpoint(cell: CellResult) -> str:
-    revision = cell.revision.removeprefix("sha256:")[:10]
-    return f"{cell.model} from {cell.checkpoint} ({revision}), {cell.dtype}"
-
-
-def _versions(cell: CellResult) -> str:
-    return ", ".join(f"{name} {number}" for name, number in sorted(cell.versions.items())) or "unrecorded"
