@@ -14,7 +14,7 @@ import pandas as pd
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, relative
 from plphp_core.analysis.comparable import RowSpec, admits, one_protocol, place, rows_found
 from plphp_core.analysis.estimates import EVALUATION, TIMES, mean_estimates, time_estimate
-from plphp_core.analysis.frame import sample_frame
+from plphp_core.analysis.frame import one_per_sample, sample_frame
 from plphp_core.config.benchmark_catalogue import BenchmarkCatalogue, catalogue
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.families import family_names, get_family
@@ -120,6 +120,10 @@ class Results:
         units = np.concatenate([own[unit] for (_, name), own in self._samples.items() if name == benchmark])
         name = benchmark if unit == "doc_id" else f"{benchmark} batches"
         return Resamples(units, name, self.options.resamples, self.options.seed)
+
+    def samples(self, row: int, benchmark: str) -> pd.DataFrame:
+        """What each sample of a finished cell cost and its batch, columns of the frame, by doc_id."""
+        return one_per_sample(self._samples[row, benchmark]).set_index("doc_id")
 
     @cached_property
     def frame(self) -> pd.DataFrame:

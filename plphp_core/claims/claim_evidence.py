@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,25 @@ FAILED = 0.01  # share of the samples of a cell
 FACTS = ("profile", "model", "checkpoint", "revision", "protocol", "prompts", "engine", "limit", "limit_seed", "dtype",
          "batch_size")  # fmt: skip
 PAPERS = "one A100 80GB, one sample at a time, transformers' generate"
+
+
+class Place(NamedTuple):
+    """Where a claim needs a result, and the result if it is finished; `model` is empty where the claim is about one."""
+
+    model: str
+    row: str
+    benchmark: str
+    result: CellResult | AttentionResult | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.row}".strip() + (f" on {self.benchmark}" if self.benchmark else "")
+
+
+def places(results: Results, rows: Sequence[int], benchmarks: Sequence[str], several: bool = False) -> list[Place]:
+    """Those of these rows of a table; `several`: names carry the model."""
+    model = results.title if several else ""
+    return [Place(model, results.label(at), name, results.cells.get((at, name))) for name in benchmarks for at in rows]
 
 
 @dataclass(frozen=True)
@@ -39,16 +59,30 @@ class ClaimEvidence:
     untrained: bool = False
     undefined: tuple[str, ...] = ()
 
-    def __add__(self, other: ClaimEvidence) -> ClaimEvidence:
-        facts = {name: distinct((*self.facts.get(name, ()), *other.facts.get(name, ()))) for name in FACTS}
-        return ClaimEvidence(
-            {**self.n, **other.n},
-            self.failed + other.failed,
-            self.missing + other.missing,
-            distinct((*self.hardware, *other.hardware)),
-            {name: values for name, values in facts.items() if values},
-            self.untrained or other.untrained,
-            distinct((*self.undefined, *other.undefined)),
+    @classmethod
+    def of(cls, places: Sequence[Place]) -> ClaimEvidence:
+        """What results rest on."""
+        found = [(one, one.result) for one in places if one.result is not None]
+        documents: dict[str, list[np.ndarray]] = {}
+        for one, result in found:
+            documents.setdefault(f"{one.model} {one.benchmark}".strip(), []).append(result.doc_ids)
+        facts = {name: distinct(filter(None, (_fact(result, name) for _, result in found))) for name in FACTS}
+        return cls(
+            n={name: len(reduce(np.intersect1d, every)) for name, every in documents.items()},
+            failed=tuple(
+                f"{one.name}: {result.errors} of {result.n + result.errors}"
+                for one, result in found
+                if result.errors > FAILED * (result.n + result.errors)
+            ),
+            missing=tuple(one.name for one in places if one.result is None),
+            hardware=distinct(name for _, result in found for name in result.hardware.split("; ")),
+            facts={name: values for name, values in facts.items() if values},
+            untrained=any(Path(result.checkpoint).name.endswith(("_random", "-random")) for _, result in found),
+            undefined=distinct(
+                f"{one.model} {one.benchmark}".strip()
+                for one, result in found
+                if isinstance(result, CellResult) and evaluated_alone([result])
+            ),
         )
 
     def shortfalls(self) -> list[str]:
@@ -61,45 +95,6 @@ class ClaimEvidence:
             f"more than {FAILED:.0%} of the samples failed": self.failed,
         }
         return [f"{reason}: {_listed(names)}" for reason, names in found.items() if names]
-
-
-def evidence(places: Iterable[tuple[str, str, CellResult | AttentionResult | None]], front: str = "") -> ClaimEvidence:
-    """What results rest on.
-
-    Args:
-        places: (name of the row or model, benchmark, its result or None where it is not finished).
-        front: stands before benchmarks' names in `n`.
-    """
-    places = list(places)
-    found = [one for *_, one in places if one is not None]
-    facts = {name: distinct(filter(None, (_fact(one, name) for one in found))) for name in FACTS}
-    documents: dict[str, list[np.ndarray]] = {}
-    for one in found:
-        documents.setdefault(f"{front}{one.benchmark}", []).append(one.doc_ids)
-    return ClaimEvidence(
-        n={name: len(reduce(np.intersect1d, every)) for name, every in documents.items()},
-        failed=tuple(
-            f"{name} on {benchmark}: {one.errors} of {one.n + one.errors}"
-            for name, benchmark, one in places
-            if one is not None and one.errors > FAILED * (one.n + one.errors)
-        ),
-        missing=tuple(f"{name} on {benchmark}" for name, benchmark, one in places if one is None),
-        hardware=distinct(name for one in found for name in one.hardware.split("; ")),
-        facts={name: values for name, values in facts.items() if values},
-        untrained=any(Path(one.checkpoint).name.endswith(("_random", "-random")) for one in found),
-    )
-
-
-def evidence_of_rows(
-    results: Results, rows: Sequence[int], benchmarks: Sequence[str], several: bool = False
-) -> ClaimEvidence:
-    """What these rows of a table rest on; `several`: names carry the model."""
-    front = f"{results.title} " if several else ""
-    places = [
-        (f"{front}{results.label(at)}", name, results.cells.get((at, name))) for name in benchmarks for at in rows
-    ]
-    alone = evaluated_alone(cell for *_, cell in places if cell is not None)
-    return replace(evidence(places, front), undefined=tuple(f"{front}{name}" for name in alone))
 
 
 def _fact(one: CellResult | AttentionResult, name: str) -> str:
@@ -127,11 +122,9 @@ def other_times(evidence: ClaimEvidence) -> str:
     The paper names one A100 80GB. Its batch size and its loop are not named: transformers' `generate`, one sample at a
     time, is what lmms-eval did then. Any other loop or batch changes how much of the time the cache takes.
     """
-    reasons, machines = [], ", ".join(evidence.hardware)
-    if not evidence.hardware or not all(map(is_the_papers, evidence.hardware)):
-        reasons.append(f"measured on {machines or 'unrecorded hardware'}")
-    elif len(evidence.hardware) > 1:
-        reasons.append(f"measured on several machines ({machines})")
+    reasons = []
+    if len(evidence.hardware) != 1 or not is_the_papers(evidence.hardware[0]):
+        reasons.append(f"measured on {', '.join(evidence.hardware) or 'unrecorded hardware'}")
     for name, wanted in (("batch_size", "1"), ("engine", "generate")):
         found = evidence.facts.get(name, ())
         if found != (wanted,):
@@ -144,24 +137,21 @@ def is_the_papers(name: str) -> bool:
     return bool(re.search(r"\bA100\b.*\b80 ?GB\b", name, re.IGNORECASE)) and "MIG" not in name.upper()
 
 
-def other_models(evidence: ClaimEvidence, checkpoints: Mapping[str, str], families: Sequence[str]) -> str:
+def other_models(evidence: ClaimEvidence, checkpoints: Mapping[str, str]) -> str:
     """Why the models are not the paper's; empty if they are.
 
     A checkpoint counts as the configured one if some part of its path is that one's name, or the hub cache's name for
     it: a local copy may lie anywhere, but a name with a suffix (-GPTQ, -base) is another model.
 
     Args:
-        checkpoints: model → the checkpoint that the configuration names.
-        families: the models that the claim is about.
+        checkpoints: the models that the claim is about → the checkpoint that the configuration names.
     """
-    wanted = [checkpoints[name].lower() for name in families if name in checkpoints]
-    known = {name.rsplit("/", 1)[-1] for name in wanted} | {f"models--{name.replace('/', '--')}" for name in wanted}
-    strange = [name for name in evidence.facts.get("model", ()) if name not in families]
+    names = [checkpoint.rsplit("/", 1)[-1] for checkpoint in checkpoints.values()]
+    known = {name.lower() for name in names}
+    known |= {f"models--{checkpoint.lower().replace('/', '--')}" for checkpoint in checkpoints.values()}
+    strange = [name for name in evidence.facts.get("model", ()) if name not in checkpoints]
     strange += [name for name in evidence.facts.get("checkpoint", ()) if not known & set(name.lower().split("/"))]
-    if not strange:
-        return ""
-    names = ", ".join(checkpoints[name].rsplit("/", 1)[-1] for name in families if name in checkpoints)
-    return f"measured on {', '.join(distinct(strange))}; the claim is about {names}"
+    return f"measured on {', '.join(distinct(strange))}; the claim is about {', '.join(names)}" if strange else ""
 
 
 def other_protocol(evidence: ClaimEvidence) -> str:

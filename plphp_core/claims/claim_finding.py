@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate
-from plphp_core.claims.claim_evidence import ClaimEvidence
+from plphp_core.claims.claim_evidence import ClaimEvidence, Place
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.reporting.published import Claim
 from plphp_core.reporting.table_model import NA, number
@@ -39,14 +39,14 @@ class ClaimPart:
 
 @dataclass(frozen=True, eq=False)
 class ClaimMeasurement:
-    """The parts of a claim, what they rest on, and what a reader should know beside them (full sentences).
+    """The parts of a claim, where they were measured, and what a reader should know beside them (full sentences).
 
     gap: why parts have no number although their cells are finished.
     """
 
-    parts: tuple[ClaimPart, ...] = ()
-    evidence: ClaimEvidence = field(default_factory=ClaimEvidence)
-    remarks: tuple[str, ...] = ()
+    parts: Sequence[ClaimPart]
+    places: Sequence[Place]
+    remarks: Sequence[str] = ()
     gap: str = "a reference score of 0, or cells without this measurement"
 
 
@@ -61,24 +61,14 @@ class ClaimFinding:
 
     claim: Claim
     rule: ClaimRule | None
-    measured: ClaimMeasurement
     label: str
     verdict: Verdict
     outcome: RuleOutcome | None
     why: str
     run: str
-
-    @property
-    def parts(self) -> tuple[ClaimPart, ...]:
-        return self.measured.parts
-
-    @property
-    def evidence(self) -> ClaimEvidence:
-        return self.measured.evidence
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.measured.remarks))
+    parts: Sequence[ClaimPart] = ()
+    evidence: ClaimEvidence = field(default_factory=ClaimEvidence)
+    remarks: Sequence[str] = ()
 
     @property
     def ours(self) -> Estimate:
@@ -127,48 +117,10 @@ class ClaimFinding:
         """In how many parts the rule says so."""
         return sum(part.outcome is outcome for part in self.parts)
 
-    def as_dict(self) -> dict:
-        """As claims.json has it; unknown numbers are None."""
-        claim, evidence = self.claim, self.evidence
-        return {
-            "id": claim.id,
-            "text": claim.text,
-            "where": claim.where,
-            "unit": claim.unit,
-            "published": claim.value,
-            "statement": self.statement,
-            "statistic": self.rule.statistic if self.rule else "",
-            "label": self.label,
-            "verdict": self.verdict,
-            "outcome": self.outcome,
-            "ours": _as_dict(self.ours),
-            "difference": _as_dict(self.difference),
-            "parts": [
-                {"name": part.name, "unit": part.unit, "ours": _as_dict(part.estimate), "outcome": part.outcome}
-                for part in self.parts
-            ],
-            "n": dict(evidence.n),
-            "hardware": list(evidence.hardware),
-            "conditions": {name: list(values) for name, values in evidence.facts.items()},
-            "sources": list(self.sources),
-            "why": self.why,
-            "remarks": list(self.remarks),
-            "run": self.run,
-        }
-
 
 def counts(findings: Sequence[ClaimFinding]) -> Mapping[Verdict, int]:
     """Verdict → number of claims, in the order of Verdict."""
     return {verdict: sum(one.verdict is verdict for one in findings) for verdict in Verdict}
-
-
-def plain(value: float) -> float | None:
-    """A number with eight digits; None for nan and infinities, which JSON does not have."""
-    return float(f"{value:.8g}") if math.isfinite(value) else None
-
-
-def _as_dict(one: Estimate) -> dict[str, float | None]:
-    return {name: plain(getattr(one, name)) for name in ("value", "low", "high")}
 
 
 def written(value: float | None, unit: str) -> str:

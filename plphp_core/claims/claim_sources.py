@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from plphp_core.analysis.results import Results, evaluate
+from plphp_core.claims.claim_evidence import Place, places
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import table_config
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import table3
 from plphp_core.reporting.configured import (
-    benchmark_configured,
     benchmarks_configured,
     method_configured,
     models_configured,
@@ -22,6 +23,40 @@ from plphp_core.reporting.request import ReportRequest
 
 MULTI_IMAGE = ("SD", "IE", "VST", "MV")
 BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about
+LLAVA = ("llava_onevision",)
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedRow:
+    """PLPHP's row at its defaults in a model's table, beside the uncompressed one, on what a claim asks for."""
+
+    results: Results
+    row: int
+    benchmarks: Sequence[str]
+
+    @property
+    def rows(self) -> list[int]:
+        """Uncompressed, PLPHP. Raises ReportError without an uncompressed row."""
+        return [reference(self.results), self.row]
+
+    def finished(self) -> list[str]:
+        """The benchmarks that both rows have finished."""
+        return shared(self.results, self.rows, self.benchmarks)
+
+    def places(self, several: bool = False) -> list[Place]:
+        return places(self.results, self.rows, self.benchmarks, several)
+
+
+def reference(results: Results) -> int:
+    """Index of the uncompressed row. Raises ReportError if the table has none."""
+    if results.reference is None:
+        raise ReportError("the table has no uncompressed row")
+    return results.reference
+
+
+def shared(results: Results, rows: Sequence[int], benchmarks: Sequence[str]) -> list[str]:
+    """The benchmarks that all rows have finished."""
+    return [name for name in benchmarks if all((at, name) in results.cells for at in rows)]
 
 
 class ClaimSources:
@@ -29,45 +64,44 @@ class ClaimSources:
 
     def __init__(self, asked: ReportRequest):
         self.asked = asked
+        self._tables: dict[str, Results] = {}
+
+    def table(self, name: str) -> Results:
+        """The rows of a table or figure on its benchmarks; of Table 1 on the paper's."""
+        if name not in self._tables:
+            asked, benchmarks = self.asked, list(BENCHMARKS) if name == "table1" else benchmarks_configured(None, name)
+            rows = rows_configured(name, asked.profile, asked.options.model)
+            if rows is None:
+                raise ReportError(f"{name} lists no rows for profile {asked.profile!r}")
+            here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
+            self._tables[name] = evaluate(here, rows, asked.of_model, asked.choices, benchmarks)
+        return self._tables[name]
+
+    def pruned(self, models: Sequence[str], benchmarks: Sequence[str] = BENCHMARKS) -> list[PrunedRow]:
+        """PLPHP at its defaults on each model: LLaVA-OneVision in Table 1, others on what Table 3 asks of them."""
+        if models == LLAVA:
+            results = self.table("table1")
+            return [PrunedRow(results, self._default(results), benchmarks)]
+        found = []
+        for model in models:
+            for results in self._table3:
+                row = next((index for index, row in enumerate(results.rows) if row.method == "plphp"), None)
+                if results.model == model and row is not None:
+                    asked = [name for name in results.asked() if name in benchmarks]
+                    found.append(PrunedRow(results, row, asked))
+                    break
+            else:
+                raise ReportError(f"the table has no row of PLPHP for {model}")
+        return found
 
     @cached_property
-    def table1(self) -> Results:
-        """All methods on all benchmarks, also those of Figure 5."""
-        return self._evaluate("table1", list(BENCHMARKS))
-
-    @cached_property
-    def table2(self) -> Results:
-        """α × β."""
-        return self._evaluate("table2")
-
-    @cached_property
-    def table3(self) -> list[Results]:
+    def _table3(self) -> list[Results]:
         """The table's own models; one without finished cells has none."""
         asked = self.asked
         cells = asked.settled(models_configured("table3")[0])
         return table3.compare(cells, asked.profile, [], asked.filters, asked.choices)
 
-    @cached_property
-    def table5(self) -> Results:
-        """r against none, on the table's own benchmark."""
-        return self._evaluate("table5", [benchmark_configured(None, "table5")])
-
-    @cached_property
-    def figure6(self) -> Results:
-        """r × Δr."""
-        return self._evaluate("figure6")
-
-    @cached_property
-    def attention(self) -> dict[str, list[AttentionResult]]:
-        """Model → its attention readings."""
-        return self.asked.attention()
-
-    @cached_property
-    def checkpoints(self) -> dict[str, str]:
-        """Model → the checkpoint that its configuration names for the paper's profile."""
-        return {name: str(table_config(None, "paper", name).model.checkpoint) for name in options("model")}
-
-    def default(self, results: Results) -> int:
+    def _default(self, results: Results) -> int:
         """Index of PLPHP's row with the configured parameters. Raises ReportError if the table has none."""
         wanted = method_configured("plphp", self.asked.profile, results.model)
         wanted = {name: value for name, value in wanted.items() if name not in ("name", "setting")}
@@ -76,13 +110,12 @@ class ClaimSources:
                 return index
         raise ReportError("the table has no row of PLPHP with the configured parameters")
 
-    def _evaluate(self, table: str, benchmarks: list[str] | None = None) -> Results:
-        """A table's rows on `benchmarks`, by default its own."""
-        asked = self.asked
-        if benchmarks is None:
-            benchmarks = benchmarks_configured(None, table)
-        rows = rows_configured(table, asked.profile, asked.options.model)
-        if rows is None:
-            raise ReportError(f"{table} lists no rows for profile {asked.profile!r}")
-        here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-        return evaluate(here, rows, replace(asked.filters, model=asked.options.model), asked.choices, benchmarks)
+    @cached_property
+    def attention(self) -> dict[str, list[AttentionResult]]:
+        """Model → its attention readings."""
+        return self.asked.attention()
+
+    def checkpoints(self, models: Sequence[str]) -> dict[str, str]:
+        """Model → the checkpoint that its configuration names for the paper's profile."""
+        known = options("model")
+        return {name: str(table_config(None, "paper", name).model.checkpoint) for name in models if name in known}

@@ -15,7 +15,7 @@ from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, 
 from plphp_core.analysis.estimates import RETENTION
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
-from plphp_core.claims.claim_evidence import evidence_of_rows
+from plphp_core.claims.claim_evidence import places
 from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import BENCHMARKS, ClaimSources
 from plphp_core.reporting.table_model import percent
@@ -26,40 +26,33 @@ RIVALS = ("fastv", "vtw")
 def as_good(sources: ClaimSources) -> ClaimMeasurement:
     """A part per benchmark and rival: change from the rival's polyline to PLPHP, percent, mean over the benchmark's
     score columns and over PLPHP's settings within the polyline."""
-    results = sources.table1
-    rows = {
-        method: [at for at, row in enumerate(results.rows) if row.method == method]
-        for method in ("none", *RIVALS, "plphp")
-    }
+    results = sources.table("table1")
+    methods = ("none", *RIVALS, "plphp")
+    rows = {method: [at for at, row in enumerate(results.rows) if row.method == method] for method in methods}
     parts: list[ClaimPart] = []
     gaps: dict[tuple[str, str], list[str]] = {}
     for rival in RIVALS:
+        label = method_style(rival).label
         for name in BENCHMARKS:
             inside, outside = _within(results, rows["plphp"], rows[rival], name)
             metrics = list(results.headings(name))
             changes = [polyline_change(results, row, rows[rival], name, metric) for row in inside for metric in metrics]
-            parts.append(ClaimPart(f"{method_style(rival).label} on {name}", scaled(average(changes), 100)))
+            parts.append(ClaimPart(f"{label} on {name}", scaled(average(changes), 100)))
             if outside:
-                gaps.setdefault((rival, outside), []).append(name)
-    return ClaimMeasurement(
-        tuple(parts),
-        evidence_of_rows(results, [at for own in rows.values() for at in own], BENCHMARKS),
-        tuple(
-            f"{method_style(rival).label} on {', '.join(names)}: {outside}." for (rival, outside), names in gaps.items()
-        ),
-    )
+                gaps.setdefault((label, outside), []).append(name)
+    remarks = [f"{label} on {', '.join(names)}: {outside}." for (label, outside), names in gaps.items()]
+    return ClaimMeasurement(parts, places(results, [at for own in rows.values() for at in own], BENCHMARKS), remarks)
 
 
 def polyline_change(results: Results, row: int, rival: Sequence[int], benchmark: str, metric: str) -> Estimate:
     """(score of `row` − polyline) / polyline, the polyline of the rows `rival` read at the share that `row` keeps."""
     rival = [at for at in rival if (at, benchmark) in results.cells]
-    kept = [results.value(at, benchmark, RETENTION) for at in rival]
-    scores = [results.value(at, benchmark, metric) for at in rival]
-    ours, own = results.value(row, benchmark, RETENTION), results.value(row, benchmark, metric)
+    kept, scores = ([results.value(at, benchmark, name) for at in rival] for name in (RETENTION, metric))
+    at, own = (results.value(row, benchmark, name) for name in (RETENTION, metric))
     if any(math.isnan(one.value) for one in (*scores, own)):
         return MISSING
-    value = interpolate([one.value for one in kept], [one.value for one in scores], ours.value)
-    replicates = interpolate([one.replicates for one in kept], [one.replicates for one in scores], ours.replicates)
+    value = interpolate([one.value for one in kept], [one.value for one in scores], at.value)
+    replicates = interpolate([one.replicates for one in kept], [one.replicates for one in scores], at.replicates)
     line = with_interval(float(value), replicates, results.options.confidence)
     return relative(own, line, results.options.confidence)
 
@@ -83,18 +76,20 @@ def interpolate(kept: Sequence, scores: Sequence, at: float | np.ndarray) -> np.
 
 def _within(results: Results, ours: Sequence[int], theirs: Sequence[int], benchmark: str) -> tuple[list[int], str]:
     """PLPHP's settings whose share kept lies within the polyline, interval and all; and why others do not."""
-    line = sorted(results.value(at, benchmark, RETENTION).value for at in theirs if (at, benchmark) in results.cells)
-    points = {at: results.value(at, benchmark, RETENTION) for at in ours if (at, benchmark) in results.cells}
-    if len(line) < 2 or not points or math.isnan(line[0] + line[-1]):
+    points, line = (
+        {at: results.value(at, benchmark, RETENTION) for at in rows if (at, benchmark) in results.cells}
+        for rows in (ours, theirs)
+    )
+    shares = [one.value for one in line.values()]
+    if len(shares) < 2 or not points or math.isnan(sum(shares)):
         return [], "" if not line and not points else "no polyline, or no setting of PLPHP to compare"
     ends = {at: (one.value, one.value) if math.isnan(one.low) else (one.low, one.high) for at, one in points.items()}
-    inside = [at for at, (low, high) in ends.items() if line[0] <= low and high <= line[-1]]
-    if len(inside) == len(points):
-        return inside, ""
-    beyond = ", ".join(
+    inside = [at for at, (low, high) in ends.items() if min(shares) <= low and high <= max(shares)]
+    beyond = [
         f"{results.setting(at)} ({percent(one.value, 1, signed=False)})"
         for at, one in points.items()
         if at not in inside
-    )
-    span = " to ".join(percent(end, 1, signed=False) for end in (line[0], line[-1]))
-    return inside, f"not measured at the vision kept by {beyond}, outside the rival's {span}"
+    ]
+    span = " to ".join(percent(end, 1, signed=False) for end in (min(shares), max(shares)))
+    said = f"not measured at the vision kept by {', '.join(beyond)}, outside the rival's {span}"
+    return inside, said if beyond else ""

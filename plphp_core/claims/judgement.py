@@ -6,27 +6,46 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from plphp_core.claims.claim_evidence import FEWEST, other_models, other_protocol, other_times
-from plphp_core.claims.claim_finding import ClaimFinding, ClaimMeasurement, ClaimPart
-from plphp_core.claims.claim_rules import ALL, ClaimRule
+from plphp_core.claims.claim_evidence import FEWEST, ClaimEvidence, other_models, other_protocol, other_times
+from plphp_core.claims.claim_finding import ClaimFinding, ClaimPart
+from plphp_core.claims.claim_rules import ALL, RULES, ClaimRule
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.verdict import RuleOutcome, Verdict, outcomes, overall
 from plphp_core.config.report_settings import MODEL
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
-from plphp_core.reporting.published import Claim
+from plphp_core.records.errors import ReportError
+from plphp_core.reporting.published import Claim, load_claims
 from plphp_core.reporting.request import ReportRequest
 
 DECIDED = {
-    RuleOutcome.AS_CLAIMED: Verdict.REPRODUCED,
-    RuleOutcome.NOT_AS_CLAIMED: Verdict.CONTRADICTED,
-    RuleOutcome.UNDECIDED: Verdict.INCONCLUSIVE,
-}
-PLACES = {
-    RuleOutcome.AS_CLAIMED: "lies wholly within",
-    RuleOutcome.NOT_AS_CLAIMED: "lies wholly outside of",
-    RuleOutcome.UNDECIDED: "reaches across the border of",
+    RuleOutcome.AS_CLAIMED: (Verdict.REPRODUCED, "lies wholly within"),
+    RuleOutcome.NOT_AS_CLAIMED: (Verdict.CONTRADICTED, "lies wholly outside of"),
+    RuleOutcome.UNDECIDED: (Verdict.INCONCLUSIVE, "reaches across the border of"),
 }
 ENOUGH = "100"  # samples per benchmark of Figure 1, which reads only some unless it is told otherwise
+
+
+def findings(asked: ReportRequest) -> list[ClaimFinding]:
+    """One per claim in claims.yaml, in its order. A claim whose cells are missing or ambiguous is not measured.
+
+    Raises ReportError if the claims themselves cannot be read.
+    """
+    sources, found = ClaimSources(asked), []
+    for claim in load_claims(asked.options.published):
+        rule, run = RULES.get(claim.id), ""
+        label = "" if asked.profile == "paper" else asked.profile
+        try:
+            if rule is None:
+                raise ReportError("there is no rule for this claim")
+            run = reproduce_command(rule.sources[0], asked, {}, subset=True)
+            found.append(judge(claim, rule, sources))
+        except ReportError as error:
+            why = (
+                f"Nothing to judge: {str(error).splitlines()[0].rstrip(':;. ')}."  # files that it lists are no sentence
+            )
+            why += f" Run: {run}" * bool(run and "choose with" not in why)  # more runs do not help an ambiguous choice
+            found.append(ClaimFinding(claim, rule, label, Verdict.NOT_MEASURED, None, why, run))
+    return found
 
 
 def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
@@ -35,27 +54,28 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
     Raises ReportError if the cells are missing or ambiguous.
     """
     measured, asked = rule.measure(sources), sources.asked
-    evidence, shortfalls = measured.evidence, measured.evidence.shortfalls()
+    parts, evidence = measured.parts, ClaimEvidence.of(measured.places)
+    shortfalls = evidence.shortfalls()
     label = asked.profile if asked.profile != "paper" else "random weights" if evidence.untrained else ""
     enough = all(count >= FEWEST for count in evidence.n.values())
     run = reproduce_command(rule.sources[0], asked, evidence.facts, subset=bool(evidence.missing) and enough)
+    remarks = tuple(dict.fromkeys(measured.remarks))
 
     def finding(verdict: Verdict, why: str, outcome: RuleOutcome | None = None) -> ClaimFinding:
-        return ClaimFinding(claim, rule, measured, label, verdict, outcome, why, run)
+        return ClaimFinding(claim, rule, label, verdict, outcome, why, run, parts, evidence, remarks)
 
-    if all(math.isnan(part.estimate.value) for part in measured.parts):
+    if all(math.isnan(part.estimate.value) for part in parts):
         return finding(Verdict.NOT_MEASURED, f"No number: {'; '.join(shortfalls) or measured.gap}. Run: {run}")
     apart = [other_times(evidence)] if rule.timed else []
-    apart += [] if label else [other_models(evidence, sources.checkpoints, rule.models), other_protocol(evidence)]
+    apart += [] if label else [other_models(evidence, sources.checkpoints(rule.models)), other_protocol(evidence)]
     if any(apart):
         reasons = "; ".join(filter(None, apart))
         why = f"{reasons[0].upper()}{reasons[1:]}. The value is shown and not judged."
         return finding(Verdict.NOT_COMPARABLE, why)
-    decided = outcomes([part.estimate for part in measured.parts], rule.statement(claim), rule.needed)
-    parts = tuple(replace(part, outcome=one) for part, one in zip(measured.parts, decided, strict=True))
-    measured = replace(measured, parts=parts)
+    decided = outcomes([part.estimate for part in parts], rule.statement(claim), rule.needed)
+    parts = [replace(part, outcome=one) for part, one in zip(parts, decided, strict=True)]
     outcome = RuleOutcome.UNDECIDED if shortfalls else overall(decided, rule.needed)
-    said, todo = [_numbers(claim, rule, parts, decided)], ""
+    said, todo = [_numbers(claim, rule, parts)], ""
     if shortfalls:
         said.append(f"Too little to decide: {'; '.join(shortfalls)}.")
         todo = f"Run: {run}"
@@ -67,17 +87,8 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
         said.append(f"The toy says nothing about the paper's models; the rule would call its numbers {outcome}.")
     elif label:
         said.append(f"Not judged ({label}); the rule would call the numbers {outcome}.")
-    verdict = Verdict.INCONCLUSIVE if label else DECIDED[outcome]
+    verdict = Verdict.INCONCLUSIVE if label else DECIDED[outcome][0]
     return finding(verdict, " ".join(filter(None, [*said, todo])), outcome)
-
-
-def unmeasured(claim: Claim, rule: ClaimRule | None, asked: ReportRequest, reason: str) -> ClaimFinding:
-    """A claim without anything to judge, and why."""
-    run = reproduce_command(rule.sources[0], asked, {}, subset=True) if rule else ""
-    label = "" if asked.profile == "paper" else asked.profile
-    if run and "choose with" not in reason:  # of an ambiguous choice more runs would not help
-        reason = f"{reason} Run: {run}"
-    return ClaimFinding(claim, rule, ClaimMeasurement(), label, Verdict.NOT_MEASURED, None, reason, run)
 
 
 def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequence[str]], subset: bool) -> str:
@@ -100,15 +111,15 @@ def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequ
     return " ".join([f"make reproduce-{table}", *words])
 
 
-def _numbers(claim: Claim, rule: ClaimRule, parts: Sequence[ClaimPart], decided: Sequence[RuleOutcome]) -> str:
+def _numbers(claim: Claim, rule: ClaimRule, parts: Sequence[ClaimPart]) -> str:
     """The numbers against the statement, and what was decided of each part."""
     if len(parts) > 1:
-        counts = ", ".join(f"{decided.count(one)} {one}" for one in RuleOutcome)
+        counts = ", ".join(f"{sum(part.outcome is one for part in parts)} {one}" for one in RuleOutcome)
         wanted = "all" if rule.needed is ALL else f"at least {rule.needed}"
         gaps = [part.name for part in parts if math.isnan(part.estimate.low)]
         without = f" Without an interval: {', '.join(gaps)}." if gaps else ""
         return f"Of {len(parts)} parts {counts}; the claim needs {wanted} of them.{without}"
     (part,) = parts
-    if math.isnan(part.estimate.low):
+    if math.isnan(part.estimate.low) or part.outcome is None:
         return f"Ours is {part.text}, without an interval: too few samples, or a reference score of 0 in a resample."
-    return f"Ours is {part.text}; its interval {part.interval} {PLACES[decided[0]]} {rule.bound(claim)}."
+    return f"Ours is {part.text}; its interval {part.interval} {DECIDED[part.outcome][1]} {rule.bound(claim)}."

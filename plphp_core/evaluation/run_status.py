@@ -68,7 +68,7 @@ def carry_out(work: Callable[[], bool], end: Callable[..., None], say: Callable[
 
     Args:
         work: returns whether everything succeeded.
-        end: takes status and exit code (`Manifest.end`).
+        end: takes status and exit code (`ManifestFile.end`).
     Returns:
         status and exit code: 0 finished; 1 something failed, or the disk did; 130 Ctrl-C; 143 SIGTERM.
     Raises:

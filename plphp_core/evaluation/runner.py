@@ -25,7 +25,7 @@ from plphp_core.evaluation.run_status import FAILED, OK, USAGE, Stop, carry_out
 from plphp_core.evaluation.worker import Worker
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.journal import Journal
-from plphp_core.records.manifest import Manifest, command_line
+from plphp_core.records.manifest import ManifestFile, command_line
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
 log = logging.getLogger("plphp.runner")
@@ -62,7 +62,7 @@ def run_together(group: Sequence[Run], loader: LoadOnce, display: Display | None
     settings = merged([one for one, _ in group])
     with logging_to(settings, display), stop.listening():
         config = configs[0] if len(configs) == 1 else {"runs": configs}
-        manifest = Manifest(settings, config, command_line(), ranks.size, written=ranks.first)
+        manifest = ManifestFile(settings, config, command_line(), ranks.size, written=ranks.first)
         outcome = Outcome()
 
         def work() -> bool:
@@ -98,7 +98,7 @@ class _GroupRun:
         settings: Settings,
         loader: LoadOnce,
         display: Display,
-        manifest: Manifest,
+        manifest: ManifestFile,
         outcome: Outcome,
         ranks: Ranks,
         stop: Stop,

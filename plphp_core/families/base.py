@@ -39,7 +39,6 @@ class Family:
     options: ClassVar[tuple[str, ...]] = ()  # attributes that a configuration may set
     special_tokens: ClassVar[tuple[str, ...]] = ()  # what prompts are built from; each must be one token
     uses_chat_template: ClassVar[bool] = False  # `prompt` must equal what the checkpoint's own template renders
-    needs_chat_template: ClassVar[bool] = True  # a checkpoint without any is not whole, for the preflight
     located: ClassVar[bool] = False  # whether a vision token stands for one place of the image, see `token_boxes`
 
     def __init__(self, style: str = "lmms_eval", **options):

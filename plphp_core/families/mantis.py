@@ -30,7 +30,6 @@ class Mantis(Family):
     default_checkpoint = "TIGER-Lab/Mantis-8B-siglip-llama3"
     special_tokens = ("<|start_header_id|>", "<|end_header_id|>", TURN_END, IMAGE_MARK)
     dtype = "float16"
-    needs_chat_template = False
     located = True
 
     def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:

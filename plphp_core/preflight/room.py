@@ -1,19 +1,19 @@
-"""Will it fit? The longest prompt, memory computed from shapes before anything is loaded, and disk."""
+"""Will it fit? Memory computed from shapes before anything is loaded, for the longest prompt; and disk."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from plphp_core.evaluation.requests import Request
 from plphp_core.families.base import IMAGE_MARK
-from plphp_core.preflight.architecture import weights
-from plphp_core.preflight.benchmark_data import SAMPLED
-from plphp_core.preflight.checks import CheckResult, PlannedRun, PromptSize, check, failed, failing, gib, passed
+from plphp_core.preflight.checkpoint import weights
+from plphp_core.preflight.checks import CheckFailed, Findings, PlannedRun, check, failing, gib
 from plphp_core.preflight.machine import device
 from plphp_core.preflight.prompts import drawn, image_tokens
 from plphp_core.records.host import available_ram
@@ -21,37 +21,11 @@ from plphp_core.records.host import available_ram
 ASSUMED_IMAGES = 16  # where data could not be read: the most that lmms-eval shows of a sample, with a page of text
 ASSUMED = Request(IMAGE_MARK * ASSUMED_IMAGES + "word " * 500, {}, lambda: [drawn(1024, 1024)] * ASSUMED_IMAGES)
 CUDA_ITSELF = 0.75 * 2**30  # context, kernels, cuBLAS workspaces
-SLACK = 1.1  # of what is allocated and freed again: allocators round up and leave gaps
+ROUNDING = 1.1  # of what is allocated and freed again: allocators round up and leave gaps
 METEOR_HEAP = 2 * 2**30  # the most that its process may take, see tasks/captions/meteor_process.py
 PER_ANSWER = 4096  # bytes on disk, more than a journal line and a result's share take
+SMALLER = "a smaller batch_size=…, dtype=bfloat16 or a larger device"
 LEAST = 100 * 2**20  # bytes on disk of logs, manifests, tables
-
-
-@check("Longest prompt", needs=[image_tokens])
-def longest_prompt(run: PlannedRun) -> Iterator[CheckResult]:
-    """Of the samples looked at; the decoder must be able to read it and to keep all of it in its cache."""
-    from transformers import DynamicCache
-
-    sizes = [_size(run, request) for one in run.data for request in one.requests] or [_size(run, ASSUMED)]
-    run.largest = PromptSize(
-        tokens=max(one.tokens for one in sizes),
-        new_tokens=max(one.new_tokens for one in sizes),
-        patches=max(one.patches for one in sizes),
-    )
-    config = run.family.decoder(run.model).config
-    windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=config).layers]
-    window = min((one for one in windows if one), default=None)
-    if window is not None and run.largest.tokens >= window:
-        yield failed(
-            f"sliding_window {window:,} is too short for prompts of {run.largest.tokens:,} tokens: a layer would drop "
-            "their beginning, and cannot be pruned",
-            "set sliding_window to null in text_config of config.json, or leave out benchmarks with long prompts",
-        )
-    most = getattr(config, "max_position_embeddings", None)
-    total = max(one.tokens + one.new_tokens for one in sizes)
-    poor = f", more than the {most:,} that the model was made for" if run.data and most and total > most else ""
-    source = f"of about {SAMPLED} samples of each benchmark" if run.data else f"assumed: {ASSUMED_IMAGES} images"
-    yield passed(f"{run.largest.tokens:,} tokens and {run.largest.new_tokens:,} new ones ({source}){poor}")
 
 
 def _size(run: PlannedRun, request: Request) -> PromptSize:
@@ -66,21 +40,39 @@ def _size(run: PlannedRun, request: Request) -> PromptSize:
     return PromptSize(inputs["input_ids"].shape[1], new_tokens, patches)
 
 
-@check("Memory", needs=[weights, longest_prompt, device])
-def memory(run: PlannedRun) -> Iterator[CheckResult]:
-    parts, where = estimate(run), torch.device(run.settings.model.device)
-    smaller = "a smaller batch_size=…, dtype=bfloat16, a larger device, or end programs that hold memory"
+class PromptSize(NamedTuple):
+    """The largest prompt: tokens with images, tokens of the answer, patches of the vision tower."""
+
+    tokens: int
+    new_tokens: int
+    patches: int
+
+
+@check("Memory", needs=[weights, image_tokens, device])
+def memory(run: PlannedRun) -> Findings:
+    """For a batch of the longest prompts of the samples looked at, whose beginning every layer's cache must keep."""
+    sizes = [_size(run, request) for one in run.data for request in one.requests] or [_size(run, ASSUMED)]
+    largest = PromptSize(*map(max, zip(*sizes, strict=True)))
+    window = getattr(run.family.decoder(run.model).config, "sliding_window", None)
+    if window and largest.tokens >= window:
+        yield CheckFailed(
+            f"sliding_window {window:,} is too short for prompts of {largest.tokens:,} tokens: a layer would drop "
+            "their beginning, and cannot be pruned; set it to null in text_config of config.json"
+        )
+    parts, where = estimate(run, largest), torch.device(run.settings.model.device)
+    prompts = f"{largest.tokens:,} tokens and {largest.new_tokens:,} new ones"
+    prompts += "" if run.data else f" (assumed: {ASSUMED_IMAGES} images)"
     if where.type == "cuda":
         parts["CUDA itself"] = CUDA_ITSELF
-        yield _fits(parts, torch.cuda.mem_get_info(where)[0], "on the GPU", smaller)
+        yield _fits(parts, torch.cuda.mem_get_info(where)[0], f"on the GPU for {prompts}", SMALLER)
         parts = {"weights on their way to the GPU": parts["weights"]}
     if "meteor" in run.metrics:
         parts["METEOR"] = METEOR_HEAP
-    yield _fits(parts, available_ram(), "of RAM", smaller)
+    yield _fits(parts, available_ram(), f"of RAM for {prompts}", SMALLER)
 
 
-def estimate(run: PlannedRun) -> dict[str, float]:
-    """Bytes by part, for the longest prompt in a batch of the configured size; nothing is pruned.
+def estimate(run: PlannedRun, largest: PromptSize) -> dict[str, float]:
+    """Bytes by part, for prompts of this size in a batch of the configured size; nothing is pruned.
 
     cache: keys and values of all layers, prompt and answer.
     decoder: at the peak of one layer's prefill, in the feed-forward block: the residual stream, its copies and three
@@ -91,7 +83,7 @@ def estimate(run: PlannedRun) -> dict[str, float]:
     text, vision = run.config.get_text_config(decoder=True), run.config.vision_config
     heads, kv_heads, layers = text.num_attention_heads, text.num_key_value_heads, text.num_hidden_layers
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
-    tokens, answer = batch * run.largest.tokens, batch * run.largest.new_tokens
+    tokens, answer = batch * largest.tokens, batch * largest.new_tokens
     scores = kv_heads * head_dim * 4 + 2 * heads * 4
     hidden = getattr(vision, "embed_dim", None) or vision.hidden_size  # families name the tower's sizes differently
     wide = getattr(vision, "intermediate_size", None) or int(hidden * getattr(vision, "mlp_ratio", 4))
@@ -99,20 +91,20 @@ def estimate(run: PlannedRun) -> dict[str, float]:
     return {
         "weights": sum(torch.Size(shape).numel() for shape in run.checkpoint.shapes.values()) * size,
         "cache": 2 * layers * kv_heads * head_dim * (tokens + answer) * size,
-        "decoder": SLACK * tokens * ((4 * text.hidden_size + 3 * text.intermediate_size) * size + scores),
-        "vision": SLACK * batch * run.largest.patches * ((depth + 4) * hidden + 2 * wide) * size,
+        "decoder": ROUNDING * tokens * ((4 * text.hidden_size + 3 * text.intermediate_size) * size + scores),
+        "vision": ROUNDING * batch * largest.patches * ((depth + 4) * hidden + 2 * wide) * size,
     }
 
 
-def _fits(parts: Mapping[str, float], free: float, where: str, remedy: str) -> CheckResult:
+def _fits(parts: Mapping[str, float], free: float, where: str, advice: str) -> str | CheckFailed:
     needed = sum(parts.values())
     sentence = f"about {gib(needed)} needed, {gib(free)} free {where}: "
-    sentence += ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
-    return passed(sentence) if needed <= free else failed(sentence, remedy)
+    sentence += ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
+    return sentence if needed <= free else CheckFailed(f"{sentence}; {advice}")
 
 
 @check("Disk")
-def disk(run: PlannedRun) -> Iterator[CheckResult]:
+def disk(run: PlannedRun) -> Findings:
     """The results folder can be written, and there is room for results and for what is still to be downloaded."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -123,16 +115,16 @@ def disk(run: PlannedRun) -> Iterator[CheckResult]:
     ):
         file.write(bytes(2**16))
         file.flush()
-    counts = [min(one.samples or 0, settings.limit or one.samples or 0) for one in run.data]
-    written = {"results": LEAST + sum(counts) * len(settings.methods) * PER_ANSWER}
-    weights = sum(run.checkpoint.to_download.values())
-    downloads = {"weights": weights, "data": sum(one.to_download for one in run.data)}
+    answers = len(settings.methods) * sum(min(one.samples or 0, settings.limit or one.samples or 0) for one in run.data)
+    written = {"results": LEAST + answers * PER_ANSWER}
+    downloads = {"weights": sum(run.checkpoint.to_download.values()), "data": sum(one.to_download for one in run.data)}
     cache = _existing(Path(HF_HUB_CACHE))
+    advice = "free some room, or results=…, HF_HOME=…"
     if folder.stat().st_dev == cache.stat().st_dev:
-        written |= {name: size for name, size in downloads.items() if size}
-    elif any(downloads.values()):
-        yield _fits(downloads, shutil.disk_usage(cache).free, f"below {cache}", "free some room, or HF_HOME=…")
-    yield _fits(written, shutil.disk_usage(folder).free, f"below {folder}", "free some room, or results=…, HF_HOME=…")
+        written |= downloads
+    else:
+        yield _fits(downloads, shutil.disk_usage(cache).free, f"below {cache}", advice)
+    yield _fits(written, shutil.disk_usage(folder).free, f"below {folder}", advice)
 
 
 def _existing(folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -15,9 +14,9 @@ from plphp_core.evaluation.generation import Answerer
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.options import generation_arguments, pad_token
 from plphp_core.evaluation.requests import Request
-from plphp_core.preflight.checks import CheckResult, PlannedRun, check, failed, failing, gib, passed, reason, skipped
-from plphp_core.preflight.machine import attention, device
-from plphp_core.preflight.prompts import QUESTION, drawn, generation
+from plphp_core.preflight.checks import CheckFailed, Findings, PlannedRun, check, failing, gib, reason
+from plphp_core.preflight.machine import device
+from plphp_core.preflight.prompts import QUESTION, drawn
 from plphp_core.preflight.room import memory
 
 NEW_TOKENS = 8
@@ -25,20 +24,20 @@ AGAIN = "copy the weights again: they are damaged; or float16 is too narrow for 
 NO_NUMBERS = "results of pruned runs would mean nothing: try attn_implementation=sdpa or dtype=float32, and report it"
 
 
-@check("Answers", needs=[device, attention, generation, memory])
-def answers(run: PlannedRun) -> Iterator[CheckResult]:
+@check("Answers", needs=[device, memory])
+def answers(run: PlannedRun) -> Findings:
     if not run.weights:
-        yield skipped("weights=false")
+        yield "not tried: weights=false"
         return
     settings = run.settings.model
     if run.checkpoint.commit is not None:  # the very commit that was looked at
         settings = replace(settings, revision=run.checkpoint.commit)
-    with failing("the weights cannot be loaded", "see the message, and the checks above"):
+    with failing("the weights cannot be loaded", "see the checks above"):
         loaded = load(settings)
     try:
         bad = [name for name, one in loaded.model.named_parameters() if not bool(one.isfinite().all())]
         if bad:
-            yield failed(f"weights with NaN or infinity: {len(bad)}, for example {bad[0]}", AGAIN)
+            yield CheckFailed(f"weights with NaN or infinity: {len(bad)}, for example {bad[0]}; {AGAIN}")
         else:
             with torch.inference_mode():
                 yield from (_answered(loaded, name, request) for name, request in _samples(run))
@@ -57,7 +56,7 @@ def _samples(run: PlannedRun) -> list[tuple[str, Request]]:
     return [single, next(pair for pair in known if len(pair[1].visuals()) > 1)]
 
 
-def _answered(loaded: LoadedModel, name: str, request: Request) -> CheckResult:
+def _answered(loaded: LoadedModel, name: str, request: Request) -> str | CheckFailed:
     """The same sample without any pruning, with pruning off in two ways, and with PLPHP."""
     try:
         inputs = Answerer(loaded, None).inputs(request)
@@ -66,23 +65,19 @@ def _answered(loaded: LoadedModel, name: str, request: Request) -> CheckResult:
         everything, _, _ = _generate(loaded, inputs, request, prune(loaded.model, PLPHP(r=1.0, delta_r=0.0)))
         pruned, trace, _ = _generate(loaded, inputs, request, prune(loaded.model, PLPHP()))
     except ValueError as error:  # what `prune` and `generate` refuse
-        return failed(f"{name}: {reason(error)}", "a run would refuse it too: see the message")
+        return CheckFailed(f"{name}: a run would refuse it too: {reason(error)}")
     for step in (*plain.logits, *pruned.logits):
         if not bool(step.isfinite().all()) or float(step.max()) == float(step.min()):
-            return failed(f"{name}: the logits of a step are not finite, or all the same", AGAIN)
+            return CheckFailed(f"{name}: the logits of a step are not finite, or all the same; {AGAIN}")
     for what, other in (("prune(model, None)", off), ("PLPHP that keeps everything", everything)):
-        if not torch.equal(plain.sequences, other.sequences):
-            return failed(f"{name}: {what} changes the tokens", NO_NUMBERS)
-        if not all(torch.equal(*pair) for pair in zip(plain.logits, other.logits, strict=True)):
-            return failed(f"{name}: {what} changes the logits", NO_NUMBERS)
+        same = all(torch.equal(*pair) for pair in zip(plain.logits, other.logits, strict=True))
+        if not torch.equal(plain.sequences, other.sequences) or not same:
+            return CheckFailed(f"{name}: {what} changes the answer; {NO_NUMBERS}")
     held, full = sum(trace.kv_bytes), sum(trace.kv_bytes_full)
     if held >= full:
-        return failed(
-            f"{name}: PLPHP with the paper's defaults leaves the cache at {gib(full)}",
-            "does the prompt hold images, and the decoder more than three layers?",
-        )
+        return CheckFailed(f"{name}: PLPHP with the paper's defaults leaves the cache at {gib(full)}")
     step = f", {clock.decode_ms / clock.decode_steps:.0f} ms per token" if clock.decode_steps else ""
-    return passed(
+    return (
         f"{name}: {inputs['input_ids'].shape[1]:,} tokens, off is off bit for bit, PLPHP's cache is "
         f"{held / full:.0%} of {gib(full)}; prefill {clock.prefill_ms / 1e3:.2f} s{step}"
     )

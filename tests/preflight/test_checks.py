@@ -2,32 +2,27 @@
 
 import sys
 
-from plphp_core.preflight.checklist import CHECKS
-from plphp_core.preflight.checks import PreflightCheck, check, failed, passed, run_checks, skipped
+from plphp_core.preflight.checks import CheckFailed, PreflightCheck, check, run_checks
+from plphp_core.preflight.preflight_app import CHECKS
 
 
-def yielding(*outcomes, needs=()) -> PreflightCheck:
-    """A check with these results; an exception is raised where it stands."""
+def yielding(*findings, needs=()) -> PreflightCheck:
+    """A check that finds this; exceptions other than CheckFailed are raised where they stand."""
 
     def examine(run):
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield outcome
+        for found in findings:
+            if isinstance(found, Exception) and not isinstance(found, CheckFailed):
+                raise found
+            yield found
 
-    return PreflightCheck(f"check {id(outcomes)}", examine, tuple(needs))
+    return PreflightCheck(f"check {id(findings)}", examine, tuple(needs))
 
 
 def test_a_check_that_fails_or_raises_stops_no_other():
-    broken, bad = yielding(RuntimeError("out of luck\nmore")), yielding(failed("no", "do this"), passed("and yes"))
-    aside = yielding(skipped("not asked for"))
-    dependent = yielding(passed("never"), needs=[bad])
-    results = run_checks(
-        [broken, bad, yielding(passed("yes")), dependent, aside, yielding(passed("never"), needs=[aside])], None
-    )
-    assert [one.status for one in results] == [
-        *("failed", "failed", "passed", "passed", "skipped", "skipped", "skipped"),
-    ]
+    broken, bad = yielding(RuntimeError("out of luck\nmore")), yielding(CheckFailed("no; do this"), "and yes")
+    dependent = yielding("never", needs=[bad])
+    results = list(run_checks([broken, bad, yielding("yes"), dependent, yielding("never", needs=[dependent])], None))
+    assert [one.status for one in results] == ["failed", "failed", "passed", "passed", "skipped", "skipped"]
     assert "test_checks.py" in results[0].sentence and "RuntimeError: out of luck more" in results[0].sentence
     assert results[4].sentence == f'needs "{bad.title}"' and results[4].name == dependent.title
 
@@ -37,9 +32,9 @@ def test_what_libraries_print_does_not_reach_the_list(capsys):
     def loud(run):
         print("to stdout")
         print("to stderr", file=sys.stderr)
-        yield passed("fine")
+        yield "fine"
 
-    run_checks([loud], None)
+    list(run_checks([loud], None))
     assert capsys.readouterr() == ("", "")
 
 

@@ -10,8 +10,7 @@ import pytest
 from huggingface_hub import constants
 from safetensors import safe_open
 
-from plphp_core.preflight.architecture import weights
-from plphp_core.preflight.checkpoint import checkpoint_files
+from plphp_core.preflight.checkpoint import checkpoint_files, weights
 from plphp_core.preflight.checks import CheckStatus
 from tests.preflight import damage
 from tests.preflight.conftest import CHECKPOINTS
@@ -66,14 +65,13 @@ def test_a_download_that_was_cut_short_fails_without_network(how, words, cache, 
     snapshot = fill(cache, source)
     (damage.without if how == "missing" else damage.torn)(damage.SECOND)(snapshot)
     (result,) = examine(checkpoint_files, run)
-    assert result.status is FAILED and words in result.sentence and f"hf download {NAME}" in result.remedy
+    assert result.status is FAILED and words in result.sentence and f"hf download {NAME}" in result.sentence
 
 
 def test_nothing_cached_and_no_network(cache, run, examine):
     (result,) = examine(checkpoint_files, run)
     assert result.status is FAILED and "not cached" in result.sentence
-    for part in (f"hf download {NAME}", "HF_HOME", "model.checkpoint=", "hf auth login"):
-        assert part in result.remedy
+    assert f"hf download {NAME}" in result.sentence and "model.checkpoint=" in result.sentence
 
 
 @pytest.mark.slow

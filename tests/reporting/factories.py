@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
+from plphp_core.records.manifest import Manifest
 from plphp_core.reporting.configured import rows_configured
 
 SCORES = {
@@ -102,6 +103,18 @@ def cell(
         "manifest": "manifests/x.json", "finished": "2025-01-01T00:00:00Z",
     }  # fmt: skip
     return record | changes
+
+
+def manifest(**changes) -> Manifest:
+    """The manifest of a run that was finished after a minute."""
+    usual = {
+        "status": "finished", "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:05+00:00",
+        "exit_code": 0, "error": None, "command": ["run.py", "table=table1"], "processes": 1, "profile": "toy",
+        "protocol": "lmms_eval", "versions": {}, "commit": {"commit": "c" * 40, "dirty": True}, "configuration": {},
+        "settings": {}, "seeds": {}, "hardware": {"cpu": "a CPU", "cores": 2, "gpus": []}, "revisions": {},
+        "scored": [], "failed_cells": {}, "failed_samples": {},
+    }  # fmt: skip
+    return Manifest.model_validate(usual | changes)
 
 
 def write(folder: Path, *records: dict) -> list[Path]:

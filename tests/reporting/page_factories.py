@@ -14,7 +14,7 @@ from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.comparable import rows_found
 from plphp_core.analysis.results import evaluate
 from plphp_core.claims.claim_evidence import ClaimEvidence
-from plphp_core.claims.claim_finding import ORDER, ClaimFinding, ClaimMeasurement, ClaimPart
+from plphp_core.claims.claim_finding import ORDER, ClaimFinding, ClaimPart
 from plphp_core.claims.claim_rules import RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.config.report_choices import Filters, Options
@@ -121,9 +121,8 @@ def finding(name="C1", text="a claim", why="few", unit="percent", verdict=Verdic
     found = ClaimEvidence(**({"n": {"SD": 48, "MV": 50}, "hardware": ("one CPU",)} | evidence))
     value, parts = (None, (part, part)) if unit == ORDER else (-0.46, (part,))
     claim = Claim(name, text, value, unit, "Table 1")
-    measured = ClaimMeasurement(parts, found, ("a remark",))
-    outcome = RuleOutcome.NOT_AS_CLAIMED
-    return ClaimFinding(claim, RULES["C9a" if unit == ORDER else "C1"], measured, "toy", verdict, outcome, why, "make")
+    rule, outcome = RULES["C9a" if unit == ORDER else "C1"], RuleOutcome.NOT_AS_CLAIMED
+    return ClaimFinding(claim, rule, "toy", verdict, outcome, why, "make", parts, found, ("a remark",))
 
 
 def sheet(title: str, notes=(), texts=("FastV", "1.00")) -> Table:
@@ -187,8 +186,4 @@ class Elements(HTMLParser):
 
 
 def write_manifest(folder: Path, **changes) -> None:
-    manifest = {"status": "finished", "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:05+00:00",
-                "command": ["run.py", "table=table1"], "commit": {"commit": "c" * 40, "dirty": True},
-                "hardware": {"cpu": "a CPU", "cores": 2, "gpus": []}}  # fmt: skip
-    (folder / "toy" / "manifests").mkdir(exist_ok=True)
-    (folder / "toy" / "manifests" / "one.json").write_text(json.dumps(manifest | changes))
+    factories.manifest(**changes).write(folder / "toy" / "manifests" / "one.json")

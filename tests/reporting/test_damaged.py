@@ -21,10 +21,9 @@ def folder(tmp_path):
     record = factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", samples=8, cell=SPOILT)
     factories.write(tmp_path, factories.cell("SD", samples=8), record)
     manifests = tmp_path / "toy" / "manifests"
-    manifests.mkdir()
-    said = {"scored": [SPOILT], "command": ["run.py", "profile=toy", "tasks=[sd]", "method=plphp"]}
-    (manifests / "20260101T000000Z-0.json").write_text(json.dumps({"scored": ["other"], "command": ["run.py"]}))
-    (manifests / "20260102T000000Z-0.json").write_text(json.dumps(said))
+    command = ["run.py", "profile=toy", "tasks=[sd]", "method=plphp"]
+    factories.manifest(scored=["other"]).write(manifests / "20260101T000000Z-0.json")
+    factories.manifest(scored=[SPOILT], command=command).write(manifests / "20260102T000000Z-0.json")
     (manifests / "20260103T000000Z-0.json").write_text("torn")
     return tmp_path
 

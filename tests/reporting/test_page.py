@@ -280,4 +280,4 @@ def test_runs_that_cannot_be_read_are_named(tmp_path):
     write_manifest(tmp_path)
     (tmp_path / "toy" / "manifests" / "torn.json").write_text("{")
     html = written(world)
-    assert "torn.json cannot be read" in html and "run.py table=table1" in html
+    assert "torn.json: not valid JSON" in html and "run.py table=table1" in html

@@ -26,7 +26,7 @@ from plphp_core.records.errors import ReportError, RunError
 from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import SampleLine
-from plphp_core.records.manifest import Manifest, command_line
+from plphp_core.records.manifest import ManifestFile, command_line
 from plphp_core.records.record import digest
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
@@ -46,7 +46,7 @@ def attend(settings: Settings, config: dict, loader: LoadOnce, display: Display 
     """
     display, stop = display or Display(), Stop()
     with logging_to(settings, display), stop.listening():
-        manifest = Manifest(settings, config, command_line())
+        manifest = ManifestFile(settings, config, command_line())
         failed: dict[str, int] = {}
 
         def work() -> bool:

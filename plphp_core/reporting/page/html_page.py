@@ -18,7 +18,7 @@ from plphp_core.records.visible import visible
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.page.fidelity import fidelity_choices
 from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
-from plphp_core.reporting.page.run_list import measured, runs
+from plphp_core.reporting.page.run_list import measured, runs, took, whole
 from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.page.sections import in_words, sections
 from plphp_core.reporting.request import LEDGER, Report, ReportRequest
@@ -111,6 +111,7 @@ def _page(content: dict[str, Any], inline: Iterable[tuple[str, str]], clean: Cal
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"took": took, "whole": whole}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     html = environment.get_template("report.html").render(
         **content,

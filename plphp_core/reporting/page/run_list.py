@@ -6,64 +6,44 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
-
+from plphp_core.records.errors import ReportError
+from plphp_core.records.manifest import Manifest, load_manifest
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.table_model import NA
 
 
-class ListedRun(BaseModel):
-    """What the page lists of a manifest (`records.manifest`); `content` is all of it."""
-
-    name: str
-    content: str
-    started: datetime
-    ended: datetime | None = None
-    status: str = NA
-    command: list[str] = []
-    commit: dict[str, Any] = {}
-    hardware: dict[str, Any] = {}
-
-    @property
-    def took(self) -> str:
-        if self.ended is None:
-            return NA
-        minutes, seconds = divmod(round((self.ended - self.started).total_seconds()), 60)
-        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-    @property
-    def machine(self) -> str:
-        cores = self.hardware.get("cores")
-        parts = [*(self.hardware.get("gpus") or ()), self.hardware.get("cpu"), cores and f"{cores} cores"]
-        return ", ".join(str(part) for part in parts if part) or NA
-
-    @property
-    def code(self) -> str:
-        return str(self.commit.get("commit") or NA)[:12] + (" + changes" if self.commit.get("dirty") else "")
-
-
-def runs(folder: Path) -> tuple[list[ListedRun], list[str]]:
-    """The runs of `folder`/manifests, oldest first, and the names of files that cannot be read."""
+def runs(folder: Path) -> tuple[list[Manifest], list[str]]:
+    """The runs of `folder`/manifests, oldest first, and for each file that cannot be read a sentence that says why."""
     found, damaged = [], []
     for path in sorted((folder / "manifests").glob("*.json")):
         try:
-            content = path.read_text(encoding="utf-8")
-            found.append(
-                ListedRun.model_validate({**json.loads(content), "name": path.stem, "content": content.strip()})
-            )
-        except (OSError, ValueError, TypeError):
-            damaged.append(path.name)
+            found.append(load_manifest(path))
+        except ReportError as error:
+            damaged.append(str(error))
     return found, damaged
 
 
-def measured(reports: Sequence[Report], found: Sequence[ListedRun]) -> list[tuple[str, list[str]]]:
+def whole(run: Manifest) -> str:
+    """All of a manifest, to be read."""
+    return json.dumps(run.content(), indent=1, ensure_ascii=False)
+
+
+def took(run: Manifest) -> str:
+    """How long a run took; n/a where it has not ended, or was killed."""
+    if run.ended is None:
+        return NA
+    started, ended = map(datetime.fromisoformat, (run.started, run.ended))
+    minutes, seconds = divmod(round((ended - started).total_seconds()), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def measured(reports: Sequence[Report], found: Sequence[Manifest]) -> list[tuple[str, list[str]]]:
     """What, on what and when: names with their lines."""
     cells = {cell.path: cell for report in reports for part in report.parts for cell in part.cells.values()}.values()
     answered = f"{len(cells)} cells (model × method with its setting × benchmark), {sum(c.n for c in cells):,} answers"
     failed = sum(cell.errors for cell in cells)
-    days = sorted({f"{run.started:%Y-%m-%d}" for run in found})
+    days = sorted({run.started[:10] for run in found})
     lines = {
         "Models": {
             f"{cell.model} from {cell.checkpoint} ({cell.revision.removeprefix('sha256:')[:10]}), {cell.dtype}"
