@@ -30,7 +30,7 @@ from plphp_core.records.journal_lines import Answer, SampleLine
 from plphp_core.records.record import digest
 from plphp_core.records.visible import visible
 
-SCORES = 3  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
+SCORES = 4  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
 
 
 @dataclass(frozen=True)

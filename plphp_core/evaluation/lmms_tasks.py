@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -265,15 +267,9 @@ def _aggregate(function: Callable, items: list) -> dict:
     # A task of somebody else: some of lmms-eval's aggregations want to know where to write submission files.
     wants_args = "args" in inspect.signature(function).parameters
     value = float(function(items, args=SimpleNamespace(output_path="results")) if wants_args else function(items))
-    plain = all(isinstance(item, (int, float)) for item in items)
-    mean = plain and abs(value - sum(items) / len(items)) < 1e-9
-    return {
-        "value": value,
-        "kind": "mean" if mean else "corpus",
-        "samples": [float(x) if plain else value for x in items],
-        "groups": None,
-        "subsets": {},
-    }
+    if all(isinstance(item, Real) for item in items) and abs(value - sum(items) / len(items)) < 1e-9:
+        return _mean(map(float, items))
+    return {"value": value, "kind": "whole", "samples": [math.nan] * len(items), "groups": None, "subsets": {}}
 
 
 def _of_subset(name: str, found: dict[str, dict], n: int) -> bool:

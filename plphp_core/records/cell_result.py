@@ -32,12 +32,13 @@ FEWEST_DOCUMENTS = {"cider": 2}
 class Metric(Part):
     """One metric of one cell: `value`, a fraction, and `samples` (n,), one score per document of `doc_ids`.
 
-    kind: "mean" (value is the mean of samples), "group_mean" (unweighted mean of the means of `groups`) or "corpus"
-    (value is computed from all samples together, so that the mean of `samples` need not equal it).
+    kind: "mean" (value is the mean of samples), "group_mean" (unweighted mean of the means of `groups`), "corpus"
+    (value is computed from all samples together, so that the mean of `samples` need not equal it) or "whole" (the same,
+    and there are no scores per sample: all are nan, and the value has no interval).
     """
 
     value: Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-    kind: Literal["mean", "group_mean", "corpus"]
+    kind: Literal["mean", "group_mean", "corpus", "whole"]
     samples: Numbers
     groups: Names | None = None
     subsets: dict[str, Any] = {}
@@ -57,13 +58,13 @@ class Metric(Part):
         """Raises ValueError if its parts contradict each other or are not of `n` samples."""
         if len(self.samples) != n or (self.groups is not None and len(self.groups) != n):
             raise ValueError(f"metric {name}: per-sample lists must have n = {n} entries")
-        if not np.isfinite(self.samples).all():
+        if self.kind != "whole" and not np.isfinite(self.samples).all():
             raise ValueError(f"metric {name}: a per-sample score is not a number")
         if self.kind == "group_mean" and self.groups is None:
             raise ValueError(f"metric {name}: kind group_mean needs groups")
         if not math.isfinite(self.value):
             raise ValueError(f"metric {name}: value is not a number")
-        if self.kind != "corpus" and abs(self.value - self.plain()) > 1e-6:
+        if self.kind in ("mean", "group_mean") and abs(self.value - self.plain()) > 1e-6:
             raise ValueError(f"metric {name}: value {self.value} is not the {self.kind} of its samples, {self.plain()}")
 
 

@@ -113,6 +113,14 @@ def samples(parts: Sequence[Results]) -> list[str]:
     if subset:
         listed = ", ".join(subset)
         found.append(f"Random subsets, seed {', '.join(sorted(seeds))}, not the full benchmarks: {listed} samples.")
+    whole_only = dict.fromkeys(
+        f"{cell.benchmark} {name}"
+        for cell in _cells(parts)
+        for name, metric in cell.metrics.items()
+        if metric.kind == "whole"
+    )
+    if whole_only:
+        found.append(f"No interval, since the task gives one value of all samples together: {', '.join(whole_only)}.")
     return found
 
 
