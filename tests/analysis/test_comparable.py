@@ -1,6 +1,4 @@
-"""One cell per place: rows from configuration or from the cells, and refusal of every mixture."""
-
-from pathlib import Path
+"""One cell per place: rows from the cells, and refusal of every mixture."""
 
 import pytest
 
@@ -8,12 +6,11 @@ from plphp_core.analysis.comparable import RowSpec, place, rows_found
 from plphp_core.config.report_choices import Filters
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.configured import models_configured, rows_configured
+from plphp_core.reporting.configured import rows_configured
 from tests.reporting import factories
 
 BENCHMARKS = ("SD", "IE", "Flickr30k")
 NONE, HALF = RowSpec("none"), RowSpec("plphp", {"r": 0.4})
-REPOSITORY = Path(__file__).parents[2]
 
 
 def loaded(folder, *records):
@@ -25,6 +22,10 @@ def plphp(benchmark="SD", params=factories.PLPHP, **changes):
     return factories.cell(benchmark, "plphp", params, "r=0.4, Δr=0.3", **changes)
 
 
+def placed(cells, rows=(NONE, HALF), **filters):
+    return place(cells, rows, BENCHMARKS, Filters(**filters))
+
+
 def test_rows_of_the_cells_come_in_the_papers_order(tmp_path):
     extra = [factories.cell("SD", "snapkv", {"window": 16}, "window=16")]
     records = [record for record in factories.suite() if record["benchmark"] == "SD"][::-1] + extra
@@ -34,18 +35,6 @@ def test_rows_of_the_cells_come_in_the_papers_order(tmp_path):
         ("snapkv", "window=16"),
         *[(method, setting) for method, _, setting, *_ in factories.ROWS[7:]],
     ]
-
-
-@pytest.mark.parametrize(
-    ("profile", "fastv", "vtw"), [("paper", [2, 3, 3], [10, 14, 20]), ("toy", [2, 2, 2], [3, 4, 6])]
-)
-def test_configured_rows_are_the_papers_settings_with_all_parameters(profile, fastv, vtw):
-    rows = rows_configured("table1", profile, "llava_onevision")
-    assert [row.method for row in rows] == ["none"] + ["fastv"] * 3 + ["vtw"] * 3 + ["plphp"] * 3
-    assert [(row.params["K"], row.params["R"]) for row in rows[1:4]] == list(zip(fastv, (0.75, 0.5, 0.25), strict=True))
-    assert [row.params["K"] for row in rows[4:7]] == vtw
-    assert [row.setting for row in rows[7:]] == ["r=0.3, Δr=0.3", "r=0.4, Δr=0.3", "r=0.5, Δr=0.3"]
-    assert all({"r", "delta_r", "alpha", "beta"} <= set(row.params) for row in rows[7:])
 
 
 def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_path, monkeypatch):
@@ -61,8 +50,7 @@ def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_pa
 
 def test_each_place_gets_its_cell_and_other_settings_stay_out(tmp_path):
     sweep = plphp(params={**factories.PLPHP, "r": 0.9})
-    cells = loaded(tmp_path, factories.cell("SD"), factories.cell("IE"), plphp("SD"), sweep)
-    chosen = place(cells, [NONE, HALF], BENCHMARKS, Filters())
+    chosen = placed(loaded(tmp_path, factories.cell("SD"), factories.cell("IE"), plphp("SD"), sweep))
     assert set(chosen) == {(0, "SD"), (0, "IE"), (1, "SD")}
     assert chosen[1, "SD"].params["r"] == 0.4
 
@@ -77,39 +65,35 @@ def test_each_place_gets_its_cell_and_other_settings_stay_out(tmp_path):
         ("attn_implementation", "eager", "attn_implementation="),
         ("protocol", "llava", "protocol="),
         ("prompts", "plain", "prompts="),
+        ("engine", "fast", "engine="),
         ("limit", 48, "limit="),
     ],
 )
 def test_a_table_never_mixes(tmp_path, name, value, option):
     cells = loaded(tmp_path, factories.cell("SD"), plphp("SD", **{name: value}))
     with pytest.raises(ReportError, match=f"differ in {name}.*{option}") as caught:
-        place(cells, [NONE, HALF], BENCHMARKS, Filters())
+        placed(cells)
     assert all(cell.path.name in str(caught.value) for cell in cells)
-    one = place(cells, [NONE, HALF], BENCHMARKS, Filters(**{name: str(value)}))
-    assert list(one) == [(1, "SD")]
+    assert list(placed(cells, **{name: str(value)})) == [(1, "SD")]
 
 
 def test_subsets_of_different_seeds_are_not_mixed(tmp_path):
     cells = loaded(tmp_path, factories.cell("SD", limit=48), plphp("SD", limit=48, limit_seed=1))
     with pytest.raises(ReportError, match="limit_seed="):
-        place(cells, [NONE, HALF], BENCHMARKS, Filters())
-    assert list(place(cells, [NONE, HALF], BENCHMARKS, Filters(limit_seed=1))) == [(1, "SD")]
+        placed(cells)
+    assert list(placed(cells, limit_seed=1)) == [(1, "SD")]
 
 
-def test_rivals_for_a_place_are_refused_until_a_parameter_decides(tmp_path):
+def test_rivals_for_a_place_are_refused_until_a_parameter_or_a_file_left_out_decides(tmp_path):
     cells = loaded(tmp_path, plphp("SD"), plphp("SD", {**factories.PLPHP, "alpha": 0.5}))
     with pytest.raises(ReportError, match=r"2 finished cells compete.*method=plphp method\.alpha=") as caught:
-        place(cells, [HALF], BENCHMARKS, Filters())
+        placed(cells, [HALF])
     assert all(cell.path.name in str(caught.value) for cell in cells)
-    chosen = place(cells, [HALF], BENCHMARKS, Filters(params={("plphp", "alpha"): "0.50"}))
-    assert chosen[0, "SD"].params["alpha"] == 0.5
-
-
-def test_the_same_cell_twice_is_refused_until_a_file_is_left_out(tmp_path):
-    cells = loaded(tmp_path, plphp("SD"), plphp("SD"))
+    assert placed(cells, [HALF], params={("plphp", "alpha"): "0.50"})[0, "SD"].params["alpha"] == 0.5
+    twice = loaded(tmp_path / "twice", plphp("SD"), plphp("SD"))
     with pytest.raises(ReportError, match=r"report\.exclude="):
-        place(cells, [HALF], BENCHMARKS, Filters())
-    assert len(place(cells, [HALF], BENCHMARKS, Filters(exclude=("*again*",)))) == 1
+        placed(twice, [HALF])
+    assert len(placed(twice, [HALF], exclude=("*again*",))) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,12 +106,12 @@ def test_the_same_cell_twice_is_refused_until_a_file_is_left_out(tmp_path):
     ],
 )
 def test_a_column_compares_the_same_documents(tmp_path, change, complaint):
-    cells = loaded(tmp_path, factories.cell("SD"), plphp("SD", **change))
     with pytest.raises(ReportError, match=complaint):
-        place(cells, [NONE, HALF], BENCHMARKS, Filters())
+        placed(loaded(tmp_path, factories.cell("SD"), plphp("SD", **change)))
 
 
-def test_captions_belong_to_every_protocol(tmp_path):
+def test_captions_belong_to_every_protocol_under_its_prompts(tmp_path):
+    """`llava` goes with plain prompts: captions that were asked in lmms-eval's way are not in its table."""
     cells = loaded(
         tmp_path,
         factories.cell("SD", protocol="llava"),
@@ -136,24 +120,14 @@ def test_captions_belong_to_every_protocol(tmp_path):
         plphp("Flickr30k"),
         plphp("Flickr30k", protocol="llava"),
     )
-    chosen = place(cells, [NONE, HALF], BENCHMARKS, Filters(protocol="llava"))
-    assert {key: cell.protocol for key, cell in chosen.items()} == {
+    assert {key: cell.protocol for key, cell in placed(cells, protocol="llava").items()} == {
         (0, "SD"): "llava",
         (0, "Flickr30k"): "lmms_eval",
         (1, "Flickr30k"): "llava",
     }
-
-
-def test_captions_belong_to_another_protocol_only_under_its_prompts(tmp_path):
-    """`llava` goes with plain prompts: captions that were asked in lmms-eval's way are not in its table."""
     own = {"protocol": "llava", "prompts": "plain"}
-    cells = loaded(tmp_path, factories.cell("SD", **own), factories.cell("Flickr30k"), plphp("Flickr30k", **own))
-    assert set(place(cells, [NONE, HALF], BENCHMARKS, Filters())) == {(0, "SD"), (1, "Flickr30k")}
+    captions = (factories.cell("Flickr30k"), plphp("Flickr30k", **own))
+    cells = loaded(tmp_path / "plain", factories.cell("SD", **own), *captions)
+    assert set(placed(cells)) == {(0, "SD"), (1, "Flickr30k")}
     with pytest.raises(ReportError, match=r"differ in prompts.*prompts="):  # captions alone do not say which is meant
-        place([cell for cell in cells if cell.benchmark != "SD"], [NONE, HALF], BENCHMARKS, Filters())
-
-
-def test_models_and_what_they_skip_come_from_the_table():
-    models, skipped = models_configured("table3")
-    assert models == ["qwen2_vl", "idefics2", "mantis"]
-    assert skipped == [("idefics2", "DetailCaps"), ("mantis", "DetailCaps")]
+        placed([cell for cell in cells if cell.benchmark != "SD"])

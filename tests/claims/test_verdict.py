@@ -111,15 +111,6 @@ def test_a_wider_interval_never_decides_what_a_narrower_one_left_open(parts, sta
     assert wide in (narrow, OPEN)
 
 
-@settings(max_examples=100, deadline=None)
-@given(parts=st.lists(st.sampled_from([YES, NO, OPEN]), min_size=1, max_size=8), data=st.data())
-def test_no_set_of_parts_is_both_as_claimed_and_refuted(parts, data):
-    needed = data.draw(st.integers(1, len(parts)))
-    held, failed = parts.count(YES), parts.count(NO)
-    expected = YES if held >= needed else NO if len(parts) - failed < needed else OPEN
-    assert overall(parts, needed) is expected
-
-
 def test_a_single_parts_interval_is_the_printed_one():
     one = with_interval(0.3, np.random.default_rng(1).normal(0.3, 1, 2000))
     assert interval(one) == pytest.approx((one.low, one.high))
