@@ -40,7 +40,7 @@ test-all: setup toy-data
 test-newest test-oldest: test-%: setup ## core, families, decoding, methods and tasks on the newest or oldest releases allowed
 	@bash scripts/setup_releases.sh $* $(VENV)-$*
 	$(VENV)-$*/bin/python -m tasks.toy.generate
-	$(subst python,$(VENV)-$*/bin/python,$(PYTEST)) tests/core tests/families tests/baselines tests/bench tests/tasks $(ARGS)
+	$(subst python,$(VENV)-$*/bin/python,$(PYTEST)) tests/pruning tests/decoding tests/vision tests/families tests/baselines tests/bench tests/tasks $(ARGS)
 lint: ## ruff and mypy, in a small environment of their own
 	@bash scripts/setup_lint.sh $(VENV)-lint
 	$(VENV)-lint/bin/ruff check . && $(VENV)-lint/bin/ruff format --check . && $(VENV)-lint/bin/mypy

@@ -2,7 +2,7 @@
 
 What a family's model is called with and holds beside that (pixels, grids, M-RoPE's deltas) is in its family's module.
 Heavy parts of transformers are imported where they are used: `import plphp_core` should not take longer than it must.
-`contract` compares a model with this page; `prune` does so at its door, `tests/core/test_hf.py` for every family.
+`contract` compares a model with this page; `prune` does so at its door, `tests/pruning/test_hf.py` for every family.
 """
 
 from __future__ import annotations
