@@ -67,16 +67,13 @@ def _same(found: object, wanted: object) -> bool:
 
 def admits(filters: Filters, cell: CellResult) -> bool:
     """Whether the user asked for such cells."""
-    for name in ("model", "checkpoint", "revision", "dtype", "attn_implementation", "prompts", "engine"):
-        wanted = getattr(filters, name)
-        if wanted is not None and getattr(cell, name) != wanted:
+    for name in SHARED:
+        wanted, found = getattr(filters, name), getattr(cell, name)
+        if name == "limit" and wanted is not None:
+            found = str("full" if found is None else found)
+        free = one_protocol(cell.benchmark) if name == "protocol" else name == "limit_seed" and cell.limit is None
+        if wanted is not None and wanted != found and not free:
             return False
-    if filters.protocol is not None and cell.protocol != filters.protocol and not one_protocol(cell.benchmark):
-        return False
-    if filters.limit is not None and str("full" if cell.limit is None else cell.limit) != filters.limit:
-        return False
-    if filters.limit_seed is not None and cell.limit is not None and cell.limit_seed != filters.limit_seed:
-        return False
     for (method, name), wanted in filters.params.items():
         if cell.method == method and not _written_alike(cell.params.get(name), wanted):
             return False
@@ -106,7 +103,7 @@ def rows_found(cells: Iterable[CellResult]) -> list[RowSpec]:
     return sorted(found, key=order)
 
 
-def place(
+def comparable(
     cells: Sequence[CellResult], rows: Sequence[RowSpec], benchmarks: Sequence[str], filters: Filters
 ) -> dict[tuple[int, str], CellResult]:
     """{(row index, benchmark): cell} for every place that has a finished cell.

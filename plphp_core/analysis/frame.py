@@ -19,7 +19,7 @@ def sample_frame(cells: Mapping[tuple[int, str], CellResult], reference: int | N
     metric None.
 
     Args:
-        cells: (row, benchmark) → cell, `comparable.place`.
+        cells: (row, benchmark) → cell, `comparable`.
         reference: the row whose batches count, where it answered a document.
     """
     parts, batch_of = [], _batches(cells, reference)

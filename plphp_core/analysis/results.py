@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, relative
-from plphp_core.analysis.comparable import RowSpec, admits, one_protocol, place, rows_found
+from plphp_core.analysis.comparable import RowSpec, admits, comparable, one_protocol, rows_found
 from plphp_core.analysis.estimates import EVALUATION, TIMES, mean_estimates, time_estimate
 from plphp_core.analysis.frame import one_per_sample, sample_frame
 from plphp_core.config.benchmark_catalogue import BenchmarkCatalogue, catalogue
@@ -220,13 +220,13 @@ def evaluate(
         skipped: of these, the ones that the table does not ask of this model.
     Raises:
         NothingToShow: nothing matches.
-        ReportError: the choice is ambiguous (`comparable.place`).
+        ReportError: the choice is ambiguous (`comparable`).
     """
     rows = tuple(rows if rows is not None else rows_found(cell for cell in cells if admits(filters, cell)))
     known = catalogue()
     named = (*known.labels, *(cell.benchmark for cell in cells)) if benchmarks is None else benchmarks
     names = tuple(known.ordered(named))
-    chosen = place(cells, rows, names, filters)
+    chosen = comparable(cells, rows, names, filters)
     if not chosen:
         raise NothingToShow(f"none of the {len(cells)} finished cells belongs in the table with these options")
     model = next(iter(chosen.values())).model

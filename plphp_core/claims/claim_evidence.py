@@ -99,12 +99,9 @@ class ClaimEvidence:
 
 def _fact(one: CellResult | AttentionResult, name: str) -> str:
     """A field as text; empty where there is none: attention results have no engine, whole benchmarks no seed."""
-    if name == "limit":
-        return "full" if one.limit is None else str(one.limit)
-    if name == "limit_seed" and one.limit is None:
-        return ""
-    value = getattr(one, name, "")
-    return "unrecorded" if value is None else str(value)
+    if one.limit is None and name in ("limit", "limit_seed"):
+        return "full" if name == "limit" else ""
+    return str(getattr(one, name, ""))
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
@@ -124,11 +121,10 @@ def other_times(evidence: ClaimEvidence) -> str:
     """
     reasons = []
     if len(evidence.hardware) != 1 or not is_the_papers(evidence.hardware[0]):
-        reasons.append(f"measured on {', '.join(evidence.hardware) or 'unrecorded hardware'}")
+        reasons.append(f"measured on {', '.join(evidence.hardware)}")
     for name, wanted in (("batch_size", "1"), ("engine", "generate")):
-        found = evidence.facts.get(name, ())
-        if found != (wanted,):
-            reasons.append(f"{name.replace('_', ' ')} {', '.join(found) or 'unrecorded'}")
+        if evidence.facts[name] != (wanted,):
+            reasons.append(f"{name.replace('_', ' ')} {', '.join(evidence.facts[name])}")
     return f"{'; '.join(reasons)}; the paper's: {PAPERS}" if reasons else ""
 
 

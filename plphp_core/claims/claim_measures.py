@@ -29,58 +29,56 @@ def average_change(
     sources: ClaimSources, models: Sequence[str] = LLAVA, benchmarks: Sequence[str] = BENCHMARKS
 ) -> ClaimMeasurement:
     """C1, C4, C9b: the average change of PLPHP against Uncompressed over the benchmarks that both have finished."""
-    (one,) = sources.pruned(models, benchmarks)
-    both = one.finished()
-    part = ClaimPart("average change", scaled(one.results.average_change(one.row, both), 100))
-    return ClaimMeasurement([part], one.places(), _only(both, one.benchmarks))
+    ((results, rows, wanted),) = sources.pruned(models, benchmarks)
+    both = shared(results, rows, wanted)
+    part = ClaimPart("average change", scaled(results.average_change(rows[1], both), 100))
+    return ClaimMeasurement([part], places(results, rows, wanted), _only(both, wanted))
 
 
 def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
     """C2, C3: PLPHP at its defaults against every setting of `rival`, averaged over them."""
-    (one,) = sources.pruned(LLAVA)
-    results, settings = one.results, [at for at, row in enumerate(one.results.rows) if row.method == rival]
+    ((results, (_, row), _),) = sources.pruned(LLAVA)
+    settings = [at for at, one in enumerate(results.rows) if one.method == rival]
     if not settings:
         raise ReportError(f"the table has no row of {method_style(rival).label}")
     run = [at for at in settings if any(index == at for index, _ in results.cells)]
-    both = shared(results, [one.row, *run], BENCHMARKS)
-    changes = {at: results.average_change(one.row, both, base=at) for at in run}
+    both = shared(results, [row, *run], BENCHMARKS)
+    changes = {at: results.average_change(row, both, base=at) for at in run}
     said = [f"{results.setting(at)} {percent(change.value)}" for at, change in changes.items()]
     remarks = [f"Against its single settings: {', '.join(said)}."] if said else []
     known = {at: change for at, change in changes.items() if not math.isnan(change.value)}
     if known:
-        best = min(known, key=lambda at: known[at].value)
-        interval = bounds(known[best].low, known[best].high, signed=True)
-        remarks.append(f"Against the best of them, {results.setting(best)}: {percent(known[best].value)} {interval}.")
-    return ClaimMeasurement(
-        [ClaimPart("average change", scaled(average(list(changes.values())), 100))],
-        places(results, [one.row, *settings], BENCHMARKS),
-        [*remarks, *_only(both, BENCHMARKS)],
-    )
+        best, least = min(known.items(), key=lambda item: item[1].value)
+        interval = bounds(least.low, least.high, signed=True)
+        remarks.append(f"Against the best of them, {results.setting(best)}: {percent(least.value)} {interval}.")
+    part = ClaimPart("average change", scaled(average(list(changes.values())), 100))
+    rests = places(results, [row, *settings], BENCHMARKS)
+    return ClaimMeasurement([part], rests, [*remarks, *_only(both, BENCHMARKS)])
 
 
 def on_each(sources: ClaimSources, models: Sequence[str]) -> ClaimMeasurement:
     """C9a, C10b: the change of PLPHP against Uncompressed on each benchmark of each model."""
-    several, parts, higher = len(models) > 1, [], []
-    found = sources.pruned(models)
-    for one in found:
-        front = f"{one.results.title} " if several else ""
-        own = [
-            ClaimPart(f"{front}{name}", _change_on(one.results, one.row, one.rows[0], name)) for name in one.benchmarks
-        ]
-        higher.append(f"{sum(part.estimate.value > 0 for part in own)} for {one.results.title}")
-        parts += own
+    several, parts, higher, rests = len(models) > 1, [], [], []
+    for results, rows, benchmarks in sources.pruned(models):
+        changes = {name: _change_on(results, rows[1], rows[0], name) for name in benchmarks}
+        front = f"{results.title} " if several else ""
+        parts += [ClaimPart(f"{front}{name}", change) for name, change in changes.items()]
+        higher.append(f"{sum(change.value > 0 for change in changes.values())} for {results.title}")
+        rests += places(results, rows, benchmarks, several)
     said = [f"Higher as measured, whatever the interval: {', '.join(higher)}."] if several else []
-    return ClaimMeasurement(parts, [place for one in found for place in one.places(several)], said)
+    return ClaimMeasurement(parts, rests, said)
 
 
 def kv_saved(sources: ClaimSources, models: Sequence[str]) -> ClaimMeasurement:
     """C9c, C10a: share of the prompt's KV bytes saved, mean over benchmarks, then over models."""
-    found, several = sources.pruned(models), len(models) > 1
-    saved = [average([one.results.value(one.row, name, KV_SAVED) for name in one.finished()]) for one in found]
-    each = zip(found, saved, strict=True)
-    said = ", ".join(f"{one.results.title} {percent(share.value, 1, signed=False)}" for one, share in each)
-    part = ClaimPart("KV saved", scaled(average(saved), 100), SAVED)
-    return ClaimMeasurement([part], [place for one in found for place in one.places(several)], [f"{said}."] * several)
+    several, saved, rests = len(models) > 1, {}, []
+    for results, rows, benchmarks in sources.pruned(models):
+        own = [results.value(rows[1], name, KV_SAVED) for name in shared(results, rows, benchmarks)]
+        saved[results.title] = average(own)
+        rests += places(results, rows, benchmarks, several)
+    said = ", ".join(f"{title} {percent(share.value, 1, signed=False)}" for title, share in saved.items())
+    part = ClaimPart("KV saved", scaled(average(list(saved.values())), 100), SAVED)
+    return ClaimMeasurement([part], rests, [f"{said}."] * several)
 
 
 def _change_on(results: Results, changed: int, base: int, benchmark: str) -> Estimate:

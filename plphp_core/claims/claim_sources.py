@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from plphp_core.analysis.results import Results, evaluate
-from plphp_core.claims.claim_evidence import Place, places
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import table_config
 from plphp_core.records.attention_result import AttentionResult
@@ -24,27 +22,6 @@ from plphp_core.reporting.request import ReportRequest
 MULTI_IMAGE = ("SD", "IE", "VST", "MV")
 BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about
 LLAVA = ("llava_onevision",)
-
-
-@dataclass(frozen=True, eq=False)
-class PrunedRow:
-    """PLPHP's row at its defaults in a model's table, beside the uncompressed one, on what a claim asks for."""
-
-    results: Results
-    row: int
-    benchmarks: Sequence[str]
-
-    @property
-    def rows(self) -> list[int]:
-        """Uncompressed, PLPHP. Raises ReportError without an uncompressed row."""
-        return [reference(self.results), self.row]
-
-    def finished(self) -> list[str]:
-        """The benchmarks that both rows have finished."""
-        return shared(self.results, self.rows, self.benchmarks)
-
-    def places(self, several: bool = False) -> list[Place]:
-        return places(self.results, self.rows, self.benchmarks, several)
 
 
 def reference(results: Results) -> int:
@@ -77,21 +54,23 @@ class ClaimSources:
             self._tables[name] = evaluate(here, rows, asked.of_model, asked.choices, benchmarks)
         return self._tables[name]
 
-    def pruned(self, models: Sequence[str], benchmarks: Sequence[str] = BENCHMARKS) -> list[PrunedRow]:
-        """PLPHP at its defaults on each model: LLaVA-OneVision in Table 1, others on what Table 3 asks of them."""
+    def pruned(
+        self, models: Sequence[str], benchmarks: Sequence[str] = BENCHMARKS
+    ) -> list[tuple[Results, list[int], Sequence[str]]]:
+        """Per model the table, its rows of Uncompressed and of PLPHP at its defaults, and the benchmarks asked of both:
+        LLaVA-OneVision in Table 1, others in Table 3."""
         if models == LLAVA:
             results = self.table("table1")
-            return [PrunedRow(results, self._default(results), benchmarks)]
-        found = []
+            return [(results, [reference(results), self._default(results)], benchmarks)]
+        found: list[tuple[Results, list[int], Sequence[str]]] = []
         for model in models:
-            for results in self._table3:
-                row = next((index for index, row in enumerate(results.rows) if row.method == "plphp"), None)
-                if results.model == model and row is not None:
-                    asked = [name for name in results.asked() if name in benchmarks]
-                    found.append(PrunedRow(results, row, asked))
-                    break
-            else:
+            own = [(one, at) for one in self._table3 if one.model == model for at, row in enumerate(one.rows)
+                   if row.method == "plphp"]  # fmt: skip
+            if not own:
                 raise ReportError(f"the table has no row of PLPHP for {model}")
+            results, row = own[0]
+            asked = [name for name in results.asked() if name in benchmarks]
+            found.append((results, [reference(results), row], asked))
         return found
 
     @cached_property

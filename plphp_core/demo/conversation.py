@@ -9,7 +9,7 @@ from html import escape
 
 from PIL.Image import Image
 
-from plphp_core.demo.catalogue import method_title
+from plphp_core.demo.demo_settings import method_title
 from plphp_core.demo.parameters import setting_of
 from plphp_core.demo.streaming import StreamedAnswer
 from plphp_core.families.base import IMAGE_MARK, Family, json_turns, place_marks
@@ -36,7 +36,7 @@ class Turn:
 
 @dataclass(eq=False)
 class Conversation:
-    """One browser tab's conversation with one model.
+    """One browser tab's conversation with the model.
 
     Attributes:
         images: of all turns, upright RGB.
@@ -46,7 +46,6 @@ class Conversation:
         stopped: somebody pressed the stop button.
     """
 
-    model: str
     images: list[Image] = field(default_factory=list)
     turns: dict[str, list[Turn]] = field(default_factory=dict)
     answers: dict[str, StreamedAnswer] = field(default_factory=dict)

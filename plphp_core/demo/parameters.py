@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,17 +71,16 @@ def build(method: str, values: Mapping[str, Any], num_layers: int) -> Method | N
     """The method with these values, as a browser sends them, checked against a model of `num_layers` layers.
 
     Raises:
-        ValueError: in the method's own words, with its parameters called what their widgets are called.
+        ValueError: in the method's own words.
     """
-    known = {one.name: one for one in parameters_of(method)}
-    params = {name: typed(known[name].label, known[name].annotation, value) for name, value in values.items()}
+    types = {one.name: one for one in parameters_of(method)}
+    params = {name: typed(types[name].label, types[name].annotation, value) for name, value in values.items()}
     try:
         made = make_method(method, **params)
         if made is not None:
             made.check(num_layers)
-    except (ValueError, TypeError) as error:
-        names = "|".join(map(re.escape, known))
-        raise ValueError(re.sub(rf"\b({names})\b", lambda found: known[found[0]].label, str(error))) from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
     return made
 
 

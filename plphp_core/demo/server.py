@@ -18,6 +18,10 @@ from plphp_core.records.errors import UserError
 HOST = "127.0.0.1"  # this machine only
 # Gradio reads these when it is imported, Hugging Face's libraries too.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+FONTS = {  # the visitor's own: none is fetched
+    "font": ("ui-sans-serif", "system-ui", "sans-serif"),
+    "font_mono": ("ui-monospace", "Consolas", "monospace"),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +32,10 @@ def main(arguments: list[str]) -> int:
     """
     with serving(arguments) as url:
         print(f"the demo is at {url} (Ctrl-C ends it)", flush=True)
-        _until_told()
+        told = threading.Event()
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, lambda *_: told.set())
+        told.wait()
     return 0
 
 
@@ -49,21 +56,19 @@ def serving(overrides: list[str]) -> Iterator[str]:
     for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own server whether it is there
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
     try:
-        import gradio  # noqa: F401
+        import gradio
     except ImportError as error:
         raise UserError("the demo needs the package gradio: `pip install 'plphp[demo]'`, or `make setup`") from error
-    from plphp_core.demo import theme
-    from plphp_core.demo.catalogue import Catalogue, draw_examples
+    from plphp_core.demo.demo_settings import DemoSettings, draw_examples
     from plphp_core.demo.gradio_app import DemoPage
     from plphp_core.demo.session import DemoSession
 
-    catalogue = Catalogue(overrides)
-    print(f"loading {catalogue.title(catalogue.first)} …", flush=True)
-    session = DemoSession(catalogue)
-    session.shape(catalogue.first)
+    settings = DemoSettings(overrides)
+    print(f"loading {settings.model.name} …", flush=True)
+    session = DemoSession(settings)
     with tempfile.TemporaryDirectory(prefix="plphp-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        blocks = DemoPage(session, draw_examples(Path(folder) / "examples")).blocks
+        blocks = DemoPage(session, draw_examples(Path(folder) / "examples"), settings.toy).blocks
         blocks.queue(max_size=32, api_open=False)
         try:
             _, url, _ = blocks.launch(
@@ -77,8 +82,7 @@ def serving(overrides: list[str]) -> Iterator[str]:
                 prevent_thread_lock=True,
                 max_file_size="64mb",
                 state_session_capacity=64,
-                theme=theme.theme(),
-                css=theme.CSS,
+                theme=gradio.themes.Default(primary_hue="blue", neutral_hue="slate", **FONTS),
             )
             yield url
         finally:
@@ -99,10 +103,3 @@ def check_port(port: object) -> None:
                 f"port {port} of {HOST} cannot be used ({error.strerror}); another demo may be running: end it, or "
                 "choose another, as in demo.port=7861"
             ) from error
-
-
-def _until_told() -> None:
-    told = threading.Event()
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, lambda *_: told.set())
-    told.wait()

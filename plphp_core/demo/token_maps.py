@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
-from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.demo.conversation import Conversation
 from plphp_core.demo.streaming import StreamedAnswer
 from plphp_core.vision.token_geometry import kept_share
@@ -20,38 +16,24 @@ DROPPED = (38, 42, 51)  # what dropped parts fade to
 VEIL = 0.86  # how far
 NO_TOKEN = (128, 128, 128)  # where no token lies
 LONGEST = 320  # pixels of a map along its longer side
-MOST_HEADS = 2  # so many are shown one by one of each image as long as no image is chosen
-KEPT, GAMMA = "kept share", "γ"
-COLOURS = {KEPT: "#0072B2", GAMMA: "#D55E00", "α": "#767b85", "β": "#a5abb6"}  # of the layers' chart
 
 
-def token_maps(
-    conversation: Conversation, method: str, layer: int, head: str, image: str
-) -> list[tuple[Image.Image, str]]:
-    """Maps of the method's latest answer with their captions; none without an answer or without the image.
+def token_maps(conversation: Conversation, method: str, layer: int, head: str) -> list[tuple[Image.Image, str]]:
+    """A map of each image of the method's latest answer, with how many tokens were kept; none without an answer.
 
     Args:
         layer: 0-based.
-        head: number of a KV head, or ALL.
-        image: number of an image of the conversation, from 0, or ALL.
+        head: number of a KV head, or ALL: a part is the darker the fewer heads kept its tokens.
     """
-    answer, seen = conversation.answers.get(method), conversation.seen(method)
+    answer = conversation.answers.get(method)
     if answer is None:
         return []
-    chosen = [place for place, number in enumerate(seen) if image in (ALL, str(number))]
     found = []
-    for place in chosen:
-        picture, boxes, name = conversation.images[seen[place]], answer.boxes[place], f"image {seen[place] + 1}"
-        flags = kept_flags(answer, layer, place)
-        heads: Sequence[int] = range(len(flags)) if head == ALL else [int(head)]
-        if head == ALL:
-            same = bool((flags == flags[0]).all())
-            which, each = ("every head", flags[0]) if same else ("heads' mean", flags.float().mean(0))
-            found.append((kept_picture(picture, boxes, each), f"{name}, {which}: {_number(each)}"))
-            heads = () if same or (len(chosen) > 1 and len(flags) > MOST_HEADS) else heads
-        for one in heads:
-            kept = flags[one]
-            found.append((kept_picture(picture, boxes, kept), f"{name}, head {one}: {_number(kept)}"))
+    for place, number in enumerate(conversation.seen(method)):
+        flags = kept_flags(answer, layer, place).float()
+        kept = flags.mean(0) if head == ALL else flags[int(head)]
+        caption = f"{float(kept.sum()):g} of {len(kept)}"  # short: a gallery shows one line
+        found.append((kept_picture(conversation.images[number], answer.boxes[place], kept), caption))
     return found
 
 
@@ -77,23 +59,3 @@ def kept_picture(image: Image.Image, boxes: Tensor, kept: Tensor, longest: int =
     dark = (1 - VEIL) * pixels.mean(axis=2, keepdims=True) + VEIL * np.array(DROPPED)
     found = np.where(np.isnan(share), NO_TOKEN, share * pixels + (1 - share) * dark)
     return Image.fromarray(np.clip(found, 0, 255).round().astype(np.uint8))
-
-
-def layers_chart(answer: StreamedAnswer) -> pd.DataFrame | None:
-    """Rows (layer, value, what) of one prefill: the kept share, γ, and the method's thresholds of γ.
-
-    None without images.
-    """
-    if not answer.boxes:
-        return None
-    retention, gamma = answer.trace.retention[0].tolist(), answer.trace.vision_attention[0].tolist()
-    params = answer.method.params() if answer.method is not None else {}
-    lines = {KEPT: retention, GAMMA: gamma}
-    lines |= {SYMBOLS[name]: [params[name]] * len(retention) for name in ("alpha", "beta") if name in params}
-    rows = [(layer, value, what) for what, values in lines.items() for layer, value in enumerate(values)]
-    return pd.DataFrame(rows, columns=["layer", "value", "what"]).dropna()
-
-
-def _number(kept: Tensor) -> str:
-    """How many of an image's tokens a head keeps, or the heads on average."""
-    return f"{float(kept.sum()):g} of {len(kept)}"

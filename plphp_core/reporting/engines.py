@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from plphp_core.analysis.comparable import SHARED, RowSpec, place, same_documents, same_run
+from plphp_core.analysis.comparable import SHARED, RowSpec, comparable, same_documents, same_run
 from plphp_core.analysis.results import NothingToShow, Results
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.report_choices import Filters, Options
@@ -86,7 +86,7 @@ def compare(cells: Sequence[CellResult], rows: Sequence[RowSpec], filters: Filte
         ReportError: cells that cannot be compared, or a journal without the answers of a cell.
     """
     names = tuple(catalogue().ordered(cell.benchmark for cell in cells))
-    found = [place(cells, rows, names, replace(filters, engine=engine)) for engine in ENGINES]
+    found = [comparable(cells, rows, names, replace(filters, engine=engine)) for engine in ENGINES]
     both = [at for at in found[0] if at in found[1]]
     if not both:
         counts = " and ".join(f"{len(some)} under {engine}" for engine, some in zip(ENGINES, found, strict=True))

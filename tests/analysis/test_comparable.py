@@ -2,7 +2,7 @@
 
 import pytest
 
-from plphp_core.analysis.comparable import RowSpec, place, rows_found
+from plphp_core.analysis.comparable import RowSpec, comparable, rows_found
 from plphp_core.config.report_choices import Filters
 from plphp_core.records.cell_result import load_cells
 from plphp_core.records.errors import ReportError
@@ -23,7 +23,7 @@ def plphp(benchmark="SD", params=factories.PLPHP, **changes):
 
 
 def placed(cells, rows=(NONE, HALF), **filters):
-    return place(cells, rows, BENCHMARKS, Filters(**filters))
+    return comparable(cells, rows, BENCHMARKS, Filters(**filters))
 
 
 def test_rows_of_the_cells_come_in_the_papers_order(tmp_path):

@@ -2,13 +2,13 @@
 
 import pytest
 
-from plphp_core.demo.catalogue import Catalogue, draw_examples
+from plphp_core.demo.demo_settings import DemoSettings, draw_examples
 from plphp_core.demo.session import DemoSession
 
 
 @pytest.fixture(scope="package")
 def session():
-    return DemoSession(Catalogue())
+    return DemoSession(DemoSettings())
 
 
 @pytest.fixture(scope="package")

@@ -40,14 +40,14 @@ def an_answer(kept=(((10,),),), text="yes", boxes=None, images=(4,), method=None
 
 def a_conversation(answer, images, method="plphp"):
     """One question about the images and its answer."""
-    found = Conversation("llava_onevision", images, {method: [Turn("what?", range(len(images)))]})
+    found = Conversation(images, {method: [Turn("what?", range(len(images)))]})
     found.complete(method, answer)
     return found
 
 
 def ask(session, question, images, methods, conversation=None, tokens=24):
     """The conversation after a question; `images` are files, `methods` the values that differ from the first ones."""
-    conversation = conversation or Conversation(session.catalogue.first)
-    values = {name: session.start(conversation.model, name) | changes for name, changes in methods.items()}
+    conversation = conversation or Conversation()
+    values = {name: session.start[name] | changes for name, changes in methods.items()}
     list(session.ask(conversation, question, images, values, tokens))
     return conversation

@@ -64,7 +64,7 @@ def test_messages_are_escaped_and_say_what_was_lost():
         Turn("d", [2], error=HOSTILE),
         Turn("e", [], error="no"),
     ]
-    said = [one["content"] for one in Conversation("m", turns={"plphp": turns}).messages("plphp")]
+    said = [one["content"] for one in Conversation(turns={"plphp": turns}).messages("plphp")]
     assert not any("<" in one for one in said) and "&lt;script&gt;" in said[0] and "&lt;script&gt;" in said[1]
     assert said[0].startswith("[image 1] [image 2] ") and said[3] == "(empty answer)" and said[5] == "…"
     assert "its images are not part of this column's conversation" in said[7] and "This turn is not part" in said[9]

@@ -8,6 +8,7 @@ import pytest
 from plphp_core import PLPHP
 from plphp_core.demo import streaming
 from plphp_core.demo.conversation import Conversation, context
+from plphp_core.demo.demo_settings import DemoSettings
 from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
@@ -17,7 +18,7 @@ from plphp_core.pruning.method import make_method
 from plphp_core.records.errors import UserError
 from tests.demo.factories import ask
 
-MODEL, TOKENS = "llava_onevision", 24
+TOKENS = 24
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def test_an_answer_is_the_evaluations(session, examples, name):
     question, files = examples[0]
     conversation = ask(session, question, files, {name: {}})
     answer, trace = conversation.answers[name], conversation.answers[name].trace
-    method, images = make_method(name, **session.start(MODEL, name)), read_images(files)
+    method, images = make_method(name, **session.start[name]), read_images(files)
     request = Request(question, {"max_new_tokens": TOKENS}, lambda: images)
-    ((_, expected),) = Answerer(session.loaded(MODEL), method).answer([request])
+    ((_, expected),) = Answerer(session.loaded, method).answer([request])
     assert (answer.text, answer.new_tokens) == (expected.text, expected.new_tokens)
     assert conversation.turns[name][0].text == answer.text
     assert trace.retention[0].tolist() == pytest.approx(expected.retention, abs=1e-6)
@@ -44,7 +45,7 @@ def test_an_answer_is_the_evaluations(session, examples, name):
 
 
 def test_text_comes_in_pieces_and_grows(session, examples, at_once):
-    (question, files), loaded = examples[4], session.loaded(MODEL)
+    (question, files), loaded = examples[4], session.loaded
     *texts, answer = stream(loaded, PLPHP(), encode(loaded, question, read_images(files)), TOKENS, lambda: False)
     assert len(texts) > 5 and all(b.startswith(a) for a, b in pairwise(texts))
     assert answer.text.startswith(texts[-1].strip()) and answer.new_tokens == TOKENS
@@ -68,7 +69,7 @@ def test_the_second_turn_reads_the_first(session, examples):
     second = ask(session, "Where is it?", (), {"plphp": {}}, conversation).answers["plphp"].trace
     assert [len(trace.images[0]) for trace in (first, second)] == [3, 3] and conversation.seen("plphp") == [0, 1, 2]
     assert [row[0] for row in conversation.figures] == ["1", "2"]
-    loaded = session.loaded(MODEL)
+    loaded = session.loaded
     prompt = encode(loaded, context(loaded.family, conversation.turns["plphp"]), read_images(files))
     assert second.prompt.lengths[0] == prompt["input_ids"].shape[1] > first.prompt.lengths[0] + 3
 
@@ -78,7 +79,7 @@ def test_one_method_refuses_the_others_answer(session, examples):
     conversation = ask(session, *examples[1], wrong)
     errors = {name: turns[0].error for name, turns in conversation.turns.items()}
     assert errors == {
-        "plphp": "PLPHP: Δr = 0.3 > r = 0.2; Δr ≤ r is needed",
+        "plphp": "PLPHP: delta_r = 0.3 > r = 0.2; delta_r ≤ r is needed",
         "vtw": "VTW: K = 99, but the model has 8 layers",
         "fastv": "K = 2.5: Input should be a valid integer, got a number with a fractional part",
         "none": None,
@@ -107,14 +108,14 @@ def test_a_failure_inside_is_one_sentence(session, examples, monkeypatch):
     ("<image> <image>", 1, ["none"], 8, "marks 2 images with <image>, but there are 1"),
 ])  # fmt: skip
 def test_what_cannot_be_asked(session, examples, question, count, methods, tokens, said):
-    conversation = Conversation(MODEL)
+    conversation = Conversation()
     with pytest.raises(UserError, match=said):
         list(session.ask(conversation, question, examples[0][1][:count], {name: {} for name in methods}, tokens))
     assert conversation.turns == {} and conversation.images == []
 
 
 def test_stopping_ends_the_answer_and_those_behind_it(session, examples, at_once):
-    conversation = Conversation(MODEL)
+    conversation = Conversation()
     for _ in session.ask(conversation, *examples[4], {"none": {}, "vtw": {"K": 4}}, 64):
         if conversation.turns.get("none") and len(conversation.turns["none"][0].text.split()) > 4:
             conversation.stopped = True
@@ -123,7 +124,7 @@ def test_stopping_ends_the_answer_and_those_behind_it(session, examples, at_once
 
 
 def test_whoever_leaves_ends_the_generation_and_frees_the_model(session, examples, at_once):
-    conversation = Conversation(MODEL)
+    conversation = Conversation()
     running = session.ask(conversation, *examples[4], {"none": {}}, 64)
     while not (conversation.turns.get("none") and conversation.turns["none"][0].text):
         next(running)
@@ -133,11 +134,7 @@ def test_whoever_leaves_ends_the_generation_and_frees_the_model(session, example
     assert ask(session, *examples[4], {"none": {}}, tokens=2).answers
 
 
-def test_one_model_in_memory_at_a_time(session, monkeypatch):
-    fresh = DemoSession(session.catalogue)
-    assert fresh.shape("mantis").located and not fresh.shape("idefics2").located
-    assert fresh._load.loads == 2 and fresh.shape("mantis").num_layers == 8 and fresh._load.loads == 2
-    fresh.loaded("mantis")
-    assert fresh._load.loads == 3
-    monkeypatch.setattr(fresh.catalogue, "start", lambda model, method: {"K": 14})
-    assert fresh.start("mantis", "vtw") == {"K": 8}  # no deeper than the model
+def test_no_method_begins_deeper_than_the_model():
+    settings = DemoSettings()
+    settings.start["vtw"] = {"K": 14}
+    assert DemoSession(settings).start["vtw"] == {"K": 8}

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from plphp_core import PLPHP
-from plphp_core.demo.token_maps import ALL, DROPPED, NO_TOKEN, kept_flags, kept_picture, layers_chart, token_maps
+from plphp_core.demo.token_maps import ALL, DROPPED, NO_TOKEN, kept_flags, kept_picture, token_maps
 from tests.demo.factories import a_conversation, an_answer, halves
 
 LEFT, RIGHT = [0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]
@@ -16,10 +15,10 @@ def pixels(boxes, kept):
     return np.asarray(kept_picture(halves(), torch.tensor(boxes), torch.tensor(kept), 40)).astype(float)
 
 
-def captions(kept, head=ALL, image=ALL, images=1):
+def captions(kept, head=ALL, images=1):
     answer = an_answer([kept], boxes=[QUARTERS] * images, images=(4,) * images)
     conversation = a_conversation(answer, [halves()] * images)
-    return [caption for _, caption in token_maps(conversation, "plphp", 0, head, image)]
+    return [caption for _, caption in token_maps(conversation, "plphp", 0, head)]
 
 
 def test_kept_parts_are_untouched_and_dropped_ones_dark():
@@ -51,27 +50,14 @@ def test_flags_are_per_head_and_image():
 
 
 @pytest.mark.parametrize("kept, head, expected", [
-    ([[10, 11], [12]], ALL, ["image 1, heads' mean: 1.5 of 4", "image 1, head 0: 2 of 4", "image 1, head 1: 1 of 4"]),
-    ([[10, 11], [12]], "1", ["image 1, head 1: 1 of 4"]),
-    ([[10, 12], [10, 12]], ALL, ["image 1, every head: 2 of 4"]),
-    ([[], []], ALL, ["image 1, every head: 0 of 4"]),
+    ([[10, 11], [12]], ALL, ["1.5 of 4"]),
+    ([[10, 11], [12]], "1", ["1 of 4"]),
+    ([[], []], ALL, ["0 of 4"]),
 ])  # fmt: skip
 def test_all_heads_or_one(kept, head, expected):
     assert captions(kept, head) == expected
 
 
-def test_images_one_by_one():
-    kept = [[10, 14], [11, 15], [12, 16]]
-    assert captions(kept, images=2) == ["image 1, heads' mean: 1 of 4", "image 2, heads' mean: 1 of 4"]
-    assert captions(kept, image="1", images=2)[0] == "image 2, heads' mean: 1 of 4"
-    assert len(captions(kept, image="1", images=2)) == 4  # and each head
-    assert captions(kept, image="2", images=2) == []
-    assert token_maps(a_conversation(an_answer(), [halves()]), "vtw", 0, ALL, ALL) == []
-
-
-def test_the_layers_chart_has_the_methods_thresholds():
-    answer = an_answer([[[10]], [[10, 11]]], method=PLPHP())
-    found = {what: rows.value.tolist() for what, rows in layers_chart(answer).groupby("what")}
-    assert found == {"kept share": [0.25, 0.5], "γ": [0.5, 0.5], "α": [0.25] * 2, "β": [0.1] * 2}
-    answer.trace.vision_attention[0, 1] = torch.nan  # not recorded: not drawn
-    assert layers_chart(answer).query("what == 'γ'").layer.tolist() == [0]
+def test_a_map_per_image_and_none_without_an_answer():
+    assert captions([[10, 14], [11, 15], [12, 16]], images=2) == ["1 of 4", "1 of 4"]
+    assert token_maps(a_conversation(an_answer(), [halves()]), "vtw", 0, ALL) == []
