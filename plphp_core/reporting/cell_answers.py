@@ -11,7 +11,7 @@ from plphp_core.evaluation.distributed import parts
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.journal import Journal, JournalError
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 
 
 @dataclass(frozen=True, eq=False)

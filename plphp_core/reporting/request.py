@@ -18,7 +18,7 @@ from plphp_core.config.report_settings import MODEL, ReportSettings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.attention_result import AttentionResult, load_readings
 from plphp_core.records.cell_result import CellResult
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.attention_results import by_model, settled
 from plphp_core.reporting.configured import (

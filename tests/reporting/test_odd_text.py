@@ -13,7 +13,7 @@ from plphp_core.analysis.results import evaluate
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import load_cells
-from plphp_core.records.visible import visible, visible_in
+from plphp_core.records.record import visible, visible_in
 from plphp_core.reporting import render, reports, terminal
 from plphp_core.reporting.figures import drawing, score_panels
 from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, SideBySide, tables

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plphp_core.claims.verdict import Verdict
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting import page
 from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.page.pieces import data_uri, script_safe

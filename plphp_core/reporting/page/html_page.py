@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from plphp_core.claims.claim_finding import counts
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.page.fidelity import fidelity_choices
 from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
