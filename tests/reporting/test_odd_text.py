@@ -134,10 +134,10 @@ def test_a_page_that_fails_leaves_what_was_written_and_says_so(tmp_path, capsys,
 
 
 def test_a_table_whose_code_fails_takes_no_other_with_it(tmp_path, capsys, monkeypatch):
-    def fail(asked):
+    def fail(name, asked):
         raise KeyError("rouge_l")
 
-    monkeypatch.setitem(reports.REPORTS, "table1", fail)
+    monkeypatch.setattr(reports, "table_report", fail)
     factories.write(tmp_path, factories.cell("SD"))
     assert report(tmp_path, "table1") == 1
     assert "error: table1: KeyError: 'rouge_l' (test_odd_text.py, line " in capsys.readouterr().err

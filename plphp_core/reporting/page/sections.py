@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from plphp_core.reporting.request import ORDER, Report
+from plphp_core.reporting.request import Report, report_order
 from plphp_core.reporting.table_model import Table
 
 LONG = 48  # characters of an entry
@@ -64,8 +64,7 @@ def sections(reports: Sequence[Report], missing: Mapping[str, str] | None = None
     found += [
         (name, PageSection(_anchor(name), _name(name), missing=reason)) for name, reason in (missing or {}).items()
     ]
-    places = {name: at for at, name in enumerate(ORDER)}
-    return [section for _, section in sorted(found, key=lambda one: places.get(one[0], len(places)))]
+    return [section for _, section in sorted(found, key=lambda one: report_order(one[0]))]
 
 
 def in_words(variant: str) -> list[str]:
