@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -128,11 +129,8 @@ def test_the_page_shows_no_score_of_the_sample(tmp_path):
     asked = world.asked()
     kept = {}
 
-    class Pieces:
-        def add(self, name, value):
-            kept[name] = value
-
-    collect(world.reports(asked), asked, Pieces(), str, FakeDocuments(1))
+    pieces = SimpleNamespace(add=kept.__setitem__, picture=lambda image: None, close_album=lambda: None)
+    collect(world.reports(asked), asked, pieces, str, FakeDocuments(1))
     assert kept["index-0"]["scores"][0] == [[None]] * len(kept["index-0"]["scores"][0])
 
 
