@@ -12,27 +12,13 @@ from hypothesis import strategies as st
 from plphp_core.analysis.bootstrap import with_interval
 from plphp_core.analysis.results import evaluate
 from plphp_core.claims.claim_measures import largest_rebound
-from plphp_core.claims.equal_retention import interpolate, polyline_change
+from plphp_core.claims.equal_retention import polyline_change
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
 from tests.claims.claims_factories import CHECKPOINTS, ledger, paper_cells, readings, timed
 from tests.reporting import factories
-
-POINTS = st.lists(
-    st.tuples(st.floats(0, 1), st.floats(-5, 5)), min_size=2, max_size=5, unique_by=lambda p: round(p[0], 3)
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(points=POINTS, at=st.lists(st.floats(-0.2, 1.2), min_size=1, max_size=6))
-def test_the_polyline_is_numpys_and_level_beyond_its_ends(points, at):
-    expected = np.interp(at, *zip(*sorted(points), strict=True))
-    x, y = zip(*points, strict=True)  # in any order
-    assert np.allclose([interpolate(x, y, one) for one in at], expected, atol=1e-9)
-    columns = [np.full(len(at), one) for one in x], [np.full(len(at), one) for one in y]
-    assert np.allclose(interpolate(*columns, np.array(at)), expected, atol=1e-9)
 
 
 def test_the_change_is_against_the_rival_at_the_very_share_kept(tmp_path):
