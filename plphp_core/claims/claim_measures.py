@@ -19,9 +19,8 @@ from plphp_core.claims.claim_finding import PERCENT, POINTS, SAVED, TOKENS, Clai
 from plphp_core.claims.claim_sources import BENCHMARKS, LLAVA, ClaimSources, reference, shared
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import comparison_tables, table2
+from plphp_core.reporting import comparison_tables
 from plphp_core.reporting.attention_results import MODELS
-from plphp_core.reporting.table5 import claimed
 from plphp_core.reporting.table_model import bounds, number, percent
 
 
@@ -139,7 +138,9 @@ def added_tokens(results: Results, row: int, benchmark: str) -> Estimate:
 def _costs(sources: ClaimSources, claim: str) -> tuple[Results, int, str]:
     """Table 5, the row that a claim is about, and the benchmark. Raises ReportError without the row or Uncompressed."""
     results = sources.table("table5")
-    row, (benchmark,) = claimed(results, claim), results.benchmarks
+    rates = {row.params.get("r"): at for at, row in enumerate(results.rows) if row.method == "plphp"}
+    wanted = {"C5": 0.4, "C6": 0.4}.get(claim, min(rates, default=None))  # C7 is about the lowest rate there is
+    row, (benchmark,) = rates.get(wanted), results.benchmarks
     if row is None or results.reference is None:
         raise ReportError("the table lacks the row that the claim is about, or the uncompressed one")
     return results, row, benchmark
@@ -177,7 +178,7 @@ def delta_r(sources: ClaimSources) -> ClaimMeasurement:
 def thresholds(sources: ClaimSources) -> ClaimMeasurement:
     """C12: what a step of α, or of β, prunes (points of the vision tokens) and what it costs (percent of the score)."""
     results = sources.table("table2")
-    steps, parts, said = table2.raised(results), [], []
+    steps, parts, said = comparison_tables.steps(results, ("alpha", "beta")), [], []
 
     def pruned(one: Contrast, benchmark: str) -> Estimate:
         changed, base = (results.value(at, benchmark, RETENTION) for at in (one.changed, one.base))

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from plphp_core.analysis.results import Results, evaluate
+from plphp_core.analysis.results import Results
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import table_config
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import table3
-from plphp_core.reporting.configured import (
-    benchmarks_configured,
-    method_configured,
-    models_configured,
-    rows_configured,
-)
-from plphp_core.reporting.request import ReportRequest
+from plphp_core.reporting.configured import benchmarks_configured, method_configured
+from plphp_core.reporting.request import ReportRequest, evaluate_models
+from plphp_core.reporting.table_layout import table_layout
 
 MULTI_IMAGE = ("SD", "IE", "VST", "MV")
 BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about
@@ -45,12 +40,8 @@ class ClaimSources:
     def table(self, name: str) -> Results:
         """The rows of a table or figure on its benchmarks; of Table 1 on the paper's."""
         if name not in self._tables:
-            asked, benchmarks = self.asked, list(BENCHMARKS) if name == "table1" else benchmarks_configured(None, name)
-            rows = rows_configured(name, asked.profile, asked.options.model)
-            if rows is None:
-                raise ReportError(f"{name} lists no rows for profile {asked.profile!r}")
-            here = [cell for cell in asked.own_cells if cell.benchmark in benchmarks]
-            self._tables[name] = evaluate(here, rows, asked.of_model, asked.choices, benchmarks)
+            labels = list(BENCHMARKS) if name == "table1" else benchmarks_configured(None, name)
+            (self._tables[name],) = evaluate_models(name, self.asked, [self.asked.options.model], labels)
         return self._tables[name]
 
     def pruned(
@@ -75,9 +66,9 @@ class ClaimSources:
     @cached_property
     def _table3(self) -> list[Results]:
         """The table's own models; one without finished cells has none."""
-        asked = self.asked
-        cells = asked.settled(models_configured("table3")[0])
-        return table3.compare(cells, asked.profile, [], asked.filters, asked.choices)
+        layout = table_layout("table3")
+        labels = benchmarks_configured(None, "table3")
+        return evaluate_models("table3", self.asked, layout.models, labels, layout.skip)
 
     def _default(self, results: Results) -> int:
         """Index of PLPHP's row with the configured parameters. Raises ReportError if the table has none."""

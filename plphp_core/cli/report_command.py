@@ -16,13 +16,11 @@ from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import terminal
-from plphp_core.reporting.reports import REPORTS, report_maker
-from plphp_core.reporting.request import LEDGER, Report, ReportRequest, asked_suffix
+from plphp_core.reporting.reports import COLLECTIONS, make_report, report_names
+from plphp_core.reporting.request import ENGINES, LEDGER, Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3
-EVERYTHING = ("page", "all")
 OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
-ENGINES = "engines"  # wants both
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,7 +32,7 @@ def write_reports(options: ReportSettings) -> int:
     """Write a table or figure, or all of them. Returns 0 done, 1 refused, 3 incomplete under report.strict=true."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without a character shows its number
-    names = list(REPORTS) if options.table in EVERYTHING else [options.table]
+    names = report_names(options.profile) if options.table in COLLECTIONS else [options.table]
     codes: list[int] = []
     refused: list[tuple[str, str]] = []
     failed: list[tuple[str, str]] = []
@@ -50,7 +48,7 @@ def write_reports(options: ReportSettings) -> int:
         if name == LEDGER and len(names) > 1 and not made and not failed:
             continue  # it judges whatever there is, also nothing
         try:
-            report = _naming(report_maker(name)(asked), damaged)
+            report = _naming(make_report(name, asked), damaged)
             made.append(report)
             codes.append(DONE if options.table == "page" else _write(report, options))
         except NothingToShow as error:
@@ -66,7 +64,7 @@ def write_reports(options: ReportSettings) -> int:
         return _complain(ReportError("; ".join(f"{name}: {reason}" for name, reason in refused)))
     for name, reason in refused:
         print(f"notice: {name}: {reason}", file=sys.stderr)
-    if options.table in EVERYTHING and made:
+    if options.table in COLLECTIONS and made:
         codes.append(_write_page(made, asked, [one for one in (*refused, *failed) if one[0] != ENGINES]))
     return FAILED if FAILED in codes else max(codes)
 

@@ -19,7 +19,6 @@ from plphp_core.records.errors import UserError
 from plphp_core.vision.spatial_groups import CUTS
 
 MODEL = "llava_onevision"  # of all tables but those over several models
-OF_MODELS = ("table3", "figure1", "figure2")  # model=… picks one of several
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
 
     several = [name for name in ("table.models", "attention.models") if name in given]
     models = ",".join(OmegaConf.select(config, several[0])) if several else ""
-    if config.table.name in OF_MODELS and "model" in given:
+    if ("models" in config.table or config.table.get("kind") == "attention") and "model" in given:
         models = config.model.name
     limit, protocol = number("limit"), asked("protocol", one_of(*PROTOCOLS))
     return ReportSettings(

@@ -27,8 +27,7 @@ from plphp_core.records.cell_result import CellResult, costs_of, load_cell
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer, SampleLine
-from plphp_core.records.record import digest
-from plphp_core.records.visible import visible
+from plphp_core.records.record import digest, visible
 
 SCORES = 4  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
 

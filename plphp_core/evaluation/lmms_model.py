@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,27 +110,18 @@ class PrunedModel(lmms):
         self.method = check_method(self.method_name, params)
         self.accelerator: Accelerator | None = None
         device = self._join_processes(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or (family.dtype if device.startswith("cuda") else "float32")
-        dtype = values.dtype(dtype)
-        if attn_implementation not in ATTENTION:
-            raise unknown("attn_implementation", attn_implementation, ATTENTION)
-        if prompts not in STYLES:
-            raise unknown("prompts", prompts, STYLES)
-        if engine not in ENGINES:
-            raise unknown("engine", engine, ENGINES)
         self.batch_size = min(_batch_size(batch_size or 1), _batch_size(max_batch_size or batch_size or 1))
-        checkpoint = pretrained or family.default_checkpoint
         self.loaded: LoadedModel = load(
             ModelSettings(
                 name=self.family_name,
                 family=self.family_name,
-                checkpoint=checkpoint,
+                checkpoint=pretrained or family.default_checkpoint,
                 revision=revision,
-                dtype=dtype,
-                attn_implementation=attn_implementation,
+                dtype=values.dtype(dtype or (family.dtype if device.startswith("cuda") else "float32")),
+                attn_implementation=values.one_of("attn_implementation", attn_implementation, ATTENTION),
                 device=device,
-                prompts=prompts,
-                engine=engine,
+                prompts=values.one_of("prompts", prompts, STYLES),
+                engine=values.one_of("engine", engine, ENGINES),
                 options=tuple(sorted(options.items())),
             )
         )
@@ -183,21 +174,19 @@ class PrunedModel(lmms):
                     )
                 bar.update(len(results))
         _raise_failures(self._of_all_ranks(failures))
-        elapsed = time.perf_counter() - began
-        self._log(elapsed, answers)
+        self._log(time.perf_counter() - began, answers)
         return [found[index] for index in range(len(requests))]
 
     def _request(self, index: int, instance: Instance) -> Request:
         context, generation, doc_to_visual, doc_id, task, split = instance.args
-        if (instance.metadata or {}).get(
-            "__padding_only__"
-        ):  # evens out ranks, nobody reads the answer: one short step
+        # evens out ranks, nobody reads the answer: one short step
+        if (instance.metadata or {}).get("__padding_only__"):
             return Request("", {"max_new_tokens": 1}, list, tag=index)
-        visuals = partial(self._visuals, doc_to_visual, task, split, doc_id)
-        return Request(context, generation, visuals, index, f"{task} sample {doc_id}")
 
-    def _visuals(self, doc_to_visual, task: str, split: str, doc_id: int) -> list:
-        return doc_to_visual(self.task_dict[task][split][doc_id])
+        def visuals() -> list:
+            return doc_to_visual(self.task_dict[task][split][doc_id])
+
+        return Request(context, generation, visuals, index, f"{task} sample {doc_id}")
 
     def _of_all_ranks(self, failures: list[str]) -> list[str]:
         """All ranks must fail together, or the others would wait for the failed one for a day."""
@@ -262,15 +251,7 @@ def __getattr__(name: str) -> type[PrunedModel]:
     if name not in model_ids():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; model ids: {', '.join(model_ids())}")
     method, family = model_ids()[name]
-    cls = type(
-        name,
-        (PrunedModel,),
-        {
-            "method_name": method,
-            "family_name": family,
-            "__module__": __name__,
-            "__doc__": f"{family} under method {method}. " + (PrunedModel.__doc__ or ""),
-        },
-    )
-    globals()[name] = cls
+    doc = f"{family} under method {method}. {PrunedModel.__doc__}"
+    attributes = {"method_name": method, "family_name": family, "__module__": __name__, "__doc__": doc}
+    globals()[name] = cls = type(name, (PrunedModel,), attributes)
     return cls

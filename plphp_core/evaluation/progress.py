@@ -52,7 +52,8 @@ class Display:
         missing, finished = sum(one.missing or 0 for one in planned), sum(one.finished for one in planned)
         time_to_go = _time(planned)
         expected = f"; estimated time: {time_to_go}" if missing and time_to_go != "n/a" else ""
-        self.say(f"{len(planned)} cells, {finished} finished; {missing} samples to answer{expected}")
+        more = " or more" * any(one.missing is None for one in planned)
+        self.say(f"{len(planned)} cells, {finished} finished; {missing}{more} samples to answer{expected}")
         known = [one.seconds for one in planned if one.seconds]
         mean = sum(known) / len(known) if known else 1.0  # of cells of which nothing is known
         self._left = {(one.row, one.benchmark): (one.missing or 0) / self.processes for one in planned}

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -66,22 +64,6 @@ class Metric(Part):
             raise ValueError(f"metric {name}: value is not a number")
         if self.kind in ("mean", "group_mean") and abs(self.value - self.plain()) > 1e-6:
             raise ValueError(f"metric {name}: value {self.value} is not the {self.kind} of its samples, {self.plain()}")
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Costs of one cell: retention and KV bytes are means over samples, the times medians; nan where unmeasured."""
-
-    retention: float
-    kv_bytes: float
-    kv_bytes_full: float
-    prefill_ms: float
-    decode_ms_per_token: float
-
-    @property
-    def kv_saved(self) -> float:
-        """Share of the prompt's KV bytes that the method does not hold, over all samples of the cell together."""
-        return 1 - self.kv_bytes / self.kv_bytes_full if self.kv_bytes_full > 0 else math.nan
 
 
 class CellResult(Record):
@@ -188,16 +170,6 @@ class CellResult(Record):
     def key(self) -> str:
         """Of the answers and of everything that chose or scored samples."""
         return digest({"answers": self.answers_key, **self.scoring})
-
-    @cached_property
-    def efficiency(self) -> Efficiency:
-        """The costs in one number each."""
-        columns = {}
-        for name in EFFICIENCY:
-            values = self.costs[name][~np.isnan(self.costs[name])]
-            reduce = np.median if name.endswith(("_ms", "_ms_per_token")) else np.mean
-            columns[name] = float(reduce(values)) if len(values) else math.nan
-        return Efficiency(**columns)
 
     def sealed(self) -> Self:
         """With the hash of its content."""

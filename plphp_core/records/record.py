@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -14,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.errors import ReportError
-from plphp_core.records.visible import visible_in
 
 EXPECTED = {"string": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list",
             "dict": "an object", "model": "an object"}  # fmt: skip
+_UNREADABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 JSON_NAMES = {list: "a list", dict: "an object", type(None): "null"}
 
 
@@ -90,6 +91,22 @@ def digest(value: object) -> str:
 def as_json(value: object) -> str:
     """On one line, characters as they are. Raises ValueError for an infinite number."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def visible(text: str) -> str:
+    """Text without what some reader of a file does not survive: control characters other than tab and line ends, and
+    halves of surrogate pairs, which UTF-8 does not have, become their code point, U+…
+    """
+    return _UNREADABLE.sub(lambda found: f"U+{ord(found[0]):04X}", text)
+
+
+def visible_in(value: object) -> object:
+    """Plain data, as JSON has it, with every text in it `visible`."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible_in(key): visible_in(item) for key, item in value.items()}
+    return [visible_in(item) for item in value] if isinstance(value, list) else value
 
 
 def sentence(error: ValidationError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatch
 
+from plphp_core.analysis.comparable import KEYS
 from plphp_core.analysis.usual_kind import Choice, DtypeOf, usual_kind
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.report_choices import Filters
@@ -54,17 +55,15 @@ def _fits(one: AttentionResult, filters: Filters) -> bool:
 
 def _alike(parts: Sequence[AttentionResult]) -> None:
     """See that readings of one model can stand beside each other."""
+    files = ", ".join(one.path.name for one in parts)
     for name in CHOSEN:
         if len({getattr(one, name) for one in parts}) > 1:
-            files = ", ".join(one.path.name for one in parts)
+            key = KEYS.get(name, name)
             raise ReportError(
-                f"attention of {parts[0].model} was read with different {name}: {files}; choose with "
-                f"--{name.replace('_', '-')}"
+                f"attention of {parts[0].model} was read with different {name}: {files}; choose with {key}=…"
             )
     if len({one.vision_attention.shape[1] for one in parts}) > 1:
-        raise ReportError(
-            f"readings of {parts[0].model} differ in the number of layers; delete those that do not belong"
-        )
+        raise ReportError(f"{files}: differ in the number of layers; delete those that do not belong to the model")
 
 
 def _order(reading: AttentionResult) -> tuple:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from plphp_core.evaluation.distributed import parts
 from plphp_core.records.cache_keys import sample_key
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.journal import Journal, JournalError
-from plphp_core.records.journal_lines import SampleLine
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +20,13 @@ class CellAnswers:
 
     Attributes:
         key: of the cell in the journal.
-        lines: doc_id → `answered` line, for the documents that the cell scored.
+        lines: doc_id → fields of the `Answer`, with `key`, `cell` and `doc_id` of its line, for what the cell scored.
         errors: doc_id → what went wrong, for documents without an answer.
         missing: why `lines` is empty, else "".
     """
 
     key: str = ""
-    lines: dict[int, dict] = field(default_factory=dict)
+    lines: dict[int, dict[str, Any]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     missing: str = ""
 
@@ -51,16 +51,13 @@ def answers(cell: CellResult, folder: Path, clean: Callable[[str], str] = str) -
     found = journal.of(cell.answers_key)
     if not found and cell.n:
         return CellAnswers(missing="the journal holds no answers under the key of this cell")
-    lines = {doc: answered(found[doc]) for doc in cell.doc_ids.tolist() if doc in found}
-    failed = (line for line in journal.errors.values() if line.cell == cell.answers_key)
-    return CellAnswers(
-        cell.answers_key,
-        lines,
-        {line.doc_id: clean(visible(f"{line.error.kind}: {line.error.message}")) for line in failed},
-    )
-
-
-def answered(line: SampleLine) -> dict:
-    """The answer of a line as plain data, with the sample's number and the keys of sample and cell."""
-    answer = line.answer.model_dump()
-    return answer | {"text": visible(line.answer.text), "key": line.key, "cell": line.cell, "doc_id": line.doc_id}
+    lines = {}
+    for doc in cell.doc_ids.tolist():
+        if doc in found and (answer := found[doc].answer):
+            told = {"text": visible(answer.text), "key": found[doc].key, "cell": found[doc].cell, "doc_id": doc}
+            lines[doc] = answer.model_dump() | told
+    failed = {
+        line.doc_id: line.error for line in journal.errors.values() if line.cell == cell.answers_key and line.error
+    }
+    errors = {doc: clean(visible(f"{error.kind}: {error.message}")) for doc, error in failed.items()}
+    return CellAnswers(cell.answers_key, lines, errors)

@@ -9,6 +9,7 @@ from plphp_core.analysis.baseline_comparison import best, verdicts
 from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.analysis.paired_contrasts import Contrast, kept_points
 from plphp_core.analysis.results import Results
+from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.reporting import notes
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
 
@@ -70,7 +71,7 @@ def _notes(results: Results, top: int | None, own: dict[str, int | None]) -> lis
             "Average change: unweighted mean over the score columns of the change relative to the row named above, "
             f"with its {options.confidence:.0%} interval: both rows are drawn on the same samples in each of "
             f"{options.resamples:,} resamples. n: samples that the row and Uncompressed both answered, all benchmarks."
-            f"{notes.unreferenced([results])}"
+            f" {notes.unreferenced([results])}".rstrip()
         ),
         (
             "Above, below: score columns in which the interval of the change lies wholly above or below 0. The "
@@ -129,6 +130,40 @@ def tally(results: Results, contrasts: Sequence[Contrast]) -> str:
         f"Of {len(changes)} comparisons of a score (every line in every score column) {higher} are higher and {lower} "
         f"lower; the interval lies wholly above 0 in {found.above} and wholly below 0 in {found.below}."
     )
+
+
+def steps(results: Results, parameters: Sequence[str]) -> list[Contrast]:
+    """Every step of one of these parameters to its next higher value in the table, the others held."""
+    places = {
+        tuple(row.params[name] for name in parameters): index
+        for index, row in enumerate(results.rows)
+        if set(parameters) <= set(row.params)
+    }
+    found = []
+    for at, name in enumerate(parameters):
+        own = []
+        for place, base in places.items():
+            rest = place[:at] + place[at + 1 :]
+            line = [one for one in places if one[at] > place[at] and one[:at] + one[at + 1 :] == rest]
+            if line:
+                higher = min(line, key=lambda one: one[at])
+                others = [f"{_symbol(other)} = {value:g}" for other, value in zip(parameters, place, strict=True)]
+                names = (f"{_symbol(name)}: {place[at]:g} → {higher[at]:g}", ", ".join(others[:at] + others[at + 1 :]))
+                own.append(Contrast(places[higher], base, names, rule=not own))
+        found += own
+    return found
+
+
+def step_table(results: Results, title: str, parameters: Sequence[str]) -> Table:
+    """What raising one of these parameters does."""
+    pairs = steps(results, parameters)
+    remarks = [tally(results, pairs)] if pairs else []
+    title = f"{title}: one of {', '.join(map(_symbol, parameters))} raised, the rest held"
+    return contrast_table(results, title, ("raised", "held"), pairs, remarks)
+
+
+def _symbol(parameter: str) -> str:
+    return SYMBOLS.get(parameter, parameter)
 
 
 def _relative(change: Estimate) -> TableCell:

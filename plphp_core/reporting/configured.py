@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from omegaconf import OmegaConf
-
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.config.benchmark_catalogue import label_of
 from plphp_core.config.hydra_app import composed, options
@@ -13,26 +11,36 @@ from plphp_core.config.table_rows import method_defaults
 from plphp_core.records.errors import ReportError, UserError
 
 
-def rows_configured(table: str, profile: str, model: str) -> list[RowSpec] | None:
-    """The rows that a run of `table` for `profile` and `model` has; None if the table lists none.
+def is_planned(table: str) -> bool:
+    """Whether a table names its rows, for one profile or another; others show whatever has been run."""
+    return bool(table_config(table).table.get("rows"))
 
-    Raises ReportError for a row that a run would refuse.
+
+def has_rows(table: str, profile: str) -> bool:
+    """Whether a table can be made on a profile: it names rows for it, or none at all."""
+    return not is_planned(table) or profile in table_config(table).table.rows
+
+
+def rows_configured(table: str, profile: str, model: str) -> list[RowSpec]:
+    """The rows that a run of `table` for `profile` and `model` has.
+
+    Raises ReportError for a row that a run would refuse, and for a profile without rows.
     """
-    found, _ = _rows(table, profile, model)
-    return [RowSpec(row.name, row.params, row.setting) for row in found] or None
+    return [RowSpec(row.name, row.params, row.setting) for row in _rows(table, profile, model)[0]]
 
 
 def refused_configured(table: str, profile: str, model: str) -> list[str]:
     """Which combinations of the table's grids the method refuses, and why."""
-    return list(_rows(table, profile, model)[1])
+    return list(_rows(table, profile, model)[1]) if is_planned(table) else []
 
 
 def _rows(table: str, profile: str, model: str) -> tuple:
-    if table not in options("table"):
-        return (), ()
+    if not has_rows(table, profile):
+        known = ", ".join(map(str, table_config(table).table.rows))
+        raise ReportError(f"configs/table/{table}.yaml has no rows for profile {profile!r}; it has some for {known}")
     try:
         config = table_config(table, profile, model)
-        return table_methods(config.table, config.profile, config.model) if profile in config.table.rows else ((), ())
+        return table_methods(config.table, config.profile, config.model)
     except UserError as error:
         raise ReportError(f"the rows of {table} cannot be read: {error}") from error
 
@@ -68,9 +76,3 @@ def benchmark_configured(tasks: str | None, table: str | None = None) -> str:
     if len(labels) != 1:
         raise ReportError(f"tasks={tasks}: a table of costs is about one benchmark, not about {', '.join(labels)}")
     return labels[0]
-
-
-def models_configured(table: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The models of a table, and the (model, benchmark label) places that it skips."""
-    plain = OmegaConf.to_container(table_config(table).table, resolve=True)
-    return list(plain["models"]), [tuple(place.split("/", 1)) for place in plain.get("skip") or ()]

@@ -21,14 +21,13 @@ COST_COLUMNS = ("model", "method", "setting", "benchmark", "metric", "statistic"
                "batch_size", "protocol")  # fmt: skip
 
 
-def long_table(results: Results, saved: bool = False) -> pd.DataFrame:
-    """One line per row, benchmark and metric (CSV_COLUMNS): fractions, bytes, milliseconds; empty without a cell.
+def long_table(results: Results) -> pd.DataFrame:
+    """One line per row, benchmark and metric: fractions, bytes, milliseconds; empty without a cell.
 
-    Args:
-        saved: whether to add the parameters of the rows, one column each, and SAVED.
+    The columns: CSV_COLUMNS, the rows' parameters after the first three, SAVED at the end.
     """
     lines = []
-    names = list(dict.fromkeys(name for row in results.rows for name in row.params)) if saved else []
+    names = list(dict.fromkeys(name for row in results.rows for name in row.params))
     for benchmark in results.asked():
         rival = best(results, [benchmark])
         for index, row in enumerate(results.rows):
@@ -41,13 +40,12 @@ def long_table(results: Results, saved: bool = False) -> pd.DataFrame:
                 continue
             line |= {"n": cell.n, "errors": cell.errors, "protocol": cell.protocol}
             line |= {name: getattr(cell.efficiency, name) for name in EFFICIENCY}
-            if saved:
-                line |= _saved(results, index, benchmark)
+            line |= _saved(results, index, benchmark)
             for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
                 score = results.value(index, benchmark, metric)
                 found = {"metric": metric, "value": score.value, "ci_low": score.low, "ci_high": score.high}
                 lines.append(line | found | _against(results, index, benchmark, metric, rival))
-    columns = [*CSV_COLUMNS[:3], *names, *CSV_COLUMNS[3:], *(SAVED if saved else ())]
+    columns = [*CSV_COLUMNS[:3], *names, *CSV_COLUMNS[3:], *SAVED]
     table = pd.DataFrame(lines, columns=["row", *columns]).sort_values("row", kind="stable", ignore_index=True)
     return table[columns].astype({"n": "Int64", "errors": "Int64", "n_none": "Int64", "n_baseline": "Int64"})
 

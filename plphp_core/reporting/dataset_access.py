@@ -6,7 +6,10 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+
+from PIL.Image import Image
 
 from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import Benchmark, settings_from_config
@@ -29,7 +32,6 @@ class DatasetAccess:
     def __init__(self, profile: str, memory: Path):
         """`memory`: file in which content hashes of data are remembered."""
         self._profile, self._memory = profile, memory
-        self._suite: Suite | None = None
         self._tasks: dict[tuple[str, str], OpenTask | DatasetUnavailable] = {}
 
     def open(self, cell: CellResult) -> OpenTask:
@@ -40,39 +42,31 @@ class DatasetAccess:
                 self._tasks[key] = self._open(cell)
             except DatasetUnavailable as reason:
                 self._tasks[key] = reason
+            except Exception as error:  # of a task's own code, or of the network: a report is made without, too
+                said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                self._tasks[key] = DatasetUnavailable(f"the data cannot be opened: {said}")
         found = self._tasks[key]
         if isinstance(found, DatasetUnavailable):
             raise found
         return found
 
     def _open(self, cell: CellResult) -> OpenTask:
+        facts = self.suite.facts(Benchmark(cell.benchmark, cell.task))
+        if facts.data != cell.data_revision:
+            raise DatasetUnavailable(
+                f"the data at hand are revision {facts.data[:19]}, the answers belong to {cell.data_revision[:19]}"
+            )
+        return self.suite.open(facts)
+
+    @cached_property
+    def suite(self) -> Suite:
+        """The profile's tasks. Raises DatasetUnavailable."""
         try:
-            facts = self._opened_suite().facts(Benchmark(cell.benchmark, cell.task))
-            if facts.data != cell.data_revision:
-                raise DatasetUnavailable(
-                    f"the data at hand are revision {facts.data[:19]}, the answers belong to {cell.data_revision[:19]}"
-                )
-            return self._suite.open(facts)
-        except UserError as error:
-            raise DatasetUnavailable(f"the data cannot be opened: {error}") from error
-        except DatasetUnavailable:
-            raise
-        except Exception as error:  # of a task's own code, or of the network: a report is made without, too
-            raise DatasetUnavailable(f"the data cannot be opened: {type(error).__name__}: {error}") from error
-
-    def _opened_suite(self) -> Suite:
-        if self._suite is None:
-            self._suite = _suite(self._profile, self._memory)
-        return self._suite
-
-
-def _suite(profile: str, memory: Path) -> Suite:
-    try:
-        settings = settings_from_config(composed([f"profile={profile}"]))
-        with contextlib.redirect_stderr(io.StringIO()):  # what lmms-eval says of optional packages
-            return Suite(settings, Fingerprints(memory))
-    except (UserError, ImportError) as error:
-        raise DatasetUnavailable(f"the tasks cannot be read: {str(error).splitlines()[0]}") from error
+            settings = settings_from_config(composed([f"profile={self._profile}"]))
+            with contextlib.redirect_stderr(io.StringIO()):  # what lmms-eval says of optional packages
+                return Suite(settings, Fingerprints(self._memory))
+        except (UserError, ImportError) as error:
+            raise DatasetUnavailable(f"the tasks cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def references(task: OpenTask, doc_id: int) -> list[str]:
@@ -85,8 +79,8 @@ def references(task: OpenTask, doc_id: int) -> list[str]:
     return [str(one) for one in (found if isinstance(found, (list, tuple)) else [found])]
 
 
-def images(task: OpenTask, doc_id: int) -> Iterator:
-    """The images of a document as PIL images; none where they cannot be read, which is logged."""
+def images(task: OpenTask, doc_id: int) -> Iterator[Image]:
+    """The images of a document; none where they cannot be read, which is logged."""
     try:
         with whole_images_only():
             yield from task.requests[doc_id].visuals() or []

@@ -8,22 +8,29 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from plphp_core.analysis.comparable import admits
+from plphp_core.analysis.results import NothingToShow
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.reporting import notes
-from plphp_core.reporting.engines import FIELDS, Comparison, Pair
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
-from plphp_core.reporting.table_spec import where
+from plphp_core.reporting.configured import rows_configured
+from plphp_core.reporting.engines import FIELDS, Comparison, Pair, compare, under_both
+from plphp_core.reporting.request import Report, ReportRequest, model_suffix, selection_suffix
+from plphp_core.reporting.table_model import TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_spec import TableSpec, WordColumn, where
 
-COLUMNS = (
-    *(TableColumn(name, text=True) for name in ("Method", "Setting", "Benchmark")),
-    TableColumn("Samples"),
-    *(TableColumn(name, "Answers") for name in ("equal", "different")),
-    *(TableColumn("equal", name) for name in ("Retention", "KV bytes")),
-    *(TableColumn(name, "Decode ms/token") for name in (*ENGINES, "ratio")),
-)
-COUNTS = ("samples", "equal", "different", "retention_equal", "kv_bytes_equal")
-CSV_COLUMNS = ("model", "method", "setting", "benchmark", *COUNTS, *(f"{name}_ms_per_token" for name in ENGINES),
-               "ratio", "example_doc_id", *(f"example_{name}" for name in ENGINES), "missing")  # fmt: skip
+HEAD = tuple(TableColumn(name, text=True) for name in ("Method", "Setting", "Benchmark"))
+NUMBERS = {  # name in the csv file → heading
+    "samples": TableColumn("Samples"),
+    "equal": TableColumn("equal", "Answers"),
+    "different": TableColumn("different", "Answers"),
+    "retention_equal": TableColumn("equal", "Retention"),
+    "kv_bytes_equal": TableColumn("equal", "KV bytes"),
+    **{f"{name}_ms_per_token": TableColumn(name, "Decode ms/token") for name in ENGINES},
+    "ratio": TableColumn("ratio", "Decode ms/token"),
+}
+COUNTS = tuple(NUMBERS)[:5]
+CSV_COLUMNS = ("model", "method", "setting", "benchmark", *NUMBERS, "example_doc_id",
+               *(f"example_{name}" for name in ENGINES), "missing")  # fmt: skip
 MOST = 8  # cells that a note names
 
 
@@ -77,22 +84,42 @@ def _median(samples: Sequence[np.ndarray]) -> float:
     return float(np.median(known)) if len(known) else math.nan
 
 
-def sheets(found: Comparison, profile: str) -> list[Table]:
-    """One row per pair, their sum, and what it says."""
-    results, rows, above = found.parts[0], [], None
+def spec(found: Comparison, profile: str) -> TableSpec:
+    """One row per pair, and their sum."""
+    results = found.parts[0]
+    numbers = [_numbers(pairs) for pairs in (*([pair] for pair in found.pairs), found.pairs)]
+    rows, above = [], None
     for pair in found.pairs:
         front = (results.rows[pair.row].label, results.setting(pair.row), pair.benchmark)
-        rows.append(TableRow((*map(TableCell, front), *_entries([pair])), rule=pair.row != above))
+        rows.append(TableRow.of(*front, rule=pair.row != above))
         above = pair.row
-    rows.append(TableRow((TableCell("All cells"), TableCell(""), TableCell(""), *_entries(found.pairs)), rule=True))
-    dtype = found.pairs[0].cells[0].dtype
-    title = f"Engines{where(profile)}: generate and fast on {results.title}, {dtype}"
-    return [Table(title, COLUMNS, tuple(rows), tuple(_notes(found, profile)))]
+    rows.append(TableRow.of("All cells", "", "", rule=True))
+
+    def column(name: str) -> WordColumn:
+        text = "{:,}".format if name in COUNTS else number
+        return WordColumn(NUMBERS[name], lambda index: TableCell(text(numbers[index][name])))
+
+    what = f"generate and fast on {results.title}, {found.pairs[0].cells[0].dtype}"
+    columns = list(map(column, NUMBERS))
+    return TableSpec(f"Engines{where(profile)}", what, results, columns, _notes(found, profile), (), rows, HEAD)
 
 
-def _entries(pairs: Sequence[Pair]) -> list[TableCell]:
-    *counts, generate, fast, ratio = _numbers(pairs).values()
-    return [*(TableCell(f"{count:,}") for count in counts), *(TableCell(number(ms)) for ms in (generate, fast, ratio))]
+def report(asked: ReportRequest) -> Report:
+    """The comparison of both engines on the rows of Table 1, with all its files.
+
+    Raises:
+        NothingToShow: an engine is asked for, or no cell is finished under both.
+        ReportError: cells that cannot be compared, or a journal without the answers of a cell.
+    """
+    if asked.filters.engine is not None:
+        raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
+    cells = under_both([cell for cell in asked.cells if admits(asked.of_model, cell)])
+    cells = asked.settled(cells=cells, leave=["engine"])
+    rows = rows_configured("table1", asked.profile, asked.options.model)
+    found = compare(cells, rows, asked.of_model, asked.choices)
+    variant = model_suffix(asked.options) + selection_suffix(asked, found.parts)
+    sheets = [spec(found, asked.profile).numbers()]
+    return Report("engines", variant, sheets, found.parts, {"": table(found)}, latex=False)
 
 
 def _notes(found: Comparison, profile: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,11 @@ class Claim:
     unit: str
     where: str
 
+    @property
+    def quoted(self) -> str:
+        number = "" if self.value is None else f": {self.value:g}" + "%" * self.unit.startswith("percent")
+        return f"{self.text}{number} ({self.id})"
+
 
 def load_claims(folder: Path) -> list[Claim]:
     """The claims in `folder/claims.yaml`, in order. Raises ReportError for a missing or malformed file."""
@@ -39,14 +45,14 @@ def load_claims(folder: Path) -> list[Claim]:
         raise ReportError(f"{path}: not a list of claims ({error})") from error
 
 
-def claim_quoted(folder: Path, name: str, profile: str) -> str:
-    """What the paper says in words, with what it is worth on this profile; empty where the claims are not at hand."""
-    known = load_claims(folder) if (folder / "claims.yaml").exists() else []
-    text = next((claim.text for claim in known if claim.id == name), None)
-    if text is None:
-        return ""
-    said = f"The paper claims of its 7B model ({name}): {text}."
-    return said if profile == "paper" else f"{said} Nothing on this profile speaks for it or against it."
+def claims_quoted(folder: Path, ids: Sequence[str], profile: str) -> list[str]:
+    """What the paper says in words, with what it is worth on this profile; nothing where the claims are not there."""
+    known = {claim.id: claim for claim in load_claims(folder)} if ids and (folder / "claims.yaml").exists() else {}
+    said = [known[name].quoted for name in ids if name in known]
+    if not said:
+        return []
+    doubt = "" if profile == "paper" else " Nothing on this profile speaks for it or against it."
+    return [f"The paper claims: {'; '.join(said)}. table=claims judges it.{doubt}"]
 
 
 def load_reference(

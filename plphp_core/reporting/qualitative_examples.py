@@ -16,8 +16,8 @@ from plphp_core.records.errors import ReportError
 from plphp_core.reporting.cell_answers import CellAnswers, answers
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 
-COLUMNS = ("benchmark", "doc_id", "method", "setting", "answer", "new_tokens", "retention", "kv_bytes", "kv_bytes_full",
-           "prefill_ms", "decode_ms", "batch_size")  # fmt: skip
+COLUMNS = ["benchmark", "doc_id", "method", "setting", "answer", "new_tokens", "retention", "kv_bytes", "kv_bytes_full",
+           "prefill_ms", "decode_ms", "batch_size"]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,32 +37,11 @@ class QualitativeExample:
     missing: str = ""
 
 
-def examples(
-    results: Results, folder: Path, datasets: DatasetAccess, chosen: Sequence[tuple[str, int]]
-) -> list[QualitativeExample]:
-    """The chosen samples with the answers of every row that has them.
-
-    Args:
-        folder: results of the profile.
-        chosen: (benchmark, document).
-    """
-    wanted = {name for name, _ in chosen}
-    read = {
-        (row, benchmark): answers(cell, folder)
-        for (row, benchmark), cell in sorted(results.cells.items(), key=lambda item: item[0])
-        if benchmark in wanted
-    }
-    found = []
-    for benchmark, doc in chosen:
-        own = {row: some for (row, name), some in read.items() if name == benchmark and doc in some.lines}
-        found.append(_example(results, benchmark, doc, own, datasets))
-    return found
-
-
 def choose(
     results: Results, benchmarks: Sequence[str], number: int, seed: int, asked: str | None
 ) -> list[tuple[str, int]]:
-    """Samples that all rows of a benchmark have answered: those asked for, or `number` of each at random.
+    """Samples that all rows of a benchmark have answered, (benchmark, document): those asked for, or `number` of each
+    at random.
 
     Args:
         asked: such as "SD:12,VST:3"; benchmarks' labels in any case.
@@ -70,7 +49,11 @@ def choose(
     Raises:
         ReportError: a sample asked for is not among the answered ones. NothingToShow: there are none at all.
     """
-    common = {name: _common(results, name) for name in benchmarks}
+    cells = {name: results.on(name).values() for name in benchmarks}
+    common = {
+        name: set.intersection(*(set(cell.doc_ids.tolist()) for cell in own)) if own else set()
+        for name, own in cells.items()
+    }
     if asked:
         return [_asked_for(part, common) for part in asked.strip("[]").split(",")]
     found = []
@@ -83,47 +66,46 @@ def choose(
     return found
 
 
-def _common(results: Results, benchmark: str) -> set[int]:
-    cells = [cell for (_, name), cell in results.cells.items() if name == benchmark]
-    return set.intersection(*(set(cell.doc_ids.tolist()) for cell in cells)) if cells else set()
-
-
 def _asked_for(part: str, common: dict[str, set[int]]) -> tuple[str, int]:
     match = re.fullmatch(r"\s*(\w+):(\d+)\s*", part)
-    name = next((label for label in common if match and label.lower() == match[1].lower()), None)
+    label, doc = match.groups() if match else ("", "0")
+    name = next((known for known in common if known.lower() == label.lower()), None)
     if name is None:
         raise ReportError(f"docs: {part!r} is not <benchmark>:<sample> with one of {', '.join(common)}")
-    if int(match[2]) not in common[name]:
-        raise ReportError(f"docs: sample {match[2]} of {name} has not been answered under every method of the figure")
-    return name, int(match[2])
+    if int(doc) not in common[name]:
+        raise ReportError(f"docs: sample {doc} of {name} has not been answered under every method of the figure")
+    return name, int(doc)
+
+
+def examples(
+    results: Results, folder: Path, datasets: DatasetAccess, chosen: Sequence[tuple[str, int]]
+) -> list[QualitativeExample]:
+    """The chosen samples, (benchmark, document), with the answers of every row that has them.
+
+    Args:
+        folder: results of the profile.
+    """
+    read = {name: {row: answers(cell, folder) for row, cell in sorted(results.on(name).items())} for name, _ in chosen}
+    return [_example(results, name, doc, read[name], datasets) for name, doc in chosen]
 
 
 def _example(
-    results: Results, benchmark: str, doc: int, own: dict[int, CellAnswers], datasets: DatasetAccess
+    results: Results, benchmark: str, doc: int, read: dict[int, CellAnswers], datasets: DatasetAccess
 ) -> QualitativeExample:
-    frame = pd.DataFrame(
-        [
-            _answer(benchmark, doc, results.rows[row].method, results.setting(row), some.lines[doc])
-            for row, some in own.items()
-        ],
-        index=list(own),
-        columns=list(COLUMNS),
-    )
-    cell = next(cell for (_, name), cell in results.cells.items() if name == benchmark)
+    own = {row: found for row, found in read.items() if doc in found.lines}
+    lines = []
+    for row, found in own.items():
+        line = dict(found.lines[doc])
+        line |= {"benchmark": benchmark, "method": results.rows[row].method, "setting": results.setting(row)}
+        line |= {"answer": line["text"], "retention": sum(line["retention"]) / len(line["retention"])}
+        lines.append(line | {name: line[name] / line["batch_size"] for name in ("prefill_ms", "decode_ms")})
+    frame = pd.DataFrame(lines, index=list(own), columns=COLUMNS)
     try:
-        task = datasets.open(cell)
+        task = datasets.open(next(iter(results.on(benchmark).values())))
         request = task.requests[doc]
-        if not all(some.asked(doc, request.context, request.generation) for some in own.values()):
+        if not all(found.asked(doc, request.context, request.generation) for found in own.values()):
             raise DatasetUnavailable("the task asks something else now")
         shown = (request.context, references(task, doc), list(images(task, doc)))
         return QualitativeExample(benchmark, doc, frame, *shown)
     except (DatasetUnavailable, KeyError) as reason:
         return QualitativeExample(benchmark, doc, frame, missing=str(reason))
-
-
-def _answer(benchmark: str, doc: int, method: str, setting: str, line: dict) -> tuple:
-    batch = line["batch_size"]
-    retention = sum(line["retention"]) / len(line["retention"])
-    times = (line["prefill_ms"] / batch, line["decode_ms"] / batch)
-    front = (benchmark, doc, method, setting, line["text"], line["new_tokens"], retention)
-    return (*front, line["kv_bytes"], line["kv_bytes_full"], *times, batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting.table_model import Table, TableCell
 
 _MARKDOWN = str.maketrans({"&": "&amp;"} | {c: "\\" + c for c in "\\`*_{}[<>|#~$"})

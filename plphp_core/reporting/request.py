@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,20 +11,22 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from plphp_core.analysis.comparable import admits, one_protocol
-from plphp_core.analysis.results import Results, evaluate, protocol
+from plphp_core.analysis.comparable import admits, one_protocol, same_documents, same_run
+from plphp_core.analysis.results import NothingToShow, Results, evaluate, protocol
 from plphp_core.analysis.usual_kind import Choice, usual_kind
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.report_settings import MODEL, ReportSettings
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.attention_result import AttentionResult, load_readings
 from plphp_core.records.cell_result import CellResult
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.attention_results import by_model, settled
 from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
+    is_planned,
     rows_configured,
 )
 from plphp_core.reporting.table_model import Table
@@ -31,9 +34,15 @@ from plphp_core.reporting.table_model import Table
 if TYPE_CHECKING:
     from plphp_core.claims.claim_finding import ClaimFinding
 
-LEDGER = "claims"  # comes last: it judges what the others show
-ORDER = ("table1", "table2", "table3", "table4", "table5", "figure1", "figure2", "figure3", "figure5", "figure6",
-         "figure7", "figure8", "sweep", "engines", LEDGER)  # fmt: skip
+LEDGER, ENGINES = "claims", "engines"
+LAST = ("sweep", ENGINES, LEDGER)  # the ledger judges what the others show
+ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkpoint are each model's own
+
+
+def report_order(name: str) -> tuple:
+    """Sorts reports: the paper's tables, tables of one's own, figures, LAST."""
+    place = LAST.index(name) + 1 if name in LAST else 0
+    return place, name.startswith("figure"), not re.fullmatch(r"table\d+", name), name
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class ReportRequest:
 
     @property
     def own_cells(self) -> list[CellResult]:
-        """Of the model that all tables but Table 3 are about."""
+        """Of the model that most tables are about."""
         return self.settled([self.options.model])
 
     def attention(self) -> dict[str, list[AttentionResult]]:
@@ -145,13 +154,60 @@ class ReportRequest:
 
 def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], str]:
     """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
-    tasks = asked.options.tasks
-    labels, own = benchmarks_configured(tasks, name), benchmarks_configured(None, name)
-    rows = rows_configured(name, asked.profile, asked.options.model)
-    here = [cell for cell in asked.own_cells if cell.benchmark in labels]
-    results = evaluate(here, rows, asked.of_model, asked.choices, labels)
-    chosen = f".tasks={joined(tasks)}" if tasks and labels != own else ""
-    return results, labels, model_suffix(asked.options) + chosen + selection_suffix(asked, [results])
+    labels = benchmarks_asked(name, asked)
+    (results,) = evaluate_models(name, asked, [asked.options.model], labels)
+    return results, labels, model_suffix(asked.options) + file_suffix(name, asked, [results])
+
+
+def benchmarks_asked(name: str, asked: ReportRequest) -> list[str]:
+    """The labels of tasks=…, else those of the table; of a table that plans nothing, whatever has been run."""
+    if asked.options.tasks is not None or is_planned(name):
+        return benchmarks_configured(asked.options.tasks, name)
+    return catalogue().ordered(cell.benchmark for cell in asked.own_cells if admits(asked.of_model, cell))
+
+
+def evaluate_models(
+    name: str,
+    asked: ReportRequest,
+    models: Sequence[str],
+    labels: Sequence[str],
+    skip: Collection[tuple[str, str]] = (),
+) -> list[Results]:
+    """The rows of a table under each of `models`; one without a finished cell has no numbers.
+
+    A table that plans no rows has one for every setting that was run.
+
+    Args:
+        labels: of its benchmarks; skip: (model, label) places that it leaves out.
+    Raises:
+        NothingToShow: none of the models has a finished cell.
+        ReportError: the choice of cells is ambiguous, or models were run differently.
+    """
+    cells = [cell for cell in asked.settled(models) if cell.benchmark in labels]
+    parts = []
+    for model in models:
+        rows = rows_configured(name, asked.profile, model) if is_planned(name) else None
+        skipped = tuple(label for one, label in skip if one == model)
+        try:
+            parts.append(evaluate(cells, rows, replace(asked.filters, model=model), asked.choices, labels, skipped))
+        except NothingToShow:
+            ordered = tuple(catalogue().ordered(labels))
+            parts.append(Results(model, tuple(rows or ()), asked.choices, ordered, skipped))
+    chosen = [cell for part in parts for cell in part.cells.values()]
+    if not chosen:
+        raise NothingToShow(
+            f"none of the {len(asked.cells)} finished cells belongs in {name} ({', '.join(models)}) with these options"
+        )
+    same_run(chosen, ONE_FOR_ALL)
+    same_documents(chosen)
+    return parts
+
+
+def file_suffix(name: str, asked: ReportRequest, parts: Sequence[Results]) -> str:
+    """What the names of a table's files say of its benchmarks and cells, where they are not the usual ones."""
+    tasks = asked.options.tasks or ""
+    usual = not tasks or (is_planned(name) and benchmarks_asked(name, asked) == benchmarks_configured(None, name))
+    return ("" if usual else f".tasks={joined(tasks)}") + selection_suffix(asked, parts)
 
 
 def joined(tasks: str) -> str:

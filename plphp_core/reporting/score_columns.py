@@ -14,30 +14,32 @@ from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, sig
 NOT_ASKED = "–"  # the table leaves this benchmark out for this model
 
 
-def table_columns(results: Results, spread: bool = False) -> list[NumberColumn]:
-    """Scores, average change, vision kept and KV saved; `spread`: whether the last two have intervals."""
-    return [*scores(results), average_change(results), *vision(results, spread)]
+def table_columns(results: Results) -> list[NumberColumn]:
+    """Scores, average change, vision kept and KV saved."""
+    return [*scores(results), average_change(results), vision_kept(results), kv_saved(results)]
 
 
-def scores(results: Results, benchmarks: Sequence[str] | None = None) -> list[NumberColumn]:
-    """A column per score, of the table or of `benchmarks`; behind PLPHP's the gain over Uncompressed."""
-    return [_score(results, *place) for place in results.score_places(benchmarks)]
+def scores(results: Results, gains: Sequence[str] | None = ("plphp",)) -> list[NumberColumn]:
+    """A column per score; behind those of the methods `gains` (None: of every method) the change over Uncompressed."""
+    return [_score(results, *place, gains) for place in results.score_places()]
 
 
-def _score(results: Results, benchmark: str, metric: str, heading: str) -> NumberColumn:
+def _score(results: Results, benchmark: str, metric: str, heading: str, gains: Sequence[str] | None) -> NumberColumn:
+    scale = results.catalogue[benchmark].scale
+
     def gain(index: int) -> str:
-        change = results.change(index, benchmark, metric)
-        if results.rows[index].method != "plphp" or math.isnan(change.value):
+        change, method = results.change(index, benchmark, metric), results.rows[index].method
+        if method == "none" or (gains is not None and method not in gains) or math.isnan(change.value):
             return ""
         if results.options.gains == "relative":
             return percent(change.value)
         base = results.value(results.reference, benchmark, metric)
-        return number(100 * (results.value(index, benchmark, metric).value - base.value), signed=True)
+        return number(scale * (results.value(index, benchmark, metric).value - base.value), signed=True)
 
     return NumberColumn(
         TableColumn(heading, benchmark),
         lambda index: results.value(index, benchmark, metric),
-        scale=results.catalogue[benchmark].scale,
+        scale=scale,
         ranked=True,
         gain=gain,
         mark=lambda index: failed(results, index, benchmark),
@@ -62,17 +64,22 @@ def average_change(results: Results) -> NumberColumn:
     return NumberColumn(heading, results.average_change, signed_percent, ranked=True, no_interval=reference)
 
 
-def vision(results: Results, spread: bool = False) -> list[NumberColumn]:
-    """Vision tokens kept and KV bytes saved, means over the benchmarks."""
+def vision_kept(results: Results) -> NumberColumn:
+    """Share of the vision tokens kept, mean over the benchmarks."""
+    return NumberColumn(
+        TableColumn("kept", "Vision"), lambda index: results.average(index, RETENTION), share, ends=number
+    )
 
-    def column(name: str, label: str, group: str, published: tuple[tuple[str, str], ...] = ()) -> NumberColumn:
-        def estimate(index: int) -> Estimate:
-            return results.average(index, name)
 
-        heading = TableColumn(label, group)
-        return NumberColumn(heading, estimate, share, ends=number, spread=spread, published=published)
-
-    return [column(RETENTION, "kept", "Vision"), column(KV_SAVED, "saved", "KV", (("all", "kv_saved"),))]
+def kv_saved(results: Results) -> NumberColumn:
+    """Share of the prompt's KV bytes that is not held, mean over the benchmarks."""
+    return NumberColumn(
+        TableColumn("saved", "KV"),
+        lambda index: results.average(index, KV_SAVED),
+        share,
+        ends=number,
+        published=(("all", "kv_saved"),),
+    )
 
 
 def has_slots(results: Results) -> bool:

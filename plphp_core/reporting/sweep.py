@@ -11,19 +11,9 @@ import pandas as pd
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.analysis.results import Results
-from plphp_core.config.table_rows import SYMBOLS
-from plphp_core.reporting import notes, score_columns
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
-from plphp_core.reporting.table_spec import (
-    NumberColumn,
-    TableSpec,
-    WordColumn,
-    fronts,
-    nothing,
-    share,
-    signed_percent,
-    where,
-)
+from plphp_core.reporting.table_content import TableContent
+from plphp_core.reporting.table_model import NA, TableCell, TableColumn, number
+from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, signed_percent
 
 FEWER = "‡"  # beside averages over fewer benchmarks than the sweep has
 COSTS = ("retention", "kv_saved", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
@@ -54,12 +44,12 @@ def table(results: Results) -> pd.DataFrame:
 
     kv_bytes_saved: mean bytes of the prompt's KV cache that are not held; times in milliseconds.
     """
-    parameters = _parameters(results)
+    names = parameters(results)
     lines = []
     for index, row in enumerate(results.rows):
         found = averages(results, index)
         line = {"model": results.model, "method": row.method}
-        line |= {name: row.params.get(name) for name in parameters}
+        line |= {name: row.params.get(name) for name in names}
         line |= {f"{name}_{metric}": results.value(index, name, metric).value for name, metric in results.columns()}
         line |= _interval("relative_to_none", found["change"])
         line |= {"best_baseline": NA if found["rival"] is None else results.label(found["rival"])}
@@ -71,22 +61,8 @@ def table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def sheets(results: Results, profile: str) -> list[Table]:
-    """One line per row, in the order of methods and parameters."""
-    parameters = [name for name, printed in _parameters(results).items() if printed]
-    head = [TableColumn(name, text=True) for name in ("Method", *(SYMBOLS.get(name, name) for name in parameters))]
-    rows = []
-    for front, row in zip(fronts(results), results.rows, strict=True):
-        values = [row.params.get(name, "") for name in parameters]
-        texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        rows.append(TableRow.of(row.label, *texts, rule=front.rule))
-    title, what = f"Sweep{where(profile)}", f"every setting with finished cells, {results.title}"
-    columns = _columns(results)
-    return [TableSpec(title, what, results, columns, _notes(results, profile), (), rows, tuple(head)).numbers()]
-
-
-def _columns(results: Results) -> list[NumberColumn | WordColumn]:
-    """Scores, then averages over each row's own benchmarks."""
+def columns(results: Results) -> list[NumberColumn | WordColumn]:
+    """Averages over each row's own benchmarks."""
     found = [averages(results, index) for index in range(len(results.rows))]
     finished = results.finished()
 
@@ -101,8 +77,7 @@ def _columns(results: Results) -> list[NumberColumn | WordColumn]:
             mark=lambda index: "" if math.isnan((found[index][name] or MISSING).value) else fewer(index),
             instead=lambda index: "reference" * (index == base(index)),
         )
-        interval = lambda index: TableCell("" if index == base(index) else column.bounds(index))  # noqa: E731
-        return [column, WordColumn(TableColumn("interval", group), interval)]
+        return [column, WordColumn(TableColumn("interval", group), lambda index: _interval_cell(column, index))]
 
     def mean(group: str, label: str, value: Callable[[dict], float], text: Callable, scale: float) -> NumberColumn:
         return NumberColumn(
@@ -117,9 +92,7 @@ def _columns(results: Results) -> list[NumberColumn | WordColumn]:
         errors = found[index]["errors"]
         return TableCell(str(found[index]["n"]), mark=f"†{errors}" if errors else "")
 
-    scores = score_columns.scores(results, finished)
     return [
-        *[replace(column, ranked=False, gain=nothing, mark=nothing, instead=nothing) for column in scores],
         *change("Average", "change", lambda index: results.reference),
         *change("vs. best baseline", "against", lambda index: found[index]["rival"]),
         mean("Vision", "kept", lambda one: one["retention"], share, 100),
@@ -134,7 +107,11 @@ def _columns(results: Results) -> list[NumberColumn | WordColumn]:
     ]
 
 
-def _parameters(results: Results) -> dict[str, bool]:
+def _interval_cell(column: NumberColumn, index: int) -> TableCell:
+    return TableCell("" if column.instead(index) else column.bounds(index))
+
+
+def parameters(results: Results) -> dict[str, bool]:
     """The parameters of all rows, in their methods' order → whether they are worth a printed column.
 
     Numbers are; a choice between words only if the sweep has several.
@@ -151,25 +128,21 @@ def _interval(name: str, found: Estimate | None) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
 
 
-def _notes(results: Results, profile: str) -> list[str]:
-    """Most important first."""
-    parts, options = [results], results.options
-    found = [notes.profile(profile, several=False), *notes.run(parts), *notes.samples(parts), *notes.images(parts)]
-    found.append(notes.scores(parts))
-    found.append(
+def notes(content: TableContent) -> list[str]:
+    """What the averages are."""
+    results = content.parts[0]
+    found = [
         "Average change: unweighted mean over the score columns that the row has of the change relative to "
-        f"Uncompressed or to the best baseline, with its {options.confidence:.0%} interval: percentile bootstrap, both "
-        "rows drawn on the same samples. Best baseline: the rival of PLPHP in this sweep with the highest average "
-        "change over the row's benchmarks, chosen on these very samples, which favours it; the .csv names it."
-        f"{notes.unreferenced(parts)}"
-    )
-    found.append(
+        f"Uncompressed or to the best baseline, with its {results.options.confidence:.0%} interval: percentile "
+        "bootstrap, both rows drawn on the same samples. Best baseline: the rival of PLPHP in this sweep with the "
+        "highest average change over the row's benchmarks, chosen on these very samples, which favours it; the .csv "
+        "names it.",
         "Vision kept, KV saved, decode ms/token (median per benchmark): means over benchmarks. Times depend on "
-        "hardware, engine and batch size and are not compared here; Tables 4 and 5 do that."
-    )
+        "hardware, engine and batch size and are not compared here; Tables 4 and 5 do that.",
+    ]
     if any(len(own(results, index)) < len(results.finished()) for index in range(len(results.rows))):
         found.append(
             f"{FEWER} over fewer benchmarks than others of this sweep, so not comparable with them; tasks=… makes a "
             "summary of the benchmarks that all rows have. n/a: not run, or nothing to compare with."
         )
-    return found + notes.failures(parts)
+    return found

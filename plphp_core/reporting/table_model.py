@@ -73,12 +73,10 @@ def rank(values: Sequence[float], eligible: Sequence[bool], decimals: int = 2) -
     return ["" if value is None else marks.get(value, "") for value in printed]
 
 
-def emphasise(
-    rows: Sequence[TableRow], column: int, values: Sequence[float], eligible: Sequence[bool]
-) -> list[TableRow]:
-    """`rows` with the best and second of `column` marked."""
+def emphasised(rows: Sequence[TableRow], column: int, marks: Sequence[str]) -> list[TableRow]:
+    """`rows` with the emphasis of each of a column's cells."""
     result = []
-    for row, emphasis in zip(rows, rank(values, eligible), strict=True):
+    for row, emphasis in zip(rows, marks, strict=True):
         cells = list(row.cells)
         cells[column] = replace(cells[column], emphasis=emphasis)
         result.append(replace(row, cells=tuple(cells)))

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, emphasise, number
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, emphasised, number, rank
 
 Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference
+ABOVE = "¹ above the same model uncompressed (bold in the files)"
 HEAD = (TableColumn("Method", text=True), TableColumn("Setting", text=True))
 
 
@@ -109,30 +110,34 @@ class TableSpec:
         title: of the report; `what`: of the first table, behind it.
         rows: the first cells of each row, `fronts` or others; `head`: their headings.
         notes, interval_notes: printed below the tables.
-        reference: published rows; None for a table that has none.
+        reference: published rows, which begin with `front`; None for a table that has none.
+        emphasis: what is bold: "best", numbers above the "uncompressed" row's as printed, or "none".
     """
 
     title: str
     what: str
     results: Results
     columns: Sequence[NumberColumn | WordColumn]
-    notes: Sequence[str]
+    notes: Sequence[str] = ()
     interval_notes: Sequence[str] = ()
     rows: Sequence[TableRow] | None = None
     head: tuple[TableColumn, ...] = HEAD
     reference: Reference | None = None
+    front: tuple[str, ...] = ()
+    emphasis: str = "best"
 
     def numbers(self) -> Table:
         """Every column's numbers, the best ones marked, and the published ones."""
-        eligible = [self.results.options.rank == "all" or row.method != "none" for row in self.results.rows]
         rows = filled(self._rows(), [column.cell for column in self.columns])
-        for at, column in enumerate(self.columns, start=len(self.head)):
+        for at, column in enumerate(self.columns):
             if column.ranked:
-                rows = emphasise(rows, at, list(map(column.value, range(len(rows)))), eligible)
+                marks = self._marks([column.value(index) for index in range(len(rows))])
+                rows = emphasised(rows, at + len(self.head), marks)
         if self.reference is not None:
-            rows += published_rows(self.columns, self.reference) or [nothing_published(len(self.columns))]
+            rows += published_rows(self.columns, self.reference, self.front)
         headings = (*self.head, *(column.heading for column in self.columns))
-        return Table(f"{self.title}: {self.what}", headings, tuple(rows), tuple(self.notes))
+        marks = {"marks": ABOVE} if self.emphasis == "uncompressed" else {}
+        return Table(f"{self.title}: {self.what}", headings, tuple(rows), tuple(self.notes), **marks)
 
     def intervals(self) -> Table:
         """The intervals of the columns that have any."""
@@ -147,18 +152,34 @@ class TableSpec:
     def _rows(self) -> Sequence[TableRow]:
         return fronts(self.results) if self.rows is None else self.rows
 
+    def _marks(self, values: Sequence[float]) -> list[str]:
+        """The emphasis of each of a column's numbers."""
+        results = self.results
+        if self.emphasis == "best":
+            return rank(values, [results.options.rank == "all" or row.method != "none" for row in results.rows])
+        if self.emphasis == "none" or results.reference is None:
+            return [""] * len(values)
+        base = round(values[results.reference], 2)
+        return ["best" if round(value, 2) > base else "" for value in values]  # nan on either side is above nothing
+
+
+def stacked(tables: Sequence[Table]) -> Table:
+    """Tables of several models below each other as one: a rule above each model and none within."""
+    rows = [replace(row, rule=at == 0) for table in tables for at, row in enumerate(table.rows)]
+    return replace(tables[0], rows=tuple(rows))
+
 
 def where(profile: str) -> str:
     """What a title says of the profile."""
     return "" if profile == "paper" else f" ({profile} profile)"
 
 
-def fronts(results: Results, head: Sequence[str] = ()) -> list[TableRow]:
-    """How the model's rows begin: `head`, method, setting; a rule above each method."""
+def fronts(results: Results, front: Sequence[str] = ()) -> list[TableRow]:
+    """How the model's rows begin: `front`, method, setting; a rule above each method."""
     found = []
     for index, row in enumerate(results.rows):
         starts = index == 0 or results.rows[index - 1].method != row.method
-        found.append(TableRow.of(*head, row.label, results.setting(index), rule=starts))
+        found.append(TableRow.of(*front, row.label, results.setting(index), rule=starts))
     return found
 
 
@@ -168,21 +189,18 @@ def filled(rows: Sequence[TableRow], cells: Sequence[Callable[[int], TableCell]]
 
 
 def published_rows(
-    columns: Sequence[NumberColumn | WordColumn], reference: Reference, head: Sequence[str] = ()
+    columns: Sequence[NumberColumn | WordColumn], reference: Reference, front: Sequence[str] = ()
 ) -> list[TableRow]:
-    """The paper's own rows, as far as they are known."""
+    """The paper's own rows, as far as they are known; one that stands for them all where none is."""
+    if not reference:
+        return [TableRow.of(*front, "As published", "all rows", *[NA] * len(columns), rule=True)]
     return [
         TableRow(
             (
-                *map(TableCell, (*head, f"{method_style(method).label}, as published", setting)),
+                *map(TableCell, (*front, f"{method_style(method).label}, as published", setting)),
                 *(column.published_cell(known) for column in columns),
             ),
             rule=position == 0,
         )
         for position, ((method, setting), known) in enumerate(reference.items())
     ]
-
-
-def nothing_published(width: int, head: Sequence[str] = ()) -> TableRow:
-    """The row that stands for the paper's own ones where none of their cells is known; `width` columns of n/a."""
-    return TableRow.of(*head, "As published", "all rows", *[NA] * width, rule=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting.table_model import Table, TableCell, TableRow
 
 _NOTE_WIDTH = 120

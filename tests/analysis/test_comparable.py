@@ -42,8 +42,8 @@ def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_pa
     (tmp_path / "configs" / "table").mkdir(parents=True)
     (tmp_path / "configs" / "table" / "mine.yaml").write_text("name: mine\nrows: {toy: [{method: magic}]}")
     monkeypatch.chdir(tmp_path)
-    assert rows_configured("mine", "paper", "llava_onevision") is None
-    assert rows_configured("table9", "toy", "llava_onevision") is None
+    with pytest.raises(ReportError, match="no rows for profile 'paper'; it has some for toy"):
+        rows_configured("mine", "paper", "llava_onevision")
     with pytest.raises(ReportError, match="unknown method 'magic'; allowed: fastv, none, plphp, vtw"):
         rows_configured("mine", "toy", "llava_onevision")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.results import Results, evaluate
 from plphp_core.cli.entry_point import command
 from plphp_core.config.report_choices import Filters, Options
+from plphp_core.config.report_settings import report_settings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.configured import rows_configured
+from plphp_core.reporting.reports import make_report
+from plphp_core.reporting.request import Report, ReportRequest
 from tests.reporting import factories
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +29,15 @@ def report(folder: Path, name: str, *argv: str, profile="toy", quiet=True) -> in
     """The exit code of `scripts/report.py`; its files are below `folder`/<profile>."""
     said = ["report.quiet=true"] if quiet else []
     return command("report", [name, f"profile={profile}", f"results={folder}", *said, *argv])
+
+
+def made(folder: Path, name: str, records, *overrides, profile="toy") -> Report:
+    """A report of these cells and those that are there already; its intervals rest on few resamples."""
+    factories.write(folder, *records)
+    settings = report_settings([f"table={name}", f"profile={profile}", f"results={folder}", *overrides])
+    settings = replace(settings, choices=replace(settings.choices, resamples=200))
+    cells = load_cells(folder / profile / "cells", profile)
+    return make_report(name, ReportRequest(cells, settings, ROOT))
 
 
 def written(folder: Path, profile="toy") -> set[str]:

@@ -88,7 +88,7 @@ def test_arrays_that_do_not_fit_the_samples_are_refused(tmp_path, change):
 def test_readings_of_two_checkpoints_are_not_averaged(tmp_path):
     reading(tmp_path)
     reading(tmp_path, benchmark="VST", revision="sha256:other")
-    with pytest.raises(ReportError, match=r"toy_sd\.json, llava_onevision\.toy_vst\.json.*--revision"):
+    with pytest.raises(ReportError, match=r"toy_sd\.json, llava_onevision\.toy_vst\.json.*model\.revision="):
         by_model(load_readings(tmp_path))
     (parts,) = by_model(load_readings(tmp_path), Filters(revision="sha256:other")).values()
     assert [one.benchmark for one in parts] == ["VST"]

@@ -19,26 +19,10 @@ def test_a_cell_is_read_back(tmp_path):
     assert list(cell.metrics["overall"].groups) == record["metrics"]["overall"]["groups"]
 
 
-def test_costs_are_means_and_times_medians(tmp_path):
-    efficiency = {
-        "retention": [0.2, 0.4, 0.9],
-        "kv_bytes": [10, 20, 30],
-        "kv_bytes_full": [40, 40, 40],
-        "prefill_ms": [1, 2, 90],
-        "decode_ms_per_token": [None, 4, 6],
-        **dict.fromkeys(("decode_ms", "new_tokens", "prompt_tokens"), [None] * 3),
-    }
-    found = load_cell(factories.write(tmp_path, factories.cell(samples=3, efficiency=efficiency))[0]).efficiency
-    assert (found.retention, found.kv_bytes, found.kv_bytes_full) == (pytest.approx(0.5), 20, 40)
-    assert (found.prefill_ms, found.decode_ms_per_token) == (2, 5)
-    assert found.kv_saved == 0.5
-
-
 def test_a_cell_in_which_every_sample_failed_has_no_score(tmp_path):
     cell = load_cell(factories.write(tmp_path, factories.cell(samples=2, failed=(0, 1)))[0])
     assert (cell.n, cell.errors) == (0, 2)
     assert math.isnan(cell.metrics["rouge_l"].value)
-    assert math.isnan(cell.efficiency.kv_saved)
 
 
 def test_the_seed_of_a_subset_counts_only_where_there_is_a_subset(tmp_path):

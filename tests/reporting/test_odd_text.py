@@ -13,7 +13,7 @@ from plphp_core.analysis.results import evaluate
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cell_result import load_cells
-from plphp_core.records.visible import visible, visible_in
+from plphp_core.records.record import visible, visible_in
 from plphp_core.reporting import render, reports, terminal
 from plphp_core.reporting.figures import drawing, score_panels
 from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, SideBySide, tables
@@ -134,10 +134,10 @@ def test_a_page_that_fails_leaves_what_was_written_and_says_so(tmp_path, capsys,
 
 
 def test_a_table_whose_code_fails_takes_no_other_with_it(tmp_path, capsys, monkeypatch):
-    def fail(asked):
+    def fail(name, asked):
         raise KeyError("rouge_l")
 
-    monkeypatch.setitem(reports.REPORTS, "table1", fail)
+    monkeypatch.setattr(reports, "table_report", fail)
     factories.write(tmp_path, factories.cell("SD"))
     assert report(tmp_path, "table1") == 1
     assert "error: table1: KeyError: 'rouge_l' (test_odd_text.py, line " in capsys.readouterr().err

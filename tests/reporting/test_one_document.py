@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,11 @@ from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
 from plphp_core.reporting.figures.score_panels import FIGURE5, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect
-from plphp_core.reporting.table1 import sheets
 from tests.claims.claims_factories import ledger, paper_cells
 from tests.reporting import factories
 from tests.reporting.engine_factories import ROWS, finish
 from tests.reporting.page_factories import FakeDocuments, World
-from tests.reporting.reports_made import report, written
+from tests.reporting.reports_made import made, report, written
 
 CAPTIONS = ("a red circle stands in the north", "two dogs chase one ball over wet grass", "an old man reads")
 ONE = {"samples": 1, "population": 48, "limit": 1}
@@ -72,7 +72,7 @@ def test_the_table_says_n_a_and_why_and_averages_over_the_rest(tmp_path):
     last = len(results.rows) - 1
     changes = [results.change(last, *column).value for column in results.columns()]
     assert len(changes) == 2 and results.average_change(last).value == pytest.approx(np.mean(changes))
-    scores = sheets(results, "toy", {})[0]
+    scores = made(tmp_path, "table1", []).sheets[0]
     at = [f"{column.group} {column.label}" for column in scores.columns].index("Flickr30k C")
     assert {(row.cells[at].text, row.cells[at].emphasis) for row in scores.rows} == {("n/a", "")}
     said = " ".join(scores.notes)
@@ -129,11 +129,8 @@ def test_the_page_shows_no_score_of_the_sample(tmp_path):
     asked = world.asked()
     kept = {}
 
-    class Pieces:
-        def add(self, name, value):
-            kept[name] = value
-
-    collect(world.reports(asked), asked, Pieces(), str, FakeDocuments(1))
+    pieces = SimpleNamespace(add=kept.__setitem__, picture=lambda image: None, close_album=lambda: None)
+    collect(world.reports(asked), asked, pieces, str, FakeDocuments(1))
     assert kept["index-0"]["scores"][0] == [[None]] * len(kept["index-0"]["scores"][0])
 
 
@@ -165,4 +162,4 @@ def test_scores_that_are_all_alike_have_no_interval(tmp_path):
     score, other = results.value(0, "SD", "rouge_l"), results.value(0, "IE", "rouge_l")
     assert score.value == 1 and math.isnan(score.low) and math.isnan(score.high)
     assert other.low < other.value < other.high
-    assert any("samples that all score alike" in note for note in sheets(results, "toy", {})[1].notes)
+    assert any("samples that all score alike" in note for note in made(tmp_path, "table1", []).sheets[1].notes)

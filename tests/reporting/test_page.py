@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plphp_core.claims.verdict import Verdict
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting import page
 from plphp_core.reporting.cell_answers import answers
-from plphp_core.reporting.page.pieces import script_safe
+from plphp_core.reporting.page.pieces import data_uri, script_safe
 from plphp_core.reporting.page.sample_browser import sample_sets
-from plphp_core.reporting.page.thumbnails import data_uri
 from plphp_core.reporting.request import Report
 from tests.journal_factories import answered_line, write_journal
 from tests.reporting import factories
@@ -84,7 +83,7 @@ def test_the_sweep_adds_methods_and_benchmarks_that_no_other_report_has(tmp_path
     asked = world.asked()
     everything = replace(world.reports(asked)[0], name="sweep")
     for reports in ([everything, table1], [table1, everything]):
-        sets = {one.benchmark: list(one.cells) for one in sample_sets(reports)}
+        sets = {one.first.benchmark: list(one.cells) for one in sample_sets(reports)}
         assert sets == {
             "SD": ["Uncompressed", "FastV K=2, R=0.5", "PLPHP r=0.4", "strided step=2"],
             "IE": ["Uncompressed"],

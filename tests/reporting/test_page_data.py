@@ -1,6 +1,7 @@
 """The report over the toy benchmarks as lmms-eval opens them: questions, references, images, and its size."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,7 +9,7 @@ from plphp_core.config.run_settings import Benchmark
 from plphp_core.records.revisions import Fingerprints
 from plphp_core.reporting import dataset_access, page
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable
-from plphp_core.reporting.page.thumbnails import data_uri
+from plphp_core.reporting.page.pieces import data_uri
 from tasks.toy.generate import generate
 from tests.reporting import factories
 from tests.reporting.page_factories import Elements, World
@@ -28,12 +29,14 @@ def toy(tmp_path_factory):
             "settings_from_config",
             lambda config: dataclasses.replace(composed(config), data_root=folder),
         )
-        yield dataset_access._suite("toy", folder / "fingerprints.json")
+        yield DatasetAccess("toy", folder / "fingerprints.json").suite
 
 
 def test_a_profile_without_configuration_gives_a_reason(tmp_path):
     with pytest.raises(DatasetUnavailable, match=r"the tasks cannot be read: .*nowhere"):
-        dataset_access._suite("nowhere", tmp_path / "memory.json")
+        DatasetAccess("nowhere", tmp_path / "memory.json").open(
+            SimpleNamespace(task="t", data_revision="d", benchmark="SD")
+        )
 
 
 def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):
@@ -73,7 +76,7 @@ def test_the_toy_run_shows_what_was_asked_and_stays_small(toy, tmp_path):
 def test_data_of_another_revision_are_refused(toy, tmp_path):
     world = World(tmp_path, samples=2)  # revision "d0"
     opener = DatasetAccess("toy", tmp_path / "memory.json")
-    opener._suite = toy
+    opener.suite = toy
     with pytest.raises(DatasetUnavailable, match=r"are revision sha256:.*the answers belong to d0"):
         opener.open(world.asked().cells[0])
 
@@ -81,7 +84,7 @@ def test_data_of_another_revision_are_refused(toy, tmp_path):
 def test_data_that_are_gone_are_a_reason_not_a_crash(toy, tmp_path):
     settings = dataclasses.replace(toy.settings, data_root=tmp_path / "nothing")
     opener = DatasetAccess("toy", tmp_path / "memory.json")
-    opener._suite = dataset_access.Suite(settings, Fingerprints(tmp_path / "memory.json"))
+    opener.suite = dataset_access.Suite(settings, Fingerprints(tmp_path / "memory.json"))
     world = World(tmp_path, samples=2)
     with pytest.raises(DatasetUnavailable, match=r"the data cannot be opened: .*no data at"):
         opener.open(world.asked().cells[0])

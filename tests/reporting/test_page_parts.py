@@ -11,9 +11,8 @@ from PIL import Image
 from plphp_core.reporting.dataset_access import images, references
 from plphp_core.reporting.page.fidelity import fidelity_choices
 from plphp_core.reporting.page.html_page import path_cleaner
-from plphp_core.reporting.page.pieces import Pieces
+from plphp_core.reporting.page.pieces import LONG_SIDE, Pieces, data_uri
 from plphp_core.reporting.page.sections import sections
-from plphp_core.reporting.page.thumbnails import LONG_SIDE, Thumbnails, data_uri
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.table_model import Table
 from tests.reporting.page_factories import drawing, photograph, sheet
@@ -52,7 +51,7 @@ def test_long_texts_wrap_and_sheets_of_one_kind_share_a_title():
     cases = [sheet(f"Figure 8: case {name}", texts=("FastV", "words " * 20)) for name in ("SD", "SV")]
     (section,) = sections([Report("figure8", "", cases, [], {}, {"png": b"x"})])
     assert section.title == "Figure 8" and section.pictures[0][1].startswith("Figure 8. The numbers")
-    assert [view.long for view in section.tables] == [(1,), (1,)]
+    assert [view.long for view in section.tables] == [[1], [1]]
     others = [cases[0], Table("Figure 8: intervals", cases[0].columns[:1], ())]
     (section,) = sections([Report("figure8", "", others, [], {})])
     assert section.title == "Figure 8: case SD"
@@ -65,13 +64,12 @@ def test_thumbnails_are_small_exact_where_drawn_and_kept_once(tmp_path):
     small = drawing(77)
     assert opened(data_uri(small)).tobytes() == small.tobytes()
     large = data_uri(photograph(1))
-    assert opened(large).size == (LONG_SIDE, 168) and large.startswith("data:image/jpeg") and len(large) < 40_000
+    assert opened(large).size == (LONG_SIDE, 168) and len(large) < 40_000
     with Pieces(tmp_path) as pieces:
-        thumbnails = Thumbnails(pieces)
-        places = [thumbnails.add(drawing(at)) for at in (1, 2, 1)]
+        places = [pieces.picture(drawing(at)) for at in (1, 2, 1)]
         assert places == [(0, 0), (0, 1), (0, 0)]
-        assert thumbnails.add(Image.new("F", (4, 4))) is None
-        thumbnails.close()
+        assert pieces.picture(Image.new("F", (4, 4))) is None
+        pieces.close_album()
         assert [name for name, _ in pieces.inline()] == ["images-0"]
 
 

@@ -6,9 +6,8 @@ import statistics
 import pandas as pd
 import pytest
 
-from plphp_core.reporting import sweep
 from tests.reporting import factories
-from tests.reporting.reports_made import report, results_of, texts, written
+from tests.reporting.reports_made import made, report, texts, written
 
 
 def grid(**changes):
@@ -23,29 +22,25 @@ def grid(**changes):
     return records
 
 
-def found_in(folder, records):
-    return results_of(folder, records, None, benchmarks={one["benchmark"] for one in records})
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return found_in(tmp_path_factory.mktemp("sweep"), grid())
+def whole(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("sweep"), "sweep", grid())
 
 
-def test_one_line_per_method_and_parameters_in_order(results):
-    table = sweep.table(results)
+def test_one_line_per_method_and_parameters_in_order(whole):
+    table = whole.tables[""]
     assert table.method.tolist() == ["none"] + ["fastv"] * 3 + ["vtw"] * 3 + ["plphp"] * 4
     ours = table[table.method == "plphp"]
     assert list(zip(ours.r, ours.alpha, strict=True)) == [(0.3, 0.75), (0.3, 0.9), (0.5, 0.75), (0.5, 0.9)]
-    (sheet,) = sweep.sheets(results, "toy")
+    (sheet,) = whole.sheets
     heads = [column.label for column in sheet.columns]
     assert "gqa" not in heads and {"gqa", "rows"} <= set(table.columns)  # never varied: in the csv only
 
 
-def test_every_number_is_the_cells(results):
-    table, records = sweep.table(results), grid()
+def test_every_number_is_the_cells(whole):
+    table, records = whole.tables[""], grid()
     for at, line in enumerate(table.to_dict("records")):
-        params = results.rows[at].params
+        params = whole.parts[0].rows[at].params
         cells = [one for one in records if (one["method"], one["params"]) == (line["method"], params)]
         for name in ("SD", "IE"):
             values = [one["metrics"]["rouge_l"]["value"] for one in cells if one["benchmark"] == name]
@@ -58,14 +53,14 @@ def test_every_number_is_the_cells(results):
         assert line["decode_ms_per_token"] == pytest.approx(5.0)
 
 
-def test_averages_are_over_the_rows_own_benchmarks_and_say_so(results):
-    table = sweep.table(results)
+def test_averages_are_over_the_rows_own_benchmarks_and_say_so(whole):
+    table = whole.tables[""]
     alone, both = table[(table.r == 0.5) & (table.alpha == 0.9)].iloc[0], table[(table.r == 0.3)].iloc[0]
     none = table.iloc[0]
     assert alone.relative_to_none == pytest.approx(alone.SD_rouge_l / none.SD_rouge_l - 1)
     changes = [both[f"{name}_rouge_l"] / none[f"{name}_rouge_l"] - 1 for name in ("SD", "IE")]
     assert both.relative_to_none == pytest.approx(statistics.mean(changes))
-    (sheet,) = sweep.sheets(results, "toy")
+    (sheet,) = whole.sheets
     by_setting = {tuple(texts(sheet, row)[3:6:2]): sheet.rows[row].cells for row in range(7, 11)}
     assert by_setting["0.5", "0.9"][9].mark == "‡" and by_setting["0.5", "0.9"][-2].text == "1 of 2"
     assert by_setting["0.3", "0.75"][9].mark == "" and by_setting["0.3", "0.75"][-2].text == "2 of 2"
@@ -79,20 +74,20 @@ def test_the_best_baseline_is_chosen_on_the_rows_own_benchmarks(tmp_path):
             for entry in one["metrics"].values():
                 entry["samples"] = [score / 4 for score in entry["samples"]]
                 entry["value"] /= 4
-    table = sweep.table(found_in(tmp_path, records))
+    table = made(tmp_path, "sweep", records).tables[""]
     assert table[(table.r == 0.5) & (table.alpha == 0.9)].best_baseline.item().startswith("FastV")
     for line in table.to_dict("records"):
         assert line["relative_to_baseline_low"] <= line["relative_to_baseline"] <= line["relative_to_baseline_high"]
 
 
-def test_a_cell_labelled_by_several_tables_is_one_line(results):
-    assert sum(row.params.get("r") == 0.3 and row.params.get("alpha") == 0.75 for row in results.rows) == 1
+def test_a_cell_labelled_by_several_tables_is_one_line(whole):
+    rows = whole.parts[0].rows
+    assert sum(row.params.get("r") == 0.3 and row.params.get("alpha") == 0.75 for row in rows) == 1
 
 
 def test_without_uncompressed_or_baselines_there_are_scores_and_costs(tmp_path):
-    found = found_in(tmp_path, [one for one in grid() if one["method"] == "plphp"])
-    (sheet,) = sweep.sheets(found, "toy")
-    table = sweep.table(found)
+    found = made(tmp_path, "sweep", [one for one in grid() if one["method"] == "plphp"])
+    (sheet,), table = found.sheets, found.tables[""]
     assert table.relative_to_none.isna().all() and set(table.best_baseline) == {"n/a"}
     assert table.SD_rouge_l.notna().all() and all("n/a" in texts(sheet, row) for row in range(4))
     assert sum("Changes are n/a on SD, IE," in note and "method=none" in note for note in sheet.notes) == 1
@@ -100,20 +95,18 @@ def test_without_uncompressed_or_baselines_there_are_scores_and_costs(tmp_path):
 
 def test_uncompressed_on_some_benchmarks_only_is_missed_on_the_others(tmp_path):
     some = [one for one in grid() if one["method"] == "plphp" or (one["method"], one["benchmark"]) == ("none", "SD")]
-    found = found_in(tmp_path, some)
-    (sheet,) = sweep.sheets(found, "toy")
-    assert any("Changes are n/a on IE, where no cell" in note for note in sheet.notes)
-    row = next(at for at, spec in enumerate(found.rows) if spec.method == "plphp" and (at, "IE") in found.cells)
-    assert math.isnan(sweep.averages(found, row)["change"].value)
-    (whole,) = sweep.sheets(found_in(tmp_path / "whole", grid()), "toy")
-    assert not any("Changes are n/a" in note for note in whole.notes)
+    found = made(tmp_path, "sweep", some)
+    assert any("Changes are n/a on IE, where no cell" in note for note in found.sheets[0].notes)
+    table = found.tables[""]
+    assert table[table.benchmarks == 2].relative_to_none.isna().all()
+    assert table[(table.benchmarks == 1)].relative_to_none.notna().all()
 
 
 def test_parameters_may_be_lists(tmp_path):
     """Of methods from elsewhere."""
     some = [factories.cell("SD", "mine", {"layers": layers}, str(layers)) for layers in ([1, 2], [3])]
-    found = found_in(tmp_path, some)
-    assert len(sweep.table(found)) == 2 and len(sweep.sheets(found, "toy")[0].rows) == 2
+    found = made(tmp_path, "sweep", some)
+    assert len(found.tables[""]) == 2 and len(found.sheets[0].rows) == 2
 
 
 def test_the_command_obeys_the_filters(tmp_path):

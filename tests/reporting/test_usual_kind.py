@@ -11,7 +11,7 @@ from plphp_core.analysis.comparable import admits
 from plphp_core.analysis.usual_kind import usual_kind
 from plphp_core.config.report_choices import Filters
 from plphp_core.records.attention_result import AttentionResult
-from plphp_core.reporting.reports import REPORTS
+from plphp_core.reporting.reports import make_report, report_names
 from tests.claims.claims_factories import asked, paper_cells, readings
 from tests.reporting import factories
 from tests.reporting.reports_made import report, written
@@ -87,7 +87,7 @@ def test_a_single_report_and_all_of_them_take_the_same(tmp_path, drawn):
     assert report(tmp_path, "all") == 0
     together = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
     assert not any("limit" in name for name in together)
-    for name in REPORTS:
+    for name in report_names("toy"):
         report(tmp_path, name)
     report(tmp_path, "page")
     alone = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
@@ -129,7 +129,7 @@ def test_verdicts_rest_on_the_kind_that_the_tables_show(tmp_path):
     records = paper_cells("table1") + tagged(paper_cells("table1", right=False, limit=40, samples=40), "few")
     factories.write(tmp_path, *records)
     one = asked(tmp_path)
-    report = REPORTS["claims"](one)
+    report = make_report("claims", one)
     (text,) = report.extra.values()
     (c1,) = (found for found in json.loads(text)["findings"] if found["id"] == "C1")
     assert report.variant == "" and c1["conditions"]["limit"] == ["full"] and c1["n"]["SD"] == 60

@@ -111,7 +111,11 @@ class _Block:
             axes.axis("off")
         place.text(0.53, down(0.05), self.question, **SMALL)
         for at, (style, *texts) in enumerate(zip(self.styles, self.heads, self.costs, self.texts, strict=True)):
-            looks = ({"color": style.colour, "fontweight": "bold"}, {"color": "#555555"}, {})
+            looks: tuple[dict[str, str], ...] = (
+                {"color": style.colour, "fontweight": "bold"},
+                {"color": "#555555"},
+                {},
+            )
             below = (0, LINE * (self.head_lines + 0.3), LINE * (self.head_lines + 2.9))
             for text, look, line in zip(texts, looks, below, strict=True):
                 place.text(0.01 + at / len(self.styles), down(self.top + line), text, **SMALL, **look)

@@ -16,7 +16,7 @@ from plphp_core.analysis.estimates import DECODE, KV
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.records.cell_result import CellResult
-from plphp_core.reporting import cost_columns
+from plphp_core.reporting import cost_columns, cost_notes, notes
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.csv_export import sample_table
 from plphp_core.reporting.figures import drawing
@@ -123,7 +123,7 @@ def running_median(values: pd.Series) -> pd.Series:
 
 def tables(content: SampleCosts, page: Page) -> list[Table]:
     """What the curves show, in numbers."""
-    results = content.results
+    results, parts = content.results, [content.results]
     unit, scale = cost_columns.kv_unit(results, content.benchmark)
     columns = [TableColumn(name, group) for group in ("Decode ms/token", f"KV cache {unit}") for name in QUANTILES]
 
@@ -136,17 +136,24 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
         most = max(window(cell.n) for cell in content.cells.values())
         drawn += f" Points: every sample; curves: running median of {most}."
     above = int((content.frame[DECODE] > content.ceiling).sum()) if content.ceiling > 0 else 0
-    notes = [
+    said = [
         page.files,
-        *cost_columns.conditions(results, page.profile),
-        *cost_columns.measures(results, content.benchmark, DECODE, KV),
+        notes.profile(page.profile, several=False),
+        *notes.run(parts),
+        *notes.samples(parts),
+        *notes.images(parts),
+        cost_notes.QUANTITIES[DECODE],
+        cost_notes.QUANTITIES[KV],
+        *cost_notes.times(parts, page.profile),
         drawn,
         *([f"Not drawn: {above} samples whose decode time lies above the axis."] if above else []),
-        *cost_columns.unfinished(results),
+        *filter(None, [notes.unreferenced(parts)]),
+        *notes.failures(parts),
+        *notes.gaps(parts),
     ]
     title = f"{page.title}: costs sample by sample, {results.title} on {content.benchmark}"
     rows = filled(fronts(results), cells)
-    return [Table(title, (*HEAD, *columns), tuple(rows), tuple(notes))]
+    return [Table(title, (*HEAD, *columns), tuple(rows), tuple(said))]
 
 
 FIGURE7 = FigureSpec(

@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 
 COLUMN = 3.35  # inches, of a two-column paper
 STYLE: dict[str, Any] = {

@@ -24,7 +24,7 @@ from plphp_core.reporting.configured import refused_configured
 from plphp_core.reporting.csv_export import long_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
-from plphp_core.reporting.published import claim_quoted
+from plphp_core.reporting.published import claims_quoted
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number
 from plphp_core.reporting.table_spec import HEAD, NumberColumn, TableSpec, fronts, share
@@ -77,7 +77,7 @@ def gather_grid(asked: ReportRequest) -> Shown[ScorePanels]:
     """The configured grid on the paper's benchmarks, or those that were asked for."""
     results, benchmarks, variant = on_benchmarks("figure6", asked)
     refused = refused_configured("figure6", asked.profile, asked.options.model)
-    claim = claim_quoted(asked.options.published, "C11", asked.profile)
+    claim = " ".join(claims_quoted(asked.options.published, ["C11"], asked.profile))
     return Shown(ScorePanels(results, benchmarks, asked.options.caption_metric, refused, claim), variant, [results])
 
 
@@ -205,6 +205,7 @@ def _columns(content: ScorePanels, benchmark: str) -> list[NumberColumn]:
         NumberColumn(
             TableColumn(heading, benchmark),
             lambda index: results.value(index, benchmark, metric),
+            scale=results.catalogue[benchmark].scale,
             mark=lambda index: score_columns.failed(results, index, benchmark),
         ),
     ]
@@ -219,8 +220,9 @@ def grid_tables(content: ScorePanels, page: Page) -> list[Table]:
         f"by side. {CAPTIONS}",
         notes.ranking([results]),
         f"In parentheses behind the scores: {notes.CHANGES[results.options.gains]}.",
-        notes.average([results]),
-        notes.COSTS,
+        f"{notes.average([results])} {notes.unreferenced([results])}".rstrip(),
+        notes.VISION_KEPT,
+        notes.KV_SAVED,
         "The benchmarks are those of the paper's figure; its values of r and Δr are not known here: "
         "configs/table/figure6.yaml has a grid, tasks=… chooses other benchmarks.",
         *([f"Combinations that the method refuses: {'; '.join(content.refused)}."] if content.refused else []),
@@ -229,9 +231,9 @@ def grid_tables(content: ScorePanels, page: Page) -> list[Table]:
         page.title,
         f"r × Δr, {results.title}",
         results,
-        score_columns.table_columns(results, spread=True),
+        score_columns.table_columns(results),
         _notes(content, page, own),
-        (*notes.intervals([results], "figure6.csv"), notes.SAVED),
+        notes.intervals([results], "figure6.csv"),
         rows,
         GRID_HEAD,
     )
@@ -299,7 +301,7 @@ FIGURE5 = FigureSpec(
     method_tables,
     {"": draw_methods},
     "the .csv has every point, both metrics of the captions",
-    {"": lambda content: long_table(content.results, saved=True)},
+    {"": lambda content: long_table(content.results)},
 )
 FIGURE6 = FigureSpec(
     "figure6",
@@ -307,5 +309,5 @@ FIGURE6 = FigureSpec(
     grid_tables,
     {"": draw_grid},
     "the .csv has every point",
-    {"": lambda content: long_table(content.results, saved=True), "_delta_r": paired_frame},
+    {"": lambda content: long_table(content.results), "_delta_r": paired_frame},
 )

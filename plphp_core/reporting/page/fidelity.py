@@ -14,12 +14,10 @@ PREFIX = "fidelity-"
 
 def fidelity_choices(path: Path) -> Markup | None:
     """The document as HTML; None where it is missing. Mark-up written inside it is shown, not obeyed."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
+    if not path.is_file():
         return None
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    tokens = parser.parse(text)
+    tokens = parser.parse(path.read_text(encoding="utf-8").partition("\n")[2])  # without its title: the section has one
     for at, token in enumerate(tokens):
         token.attrs.pop("style", None)  # of aligned columns; the page's rules allow no styles in the text
         if token.type in ("heading_open", "heading_close"):
@@ -28,8 +26,7 @@ def fidelity_choices(path: Path) -> Markup | None:
             anchor = re.sub(r"[^\w\- ]", "", tokens[at + 1].content.lower()).replace(" ", "-")
             token.attrSet("id", PREFIX + anchor)
         token.children = _links(token.children) if token.children else None
-    first = next((at for at, token in enumerate(tokens) if token.type == "heading_close"), -1)
-    html = parser.renderer.render(tokens[first + 1 :], parser.options, {})  # without its title: the section has one
+    html = parser.renderer.render(tokens, parser.options, {})
     html = html.replace("<table>", '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>')
     return Markup(html.replace("</table>", "</table></div>").replace("<th>", '<th scope="col">'))
 

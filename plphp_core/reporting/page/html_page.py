@@ -7,17 +7,18 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from plphp_core.claims.claim_finding import counts
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.visible import visible
+from plphp_core.records.record import visible
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.page.fidelity import fidelity_choices
 from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
-from plphp_core.reporting.page.run_list import measured, runs
+from plphp_core.reporting.page.run_list import measured, runs, took, whole
 from plphp_core.reporting.page.sample_browser import collect
 from plphp_core.reporting.page.sections import in_words, sections
 from plphp_core.reporting.request import LEDGER, Report, ReportRequest
@@ -49,18 +50,17 @@ def write(
     Raises:
         OSError: the disk is full or fails.
     """
-    folder = asked.options.results / asked.profile
     clean = path_cleaner(asked.root, asked.options.results)
-    name, failed = f"report{variant}.html", dict(missing)
+    failed = dict(missing)
     findings = [one for report in reports for one in report.findings]
     unjudged = failed.pop(LEDGER, "they were not asked for")
     listed = sections([report for report in reports if not report.findings], failed)
-    found, damaged = runs(folder)
-    with Pieces(folder) as pieces:
-        browser = collect(reports, asked, pieces, clean, documents)
-        content = {
+    found, damaged = runs(asked.folder)
+    files = [asked.folder / f"report{variant}.html"]
+    with Pieces(asked.folder) as pieces:
+        content: dict[str, Any] = {
+            "browser": collect(reports, asked, pieces, clean, documents),
             "profile": asked.profile,
-            "toy": asked.profile == "toy",
             "measured": measured(reports, found),
             "findings": findings,
             "counts": counts(findings),
@@ -72,25 +72,24 @@ def write(
             "damaged": damaged,
             "fidelity": fidelity_choices(asked.root / "docs" / "fidelity.md"),
         }
-        files = [folder / name]
-        html = _page(content, browser, (), clean)
+        html = _page(content, (), clean)
         if len(html) + pieces.size > budget:
-            beside, others = pieces.beside()
+            content["browser"]["folder"], others = pieces.beside()
             files += others
-            html = _page(content, browser | {"folder": beside}, (), clean)
+            html = _page(content, (), clean)
         else:
-            html = _page(content, browser, pieces.inline(), clean)
-        write_atomically(folder / name, html)
-    remove_unused(folder)
+            html = _page(content, pieces.inline(), clean)
+        write_atomically(files[0], html)
+    remove_unused(asked.folder)
     return files
 
 
 def path_cleaner(root: Path, results: Path) -> Callable[[str], str]:
     """What rewrites a text's paths below `root` and `results` to relative ones and the home folder to `~`: a report is
-    passed on, the machine is not."""
-    known: dict[str, str] = {}
-    for path, short in ((Path.home(), "~"), (results.absolute(), "results"), (root.absolute(), ".")):
-        known |= {name: short for name in (str(path), str(path.resolve())) if len(name) > 1}  # "/" hides nothing
+    passed on, the machine is not.
+    """
+    shorter = {Path.home(): "~", results.absolute(): "results", root.absolute(): "."}
+    known = {str(one): short for path, short in shorter.items() for one in (path, path.resolve()) if len(str(one)) > 1}
     names = sorted(known, key=len, reverse=True)
     # what follows must not go on with the folder's own name
     pattern = re.compile("|".join(rf"{re.escape(name)}(?![\w-])" for name in names))
@@ -102,7 +101,7 @@ def path_cleaner(root: Path, results: Path) -> Callable[[str], str]:
     return clean
 
 
-def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]], clean: Callable[[str], str]) -> bytes:
+def _page(content: dict[str, Any], inline: Iterable[tuple[str, str]], clean: Callable[[str], str]) -> bytes:
     """The page in UTF-8. Every text that enters it is cleaned of paths and escaped; only Markup is taken as it is."""
     environment = Environment(
         loader=PackageLoader("plphp_core.reporting.page"),
@@ -112,16 +111,14 @@ def _page(content: dict, browser: dict, inline: Iterable[tuple[str, str]], clean
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"took": took, "whole": whole}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    paged = "folder" in browser
     html = environment.get_template("report.html").render(
         **content,
-        browser=browser,
-        paged=paged,
-        policy=_policy(style, script, paged),
+        policy=_policy(style, script, "folder" in content["browser"]),
         style=Markup(style),
         script=Markup(script),
-        meta=Markup(script_safe(browser)),
+        meta=Markup(script_safe(content["browser"])),
         pieces=((name, Markup(text)) for name, text in inline),
     )
     return visible(html).encode("utf-8")
@@ -133,10 +130,8 @@ def _policy(style: str, script: str, paged: bool) -> str:
     Pieces beside the page are scripts that this script adds; "strict-dynamic" allows these under any address, file://
     included, where browsers disagree on what 'self' means.
     """
-    style, script = (
-        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
-        for text in (style, script)
-    )
+    digests = (hashlib.sha256(text.encode("utf-8")).digest() for text in (style, script))
+    style, script = (f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
     more = " 'strict-dynamic'" if paged else ""
     rules = ("default-src 'none'", "img-src data:", f"style-src {style}", f"script-src {script}{more}")
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])

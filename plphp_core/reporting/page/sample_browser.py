@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import SLOTS
@@ -15,11 +16,10 @@ from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting.cell_answers import CellAnswers, answers
 from plphp_core.reporting.dataset_access import DatasetAccess, DatasetUnavailable, images, references
 from plphp_core.reporting.page.pieces import Pieces
-from plphp_core.reporting.page.thumbnails import Thumbnails
 from plphp_core.reporting.request import Report, ReportRequest
 
 SWEEP = "sweep"
-GRIDS = ("table2", "figure6", SWEEP, "engines")  # reports with many settings of one method: thousands of rows
+GRIDS = ("table2", "figure6", "engines")  # reports with many settings of one method: thousands of rows
 CHUNK = 100  # documents per piece
 METRICS = {"rouge_l": "ROUGE-L", "cider": "CIDEr", "meteor": "METEOR", "overall": "Overall", SLOTS: "Slot accuracy"}
 SETUP = ("model", "checkpoint", "revision", "dtype", "attn_implementation", "engine", "prompts", "protocol", "limit",
@@ -31,7 +31,6 @@ class SampleSet:
     """One model on one benchmark: rows of answers to the same documents, under one set-up."""
 
     title: str
-    benchmark: str
     id: str = ""  # in addresses
     cells: dict[str, CellResult] = field(default_factory=dict)  # label of the row → cell
 
@@ -46,45 +45,40 @@ class SampleSet:
 
 
 def _rows_shown(reports: Sequence[Report]) -> Iterator[tuple[str, str, CellResult]]:
-    """Model as printed, label and cell of the rows of every report but GRIDS; of the sweep also the methods and the
-    benchmarks that are in no other report."""
-    known = set()
+    """Model as printed, label and cell of the rows of every report but GRIDS; of the sweep only those of methods and
+    benchmarks that are in no other report.
+    """
+    known: set[tuple[str, str]] = set()
     for report in sorted(reports, key=lambda one: one.name == SWEEP):
-        if report.name in GRIDS and report.name != SWEEP:
-            continue
-        for part in report.parts:
-            for (index, _), cell in sorted(part.cells.items()):
-                new = not {(cell.model, cell.method), (cell.model, cell.benchmark)} <= known
-                if report.name != SWEEP or new:
-                    yield part.title, part.label(index), cell
-        if report.name != SWEEP:
-            known |= {
-                (cell.model, name)
-                for part in report.parts
-                for cell in part.cells.values()
-                for name in (cell.method, cell.benchmark)
-            }
+        rows = [(part, at, cell) for part in report.parts for (at, _), cell in sorted(part.cells.items())]
+        names = [{(cell.model, cell.method), (cell.model, cell.benchmark)} for _, _, cell in rows]
+        if report.name not in GRIDS:
+            for (part, at, cell), own in zip(rows, names, strict=True):
+                if report.name != SWEEP or not own <= known:
+                    yield part.title, part.label(at), cell
+        known.update(*names)
 
 
 def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
     """The sets of the rows shown, models in the reports' order, benchmarks in the paper's; no cell twice."""
     found: dict[tuple, SampleSet] = {}
     for title, label, cell in _rows_shown(reports):
-        setup = tuple(getattr(cell, name) for name in SETUP)
-        one = found.setdefault(setup, SampleSet(title, cell.benchmark))
+        one = found.setdefault(tuple(getattr(cell, name) for name in SETUP), SampleSet(title))
         if all(cell.path != other.path for other in one.cells.values()):
             taken = sum(name == label or name.startswith(f"{label} (") for name in one.cells)
             one.cells[f"{label} ({taken + 1})" if taken else label] = cell
     models = list(dict.fromkeys(one.first.model for one in found.values()))
-    order = catalogue().ordered(one.benchmark for one in found.values())
-    sets = sorted(found.values(), key=lambda one: (models.index(one.first.model), order.index(one.benchmark)))
-    for number, one in enumerate(sets):  # the same model twice, for example on a subset too: say what differs
-        alike = [other for other in sets if (other.first.model, other.benchmark) == (one.first.model, one.benchmark)]
-        named = [name for name in SETUP if len({getattr(other.first, name) for other in alike}) > 1]
-        said = ", ".join(f"{name} {getattr(one.first, name)}" for name in named)
-        one.title += f" ({said})" if said else ""
-        before = sum(other in alike for other in sets[:number])
-        one.id = f"{one.first.model}.{one.benchmark}" + (f".{before + 1}" if before else "")
+    order = catalogue().ordered(one.first.benchmark for one in found.values())
+    sets = sorted(found.values(), key=lambda one: (models.index(one.first.model), order.index(one.first.benchmark)))
+    for one in sets:
+        place = (one.first.model, one.first.benchmark)
+        alike = [other for other in sets if (other.first.model, other.first.benchmark) == place]
+        if alike[0] is one:  # the same model twice, for example on a subset too: say what differs
+            differing = [name for name in SETUP if len({getattr(other.first, name) for other in alike}) > 1]
+            for number, other in enumerate(alike, start=1):
+                other.id = ".".join(place) + (f".{number}" if number > 1 else "")
+                said = ", ".join(f"{name} {getattr(other.first, name)}" for name in differing)
+                other.title += f" ({said})" if said else ""
     return sets
 
 
@@ -94,32 +88,33 @@ def collect(
     pieces: Pieces,
     clean: Callable[[str], str] = str,
     documents: DatasetAccess | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Put every set into `pieces` and return what the browser has to know before it loads one, as plain data.
 
     Args:
         clean: takes the machine's paths out of messages.
         documents: opens the tasks; default: as a run of the profile does.
     """
-    results = asked.options.results / asked.profile
-    documents = documents or DatasetAccess(asked.profile, results / "fingerprints.json")
-    sets, thumbnails, places, listed = sample_sets(reports), Thumbnails(pieces), {}, []
+    documents = documents or DatasetAccess(asked.profile, asked.folder / "fingerprints.json")
+    sets, listed = sample_sets(reports), []
+    places: dict[tuple, int] = {}
     for number, one in enumerate(sets):
-        print(f"report: samples {number + 1}/{len(sets)}, {one.title} on {one.benchmark}", file=sys.stderr, flush=True)
-        found = {label: answers(cell, results, clean) for label, cell in one.cells.items()}
+        where = f"{one.title} on {one.first.benchmark}"
+        print(f"report: samples {number + 1}/{len(sets)}, {where}", file=sys.stderr, flush=True)
+        found = {label: answers(cell, asked.folder, clean) for label, cell in one.cells.items()}
         notes = [f"{label}: {answer.missing}" for label, answer in found.items() if answer.missing]
+        key = (one.first.task, one.first.data_revision, tuple(one.documents))
         place = None
         try:
             task = _same_questions(documents.open(one.first), found)
-            key = (one.first.task, one.first.data_revision, tuple(one.documents))
             if key not in places:  # once, whichever models answer them
                 places[key] = len(places)
-                _add_task(places[key], task, one.documents, pieces, thumbnails)
+                _add_task(places[key], task, one.documents, pieces)
             place = places[key]
         except DatasetUnavailable as reason:
             notes.insert(0, clean(f"Questions, references and images are not shown: {str(reason).rstrip('.')}."))
         listed.append(_add_answers(number, one, found, pieces) | {"task": place, "notes": notes})
-    thumbnails.close()
+    pieces.close_album()
     return {"sets": listed, "chunk": CHUNK}
 
 
@@ -133,23 +128,23 @@ def _same_questions(task: OpenTask, found: dict[str, CellAnswers]) -> OpenTask:
     return task
 
 
-def _add_task(number: int, task: OpenTask, documents: list[int], pieces: Pieces, thumbnails: Thumbnails) -> None:
+def _add_task(number: int, task: OpenTask, documents: list[int], pieces: Pieces) -> None:
     """Questions, references and places of the images."""
     for at, chunk in _chunks(documents):
         asked = [
-            [task.requests[doc].context, references(task, doc), [thumbnails.add(image) for image in images(task, doc)]]
+            (task.requests[doc].context, references(task, doc), [pieces.picture(image) for image in images(task, doc)])
             for doc in chunk
         ]
         pieces.add(f"task-{number}-{at}", asked)
 
 
-def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pieces: Pieces) -> dict:
+def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pieces: Pieces) -> dict[str, Any]:
     """The answers and the index of a set as pieces, and what the browser lists of it."""
     documents, rows = one.documents, list(one.cells.items())
     places = {label: {int(doc): at for at, doc in enumerate(cell.doc_ids)} for label, cell in rows}
-    first = list(catalogue()[one.benchmark].metrics)
-    known = list(dict.fromkeys(name for _, cell in rows for name in cell.metrics))
-    metrics = sorted(known, key=lambda name: first.index(name) if name in first else len(first))
+    headings = catalogue()[one.first.benchmark].metrics
+    metrics = list(dict.fromkeys([*headings, *(name for _, cell in rows for name in cell.metrics)]))
+    metrics = [name for name in metrics if any(name in cell.metrics for _, cell in rows)]
 
     def by_document(label: str, values) -> list[float | None]:
         """`values` (n,) of a row's own documents for all of the set's; None where it has none."""
@@ -168,7 +163,7 @@ def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pie
     return {
         "id": one.id,
         "model": one.title,
-        "benchmark": one.benchmark,
+        "benchmark": one.first.benchmark,
         "rows": [
             {"label": label, "method": cell.method, "colour": method_style(cell.method).colour} for label, cell in rows
         ],
