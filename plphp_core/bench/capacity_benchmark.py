@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import torch
-
 from plphp_core.bench.bench_settings import BenchCase, BenchSettings
 from plphp_core.bench.bench_tables import BenchColumn, BenchResult, bench_table, decimals, share, times
-from plphp_core.bench.decode_backends import decoding
 from plphp_core.bench.decoder_shapes import DecoderShape
-from plphp_core.bench.memory_estimate import decode_bytes, is_out_of_memory
+from plphp_core.bench.memory_estimate import decode_bytes
 from plphp_core.bench.random_model import RandomModel
-from plphp_core.decoding.device import free_memory
 
 DEVICE_ROOM = 1e9  # CUDA context, kernels' workspaces and the graph's own pool
 CAPACITY_COLUMNS = (
@@ -28,40 +23,27 @@ CAPACITY_COLUMNS = (
     BenchColumn("kv_mb_per_sample", "KV MB per sample", decimals(1)),
     BenchColumn("largest_batch", "largest batch"),
     BenchColumn("times_none", "of none", times),
-    BenchColumn("tried", "tried on the device"),
 )
 
 
 def capacity_benchmark(bench: BenchSettings, say: Callable[[str], None] = print) -> BenchResult:
-    """One row per model, length and method, computed from weights, KV bytes and room.
-
-    On CUDA the batch is tried too: its cache is allocated and a token decoded, within `memory_gb`; column `tried` says
-    `fits` or `oom`, `no` where nothing was tried.
-    """
-    budget, cuda = (bench.memory_gb or 80) * 1e9, bench.device.startswith("cuda")
+    """One row per model, length and method, computed from weights, KV bytes and room."""
+    budget = (bench.memory_gb or 80) * 1e9
     rows = []
-    for name, cases in itertools.groupby(bench.cases, lambda case: case.model):
-        one = RandomModel(name, bench)
-        free_memory()
-        if cuda and torch.cuda.mem_get_info()[1] >= budget:
-            torch.cuda.set_per_process_memory_fraction(min(1.0, budget / torch.cuda.mem_get_info()[1]))
-            one.load()
-        for case in dict.fromkeys(replace(case, backend="fast", batch=1) for case in cases):
-            rows.append(_row(one, case, budget))
-            say("{model} {method} vision {vision_tokens}: {largest_batch} ({tried})".format(**rows[-1]))
-        del one
+    for case in dict.fromkeys(replace(case, backend="fast", batch=1) for case in bench.cases):
+        rows.append(_row(RandomModel(case.model, bench), case, budget))
+        say("{model} {method} {params} vision {vision_tokens}: {largest_batch}".format(**rows[-1]))
     plain = {(row["model"], row["vision_tokens"]): row["largest_batch"] for row in rows if row["method"] == "none"}
     for row in rows:
         none = plain.get((row["model"], row["vision_tokens"]))
         row["times_none"] = row["largest_batch"] / none if none else None
-    device = torch.cuda.get_device_name() if cuda else "computed"
     note = (
         f"{budget / 1e9:g} GB hold the weights, 1 GB of room, and per sample its keys and values, {bench.new_tokens} "
         "slots for new tokens, its logits, and the largest layer once more while it is copied into slots. Prompts are "
-        f"prefilled one after the other. Device: {device}; {bench.dtype}."
+        f"prefilled one after the other. Computed for {bench.dtype}."
     )
     table = bench_table("Largest batches", CAPACITY_COLUMNS, rows)
-    return BenchResult("The largest batch that fits", device, rows, CAPACITY_COLUMNS, (note,), [table])
+    return BenchResult("The largest batch that fits", "computed", rows, CAPACITY_COLUMNS, (note,), [table])
 
 
 def largest_batch(shape: DecoderShape, of_sample: Sequence[int], new_tokens: int, itemsize: int, budget: float) -> int:
@@ -85,21 +67,4 @@ def _row(one: RandomModel, case: BenchCase, budget: float) -> dict:
         "weights_gb": one.weight_bytes / 1e9,
         "kv_mb_per_sample": sum(of_sample) * shape.slot_elements * itemsize / 1e6,
         "largest_batch": batch,
-        "tried": _tried(one, method, batch, case.vision_tokens) if batch and one.loaded else "no",
     }
-
-
-def _tried(one: RandomModel, method, batch: int, vision_tokens: int) -> str:
-    try:
-        state = one.state(method, batch, vision_tokens)
-        decoder = decoding("fast", one.model, state, method, room=one.bench.new_tokens)
-        with decoder.on():
-            decoder.step()
-            torch.cuda.synchronize()
-        return "fits"
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        return "oom"
-    finally:
-        free_memory()

@@ -8,13 +8,14 @@ query head of its group before the attention (transformers 4.48, `sdpa_attention
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from plphp_core.bench.decoder_shapes import DecoderShape
+from plphp_core.bench.interleaved_rounds import Timed
 from plphp_core.decoding.fast_generate import CHECK_EVERY
 from plphp_core.decoding.slots import SlotCache, slot_cache
 from plphp_core.decoding.stepping import stepper
@@ -45,7 +46,6 @@ class PrefilledState:
         lengths: tokens kept, `[layer][sample]`.
         seen: prompt tokens.
         tokens: `(batch,)`, decoded next.
-        position: its `position_ids`, `(batch, 1)` or `(3, batch, 1)`; None: `seen`.
         kv_bytes: of the tokens kept.
         retention: kept share of vision tokens, mean over layers.
     """
@@ -54,7 +54,6 @@ class PrefilledState:
     lengths: list[list[int]]
     seen: int
     tokens: Tensor
-    position: Tensor | None = None
     kv_bytes: int = 0
     retention: float = 1.0
 
@@ -83,11 +82,11 @@ def random_cache(
     return cache
 
 
-class DecodeBackend:
-    """One token after the other from a prefilled cache, greedily and without end; use it within `on()`.
+class DecodeBackend(Timed):
+    """One token after the other from a prefilled cache, greedily and without end, as `interleaved_rounds.Timed`.
 
-    `step()` decodes one token per sample and returns them, `(batch,)`; `rewind()` forgets it again, so that every timed
-    token sees the same lengths. Several of them can exist for one model; only one is on at a time.
+    Within `on()`, `step()` decodes one token per sample and returns them, `(batch,)`; `rewind()` forgets it again, so
+    that every timed token sees the same lengths. Several can exist for one model; only one is on at a time.
 
     Attributes:
         kernel: what attends.
@@ -97,16 +96,6 @@ class DecodeBackend:
 
     def __init__(self, cache: Cache, tokens: Tensor):
         self.cache, self.tokens = cache, tokens
-
-    def on(self) -> AbstractContextManager[None]:
-        """The block in which the model decodes this way."""
-        raise NotImplementedError
-
-    def step(self) -> Tensor:
-        raise NotImplementedError
-
-    def rewind(self) -> None:
-        raise NotImplementedError
 
     @property
     def held(self) -> int:
@@ -221,9 +210,7 @@ def decoding(
         RuntimeError: `fast`, and no attention kernel works on the device.
     """
     cache, state.cache = state.cache, None  # the backend owns it now, so that nothing is held twice
-    position = state.position
-    if position is None:
-        position = torch.full((len(state.tokens), 1), state.seen, device=state.tokens.device)
+    position = torch.full((len(state.tokens), 1), state.seen, device=state.tokens.device)
     if backend == "fast":
         return _Fast(model, slot_cache(cache, state.lengths, room, state.seen), state.tokens, position)
     return _Growing(model, cache, state.tokens, state.seen, position, method, legacy=backend == "legacy")

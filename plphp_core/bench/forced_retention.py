@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -26,6 +26,9 @@ class ForcedPLPHP(PLPHP):
 
     name: ClassVar[str] = "plphp"
 
+    def __str__(self) -> str:
+        return f"PLPHP(r={self.r}, delta_r={self.delta_r}), forced"
+
     def rate(self, layer: int) -> float:
         """Retention rate of `layer`, one of those that are pruned."""
         offset = (0.0, self.delta_r, -self.delta_r)[(layer - FIRST_PRUNED_LAYER) % 3]
@@ -36,28 +39,23 @@ class ForcedPLPHP(PLPHP):
         return PLPHP(r=self.rate(layer), delta_r=0.0, gqa=self.gqa).compress(layer, view)
 
 
-def checked_method(name: str, params: dict) -> Method | None:
-    """The method by its name. Raises UserError for parameters that it refuses."""
-    try:
-        return make_method(name, **params)
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from None
-
-
 def forced_method(name: str, params: dict) -> Method | None:
     """The method for a model with random weights; PLPHP's classes of layers are forced.
 
     Raises:
         UserError: parameters that only a trained model's attention could follow, or that the method refuses.
     """
-    method = checked_method(name, params)
+    try:
+        method = make_method(name, **params)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from None
     if not isinstance(method, PLPHP):
         return method
     scored = sorted(set(params) - {*FORCED, "gqa"})
     if scored:
         raise UserError(
             f"plphp.{scored[0]} = {params[scored[0]]!r} needs attention scores, which random weights do not give; "
-            f"force the retention with {' and '.join(FORCED)}, or load a checkpoint: model.checkpoint=…"
+            f"force the retention with {' and '.join(FORCED)}"
         )
     return ForcedPLPHP(**params)
 
@@ -79,7 +77,7 @@ def forced_lengths(method: Method | None, layers: int, kv_heads: int, image_size
         return found[0]
     raise UserError(
         f"method {method.name!r} keeps tokens by attention scores, which random weights do not give: "
-        "load a checkpoint with model.checkpoint=…, or choose among none, plphp, fastv, vtw"
+        "choose among none, plphp, fastv, vtw"
     )
 
 
@@ -103,8 +101,8 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
             valid=torch.ones_like(image_of, dtype=torch.bool),
             image_sizes=[sizes],
             vision_counts=(int((image_of >= 0).sum()),),
-            row=_giving(row),
-            mean_row=_giving(row),
+            row=partial(Tensor.clone, row),
+            mean_row=partial(Tensor.clone, row),
         )
         kept = method.compress(layer, view)
         if kept is not None:
@@ -113,7 +111,3 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
         if onward is not None:
             image_of = image_of[onward.mask][None]
     return lengths
-
-
-def _giving(row: Tensor) -> Callable[[], Tensor]:
-    return lambda: row

@@ -59,10 +59,10 @@ def test_a_backend_after_a_real_prefill_continues_as_generate_does(model, backen
     method = forced_method(method_name, METHODS[method_name])
     with torch.inference_mode(), prune(model, method) as trace:
         expected = model.generate(**inputs, max_new_tokens=STEPS + 1, do_sample=False, eos_token_id=None)[:, seen:]
-        logits, cache, position = prefill(model, inputs)
+        logits, cache, _ = prefill(model, inputs)
     lengths = [list(layer.counts) for layer in trace.layers]
     first = logits.argmax(-1)
-    found = decoded(backend, model, method, PrefilledState(cache, lengths, seen, first, position))
+    found = decoded(backend, model, method, PrefilledState(cache, lengths, seen, first))
     assert torch.equal(torch.cat([first[:, None], found], dim=1), expected)
 
 

@@ -69,5 +69,5 @@ def test_capacity_of_80_gb_by_hand():
     # 10 images of 730 tokens; 7,756 slots in 28 layers (and in one more) of 2,048 bytes; logits.
     assert none["largest_batch"] == int((80e9 - 1e9 - 7_615_616_512 * 2) // (7756 * 29 * 2048 + 152064 * 12))
     assert none["kv_mb_per_sample"] == pytest.approx(7500 * 28 * 2048 / 1e6)
-    assert vtw["retention"] == pytest.approx(0.5) and vtw["tried"] == "no"
+    assert vtw["retention"] == pytest.approx(0.5)
     assert vtw["times_none"] == vtw["largest_batch"] / none["largest_batch"] > 1.8

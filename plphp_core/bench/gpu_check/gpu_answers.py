@@ -11,7 +11,7 @@ from torch import Tensor
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, NotAvailableError, gpu_part
-from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
+from plphp_core.bench.gpu_check.gpu_setting import GpuSetting
 from plphp_core.decoding.device import free_memory
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.families import get_family
@@ -29,7 +29,7 @@ def ragged(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """
     arguments = {"max_new_tokens": setting.sizes.steps, "do_sample": False, "pad_token_id": 0}
     for method in setting.methods():
-        inputs = setting.ragged(setting.sizes.vision[-1])
+        inputs = setting.ragged(setting.bench.vision_tokens[-1])
         yield from _compared(setting.model, inputs, arguments, method, f"{setting.shape.name}, random weights")
     for name in setting.sizes.toys:
         for dtype in (torch.float32, torch.bfloat16):
@@ -51,7 +51,7 @@ def _compared(model, inputs: dict, arguments: dict, method, name: str) -> Iterat
     yield {
         "checkpoint": name,
         "dtype": dtype,
-        "method": label(method),
+        "method": str(method or "none"),
         "kernel": found.kernel,
         "padding": int((inputs["attention_mask"] == 0).sum(1).max()),
         "samples": len(inputs["input_ids"]),
@@ -60,7 +60,7 @@ def _compared(model, inputs: dict, arguments: dict, method, name: str) -> Iterat
         "wrong": wrong,
     }
     says = f"{same} answers are the same, {ties} differ from a tie on, {wrong} otherwise"
-    yield GpuCheck(f"fast decodes as generate(), {name}, {dtype}, {label(method)}", wrong == 0, says)
+    yield GpuCheck(f"fast decodes as generate(), {name}, {dtype}, {method or 'none'!s}", wrong == 0, says)
 
 
 def agreement(found: Tensor, expected: Tensor, logits: tuple[Tensor, ...]) -> tuple[int, int, int]:

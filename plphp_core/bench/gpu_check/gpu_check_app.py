@@ -50,7 +50,7 @@ def main(root: Path, arguments: list[str], began: float) -> int:
         return 2
     sizes = FULL if device.startswith("cuda") else REDUCED
     transformers.utils.logging.disable_progress_bar()
-    machine = measure_machine(device, DTYPE, sizes.bandwidth_mb)
+    machine = measure_machine(device, DTYPE, sizes.bench.bandwidth_mb)
     setting = GpuSetting(device, sizes, machine, root, began + 60 * args.minutes)
     now = datetime.now(UTC)
     state = git_state(root)
@@ -62,7 +62,7 @@ def main(root: Path, arguments: list[str], began: float) -> int:
         "notes": machine.notes | _versions(),
         "command": shlex.join(["python", "scripts/gpu_check.py", *arguments]),
         "commit": f"{state['commit'] or 'unknown'}{' with changes' if state['dirty'] else ''}",
-        "shape": sizes.shape,
+        "shape": sizes.bench.models[0],
     }
     wanted = [part for part in PARTS if not args.parts or part.name in args.parts]
     if sizes is REDUCED:  # seconds in all

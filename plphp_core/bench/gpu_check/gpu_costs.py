@@ -12,7 +12,7 @@ from plphp_core.bench.bench_settings import BenchCase
 from plphp_core.bench.bench_tables import BenchColumn, decimals, megabytes
 from plphp_core.bench.decode_timing import decoding_rows
 from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, gpu_part
-from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
+from plphp_core.bench.gpu_check.gpu_setting import GpuSetting
 from plphp_core.bench.prefill_timing import add_decode_tokens, prefill_rows
 from plphp_core.bench.speed_benchmark import DECODE_COLUMNS, PREFILL_COLUMNS
 from plphp_core.decoding.device import free_memory, synchronise
@@ -41,9 +41,9 @@ def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """What a prefill of one prompt leaves in memory: as `trace.kv_bytes` reports it, as the storage of keys and values,
     as the CUDA allocator counts it, and what is left once the cache is let go. MB.
     """
-    inputs = setting.inputs(1, setting.sizes.vision[0])
+    inputs = setting.inputs(1, setting.bench.vision_tokens[0])
     for method in setting.methods():
-        name = label(method)
+        name = str(method or "none")
         free_memory()
         before = _allocated(setting)
         if setting.cuda:
@@ -88,7 +88,7 @@ def decoding(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """
     setting.model  # noqa: B018  (first: it may not fit)
     random = setting.random
-    groups = [(vision, batch) for vision in setting.sizes.vision for batch in setting.sizes.batch]
+    groups = [(vision, batch) for vision in setting.bench.vision_tokens for batch in setting.bench.batch]
     for number, (vision, batch) in enumerate(groups):
         cases = [case for case in setting.bench.cases if (case.vision_tokens, case.batch) == (vision, batch)]
         seconds = (setting.left - LEFT_FOR_PREFILL) / (len(groups) - number)
@@ -115,7 +115,7 @@ def prefills(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     depth = setting.sizes.depth
     params = {"plphp": {"r": 0.4, "delta_r": 0.3}, "fastv": {"K": depth["fastv"], "R": 0.5}, "vtw": {"K": depth["vtw"]}}
     known = [name for name in ("none", *params) if name in method_names()]
-    for vision in setting.sizes.vision:
+    for vision in setting.bench.vision_tokens:
         cases = [
             BenchCase(setting.shape.name, "fast", name, tuple(sorted(params.get(name, {}).items())), 1, vision)
             for name in known

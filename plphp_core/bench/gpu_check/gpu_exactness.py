@@ -14,7 +14,7 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, NotAvailableError, gpu_part
-from plphp_core.bench.gpu_check.gpu_setting import GpuSetting, label
+from plphp_core.bench.gpu_check.gpu_setting import GpuSetting
 from plphp_core.bench.interleaved_rounds import interleaved, spread
 from plphp_core.decoding import kernels
 from plphp_core.decoding.fast_generate import prefill
@@ -52,7 +52,7 @@ def identity(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         for what in ("one", "padded"):
             if what == "padded" and name == "sdpa, FlashAttention":  # which takes no mask
                 continue
-            vision = setting.sizes.vision[-1]
+            vision = setting.bench.vision_tokens[-1]
             inputs = setting.ragged(vision) if what == "padded" else setting.inputs(1, vision)
             with _attending(setting.model, implementation), within():
                 try:
@@ -70,13 +70,15 @@ def identity(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
                     yield {
                         "attention": name,
                         "prompts": what,
-                        "method": label(method),
+                        "method": str(method or "none"),
                         "logits": plain.numel(),
                         "differing": differing,
                         "found": "identical" if not differing else "different",
                     }
                     says = f"{differing} of {plain.numel()} logits differ{'' if finite else ', not all are finite'}"
-                    yield GpuCheck(f"identity of {label(method)} under {name}, {what}", not differing and finite, says)
+                    yield GpuCheck(
+                        f"identity of {method or 'none'!s} under {name}, {what}", not differing and finite, says
+                    )
 
 
 @contextmanager
@@ -179,16 +181,16 @@ def graph(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     """
     if not setting.cuda:
         raise NotAvailableError("there are CUDA graphs on CUDA only")
-    inputs = setting.ragged(setting.sizes.vision[-1])
+    inputs = setting.ragged(setting.bench.vision_tokens[-1])
     for method in setting.methods():
         eager, kernel = _steps(setting, inputs, method, Stepper)
         recorded, _ = _steps(setting, inputs, method, stepper)
         same = eager.argmax(-1) == recorded.argmax(-1)
         difference = float((eager - recorded).abs().max())
-        row = {"method": label(method), "kernel": kernel, "tokens": same.numel(), "equal": int(same.sum())}
+        row = {"method": str(method or "none"), "kernel": kernel, "tokens": same.numel(), "equal": int(same.sum())}
         yield row | {"largest": difference}
         found = f"{row['equal']} of {row['tokens']} tokens are the same, logits differ by up to {difference:.2g}"
-        yield GpuCheck(f"the same tokens from a CUDA graph, {label(method)}", bool(same.all()), found)
+        yield GpuCheck(f"the same tokens from a CUDA graph, {method or 'none'!s}", bool(same.all()), found)
 
 
 def _steps(

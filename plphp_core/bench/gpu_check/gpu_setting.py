@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
@@ -12,16 +12,12 @@ from baselines import VTW, FastV
 from plphp_core.bench.bench_settings import BenchSettings
 from plphp_core.bench.decode_backends import BACKENDS
 from plphp_core.bench.decoder_shapes import DecoderShape
-from plphp_core.bench.forced_retention import ForcedPLPHP
 from plphp_core.bench.gpu_check.gpu_evidence import NotAvailableError
 from plphp_core.bench.random_model import RandomModel
 from plphp_core.bench.roofline import MeasuredMachine
 from plphp_core.pruning.method import Method
 
 DTYPE = "bfloat16"
-PARAMS = {
-    "plphp": {"delta_r": 0.3}
-}  # and r = 0.4: its classes of layers are forced, see `plphp_core.bench.forced_retention`
 
 
 @dataclass(frozen=True)
@@ -29,57 +25,64 @@ class Sizes:
     """How much is done.
 
     Attributes:
-        vision: vision tokens of decoding and prefill, at least; the first is also that of the other parts' prompts
-            where one prompt is enough, the last where several are.
-        batch: of decoding.
+        bench: of decoding and prefill. Its first number of vision tokens is also that of the other parts' prompts where
+            one prompt is enough, the last where several are.
         steps: tokens of the comparisons of tokens.
         slots: per sample, of the kernels' comparison.
         depth: K of FastV and VTW.
     """
 
-    shape: str
-    text: int
-    vision: tuple[int, ...]
-    batch: tuple[int, ...]
+    bench: BenchSettings
     steps: int
     slots: int
     toys: tuple[str, ...]
-    rounds: dict
-    bandwidth_mb: int
-    depth: dict
+    depth: dict[str, int]
+
+
+def _bench(**given) -> BenchSettings:
+    """PLPHP's classes of layers are forced, see `plphp_core.bench.forced_retention`."""
+    same = {"name": "gpu_check", "dtype": DTYPE, "backends": list(BACKENDS), "methods": ["none", "plphp"]}
+    return BenchSettings(**same, retention=[0.4], params={"plphp": {"delta_r": 0.3}}, **given)
 
 
 FULL = Sizes(
-    shape="qwen2_7b",
-    text=200,
-    vision=(7000, 2000),
-    batch=(1, 8, 64),
+    _bench(
+        device="cuda",
+        models=["qwen2_7b"],
+        vision_tokens=[7000, 2000],
+        batch=[1, 8, 64],
+        warm_up=5,
+        rounds=12,
+        steps=5,
+        at_least=4,
+        group_seconds=20.0,
+        prefill_warm_up=2,
+        bandwidth_mb=4096,
+    ),
     steps=32,
     slots=7000,
     toys=("llava_onevision", "qwen2_vl", "idefics2", "mantis"),
-    rounds={"warm_up": 5, "rounds": 12, "steps": 5, "at_least": 4, "group_seconds": 20.0, "prefill_warm_up": 2},
-    bandwidth_mb=4096,
     depth={"fastv": 3, "vtw": 14},
 )
 REDUCED = Sizes(
-    shape="tiny",
-    text=20,
-    vision=(195, 130),
-    batch=(1, 2),
+    _bench(
+        device="cpu",
+        models=["tiny"],
+        vision_tokens=[195, 130],
+        batch=[1, 2],
+        text_tokens=20,
+        warm_up=0,
+        rounds=1,
+        steps=1,
+        at_least=1,
+        prefill_rounds=1,
+        bandwidth_mb=8,
+    ),
     steps=6,
     slots=40,
     toys=("llava_onevision",),
-    rounds={"warm_up": 0, "rounds": 1, "steps": 1, "at_least": 1, "group_seconds": 1.0, "prefill_rounds": 1},
-    bandwidth_mb=8,
     depth={"fastv": 2, "vtw": 3},
 )
-
-
-def label(method: Method | None) -> str:
-    """A method as tables name it."""
-    if isinstance(method, ForcedPLPHP):
-        return f"PLPHP(r={method.r}, delta_r={method.delta_r}), forced"
-    return "none" if method is None else str(method)
 
 
 @dataclass
@@ -97,22 +100,8 @@ class GpuSetting:
     decoded: list[dict] = field(default_factory=list)
 
     def __post_init__(self):
-        sizes = self.sizes
-        self.bench = BenchSettings(
-            name="gpu_check",
-            device=self.device,
-            dtype=DTYPE,
-            models=[sizes.shape],
-            backends=list(BACKENDS),
-            methods=["none", "plphp"],
-            batch=list(sizes.batch),
-            vision_tokens=list(sizes.vision),
-            retention=[0.4],
-            params=PARAMS,
-            text_tokens=sizes.text,
-            **sizes.rounds,
-        )
-        self.random = RandomModel(sizes.shape, self.bench)
+        self.bench = replace(self.sizes.bench, device=self.device)
+        self.random = RandomModel(self.bench.models[0], self.bench)
 
     @property
     def cuda(self) -> bool:
@@ -153,10 +142,10 @@ class GpuSetting:
         """Two such prompts, the last one padded on the left by half of the text before its images."""
         inputs = self.inputs(2, vision)
         mask = inputs["attention_mask"].clone()
-        mask[-1, : self.sizes.text // 4] = 0
+        mask[-1, : self.bench.text_tokens // 4] = 0
         return inputs | {"attention_mask": mask}
 
     def methods(self) -> list[Method | None]:
-        """None, and methods of both verbs that random weights can follow; see `label` for their names."""
+        """None, and methods of both verbs that random weights can follow."""
         plphp = self.random.method("plphp", {"r": 0.4, "delta_r": 0.3})
         return [None, plphp, FastV(K=self.sizes.depth["fastv"], R=0.5), VTW(K=self.sizes.depth["vtw"])]
