@@ -206,7 +206,7 @@ def _rows(pairs: Sequence[Contrast]) -> list[int]:
 
 def rises_again(sources: ClaimSources) -> ClaimMeasurement:
     """C14: per model, the largest rebound of γ in points of all attention."""
-    readings = sources.attention
+    readings = sources.asked.attention()
     if not any(model in readings for model in MODELS):
         raise ReportError("no attention readings of the paper's models")
     parts, marked, rests = [], [], []

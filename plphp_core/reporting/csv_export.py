@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, MEDIANS, PREFILL, RETENTION
 from plphp_core.analysis.results import Results, protocol
-from plphp_core.records.cell_result import EFFICIENCY
+from plphp_core.records.cell_result import EFFICIENCY, CellResult
 
 AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_baseline", "relative_to_baseline",
            "baseline_low", "baseline_high", "n_baseline")  # fmt: skip
@@ -39,7 +42,7 @@ def long_table(results: Results) -> pd.DataFrame:
                 lines += [{**line, "metric": metric, "protocol": protocol(results)} for metric in wanted]
                 continue
             line |= {"n": cell.n, "errors": cell.errors, "protocol": cell.protocol}
-            line |= {name: getattr(cell.efficiency, name) for name in EFFICIENCY}
+            line |= {name: typical_cost(cell, name) for name in EFFICIENCY}
             line |= _saved(results, index, benchmark)
             for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
                 score = results.value(index, benchmark, metric)
@@ -48,6 +51,14 @@ def long_table(results: Results) -> pd.DataFrame:
     columns = [*CSV_COLUMNS[:3], *names, *CSV_COLUMNS[3:], *SAVED]
     table = pd.DataFrame(lines, columns=["row", *columns]).sort_values("row", kind="stable", ignore_index=True)
     return table[columns].astype({"n": "Int64", "errors": "Int64", "n_none": "Int64", "n_baseline": "Int64"})
+
+
+def typical_cost(cell: CellResult, name: str) -> float:
+    """What a sample of the cell costs: the mean over samples, of times the median; nan where it was not measured."""
+    known = cell.costs[name][~np.isnan(cell.costs[name])]
+    if not len(known):
+        return math.nan
+    return float(np.median(known) if name in MEDIANS else known.mean())
 
 
 def _against(results: Results, index: int, benchmark: str, metric: str, rival: int | None) -> dict:
