@@ -36,7 +36,7 @@ def long_table(results: Results) -> pd.DataFrame:
         for index, row in enumerate(results.rows):
             cell = results.cells.get((index, benchmark))
             wanted = list(results.headings(benchmark))
-            line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
+            line: dict[str, object] = {"model": results.model, "method": row.method, "setting": results.setting(index)}
             line |= {"row": index, "benchmark": benchmark, **{name: row.params.get(name) for name in names}}
             if cell is None:
                 lines += [{**line, "metric": metric, "protocol": protocol(results)} for metric in wanted]
@@ -64,7 +64,11 @@ def typical_cost(cell: CellResult, name: str) -> float:
 def _against(results: Results, index: int, benchmark: str, metric: str, rival: int | None) -> dict:
     """Changes relative to Uncompressed and to the best baseline on the benchmark, paired (AGAINST)."""
     change = results.change(index, benchmark, metric)
-    found = {"relative_to_none": change.value, "relative_low": change.low, "relative_high": change.high}
+    found: dict[str, object] = {
+        "relative_to_none": change.value,
+        "relative_low": change.low,
+        "relative_high": change.high,
+    }
     found["n_none"] = results.paired(index, results.reference, benchmark) or None
     if rival is not None:
         change = results.change(index, benchmark, metric, rival)
@@ -125,7 +129,7 @@ def cost_table(results: Results, benchmark: str) -> pd.DataFrame:
     wanted = list(results.headings(benchmark))
     for index, row in enumerate(results.rows):
         cell = results.cells.get((index, benchmark))
-        line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
+        line: dict[str, object] = {"model": results.model, "method": row.method, "setting": results.setting(index)}
         line["benchmark"] = benchmark
         if cell is None:
             lines += [{**line, "metric": metric} for metric in (*wanted, *QUANTITIES)]
