@@ -13,7 +13,7 @@ from plphp_core.bench.decoder_shapes import shape_named
 from plphp_core.bench.forced_retention import forced_lengths, forced_method
 from plphp_core.config.checked_values import dtype as checked_dtype
 from plphp_core.config.checked_values import results_folder, whole
-from plphp_core.pruning.method import method_names
+from plphp_core.pruning.method import Method, method_names
 from plphp_core.records.errors import UserError, unknown
 
 GRID = ("models", "backends", "methods", "batch", "vision_tokens", "retention")
@@ -25,12 +25,12 @@ KINDS = ("speed", "memory", "sharing")
 
 @dataclass(frozen=True)
 class BenchCase:
-    """One row to measure. `params`: the method's parameters, sorted by name."""
+    """One row to measure. `params`: those given of the method's parameters, as a row shows them."""
 
     model: str
     backend: str
-    method: str
-    params: tuple[tuple[str, object], ...]
+    method: Method | None
+    params: str
     batch: int
     vision_tokens: int
 
@@ -70,21 +70,27 @@ class BenchSettings:
 
     @property
     def cases(self) -> list[BenchCase]:
-        """Every row, in the order of measuring: a model, a length and a batch at a time."""
+        """Every row, in the order of measuring: a model, a length and a batch at a time. Raises UserError, see
+        `forced_method`.
+        """
         return [
-            BenchCase(model, backend, method, tuple(sorted(params.items())), batch, vision)
+            BenchCase(model, backend, made, shown, batch, vision)
             for model, vision, batch, backend, method in itertools.product(
                 self.models, self.vision_tokens, self.batch, self.backends, self.methods
             )
-            for params in self.variants(method)
+            for made, shown in self._variants(method)
         ]
 
-    def variants(self, method: str) -> list[dict]:
-        """Parameters of a method: its own, once per retention rate where it has one (r)."""
+    def _variants(self, method: str) -> list[tuple[Method | None, str]]:
+        """The method with its own parameters, once per retention rate where it has one (r), and the parameters."""
         params = dict(self.params.get(method) or {})
+        several = [params]
         if method == "plphp" and "r" not in params:
-            return [{**params, "r": rate} for rate in self.retention]
-        return [params]
+            several = [{**params, "r": rate} for rate in self.retention]
+        return [
+            (forced_method(method, one), ", ".join(f"{name}={value}" for name, value in sorted(one.items())))
+            for one in several
+        ]
 
 
 def bench_from_config(config: dict) -> BenchSettings:
@@ -127,17 +133,13 @@ def _check(bench: BenchSettings) -> None:
         for value in values:
             if value not in allowed:
                 raise unknown(what, value, allowed)
-    for model, method in itertools.product(bench.models, bench.methods):
-        for params in bench.variants(method):
-            _check_method(bench, model, method, params)
-
-
-def _check_method(bench: BenchSettings, model: str, method: str, params: dict) -> None:
-    """Raise UserError where a method does not fit the model's layers, or random weights cannot tell what it keeps."""
-    shape, made = shape_named(model), forced_method(method, params)
-    try:
-        if made is not None:
-            made.check(shape.layers)
-    except ValueError as error:
-        raise UserError(f"{model}: {error}") from None
-    forced_lengths(made, shape.layers, shape.kv_heads, [shape.image_tokens] * 2, bench.text_tokens)
+    shapes = {model: shape_named(model) for model in bench.models}
+    for case in bench.cases:
+        shape = shapes[case.model]
+        try:
+            if case.method is not None:
+                case.method.check(shape.layers)
+        except ValueError as error:
+            raise UserError(f"{case.model}: {error}") from None
+        # Raises where random weights cannot tell what the method keeps.
+        forced_lengths(case.method, shape.layers, shape.kv_heads, [shape.image_tokens] * 2, bench.text_tokens)

@@ -59,8 +59,7 @@ def largest_batch(shape: DecoderShape, of_sample: Sequence[int], new_tokens: int
 def _row(one: RandomModel, case: BenchCase, budget: float) -> dict:
     bench, shape, row = one.bench, one.shape, one.row(case)
     itemsize = bench.torch_dtype.itemsize
-    method = one.method(case.method, dict(case.params))
-    of_sample = [layer[0] for layer in one.lengths(method, 1, case.vision_tokens)]
+    of_sample = [layer[0] for layer in one.lengths(case.method, 1, case.vision_tokens)]
     batch = largest_batch(shape, of_sample, bench.new_tokens, itemsize, budget)
     return row | {
         "retention": (sum(of_sample) / shape.layers - bench.text_tokens) / row["vision_tokens"],

@@ -10,7 +10,6 @@ import torch
 
 from plphp_core.bench.bench_settings import BenchCase
 from plphp_core.bench.decode_backends import DecodeBackend, decoding
-from plphp_core.bench.decoder_shapes import token_weight_bytes
 from plphp_core.bench.interleaved_rounds import interleaved, spread
 from plphp_core.bench.memory_estimate import SLACK, decode_bytes, is_out_of_memory
 from plphp_core.bench.random_model import RandomModel
@@ -78,10 +77,7 @@ def _decode(one: RandomModel, cases: list[BenchCase], machine: MeasuredMachine) 
 
 def _fits(one: RandomModel, cases: Sequence[BenchCase]) -> bool:
     """Whether all of them can be held at once, and one of them at a time work."""
-    needs = []
-    for case in cases:
-        method = one.method(case.method, dict(case.params))
-        needs.append((one.lengths(method, case.batch, case.vision_tokens), case.backend))
+    needs = [(one.lengths(case.method, case.batch, case.vision_tokens), case.backend) for case in cases]
     return decode_bytes(one.shape, needs, one.model.dtype.itemsize) + SLACK <= one.available
 
 
@@ -98,7 +94,7 @@ def _measured(one: RandomModel, cases: Sequence[BenchCase], machine: MeasuredMac
         at_least=bench.at_least,
         budget_s=bench.group_seconds,
     )
-    plain = {case.backend: of_case for case, of_case in zip(cases, rounds, strict=True) if case.method == "none"}
+    plain = {case.backend: of_case for case, of_case in zip(cases, rounds, strict=True) if case.method is None}
     found = {}
     for case, (_, row), of_case in zip(cases, prepared, rounds, strict=True):
         taken = spread([milliseconds for each in of_case for milliseconds in each])
@@ -120,15 +116,15 @@ def _prepared(one: RandomModel, case: BenchCase, machine: MeasuredMachine) -> tu
     others = torch.cuda.memory_allocated() - one.weight_bytes if cuda else 0
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    method = one.method(case.method, dict(case.params))
-    state = one.state(method, case.batch, case.vision_tokens)
-    decoder = decoding(case.backend, one.model, state, method)
+    state = one.state(case.method, case.batch, case.vision_tokens)
+    decoder = decoding(case.backend, one.model, state, case.method)
     with decoder.on():
         decoder.step()
         decoder.rewind()
+    itemsize = one.bench.torch_dtype.itemsize
     return decoder, one.row(case) | {
         "retention": state.retention,
-        "roofline_ms": roofline_ms(token_weight_bytes(one.model), state.kv_bytes, machine.bandwidth),
+        "roofline_ms": roofline_ms(one.shape.token_parameters * itemsize, state.kv_bytes, machine.bandwidth),
         "kv_bytes": state.kv_bytes,
         "kv_bytes_held": decoder.held,
         "peak_bytes": torch.cuda.max_memory_allocated() - others if cuda else None,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from plphp_core.families import family_of
 from plphp_core.records.errors import unknown
 
 IMAGE_TOKEN_OFFSET = 2  # the image token is the last id but one; text ids are drawn below it
@@ -73,13 +72,6 @@ def shape_named(name: str) -> DecoderShape:
     if name not in SHAPES:
         raise unknown("model shape", name, SHAPES)
     return SHAPES[name]
-
-
-def token_weight_bytes(model: nn.Module) -> int:
-    """Bytes of a model's weights that every decoded token reads, counted from its tensors."""
-    decoder = family_of(model).decoder(model)
-    parts = [*decoder.layers.parameters(), *decoder.norm.parameters(), model.get_output_embeddings().weight]
-    return sum(tensor.numel() * tensor.element_size() for tensor in parts)
 
 
 def build(shape: DecoderShape, device: str, dtype: torch.dtype, seed: int = 0) -> nn.Module:

@@ -70,14 +70,13 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
     batches. The methods take turns; where one runs out of memory, every row's `status` is `oom`.
     """
     bench, vision = one.bench, cases[0].vision_tokens
-    first: dict[tuple, BenchCase] = {}
+    first: dict[Method | None, BenchCase] = {}
     for case in cases:
-        first.setdefault((case.method, case.params), case)
+        first.setdefault(case.method, case)
     rows = [one.row(case) | {"backend": "prefill", "batch": 1} for case in first.values()]
     say(f"{one.name}, {vision} vision tokens: {len(rows)} prefills in turn, {bench.prefill_rounds} rounds")
-    methods = [one.method(name, dict(params)) for name, params in first]
     inputs = one.inputs(1, vision)
-    timed = [TimedPrefill(one.model, inputs, method) for method in methods]
+    timed = [TimedPrefill(one.model, inputs, method) for method in first]
     try:
         with torch.inference_mode():
             rounds = interleaved(timed, bench.device, bench.prefill_rounds, warm_up=bench.prefill_warm_up)
@@ -90,7 +89,7 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
         return [row | {"status": "oom"} for row in rows]
     wholes = [[milliseconds for (milliseconds,) in of_case] for of_case in rounds]
     plain = next((whole for row, whole in zip(rows, wholes, strict=True) if row["method"] == "none"), None)
-    for row, method, case, whole in zip(rows, methods, timed, wholes, strict=True):
+    for row, method, case, whole in zip(rows, first, timed, wholes, strict=True):
         added, taken = case.added[bench.prefill_warm_up :], spread(whole)
         row |= {
             "prefill_ms": taken.median,

@@ -10,7 +10,7 @@ from torch import nn
 from plphp_core.bench.bench_settings import BenchCase, BenchSettings
 from plphp_core.bench.decode_backends import PrefilledState, random_cache
 from plphp_core.bench.decoder_shapes import build, prompts, shape_named
-from plphp_core.bench.forced_retention import forced_lengths, forced_method
+from plphp_core.bench.forced_retention import forced_lengths
 from plphp_core.bench.memory_estimate import available_bytes
 from plphp_core.bench.roofline import kv_bytes
 from plphp_core.pruning.method import Method
@@ -52,16 +52,13 @@ class RandomModel:
         return {
             "model": case.model,
             "backend": case.backend,
-            "method": case.method,
-            "params": ", ".join(f"{name}={value}" for name, value in case.params),
+            "method": "none" if case.method is None else case.method.name,
+            "params": case.params,
             "batch": case.batch,
             "vision_tokens": vision,
             "prompt_tokens": vision + self.bench.text_tokens,
             "status": "ok",
         }
-
-    def method(self, name: str, params: dict) -> Method | None:
-        return forced_method(name, params)
 
     def images(self, vision_tokens: int) -> int:
         """Whole images with at least so many tokens, two or more: a single one would be cut into tiles."""

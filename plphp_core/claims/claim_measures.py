@@ -138,9 +138,9 @@ def added_tokens(results: Results, row: int, benchmark: str) -> Estimate:
 def _costs(sources: ClaimSources, claim: str) -> tuple[Results, int, str]:
     """Table 5, the row that a claim is about, and the benchmark. Raises ReportError without the row or Uncompressed."""
     results = sources.table("table5")
-    rates = {row.params.get("r"): at for at, row in enumerate(results.rows) if row.method == "plphp"}
+    rates = {float(row.params["r"]): at for at, row in enumerate(results.rows) if row.method == "plphp"}
     wanted = {"C5": 0.4, "C6": 0.4}.get(claim, min(rates, default=None))  # C7 is about the lowest rate there is
-    row, (benchmark,) = rates.get(wanted), results.benchmarks
+    row, (benchmark,) = None if wanted is None else rates.get(wanted), results.benchmarks
     if row is None or results.reference is None:
         raise ReportError("the table lacks the row that the claim is about, or the uncompressed one")
     return results, row, benchmark
@@ -206,7 +206,7 @@ def _rows(pairs: Sequence[Contrast]) -> list[int]:
 
 def rises_again(sources: ClaimSources) -> ClaimMeasurement:
     """C14: per model, the largest rebound of γ in points of all attention."""
-    readings = sources.attention
+    readings = sources.asked.attention()
     if not any(model in readings for model in MODELS):
         raise ReportError("no attention readings of the paper's models")
     parts, marked, rests = [], [], []

@@ -8,7 +8,6 @@ from functools import cached_property
 from plphp_core.analysis.results import Results
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import table_config
-from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.configured import benchmarks_configured, method_configured
 from plphp_core.reporting.request import ReportRequest, evaluate_models
@@ -79,11 +78,6 @@ class ClaimSources:
             if row.method == "plphp" and row.params == wanted:
                 return index
         raise ReportError("the table has no row of PLPHP with the configured parameters")
-
-    @cached_property
-    def attention(self) -> dict[str, list[AttentionResult]]:
-        """Model → its attention readings."""
-        return self.asked.attention()
 
     def checkpoints(self, models: Sequence[str]) -> dict[str, str]:
         """Model → the checkpoint that its configuration names for the paper's profile."""

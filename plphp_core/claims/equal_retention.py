@@ -48,30 +48,18 @@ def polyline_change(results: Results, row: int, rival: Sequence[int], benchmark:
     """(score of `row` − polyline) / polyline, the polyline of the rows `rival` read at the share that `row` keeps."""
     rival = [at for at in rival if (at, benchmark) in results.cells]
     kept, scores = ([results.value(at, benchmark, name) for at in rival] for name in (RETENTION, metric))
-    at, own = (results.value(row, benchmark, name) for name in (RETENTION, metric))
+    own = results.value(row, benchmark, metric)
     if any(math.isnan(one.value) for one in (*scores, own)):
         return MISSING
-    value = interpolate([one.value for one in kept], [one.value for one in scores], at.value)
-    replicates = interpolate([one.replicates for one in kept], [one.replicates for one in scores], at.replicates)
-    line = with_interval(float(value), replicates, results.options.confidence)
-    return relative(own, line, results.options.confidence)
-
-
-def interpolate(kept: Sequence, scores: Sequence, at: float | np.ndarray) -> np.ndarray:
-    """The polyline through the K points (kept, score) read at `at`; beyond its ends it stays level.
-
-    Args:
-        kept, scores: K numbers, or K arrays (resamples,): a polyline per resample.
-        at: a number, or (resamples,).
-    Returns: as `at`.
-    """
-    x, y = np.asarray(kept, dtype=float), np.asarray(scores, dtype=float)
+    # (settings, 1 + resamples): the polyline of the values and one per resample
+    x, y = (np.stack([np.append(one.value, one.replicates) for one in some]) for some in (kept, scores))
     order = np.argsort(x, axis=0, kind="stable")
-    x, y = np.take_along_axis(x, order, axis=0), np.take_along_axis(y, order, axis=0)
-    above = np.clip((x <= at).sum(axis=0), 1, len(x) - 1)[None]
-    x0, x1, y0, y1 = (np.take_along_axis(line, above - back, axis=0)[0] for line in (x, y) for back in (1, 0))
-    width = np.where(x1 > x0, x1 - x0, 1.0)
-    return y0 + (y1 - y0) * np.clip((at - x0) / width, 0.0, 1.0)
+    lines = zip(np.take_along_axis(x, order, axis=0).T, np.take_along_axis(y, order, axis=0).T, strict=True)
+    share = results.value(row, benchmark, RETENTION)
+    at = np.append(share.value, share.replicates)
+    value, *replicates = (np.interp(one, *line) for one, line in zip(at, lines, strict=True))
+    confidence = results.options.confidence
+    return relative(own, with_interval(float(value), np.array(replicates), confidence), confidence)
 
 
 def _within(results: Results, ours: Sequence[int], theirs: Sequence[int], benchmark: str) -> tuple[list[int], str]:

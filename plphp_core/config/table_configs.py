@@ -34,6 +34,8 @@ def configurations(config: DictConfig) -> list[DictConfig]:
         one = hydra.compose(config_name="config", overrides=own)
         if "model" in map(key, overrides) and model not in one.table.get("models", [model]):
             continue  # not a table about that model
+        if one.profile.name not in one.table.rows:
+            continue  # a table of one's own, for other profiles
         found += _of_models(one, own, model)
     return found
 

@@ -135,13 +135,13 @@ def tally(results: Results, contrasts: Sequence[Contrast]) -> str:
 def steps(results: Results, parameters: Sequence[str]) -> list[Contrast]:
     """Every step of one of these parameters to its next higher value in the table, the others held."""
     places = {
-        tuple(row.params[name] for name in parameters): index
+        tuple(float(row.params[name]) for name in parameters): index
         for index, row in enumerate(results.rows)
         if set(parameters) <= set(row.params)
     }
-    found = []
+    found: list[Contrast] = []
     for at, name in enumerate(parameters):
-        own = []
+        own: list[Contrast] = []
         for place, base in places.items():
             rest = place[:at] + place[at + 1 :]
             line = [one for one in places if one[at] > place[at] and one[:at] + one[at + 1 :] == rest]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, MEDIANS, PREFILL, RETENTION
 from plphp_core.analysis.results import Results, protocol
-from plphp_core.records.cell_result import EFFICIENCY
+from plphp_core.records.cell_result import EFFICIENCY, CellResult
 
 AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_baseline", "relative_to_baseline",
            "baseline_low", "baseline_high", "n_baseline")  # fmt: skip
@@ -33,13 +36,13 @@ def long_table(results: Results) -> pd.DataFrame:
         for index, row in enumerate(results.rows):
             cell = results.cells.get((index, benchmark))
             wanted = list(results.headings(benchmark))
-            line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
+            line: dict[str, object] = {"model": results.model, "method": row.method, "setting": results.setting(index)}
             line |= {"row": index, "benchmark": benchmark, **{name: row.params.get(name) for name in names}}
             if cell is None:
                 lines += [{**line, "metric": metric, "protocol": protocol(results)} for metric in wanted]
                 continue
             line |= {"n": cell.n, "errors": cell.errors, "protocol": cell.protocol}
-            line |= {name: getattr(cell.efficiency, name) for name in EFFICIENCY}
+            line |= {name: typical_cost(cell, name) for name in EFFICIENCY}
             line |= _saved(results, index, benchmark)
             for metric in dict.fromkeys([*wanted, *sorted(cell.metrics)]):
                 score = results.value(index, benchmark, metric)
@@ -50,10 +53,22 @@ def long_table(results: Results) -> pd.DataFrame:
     return table[columns].astype({"n": "Int64", "errors": "Int64", "n_none": "Int64", "n_baseline": "Int64"})
 
 
+def typical_cost(cell: CellResult, name: str) -> float:
+    """What a sample of the cell costs: the mean over samples, of times the median; nan where it was not measured."""
+    known = cell.costs[name][~np.isnan(cell.costs[name])]
+    if not len(known):
+        return math.nan
+    return float(np.median(known) if name in MEDIANS else known.mean())
+
+
 def _against(results: Results, index: int, benchmark: str, metric: str, rival: int | None) -> dict:
     """Changes relative to Uncompressed and to the best baseline on the benchmark, paired (AGAINST)."""
     change = results.change(index, benchmark, metric)
-    found = {"relative_to_none": change.value, "relative_low": change.low, "relative_high": change.high}
+    found: dict[str, object] = {
+        "relative_to_none": change.value,
+        "relative_low": change.low,
+        "relative_high": change.high,
+    }
     found["n_none"] = results.paired(index, results.reference, benchmark) or None
     if rival is not None:
         change = results.change(index, benchmark, metric, rival)
@@ -114,7 +129,7 @@ def cost_table(results: Results, benchmark: str) -> pd.DataFrame:
     wanted = list(results.headings(benchmark))
     for index, row in enumerate(results.rows):
         cell = results.cells.get((index, benchmark))
-        line = {"model": results.model, "method": row.method, "setting": results.setting(index)}
+        line: dict[str, object] = {"model": results.model, "method": row.method, "setting": results.setting(index)}
         line["benchmark"] = benchmark
         if cell is None:
             lines += [{**line, "metric": metric} for metric in (*wanted, *QUANTITIES)]

@@ -290,7 +290,8 @@ def intervals(parts: Sequence[Results], file: str) -> list[str]:
         f"{_name(parts, part, index)} on {benchmark}"
         for part in parts
         for index, benchmark in sorted(part.cells, key=lambda at: part.benchmarks.index(at[1]))
-        if (part.reference, benchmark) in part.cells
+        if part.reference is not None
+        and (part.reference, benchmark) in part.cells
         and part.paired(index, part.reference, benchmark)
         < max(part.cells[at, benchmark].n for at in (index, part.reference))
     ]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -230,7 +230,7 @@ def selection_suffix(asked: ReportRequest, parts: Sequence[Results]) -> str:
     return _suffix(used, cell.prompts, cell.engine, cell.limit, cell.limit_seed) + dtype
 
 
-def _suffix(used: object, prompts: object, engine: object, limit: object, seed: object) -> str:
+def _suffix(used: str, prompts: str, engine: str, limit: int | str | None, seed: int | None) -> str:
     found = [f".protocol={used}"] * (used != "lmms_eval")
     found += [f".prompts={prompts}"] * (prompts != PROTOCOL_PROMPTS.get(used, prompts))
     found += [f".engine={engine}"] * (engine != "generate")
@@ -254,7 +254,7 @@ def asked_suffix(asked: ReportRequest) -> str:
     admitted = list(filter(fits, usual_kind(asked.cells, asked.filters, asked.usual_dtype, fits).results))
     uncaptioned = [cell for cell in admitted if not one_protocol(cell.benchmark)]
 
-    def common(name: str, usual: object, cells: Sequence[CellResult] = admitted) -> object:
+    def common(name: str, usual: Any, cells: Sequence[CellResult] = admitted) -> Any:
         given = getattr(asked.filters, name)
         found = {getattr(cell, name) for cell in cells}
         return given if given is not None else found.pop() if len(found) == 1 else usual

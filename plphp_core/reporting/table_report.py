@@ -95,7 +95,8 @@ def _spec(content: TableContent, part: Results, what: str, columns: Columns) -> 
 
 def _columns(content: TableContent, part: Results) -> Columns:
     found = [column for name in content.layout.columns for column in COLUMNS[name].make(content, part)]
-    return [replace(one, inline=one.spread) for one in found] if content.layout.inline else found
+    inline = content.layout.inline
+    return [replace(one, inline=inline and one.spread) if isinstance(one, NumberColumn) else one for one in found]
 
 
 def _numbers(content: TableContent) -> list[Table]:

@@ -130,18 +130,18 @@ class TableSpec:
         """Every column's numbers, the best ones marked, and the published ones."""
         rows = filled(self._rows(), [column.cell for column in self.columns])
         for at, column in enumerate(self.columns):
-            if column.ranked:
+            if isinstance(column, NumberColumn) and column.ranked:
                 marks = self._marks([column.value(index) for index in range(len(rows))])
                 rows = emphasised(rows, at + len(self.head), marks)
         if self.reference is not None:
             rows += published_rows(self.columns, self.reference, self.front)
         headings = (*self.head, *(column.heading for column in self.columns))
-        marks = {"marks": ABOVE} if self.emphasis == "uncompressed" else {}
-        return Table(f"{self.title}: {self.what}", headings, tuple(rows), tuple(self.notes), **marks)
+        table = Table(f"{self.title}: {self.what}", headings, tuple(rows), tuple(self.notes))
+        return replace(table, marks=ABOVE) if self.emphasis == "uncompressed" else table
 
     def intervals(self) -> Table:
         """The intervals of the columns that have any."""
-        columns = [column for column in self.columns if column.spread]
+        columns = [column for column in self.columns if isinstance(column, NumberColumn) and column.spread]
         return Table(
             f"{self.title}: {self.results.options.confidence:.0%} confidence intervals",
             (*self.head, *(column.heading for column in columns)),

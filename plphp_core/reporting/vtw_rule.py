@@ -13,7 +13,7 @@ def note(rule: DepthRule | None, results: Results) -> list[str]:
     ours = next(iter(results.cells.values()))
     if (rule.model, rule.revision) != (results.model, ours.revision):
         return ["VTW's own rule was applied to other weights than this table's: scripts/choose_vtw_k.py does it again."]
-    tabulated = dict.fromkeys(row.params.get("K") for row in results.rows if row.method == "vtw")
+    tabulated = dict.fromkeys(int(row.params["K"]) for row in results.rows if row.method == "vtw")
     known = (f"K={K}: {_nats(rule.divergence[K])}" for K in tabulated if K in rule.divergence)
     rest = f" Of the K in this table: {', '.join(known)} nats." if set(tabulated) & set(rule.divergence) else ""
     where = f"{rule.samples} samples of {', '.join(rule.benchmarks)}; {rule.dtype}"

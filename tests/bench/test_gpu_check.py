@@ -2,7 +2,6 @@
 
 import gc
 import json
-import runpy
 import subprocess
 import sys
 import time
@@ -70,14 +69,14 @@ def test_what_the_parts_found(whole):
     assert all(row["same"] + row["ties"] == row["samples"] and row["padding"] > 0 for row in rows["ragged"])
     measured = {(row["backend"], row["method"], row["batch"], row["vision_tokens"]) for row in rows["decoding"]}
     assert len(measured) == 3 * 2 * len(REDUCED.bench.batch) * len(REDUCED.bench.vision_tokens) == len(rows["decoding"])
-    assert all(row["status"] == "ok" and row["rho_measured"] > 0 for row in rows["decoding"])
+    assert all(row["status"] == "ok" and row["rho"] > 0 for row in rows["decoding"])
     assert all(row["prefill_ms"] > 0 and row["added_decode_tokens"] is not None for row in rows["prefill"])
     assert {row["method"] for row in rows["prefill"]} == {"none", "plphp", "fastv", "vtw"}
 
 
 @pytest.mark.slow
-def test_with_nothing_but_torch_transformers_and_numpy(tmp_path):
-    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "pydantic", "psutil", "matplotlib",
+def test_with_nothing_but_torch_transformers_numpy_and_pydantic(tmp_path):
+    absent = ("PIL", "torchvision", "hydra", "omegaconf", "rich", "pandas", "psutil", "matplotlib",
               "lmms_eval", "datasets", "accelerate", "jinja2")  # fmt: skip
     if Version(transformers.__version__) >= Version("5.23"):  # older ones import it wherever it is installed
         absent = (*absent, "scipy")
@@ -215,11 +214,3 @@ def test_the_document_has_every_part():
     page = (ROOT / "docs/performance.md").read_text()
     order = [page.index(f"| `{part.name}` |") for part in PARTS]
     assert order == sorted(order)
-
-
-def test_the_door_says_what_it_can_do(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--help"])
-    with pytest.raises(SystemExit) as done:
-        runpy.run_path(str(ROOT / "scripts/gpu_check.py"), run_name="__main__")
-    said = capsys.readouterr().out
-    assert done.value.code == 0 and "--minutes" in said and all(part.name in said for part in PARTS)

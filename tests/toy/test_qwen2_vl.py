@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from plphp_core.families import get_family
-from tasks.toy.batches import assemble, decoder_states
+from tasks.toy.batches import assemble
 from tasks.toy.inherit import ancestor, fewer_query_heads
-from tasks.toy.models.qwen2_vl import MROPE, TOY, patches
+from tasks.toy.models.qwen2_vl import TOY, patches
 from tasks.toy.samples import BENCHMARKS, SUB_TASKS, make_sample
 from tasks.toy.scenes import SIZE, draw
 from tasks.toy.sizes import DECODER
@@ -48,27 +48,7 @@ def test_training_positions_are_the_models(built, style):
             inputs["input_ids"], inputs["mm_token_type_ids"], inputs["image_grid_thw"]
         )
         made = TOY.positions(inputs["input_ids"], inputs["input_ids"] == model.config.image_token_id)
-        assert torch.equal(made, wanted), sample.sub_task
-        assert (made[0] != made[2]).any(), "an image has columns"
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_training_path_gives_the_models_logits(built, style):
-    """From drawn scenes to logits, twice: as training does it, and by processor and forward."""
-    model, processor = built
-    for sample in samples():
-        inputs = encoded(processor, sample, style)
-        length = inputs["input_ids"].shape[1]
-        batch = batch_of(processor, sample, style)
-        assert torch.equal(batch.ids[:, :length], inputs["input_ids"]), sample.sub_task
-        with torch.no_grad():
-            wanted = model(**inputs).logits
-            embeddings = model.get_input_embeddings()(batch.ids)
-            features = TOY.image_tokens(model, batch.images, batch.alone)
-            embeddings = embeddings.masked_scatter(batch.image_mask[..., None], features)
-            positions = TOY.positions(batch.ids, batch.image_mask)
-            made = model.lm_head(decoder_states(TOY.family.decoder(model), embeddings, positions)[0])
-        torch.testing.assert_close(made[:, :length], wanted, rtol=1e-4, atol=1e-3)
+        assert torch.equal(made, wanted) and (made[0] != made[2]).any(), sample.sub_task
 
 
 def test_patches_are_the_processors(built):
@@ -113,23 +93,3 @@ def test_heads_that_go_are_as_if_they_said_nothing():
         made = part(states, attention_mask=None, position_embeddings=rotary)
         torch.testing.assert_close(made, wanted, rtol=1e-5, atol=1e-4)
     assert fewer_query_heads(decoder.layers, decoder.config, heads) is decoder.layers
-
-
-def test_the_templates_prompt_is_the_families(built):
-    _, processor = built
-    for style in STYLES:
-        family = get_family("qwen2_vl", style)
-        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "What has changed?"}]
-        messages = [{"role": "user", "content": content}]
-        made = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        assert made == family.prompt("What has changed?", 2)
-
-
-def test_shape_is_the_real_family_scaled_down(built):
-    config = built[0].config
-    text, vision = config.text_config, config.vision_config
-    assert config.model_type == "qwen2_vl" and config.tie_word_embeddings
-    assert (text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads) == (8, 4, 2)
-    assert text.hidden_size == text.num_attention_heads * DECODER["head_dim"]
-    assert text.rope_parameters["mrope_section"] == MROPE and sum(MROPE) == DECODER["head_dim"] // 2
-    assert (vision.spatial_merge_size, vision.temporal_patch_size, vision.patch_size) == (2, 2, 8)

@@ -10,6 +10,8 @@ from tasks.toy.samples import BENCHMARKS, SUB_TASKS, make_sample, make_samples
 from tasks.toy.scenes import COLORS, PLACES, SHAPES, Scene, Thing, draw, random_scene
 from tasks.toy.slots import slot_accuracy, slots
 
+REFERENCE = "red circle in north turned blue"
+
 
 def test_training_samples_never_hold_a_test_scene():
     tested = {scene for benchmark in BENCHMARKS for sample in test_samples(benchmark) for scene in sample.scenes}
@@ -64,32 +66,36 @@ def test_long_captions_are_long(split):
         assert all(len(reference.split()) >= 60 for reference in sample.references)
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="unknown sub-task 'sd'/'VIST'"):
-        make_sample("sd", "VIST", random.Random(0), "train")
-    with pytest.raises(ValueError, match="unknown split 'dev'"):
-        make_sample("sd", "CLEVR-Change", random.Random(0), "dev")
-    with pytest.raises(ValueError, match="share a place"):
-        Scene((Thing(1, "red", "ring"), Thing(1, "blue", "ring")))
+@pytest.mark.parametrize("make, said", [
+    (lambda: make_sample("sd", "VIST", random.Random(0), "train"), "unknown sub-task 'sd'/'VIST'"),
+    (lambda: make_sample("sd", "CLEVR-Change", random.Random(0), "dev"), "unknown split 'dev'"),
+    (lambda: Scene((Thing(1, "red", "ring"), Thing(1, "blue", "ring"))), "share a place"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
 
 
-def test_slots_are_the_words_that_must_be_seen():
-    assert slots("Red circle, in the north TURNED blue!") == ["red", "circle", "north", "turned", "blue"]
-    assert slots("B") == slots(" b".upper()) == ["B"]
-    assert slots("C. red") == ["C", "red"]
-    assert slots("A red circle") == ["red", "circle"]
-    assert slots("two objects on a gray ground") == []
+@pytest.mark.parametrize("text, found", [
+    ("Red circle, in the north TURNED blue!", ["red", "circle", "north", "turned", "blue"]),
+    (" B", ["B"]), ("C. red", ["C", "red"]), ("A red circle", ["red", "circle"]),
+    ("two objects on a gray ground", []),
+])  # fmt: skip
+def test_slots_are_the_words_that_must_be_seen(text, found):
+    assert slots(text) == found
 
 
-def test_slot_accuracy_of_right_wrong_short_and_long_answers():
-    reference = "red circle in north turned blue"
-    assert slot_accuracy(reference, [reference]) == 1.0
-    assert slot_accuracy("red circle north turned blue", [reference]) == 1.0
-    assert slot_accuracy("red circle in north turned cyan", [reference]) == pytest.approx(0.8)
-    assert slot_accuracy("red circle", [reference]) == pytest.approx(0.4)
-    assert slot_accuracy("", [reference]) == slot_accuracy("a thing in a place became something", [reference]) == 0.0
-    assert slot_accuracy(" ".join([reference] * 4), [reference]) == pytest.approx(0.25)
-    assert slot_accuracy("cyan", ["green", "cyan"]) == 1.0
+@pytest.mark.parametrize("answer, references, score", [
+    (REFERENCE, [REFERENCE], 1), ("red circle north turned blue", [REFERENCE], 1),
+    ("red circle in north turned cyan", [REFERENCE], 0.8), ("red circle", [REFERENCE], 0.4), ("", [REFERENCE], 0),
+    ("a thing in a place became something", [REFERENCE], 0), (" ".join([REFERENCE] * 4), [REFERENCE], 0.25),
+    ("cyan", ["green", "cyan"], 1),
+])  # fmt: skip
+def test_slot_accuracy_of_right_wrong_short_and_long_answers(answer, references, score):
+    assert slot_accuracy(answer, references) == pytest.approx(score)
+
+
+def test_slot_accuracy_needs_a_reference():
     with pytest.raises(ValueError, match="at least one reference"):
         slot_accuracy("red", [])
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 
 from plphp_core import prune
-from plphp_core.bench.bench_settings import BenchCase
 from plphp_core.bench.bench_tables import BenchColumn, decimals, megabytes
 from plphp_core.bench.decode_timing import decoding_rows
 from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, gpu_part
@@ -17,7 +16,6 @@ from plphp_core.bench.prefill_timing import add_decode_tokens, prefill_rows
 from plphp_core.bench.speed_benchmark import DECODE_COLUMNS, PREFILL_COLUMNS
 from plphp_core.decoding.device import free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
-from plphp_core.pruning.method import method_names
 
 MORE = 1.02  # times its keys and values: a pruned layer also holds its tokens' positions, 4 bytes per slot and head
 BLOCK = 512  # bytes that the CUDA allocator rounds up to
@@ -112,14 +110,9 @@ def prefills(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     in the fast backend.
     """
     setting.model  # noqa: B018  (first: it may not fit)
-    depth = setting.sizes.depth
-    params = {"plphp": {"r": 0.4, "delta_r": 0.3}, "fastv": {"K": depth["fastv"], "R": 0.5}, "vtw": {"K": depth["vtw"]}}
-    known = [name for name in ("none", *params) if name in method_names()]
     for vision in setting.bench.vision_tokens:
-        cases = [
-            BenchCase(setting.shape.name, "fast", name, tuple(sorted(params.get(name, {}).items())), 1, vision)
-            for name in known
-        ]
+        methods = ["none", "plphp", "fastv", "vtw"]
+        cases = replace(setting.bench, methods=methods, vision_tokens=[vision]).cases
         rows = prefill_rows(setting.random, cases, lambda _: None)
         add_decode_tokens(rows, setting.decoded)
         yield from rows

@@ -44,7 +44,7 @@ def identity(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     two prompts, one of them padded on the left.
     """
     layers = setting.shape.layers
-    methods = (None, PLPHP(r=1.0, delta_r=0.0), FastV(K=setting.sizes.depth["fastv"], R=0.0), VTW(K=layers))
+    methods = (None, PLPHP(r=1.0, delta_r=0.0), FastV(K=setting.bench.params["fastv"]["K"], R=0.0), VTW(K=layers))
     for name, (implementation, here, within) in ATTENTION.items():
         if here is not None and not here():
             yield {"attention": name, "found": "not available: its package is not installed"}

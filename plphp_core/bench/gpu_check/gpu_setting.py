@@ -8,7 +8,6 @@ from pathlib import Path
 
 from torch import nn
 
-from baselines import VTW, FastV
 from plphp_core.bench.bench_settings import BenchSettings
 from plphp_core.bench.decode_backends import BACKENDS
 from plphp_core.bench.decoder_shapes import DecoderShape
@@ -29,24 +28,24 @@ class Sizes:
             one prompt is enough, the last where several are.
         steps: tokens of the comparisons of tokens.
         slots: per sample, of the kernels' comparison.
-        depth: K of FastV and VTW.
     """
 
     bench: BenchSettings
     steps: int
     slots: int
     toys: tuple[str, ...]
-    depth: dict[str, int]
 
 
-def _bench(**given) -> BenchSettings:
-    """PLPHP's classes of layers are forced, see `plphp_core.bench.forced_retention`."""
+def _bench(depth: dict[str, int], **given) -> BenchSettings:
+    """PLPHP's classes of layers are forced, see `plphp_core.bench.forced_retention`. depth: K of FastV and VTW."""
     same = {"name": "gpu_check", "dtype": DTYPE, "backends": list(BACKENDS), "methods": ["none", "plphp"]}
-    return BenchSettings(**same, retention=[0.4], params={"plphp": {"delta_r": 0.3}}, **given)
+    params = {"plphp": {"delta_r": 0.3}, "fastv": {"K": depth["fastv"], "R": 0.5}, "vtw": {"K": depth["vtw"]}}
+    return BenchSettings(**same, retention=[0.4], params=params, **given)
 
 
 FULL = Sizes(
     _bench(
+        {"fastv": 3, "vtw": 14},
         device="cuda",
         models=["qwen2_7b"],
         vision_tokens=[7000, 2000],
@@ -62,10 +61,10 @@ FULL = Sizes(
     steps=32,
     slots=7000,
     toys=("llava_onevision", "qwen2_vl", "idefics2", "mantis"),
-    depth={"fastv": 3, "vtw": 14},
 )
 REDUCED = Sizes(
     _bench(
+        {"fastv": 2, "vtw": 3},
         device="cpu",
         models=["tiny"],
         vision_tokens=[195, 130],
@@ -81,7 +80,6 @@ REDUCED = Sizes(
     steps=6,
     slots=40,
     toys=("llava_onevision",),
-    depth={"fastv": 2, "vtw": 3},
 )
 
 
@@ -147,5 +145,5 @@ class GpuSetting:
 
     def methods(self) -> list[Method | None]:
         """None, and methods of both verbs that random weights can follow."""
-        plphp = self.random.method("plphp", {"r": 0.4, "delta_r": 0.3})
-        return [None, plphp, FastV(K=self.sizes.depth["fastv"], R=0.5), VTW(K=self.sizes.depth["vtw"])]
+        all_of_them = replace(self.bench, methods=["none", "plphp", "fastv", "vtw"]).cases
+        return list(dict.fromkeys(case.method for case in all_of_them))
