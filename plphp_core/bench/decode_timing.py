@@ -145,7 +145,10 @@ def relate(decoded: Sequence[DecodedCase]) -> None:
             continue
         pairs = [(none["ms_per_token"], row["ms_per_token"])]
         if one.none is not None:
-            pairs = [tuple(map(statistics.median, pair)) for pair in zip(one.none, one.rounds, strict=True)]
+            pairs = [
+                (statistics.median(plain_round), statistics.median(own))
+                for plain_round, own in zip(one.none, one.rounds, strict=True)
+            ]
         gain = spread([other / own for other, own in pairs])
         row |= {"speed_up": gain.median, "ideal_speed_up": none["roofline_ms"] / row["roofline_ms"]}
         if one.none is not None:

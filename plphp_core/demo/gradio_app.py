@@ -168,7 +168,7 @@ class DemoPage:
 
     def _empty(self) -> dict:
         """The page without a conversation."""
-        empty = {self.conversation: None, self.status: self.ready, self.figures: []}
+        empty: dict = {self.conversation: None, self.status: self.ready, self.figures: []}
         empty[self.images] = gr.update(value=[], visible=False)
         return empty | {place: [] for one in self.columns.values() for place in (one.chat, one.maps)}
 

@@ -42,7 +42,8 @@ def data(run: PlannedRun) -> Findings:
 
 
 def _opened(run: PlannedRun, suite: Suite, benchmark: Benchmark) -> str | CheckFailed:
-    name, columns = benchmark.label, []
+    name = benchmark.label
+    columns: list[str] = []
     if benchmark.task not in suite.manager.all_subtasks:
         return CheckFailed(f"{name}: lmms-eval finds no task {benchmark.task}; choose other benchmarks with tasks=[…]")
     config = suite.task_config(benchmark.task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -38,7 +39,12 @@ class Sizes:
 
 def _bench(depth: dict[str, int], **given) -> BenchSettings:
     """PLPHP's classes of layers are forced, see `plphp_core.bench.forced_retention`. depth: K of FastV and VTW."""
-    same = {"name": "gpu_check", "dtype": DTYPE, "backends": list(BACKENDS), "methods": ["none", "plphp"]}
+    same: dict[str, Any] = {
+        "name": "gpu_check",
+        "dtype": DTYPE,
+        "backends": list(BACKENDS),
+        "methods": ["none", "plphp"],
+    }
     params = {"plphp": {"delta_r": 0.3}, "fastv": {"K": depth["fastv"], "R": 0.5}, "vtw": {"K": depth["vtw"]}}
     return BenchSettings(**same, retention=[0.4], params=params, **given)
 
