@@ -89,8 +89,8 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
         return [row | {"status": "oom"} for row in rows]
     wholes = [[milliseconds for (milliseconds,) in of_case] for of_case in rounds]
     plain = next((whole for row, whole in zip(rows, wholes, strict=True) if row["method"] == "none"), None)
-    for row, method, prefill, whole in zip(rows, first, timed, wholes, strict=True):
-        added, taken = prefill.added[bench.prefill_warm_up :], spread(whole)
+    for row, method, timing, whole in zip(rows, first, timed, wholes, strict=True):
+        added, taken = timing.added[bench.prefill_warm_up :], spread(whole)
         row |= {
             "prefill_ms": taken.median,
             "prefill_q1": taken.q1,
