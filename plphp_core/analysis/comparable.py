@@ -69,10 +69,8 @@ def admits(filters: Filters, cell: CellResult) -> bool:
     """Whether the user asked for such cells."""
     for name in SHARED:
         wanted, found = getattr(filters, name), getattr(cell, name)
-        if name == "limit" and wanted is not None:
-            found = str("full" if found is None else found)
         free = one_protocol(cell.benchmark) if name == "protocol" else name == "limit_seed" and cell.limit is None
-        if wanted is not None and wanted != found and not free:
+        if filters.given(name) and wanted != found and not free:
             return False
     for (method, name), wanted in filters.params.items():
         if cell.method == method and not _written_alike(cell.params.get(name), wanted):

@@ -65,7 +65,7 @@ def usual_kind(
     taken: dict[str, None] = {}
     left: Counter[str] = Counter()
     for name in FIELDS:
-        if name in leave or getattr(filters, name) is not None:
+        if name in leave or filters.given(name):
             continue
         for group in _groups(rivals, name, alike):
             kinds = {getattr(one, name) for one in group}

@@ -100,7 +100,7 @@ class ClaimEvidence:
 def _fact(one: CellResult | AttentionResult, name: str) -> str:
     """A field as text; empty where there is none: attention results have no engine, whole benchmarks no seed."""
     if one.limit is None and name in ("limit", "limit_seed"):
-        return "full" if name == "limit" else ""
+        return "null" if name == "limit" else ""
     return str(getattr(one, name, ""))
 
 

@@ -80,7 +80,7 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
         said.append(f"Too little to decide: {'; '.join(shortfalls)}.")
         todo = f"Run: {run}"
     elif outcome is RuleOutcome.UNDECIDED:
-        whole = evidence.facts.get("limit") == ("full",)
+        whole = evidence.facts.get("limit") == ("null",)
         said.append("All samples there are were asked." if whole else "More samples narrow the interval.")
         todo = "" if whole else f"Run: {run}"
     if label == "toy":
@@ -98,7 +98,8 @@ def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequ
         facts: those of the evidence; those with one value win over what was asked for.
         subset: whether the same subset will do; otherwise all samples are asked for.
     """
-    known = {name: getattr(asked.filters, name) for name in ("protocol", "prompts", "engine", "limit")}
+    fields = ("protocol", "prompts", "engine", "limit")
+    known = {name: getattr(asked.filters, name) if asked.filters.given(name) else None for name in fields}
     known |= {name: facts[name][0] for name in known if len(facts.get(name, ())) == 1}
     known["profile"] = asked.profile
     known["model"] = MODEL if table in ("table3", "figure1") else asked.options.model  # these are about several
@@ -106,7 +107,7 @@ def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequ
         known["limit"] = ENOUGH if table == "figure1" and facts else None
     protocol = known["protocol"] or "lmms_eval"
     usual = {"profile": "paper", "protocol": "lmms_eval", "prompts": PROTOCOL_PROMPTS.get(protocol),
-             "engine": "generate", "model": MODEL, "limit": "full"}  # fmt: skip
+             "engine": "generate", "model": MODEL, "limit": "null"}  # fmt: skip
     words = [f"{name.upper()}={known[name]}" for name in usual if known[name] not in (None, usual[name])]
     return " ".join([f"make reproduce-{table}", *words])
 

@@ -52,7 +52,7 @@ def script(name, arguments=None):
     return start(load)
 
 
-def command(name, arguments, carry_out=None):
+def command(name, arguments, main=None):
     """Carry out a command, everything imported.
 
     Returns:
@@ -72,7 +72,7 @@ def command(name, arguments, carry_out=None):
     try:
         if "profile=toy" in arguments and name not in ("report", "bench", "demo"):
             draw_toy_data()
-        return (carry_out or import_module(COMMANDS[name][0]).main)(arguments)
+        return (main or import_module(COMMANDS[name][0]).main)(arguments)
     except (UserError, OmegaConfBaseException) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         return USAGE

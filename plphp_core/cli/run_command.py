@@ -142,9 +142,9 @@ class Scheduler:
             from torch import distributed
 
             from plphp_core.evaluation.loading import LoadOnce
-            from plphp_core.evaluation.runner import run_together
+            from plphp_core.evaluation.runner import run_group
 
-            code = run_groups(groups, partial(run_together, loader=LoadOnce()))
+            code = run_groups(groups, partial(run_group, loader=LoadOnce()))
             if distributed.is_initialized():  # torchrun's processes stay connected from one group to the next
                 distributed.destroy_process_group()
             if self._sweep and code < 128 and first_process():
@@ -271,7 +271,7 @@ def summarise(groups: Iterable[Sequence[Run]]) -> None:
                     engine=model.engine,
                     dtype=model.dtype,
                     attn_implementation=model.attn_implementation,
-                    limit=str(settings.limit or "full"),
+                    limit=settings.limit,
                     limit_seed=settings.limit_seed,
                 ),
             )

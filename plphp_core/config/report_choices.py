@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+ANY = "any"  # of Filters.limit, where None means the whole benchmarks
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which finished cells; None leaves a field open. Applied by `analysis.comparable.admits`.
+    """Which finished cells; None leaves a field open (of `limit`: ANY). Applied by `analysis.comparable.admits`.
 
-    limit: "full" or a number; params: (method, parameter) → value as text; exclude: patterns of names of cell files to
-    leave out.
+    limit: samples per benchmark, None: all; params: (method, parameter) → value as text; exclude: patterns of names of
+    cell files to leave out.
     """
 
     model: str | None = None
@@ -24,10 +25,14 @@ class Filters:
     protocol: str | None = None
     prompts: str | None = None
     engine: str | None = None
-    limit: str | None = None
+    limit: int | str | None = ANY
     limit_seed: int | None = None
     params: dict[tuple[str, str], str] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
+
+    def given(self, name: str) -> bool:
+        """Whether the user chose this field."""
+        return bool(getattr(self, name) != ANY if name == "limit" else getattr(self, name) is not None)
 
 
 @dataclass(frozen=True)

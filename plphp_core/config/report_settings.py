@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from plphp_core.config import checked_values as values
 from plphp_core.config.hydra_app import composed, key, value
 from plphp_core.config.locations import PACKAGED
-from plphp_core.config.report_choices import Filters, Options
+from plphp_core.config.report_choices import ANY, Filters, Options
 from plphp_core.config.run_settings import ENGINES, PROTOCOL_PROMPTS, PROTOCOLS
 from plphp_core.families.base import STYLES
 from plphp_core.records.errors import UserError
@@ -105,7 +105,7 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
             protocol=protocol,
             prompts=asked("prompts", one_of(*STYLES)) or PROTOCOL_PROMPTS.get(protocol or ""),
             engine=asked("engine", one_of(*ENGINES)),
-            limit=None if "limit" not in given else "full" if limit is None else str(limit),
+            limit=limit if "limit" in given else ANY,
             limit_seed=asked("limit_seed", lambda name, found: values.whole(name, found, 0)),
             params={
                 (config.method.name, name.removeprefix("method.")): str(OmegaConf.select(config, name))

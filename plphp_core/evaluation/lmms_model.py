@@ -28,9 +28,9 @@ from plphp_core.config import checked_values as values
 from plphp_core.config.run_settings import ATTENTION, ENGINES, ModelSettings, check_method
 from plphp_core.decoding.device import free_memory
 from plphp_core.evaluation.generation import Answerer, answer_all
+from plphp_core.evaluation.lmms_plugin import model_ids
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.options import refuse, refused_of_task
-from plphp_core.evaluation.registration import model_ids
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.families import get_family
 from plphp_core.families.base import STYLES

@@ -63,7 +63,7 @@ class Stop:
             raise Terminated
 
 
-def carry_out(work: Callable[[], bool], end: Callable[..., None], say: Callable[[str], None]) -> tuple[str, int]:
+def run_and_record(work: Callable[[], bool], end: Callable[..., None], say: Callable[[str], None]) -> tuple[str, int]:
     """Do the work of a run and write down how it ended.
 
     Args:

@@ -21,7 +21,7 @@ from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.plan import plan, show
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.results_folder import Busy, run_lock
-from plphp_core.evaluation.run_status import FAILED, OK, USAGE, Stop, carry_out
+from plphp_core.evaluation.run_status import FAILED, OK, USAGE, Stop, run_and_record
 from plphp_core.evaluation.worker import Worker
 from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.journal import Journal
@@ -44,7 +44,7 @@ class Outcome:
         return FAILED if self.failed_samples or self.failed_cells else OK
 
 
-def run_together(group: Sequence[Run], loader: LoadOnce, display: Display | None = None) -> int:
+def run_group(group: Sequence[Run], loader: LoadOnce, display: Display | None = None) -> int:
     """Carry out runs that differ in nothing but methods, benchmarks and tables, and tell the user how it went.
 
     Args:
@@ -67,7 +67,7 @@ def run_together(group: Sequence[Run], loader: LoadOnce, display: Display | None
 
         def work() -> bool:
             manifest.write()
-            _GroupRun(group, settings, loader, display, manifest, outcome, ranks, stop).carry_out()
+            _GroupRun(group, settings, loader, display, manifest, outcome, ranks, stop).run()
             _summary(outcome, display)
             return outcome.exit_code == OK
 
@@ -78,7 +78,7 @@ def run_together(group: Sequence[Run], loader: LoadOnce, display: Display | None
 
         say = display.say if ranks.first else ranks.complain
         try:
-            status, code = carry_out(work, end, say)
+            status, code = run_and_record(work, end, say)
         except UserError as error:
             if ranks.size == 1:
                 raise
@@ -108,7 +108,7 @@ class _GroupRun:
         self.traced: set[str] = set()
         self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
 
-    def carry_out(self) -> None:
+    def run(self) -> None:
         _seed(self.settings.seed)
         cells, unfinished, lacking = self._plan()
         todo = [cell for cell in cells if cell.name in unfinished]
@@ -193,7 +193,7 @@ class _GroupRun:
             lacking = [cell for cell in cells if cell.name in self._lacking]
             if lacking:
                 worker = Worker(self.settings, task, lacking, self._answerer, self.ranks, self.traced)
-                worker.carry_out(self.display, self.stop)
+                worker.answer_missing(self.display, self.stop)
             self._leave(cells)
             self._fold(cells)
             if self.ranks.first:

@@ -68,7 +68,7 @@ class Worker:
         self.hardware = device_name(ranks.device(settings.model.device))
         self._traced = traced
 
-    def carry_out(self, display: Display, stop: Stop) -> None:
+    def answer_missing(self, display: Display, stop: Stop) -> None:
         """Returns when every sample of this share has an answer or an error in a journal.
 
         Raises:

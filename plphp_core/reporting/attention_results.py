@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from plphp_core.analysis.comparable import KEYS
 from plphp_core.analysis.usual_kind import Choice, DtypeOf, usual_kind
 from plphp_core.config.benchmark_catalogue import catalogue
-from plphp_core.config.report_choices import Filters
+from plphp_core.config.report_choices import ANY, Filters
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError
 
@@ -19,7 +19,7 @@ FREE = Filters()
 
 def by_model(readings: Sequence[AttentionResult], filters: Filters = FREE) -> dict[str, list[AttentionResult]]:
     """The readings of each model, in the paper's order of models and benchmarks; of several subsets of a benchmark the
-    largest. What else is open has been settled before (`settled`).
+    largest. What else is open has been chosen before (`usual_readings`).
 
     Raises ReportError, naming files, if those of a model are not of one checkpoint and precision, or not equally deep.
     """
@@ -33,7 +33,7 @@ def by_model(readings: Sequence[AttentionResult], filters: Filters = FREE) -> di
     return {model: list(parts.values()) for model, parts in found.items()}
 
 
-def settled(readings: Sequence[AttentionResult], filters: Filters, dtype_of: DtypeOf) -> Choice:
+def usual_readings(readings: Sequence[AttentionResult], filters: Filters, dtype_of: DtypeOf) -> Choice:
     """The readings of the usual protocol, prompts and dtype where nobody chose, by the rule of all reports.
 
     Of several subsets `by_model` takes the largest, benchmark by benchmark: to look at more samples changes no score.
@@ -43,11 +43,10 @@ def settled(readings: Sequence[AttentionResult], filters: Filters, dtype_of: Dty
 
 
 def _fits(one: AttentionResult, filters: Filters) -> bool:
-    limit = "full" if one.limit is None else str(one.limit)
     seed = filters.limit_seed
     return (
         all(getattr(filters, name) in (None, getattr(one, name)) for name in CHOSEN)
-        and filters.limit in (None, "full", limit)  # a full run reads a subset too
+        and filters.limit in (ANY, None, one.limit)  # a full run reads a subset too
         and (seed is None or one.limit is None or one.limit_seed == seed)
         and not any(fnmatch(one.path.name, pattern) for pattern in filters.exclude)
     )

@@ -114,7 +114,7 @@ def report(asked: ReportRequest) -> Report:
     if asked.filters.engine is not None:
         raise NothingToShow(f"both engines are compared; leave out engine={asked.filters.engine}")
     cells = under_both([cell for cell in asked.cells if admits(asked.of_model, cell)])
-    cells = asked.settled(cells=cells, leave=["engine"])
+    cells = asked.usual_cells(cells=cells, leave=["engine"])
     rows = rows_configured("table1", asked.profile, asked.options.model)
     found = compare(cells, rows, asked.of_model, asked.choices)
     variant = model_suffix(asked.options) + selection_suffix(asked, found.parts)

@@ -22,7 +22,7 @@ from plphp_core.records.attention_result import AttentionResult, load_readings
 from plphp_core.records.cell_result import CellResult
 from plphp_core.records.record import visible
 from plphp_core.reporting import render
-from plphp_core.reporting.attention_results import by_model, settled
+from plphp_core.reporting.attention_results import by_model, usual_readings
 from plphp_core.reporting.configured import (
     benchmarks_configured,
     dtype_configured,
@@ -89,7 +89,7 @@ class ReportRequest:
     root: Path
     said: dict[str, None] = field(default_factory=dict)  # what was taken of several kinds, line by line, each once
 
-    def settled(
+    def usual_cells(
         self, models: Collection[str] = (), cells: Sequence[CellResult] | None = None, leave: Collection[str] = ()
     ) -> list[CellResult]:
         """The cells as `usual_kind` leaves those of `models`, or all if none are named; what it took is noted.
@@ -125,11 +125,11 @@ class ReportRequest:
     @property
     def own_cells(self) -> list[CellResult]:
         """Of the model that most tables are about."""
-        return self.settled([self.options.model])
+        return self.usual_cells([self.options.model])
 
     def attention(self) -> dict[str, list[AttentionResult]]:
         """Model → its attention readings. Raises ReportError as `readings` does."""
-        found = settled(load_readings(self.folder / "attention"), self.filters, self.usual_dtype)
+        found = usual_readings(load_readings(self.folder / "attention"), self.filters, self.usual_dtype)
         self.note(found)
         return by_model(found.results, self.filters)
 
@@ -183,7 +183,7 @@ def evaluate_models(
         NothingToShow: none of the models has a finished cell.
         ReportError: the choice of cells is ambiguous, or models were run differently.
     """
-    cells = [cell for cell in asked.settled(models) if cell.benchmark in labels]
+    cells = [cell for cell in asked.usual_cells(models) if cell.benchmark in labels]
     parts = []
     for model in models:
         rows = rows_configured(name, asked.profile, model) if is_planned(name) else None
@@ -230,11 +230,11 @@ def selection_suffix(asked: ReportRequest, parts: Sequence[Results]) -> str:
     return _suffix(used, cell.prompts, cell.engine, cell.limit, cell.limit_seed) + dtype
 
 
-def _suffix(used: str, prompts: str, engine: str, limit: int | str | None, seed: int | None) -> str:
+def _suffix(used: str, prompts: str, engine: str, limit: int | None, seed: int | None) -> str:
     found = [f".protocol={used}"] * (used != "lmms_eval")
     found += [f".prompts={prompts}"] * (prompts != PROTOCOL_PROMPTS.get(used, prompts))
     found += [f".engine={engine}"] * (engine != "generate")
-    if limit not in (None, "full"):
+    if limit is not None:
         found += [f".limit={limit}"] + [f".seed={seed}"] * bool(seed)
     return "".join(found)
 
@@ -257,7 +257,7 @@ def asked_suffix(asked: ReportRequest) -> str:
     def common(name: str, usual: Any, cells: Sequence[CellResult] = admitted) -> Any:
         given = getattr(asked.filters, name)
         found = {getattr(cell, name) for cell in cells}
-        return given if given is not None else found.pop() if len(found) == 1 else usual
+        return given if asked.filters.given(name) else found.pop() if len(found) == 1 else usual
 
     used = common("protocol", "lmms_eval", uncaptioned)
     prompts = common("prompts", PROTOCOL_PROMPTS.get(used), uncaptioned)

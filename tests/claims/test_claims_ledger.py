@@ -212,7 +212,7 @@ def test_commands_carry_the_conditions_of_the_cells_else_those_asked_for(tmp_pat
     found = ledger(tmp_path, of_table1(engine="fast", protocol="llava", prompts="plain", samples=12))
     assert found["C1"].run == "make reproduce-table1 PROTOCOL=llava ENGINE=fast"
     factories.write(tmp_path / "b", *of_table1(prompts="plain"))
-    found = ledger(tmp_path / "b", filters=Filters(prompts="plain", limit="full"))
+    found = ledger(tmp_path / "b", filters=Filters(prompts="plain", limit=None))
     assert found["C1"].run == "make reproduce-table1 PROMPTS=plain"
     assert found["C9a"].run == "make reproduce-table3 PROMPTS=plain"
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
-from plphp_core.evaluation.runner import run_together
+from plphp_core.evaluation.runner import run_group
 from plphp_core.records.journal_lines import Answer
 from tests import factories
 from tests.journal_factories import answer_of
@@ -207,7 +207,7 @@ def settings(root: Path, methods=("plphp",), tasks=("mini_a",), **changes) -> Se
 
 def run(run_settings, config: dict, loader, display=None) -> int:
     """One run alone."""
-    return run_together([(run_settings, config)], loader, display)
+    return run_group([(run_settings, config)], loader, display)
 
 
 def lines(path: Path) -> list[dict]:

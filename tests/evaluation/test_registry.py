@@ -51,7 +51,7 @@ def test_a_method_from_elsewhere_has_its_own_defaults_everywhere(elsewhere):
 from plphp_core.demo.catalogue import Catalogue
 from plphp_core.demo.parameters import parameters_of
 from plphp_core.config.hydra_app import composed, options
-from plphp_core.evaluation.registration import model_ids
+from plphp_core.evaluation.lmms_plugin import model_ids
 from plphp_core.config.run_settings import settings_from_config
 from plphp_core.reporting.configured import method_configured
 

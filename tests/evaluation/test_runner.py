@@ -19,7 +19,7 @@ from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.requests import Failure
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, TERMINATED
-from plphp_core.evaluation.runner import run_together
+from plphp_core.evaluation.runner import run_group
 from plphp_core.records.errors import UserError
 from plphp_core.records.journal import Journal, JournalError
 from tests.evaluation.factories import (
@@ -300,7 +300,7 @@ def test_a_method_that_does_not_fit_is_refused_before_the_first_sample(world, lo
 def test_among_several_runs_a_method_that_does_not_fit_fails_alone(world, loader, tmp_path, display):
     """In a sweep over VTW's K the last values may be too deep for the model: the others are answered."""
     runs = [settings(world, (name,), results=tmp_path / "mini") for name in ("none", "vtw", "plphp")]
-    assert run_together([(one, {}) for one in runs], loader, display) == FAILED
+    assert run_group([(one, {}) for one in runs], loader, display) == FAILED
     assert sorted(cell["method"] for cell in cells(runs[0]).values()) == ["none", "plphp"]
     assert "failed: vtw K=99: vtw K=99 does not fit tiny: VTW: K = 99" in display.console.file.getvalue()
 
@@ -310,7 +310,7 @@ def test_runs_together_do_a_common_cell_once(world, tmp_path, fake, display):
         settings(world, ("none", "plphp"), ("mini_a", "mini_b"), results=tmp_path / "mini", table="table1"),
         settings(world, ("none", "fastv"), ("mini_b",), results=tmp_path / "mini", table="table4"),
     ]
-    assert run_together([(one, {}) for one in runs], fake, display) == OK
+    assert run_group([(one, {}) for one in runs], fake, display) == OK
     found = cells(runs[0]).values()
     assert sorted((cell["method"], cell["task"]) for cell in found) == [
         ("fastv", "mini_b"),

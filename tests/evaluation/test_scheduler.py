@@ -113,7 +113,7 @@ def test_a_sweep_is_one_run_without_what_its_method_refuses(run, summaries, load
     refused = "left out: tasks=alone method.r=0.3 method.delta_r=0.4 and 1 more: PLPHP: delta_r = 0.4 > r = 0.3"
     assert refused in done.said and "2 of 8 combinations left out" in done.said
     assert loads == ["one"] and len(list((tmp_path / "toy" / "manifests").iterdir())) == 1
-    assert [(one.table, one.model, one.filters.limit) for one in summaries] == [("sweep", "one", "2")]
+    assert [(one.table, one.model, one.filters.limit) for one in summaries] == [("sweep", "one", 2)]
 
 
 def test_a_sweep_can_do_without_none(run, summaries):

@@ -9,7 +9,7 @@ from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.config.report_choices import Filters
 from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.attention_results import by_model, settled
+from plphp_core.reporting.attention_results import by_model, usual_readings
 from tests.reporting.attention_factories import reading
 
 
@@ -100,7 +100,7 @@ def test_another_protocol_is_chosen_never_averaged(tmp_path):
     readings = load_readings(tmp_path)
     assert len(readings) == 2
     for filters, values in ((Filters(), own), (Filters(protocol="llava", prompts="plain"), other)):
-        ((part,),) = by_model(settled(readings, filters, lambda model: None).results, filters).values()
+        ((part,),) = by_model(usual_readings(readings, filters, lambda model: None).results, filters).values()
         np.testing.assert_allclose(part.vision_attention, values)
     assert by_model(readings, Filters(protocol="none")) == {}
 
@@ -110,9 +110,9 @@ def test_of_several_subsets_the_largest_unless_one_is_chosen(tmp_path):
     reading(tmp_path, n=40, task="toy_sd.many")
     readings = load_readings(tmp_path)
     assert [one.n for one in by_model(readings)["llava_onevision"]] == [40]
-    assert [one.n for one in by_model(readings, Filters(limit="full"))["llava_onevision"]] == [40]
-    assert [one.n for one in by_model(readings, Filters(limit="5"))["llava_onevision"]] == [5]
-    assert by_model(readings, Filters(limit="7")) == {}
+    assert [one.n for one in by_model(readings, Filters(limit=None))["llava_onevision"]] == [40]
+    assert [one.n for one in by_model(readings, Filters(limit=5))["llava_onevision"]] == [5]
+    assert by_model(readings, Filters(limit=7)) == {}
 
 
 def test_a_reading_of_another_profile_is_refused(tmp_path):

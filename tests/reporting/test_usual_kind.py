@@ -40,7 +40,7 @@ def test_the_whole_benchmark_comes_before_subsets_and_the_largest_of_these_first
     assert limits(asked(tmp_path, "toy").own_cells) == {8}
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)))
     assert limits(asked(tmp_path, "toy").own_cells) == {None}
-    one = asked(tmp_path, "toy", filters=Filters(limit="4"))
+    one = asked(tmp_path, "toy", filters=Filters(limit=4))
     assert limits(cell for cell in one.own_cells if admits(one.filters, cell)) == {4} and not one.said
 
 
@@ -120,7 +120,7 @@ def test_models_of_one_table_share_everything_but_their_dtype(tmp_path):
     few = tagged(factories.of_table3("mantis", ("SD",), profile="paper", dtype="float16", **FEW), "few")
     factories.write(tmp_path, *qwen, *mantis, *wrong, *few)
     one = asked(tmp_path)
-    cells = one.settled(["qwen2_vl", "mantis"])
+    cells = one.usual_cells(["qwen2_vl", "mantis"])
     assert {(cell.model, cell.dtype, cell.limit) for cell in cells} == {
         ("qwen2_vl", "bfloat16", None), ("mantis", "float16", None)}  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_verdicts_rest_on_the_kind_that_the_tables_show(tmp_path):
     report = make_report("claims", one)
     (text,) = report.extra.values()
     (c1,) = (found for found in json.loads(text)["findings"] if found["id"] == "C1")
-    assert report.variant == "" and c1["conditions"]["limit"] == ["full"] and c1["n"]["SD"] == 60
+    assert report.variant == "" and c1["conditions"]["limit"] == ["null"] and c1["n"]["SD"] == 60
     assert any("limit=40" in line for line in one.said)
 
 

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("attention is read by one process; start `plphp attend` without torchrun")
     asked = _AttendCommand()
     compose_here(arguments, asked.add)
-    return asked.carry_out()
+    return asked.run()
 
 
 class _AttendCommand:
@@ -50,7 +50,7 @@ class _AttendCommand:
             settings = settings if settings.limit else replace(settings, limit=_samples(one))
             self.runs.append((settings, one))
 
-    def carry_out(self) -> int:
+    def run(self) -> int:
         """Returns the exit code. Raises UserError."""
         from plphp_core.evaluation.attention.attention_maps import look
         from plphp_core.evaluation.attention.attention_runner import attend

@@ -20,7 +20,7 @@ from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.evaluation.results_folder import run_lock
-from plphp_core.evaluation.run_status import Stop, carry_out
+from plphp_core.evaluation.run_status import Stop, run_and_record
 from plphp_core.records.attention_result import AttentionResult, load_attention_result
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.records.host import device_name
@@ -51,10 +51,10 @@ def attend(settings: Settings, config: dict, loader: LoadOnce, display: Display 
 
         def work() -> bool:
             manifest.write()
-            failed.update(_AttentionRun(settings, loader, display, manifest.name, stop).carry_out())
+            failed.update(_AttentionRun(settings, loader, display, manifest.name, stop).run())
             return not failed
 
-        _, code = carry_out(work, partial(manifest.end, failed_samples=failed), display.say)
+        _, code = run_and_record(work, partial(manifest.end, failed_samples=failed), display.say)
         return code
 
 
@@ -64,7 +64,7 @@ class _AttentionRun:
     def __init__(self, settings: Settings, loader: LoadOnce, display: Display, manifest: str, stop: Stop):
         self.settings, self.loader, self.display, self.manifest, self.stop = settings, loader, display, manifest, stop
 
-    def carry_out(self) -> dict[str, int]:
+    def run(self) -> dict[str, int]:
         """Returns how many samples of which benchmark could not be read."""
         settings = self.settings
         fingerprints = Fingerprints(settings.results / "fingerprints.json")

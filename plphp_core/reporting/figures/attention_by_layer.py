@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from plphp_core.analysis.attention_frame import NO_PLACE, gamma_frame, group_frame, layer_means
 from plphp_core.analysis.attention_peaks import FEWEST, RULE, AttentionPeak, peaks
 from plphp_core.analysis.results import NothingToShow
+from plphp_core.config.report_choices import ANY
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting import notes
 from plphp_core.reporting.configured import benchmarks_configured, method_configured
@@ -125,7 +126,7 @@ def chosen(asked: ReportRequest) -> tuple[Models, str]:
         kinds = {getattr(one, name) for parts in found.values() for one in parts}
         variant += "".join(f".{name}={kind}" for kind in sorted(kinds) if kind != "lmms_eval")
     limit = asked.filters.limit
-    return found, variant + (f".limit={limit}" if limit not in (None, "full") else "")
+    return found, variant + (f".limit={limit}" if limit not in (ANY, None) else "")
 
 
 def gather_layers(asked: ReportRequest) -> Shown[LayerAttention]:
