@@ -48,7 +48,7 @@ def elsewhere(tmp_path):
 @pytest.mark.slow
 def test_a_method_from_elsewhere_has_its_own_defaults_everywhere(elsewhere):
     code = """
-from plphp_core.demo.catalogue import Catalogue
+from plphp_core.demo.demo_settings import DemoSettings
 from plphp_core.demo.parameters import parameters_of
 from plphp_core.config.hydra_app import composed, options
 from plphp_core.evaluation.lmms_plugin import model_ids
@@ -63,7 +63,7 @@ for name in ("theirs_one", "theirs_two"):
     rows = settings_from_config(composed(["profile=toy", "+" + table])).methods
     assert [(row.params["rate"], row.params["seed"]) for row in rows] == [(0.25, 1), (0.25, 2)], rows
     assert method_configured(name, "toy", "mantis")["rate"] == 0.25
-    assert Catalogue().start("mantis", name) == {"rate": 0.25, "seed": 0}
+    assert DemoSettings(["model=mantis"]).start[name] == {"rate": 0.25, "seed": 0}
     assert [one.name for one in parameters_of(name)] == ["rate", "seed"]
 print("whole")
 """
