@@ -24,6 +24,7 @@ FAILED = SampleLine(
 )
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path):
     """`append` has returned → the answer is there, once, after any number of kills."""
     path, rng = tmp_path / "cell.jsonl", random.Random(0)

@@ -25,6 +25,7 @@ def command(*arguments: str) -> int:
     return entry_point.command("preflight", ["model=llava_onevision", "profile=toy", *arguments])
 
 
+@pytest.mark.slow
 def test_the_toy_passes_and_nothing_is_left_behind(toy_data, tmp_path, capfd):
     arguments = ["tasks=[sd,flickr30k]", f"profile.data_root={toy_data}", f"results={tmp_path / 'results'}"]
     code, said = command(*arguments), capfd.readouterr().out

@@ -38,6 +38,7 @@ def wrapped(model):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", [in_place, wrapped])
 def test_a_model_compiled_and_called_before_the_block_is_pruned_in_it_and_whole_after(small, compile_):
     model, inputs = small
@@ -75,6 +76,7 @@ def test_a_compiled_part_in_which_hooks_do_not_run_is_refused_and_harmless_witho
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_compiled_forward_is_refused_and_compiled_vision_towers_and_feed_forward_blocks_are_fine(small):
     model, inputs = small
     model.model.vision_tower.compile(backend="eager")

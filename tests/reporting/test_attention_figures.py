@@ -77,6 +77,7 @@ def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, draw):
     assert len(table.rows) == 6 and [cell.text for cell in table.rows[2].cells[1:4]] == ["middle", "20.0%", "40.0"]
 
 
+@pytest.mark.slow
 def test_reports_write_their_files_without_any_finished_cell(models, tmp_path, capsys):
     sight(tmp_path / "toy" / "attention")
     for line in (["figure1"], ["figure2", "report.cut=centre"], ["figure3", "report.layer=2"]):

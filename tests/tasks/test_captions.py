@@ -78,6 +78,7 @@ def test_line_separators_and_empty_captions_do_not_shift_others():
     assert tokens.tokenize(["", ""]) == ["", ""] and tokens.tokenize([]) == []
 
 
+@pytest.mark.slow
 def test_long_corpus_passes_the_pipes():
     items = [{"prediction": f"a dog number {i}", "references": [f"the dog number {i}", "a cat"]} for i in range(1500)]
     statistics = 23 * len("0.0 ")  # what METEOR says of a sample, at the shortest, and is told again for the corpus
