@@ -16,6 +16,7 @@ import pandas as pd
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, with_interval, without_width
 from plphp_core.analysis.frame import one_per_sample
+from plphp_core.records.cell_result import CellResult
 
 RETENTION, KV, KV_SAVED, FULL = "retention", "kv_bytes", "kv_saved", "kv_bytes_full"
 TIMES = DECODE, PREFILL, EVALUATION = "decode_ms_per_token", "prefill_ms", "evaluation_ms"
@@ -57,6 +58,16 @@ def mean_estimates(samples: pd.DataFrame, resamples: Resamples, confidence: floa
     return estimates | costs_found | {KV_SAVED: saved}
 
 
+def typical_cost(cell: CellResult, name: str) -> float:
+    """A cost of a cell in one number without its interval, over the samples it was measured of; nan without any."""
+    known = cell.costs[name][~np.isnan(cell.costs[name])]
+    return _centre(known, name) if len(known) else math.nan
+
+
+def _centre(samples: np.ndarray, quantity: str) -> float:
+    return float(np.median(samples) if quantity in MEDIANS else samples.mean())
+
+
 def time_estimate(samples: pd.DataFrame, quantity: str, draws: Resamples, confidence: float) -> Estimate:
     """One of TIMES; MISSING where a sample has none. Samples of a batch share their time, so `draws` draws batches."""
     costs = one_per_sample(samples)
@@ -66,8 +77,7 @@ def time_estimate(samples: pd.DataFrame, quantity: str, draws: Resamples, confid
         times, units = times[~np.isnan(times)], units[~np.isnan(times)]
     if len(times) == 0 or np.isnan(times).any():
         return MISSING
-    value = np.median(times) if quantity in MEDIANS else times.mean()
     replicates = (draws.medians if quantity in MEDIANS else draws.means)(units, times)
     if len(np.unique(units)) < FEWEST:
         replicates = np.full_like(replicates, math.nan)
-    return with_interval(float(value), replicates, confidence)
+    return with_interval(_centre(times, quantity), replicates, confidence)

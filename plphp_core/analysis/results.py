@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, relative
+from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, relative, scaled
 from plphp_core.analysis.comparable import RowSpec, admits, comparable, one_protocol, rows_found
 from plphp_core.analysis.estimates import EVALUATION, TIMES, mean_estimates, time_estimate
 from plphp_core.analysis.frame import one_per_sample, sample_frame
@@ -49,6 +49,7 @@ class Results:
     cells: Mapping[tuple[int, str], CellResult] = field(default_factory=dict)
     catalogue: BenchmarkCatalogue = field(default_factory=catalogue)
     _values: dict[tuple[int, str, str], Estimate] = field(default_factory=dict, init=False, repr=False)
+    _draws: dict[tuple[str, str], Resamples] = field(default_factory=dict, init=False, repr=False)
 
     def value(self, row: int | None, benchmark: str, quantity: str) -> Estimate:
         """The number of a row; MISSING without a finished cell or without this quantity."""
@@ -92,10 +93,10 @@ class Results:
             parts.append(average(of_one, self.options.confidence))
         return average(parts, self.options.confidence)
 
-    def seconds(self, row: int, benchmark: str) -> float:
-        """Evaluation time: the sum over the answered samples, in seconds; nan if unmeasured."""
+    def seconds(self, row: int, benchmark: str) -> Estimate:
+        """Evaluation time: the sum over the answered samples, in seconds; MISSING without a finished cell."""
         cell = self.cells.get((row, benchmark))
-        return math.nan if cell is None else self.value(row, benchmark, EVALUATION).value * cell.n / 1e3
+        return MISSING if cell is None else scaled(self.value(row, benchmark, EVALUATION), cell.n / 1e3)
 
     def apart(self, row: int, benchmark: str, base: int | None = None) -> str:
         """Why a row's times cannot be compared with those of `base` (None: the uncompressed row); empty if they can.
@@ -117,9 +118,11 @@ class Results:
 
     def resamples(self, benchmark: str, unit: str = "doc_id") -> Resamples:
         """How often each document of the benchmark, or each "batch" of them, is drawn: the same for all rows."""
-        units = np.concatenate([own[unit] for (_, name), own in self._samples.items() if name == benchmark])
-        name = benchmark if unit == "doc_id" else f"{benchmark} batches"
-        return Resamples(units, name, self.options.resamples, self.options.seed)
+        if (benchmark, unit) not in self._draws:
+            units = np.concatenate([own[unit] for (_, name), own in self._samples.items() if name == benchmark])
+            name = benchmark if unit == "doc_id" else f"{benchmark} batches"
+            self._draws[benchmark, unit] = Resamples(units, name, self.options.resamples, self.options.seed)
+        return self._draws[benchmark, unit]
 
     def samples(self, row: int, benchmark: str) -> pd.DataFrame:
         """What each sample of a finished cell cost and its batch, columns of the frame, by doc_id."""

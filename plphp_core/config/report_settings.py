@@ -49,6 +49,11 @@ class ReportSettings:
     strict: bool = False
     quiet: bool = False
 
+    @property
+    def model_names(self) -> list[str]:
+        """`models`, one by one."""
+        return [name for name in self.models.strip("[]").split(",") if name]
+
 
 def report_settings(overrides: Sequence[str]) -> ReportSettings:
     """What a command line asks for. Raises UserError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plphp_core.analysis.bootstrap import Estimate, scaled
+from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL, TIMES
 from plphp_core.analysis.results import Results
 from plphp_core.reporting.table_model import NA, TableColumn
@@ -33,8 +33,8 @@ def costs(results: Results, quantity: str) -> list[NumberColumn]:
         shown, scale = (unit, 1) if quantity != KV else kv_unit(results, benchmark)
 
         def estimate(index: int) -> Estimate:
-            found, cell = results.value(index, benchmark, quantity), results.cells.get((index, benchmark))
-            return scaled(found, cell.n / 1e3) if quantity == EVALUATION and cell is not None else found
+            total = quantity == EVALUATION
+            return results.seconds(index, benchmark) if total else results.value(index, benchmark, quantity)
 
         return NumberColumn(
             _heading(results, benchmark, name, shown),

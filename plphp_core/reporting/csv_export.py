@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, MEDIANS, PREFILL, RETENTION
+from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, MEDIANS, PREFILL, RETENTION, typical_cost
 from plphp_core.analysis.results import Results, protocol
-from plphp_core.records.cell_result import EFFICIENCY, CellResult
+from plphp_core.records.cell_result import EFFICIENCY
 
 AGAINST = ("relative_to_none", "relative_low", "relative_high", "n_none", "best_baseline", "relative_to_baseline",
            "baseline_low", "baseline_high", "n_baseline")  # fmt: skip
@@ -51,14 +48,6 @@ def long_table(results: Results) -> pd.DataFrame:
     columns = [*CSV_COLUMNS[:3], *names, *CSV_COLUMNS[3:], *SAVED]
     table = pd.DataFrame(lines, columns=["row", *columns]).sort_values("row", kind="stable", ignore_index=True)
     return table[columns].astype({"n": "Int64", "errors": "Int64", "n_none": "Int64", "n_baseline": "Int64"})
-
-
-def typical_cost(cell: CellResult, name: str) -> float:
-    """What a sample of the cell costs: the mean over samples, of times the median; nan where it was not measured."""
-    known = cell.costs[name][~np.isnan(cell.costs[name])]
-    if not len(known):
-        return math.nan
-    return float(np.median(known) if name in MEDIANS else known.mean())
 
 
 def _against(results: Results, index: int, benchmark: str, metric: str, rival: int | None) -> dict:
@@ -144,18 +133,18 @@ def cost_table(results: Results, benchmark: str) -> pd.DataFrame:
             lines.append(line | {"metric": quantity, "statistic": statistic} | _numbers(cost, change))
             if quantity == EVALUATION:
                 total = line | {"metric": "evaluation_s", "statistic": "sum"}
-                lines.append(total | _numbers(cost, change, scale=cell.n / 1e3))
+                lines.append(total | _numbers(results.seconds(index, benchmark), change))
         saved = results.value(index, benchmark, KV_SAVED).value
         lines.append(line | {"metric": "kv_saved", "statistic": "share", "value": saved})
     table = pd.DataFrame(lines, columns=list(COST_COLUMNS))
     return table.astype({"n": "Int64", "errors": "Int64", "batch_size": "Int64"})
 
 
-def _numbers(value: Estimate, change: Estimate, scale: float = 1.0) -> dict[str, float]:
+def _numbers(value: Estimate, change: Estimate) -> dict[str, float]:
     return {
-        "value": scale * value.value,
-        "ci_low": scale * value.low,
-        "ci_high": scale * value.high,
+        "value": value.value,
+        "ci_low": value.low,
+        "ci_high": value.high,
         "relative_to_none": change.value,
         "relative_low": change.low,
         "relative_high": change.high,

@@ -156,7 +156,7 @@ def on_benchmarks(name: str, asked: ReportRequest) -> tuple[Results, list[str], 
     """The rows of a table on its benchmarks or those chosen with tasks=…, these labels, and what files' names say."""
     labels = benchmarks_asked(name, asked)
     (results,) = evaluate_models(name, asked, [asked.options.model], labels)
-    return results, labels, model_suffix(asked.options) + file_suffix(name, asked, [results])
+    return results, labels, model_suffix(asked.options) + file_suffix(name, asked, [results], labels)
 
 
 def benchmarks_asked(name: str, asked: ReportRequest) -> list[str]:
@@ -203,10 +203,10 @@ def evaluate_models(
     return parts
 
 
-def file_suffix(name: str, asked: ReportRequest, parts: Sequence[Results]) -> str:
+def file_suffix(name: str, asked: ReportRequest, parts: Sequence[Results], labels: Sequence[str]) -> str:
     """What the names of a table's files say of its benchmarks and cells, where they are not the usual ones."""
     tasks = asked.options.tasks or ""
-    usual = not tasks or (is_planned(name) and benchmarks_asked(name, asked) == benchmarks_configured(None, name))
+    usual = not tasks or (is_planned(name) and labels == benchmarks_configured(None, name))
     return ("" if usual else f".tasks={joined(tasks)}") + selection_suffix(asked, parts)
 
 

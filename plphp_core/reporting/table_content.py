@@ -72,8 +72,9 @@ def gather(layout: TableLayout, asked: ReportRequest) -> TableContent:
     """
     if layout.of_one_benchmark:
         benchmark_configured(asked.options.tasks, layout.name)
-    chosen = [name for name in asked.options.models.strip("[]").split(",") if name] if layout.models else []
+    chosen = asked.options.model_names if layout.models else []
     models = chosen or layout.models or [asked.options.model]
-    parts = evaluate_models(layout.name, asked, models, benchmarks_asked(layout.name, asked), layout.skip)
+    labels = benchmarks_asked(layout.name, asked)
+    parts = evaluate_models(layout.name, asked, models, labels, layout.skip)
     about = f".models={'+'.join(chosen)}" if chosen else "" if layout.models else model_suffix(asked.options)
-    return TableContent(layout, asked, parts, about + file_suffix(layout.name, asked, parts))
+    return TableContent(layout, asked, parts, about + file_suffix(layout.name, asked, parts, labels))

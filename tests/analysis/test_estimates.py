@@ -44,7 +44,7 @@ def test_every_number_is_the_cell_files(tmp_path, batch):
         assert value[KV_SAVED] == pytest.approx(1 - sum(paid["kv_bytes"]) / sum(paid["kv_bytes_full"]))
         assert value[RETENTION] == pytest.approx(sum(paid["retention"]) / 48)
         total, before = (sum(one["prefill_ms"]) + sum(one["decode_ms"]) for one in (paid, none))
-        assert results.seconds(at, ON) == pytest.approx(total / 1e3)
+        assert results.seconds(at, ON).value == pytest.approx(total / 1e3)
         assert change[EVALUATION] == pytest.approx((total - before) / before)
         assert change[KV] == pytest.approx(sum(paid["kv_bytes"]) / sum(none["kv_bytes"]) - 1)
         reference = statistics.median([ms for ms in none["decode_ms_per_token"] if ms is not None])
@@ -148,7 +148,7 @@ def test_failed_samples_are_left_out_of_costs(tmp_path):
     results = costs_of(tmp_path, records)
     paid = records[3]["efficiency"]
     assert results.cells[3, ON].n == 46
-    assert results.seconds(3, ON) == pytest.approx(sum(paid["prefill_ms"] + paid["decode_ms"]) / 1e3)
+    assert results.seconds(3, ON).value == pytest.approx(sum(paid["prefill_ms"] + paid["decode_ms"]) / 1e3)
     gone = factories.of_costs(failed=range(48))
     lost = costs_of(tmp_path / "gone", [factories.of_costs()[0], gone[3]])
     assert math.isnan(lost.value(3, ON, KV).value) and math.isnan(lost.change(3, ON, DECODE).value)
@@ -158,7 +158,7 @@ def test_cells_without_decode_times_have_no_evaluation_time(tmp_path):
     records = factories.of_costs()
     records[1]["efficiency"]["decode_ms"] = [None] * records[1]["n"]
     results = costs_of(tmp_path, records)
-    assert [math.isnan(results.seconds(at, ON)) for at in range(4)] == [False, True, False, False]
+    assert [math.isnan(results.seconds(at, ON).value) for at in range(4)] == [False, True, False, False]
     assert not math.isnan(results.value(1, ON, DECODE).value)
 
 

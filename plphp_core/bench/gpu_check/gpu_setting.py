@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -39,14 +38,15 @@ class Sizes:
 
 def _bench(depth: dict[str, int], **given) -> BenchSettings:
     """PLPHP's classes of layers are forced, see `plphp_core.bench.forced_retention`. depth: K of FastV and VTW."""
-    same: dict[str, Any] = {
-        "name": "gpu_check",
-        "dtype": DTYPE,
-        "backends": list(BACKENDS),
-        "methods": ["none", "plphp"],
-    }
-    params = {"plphp": {"delta_r": 0.3}, "fastv": {"K": depth["fastv"], "R": 0.5}, "vtw": {"K": depth["vtw"]}}
-    return BenchSettings(**same, retention=[0.4], params=params, **given)
+    return BenchSettings(
+        name="gpu_check",
+        dtype=DTYPE,
+        backends=list(BACKENDS),
+        methods=["none", "plphp"],
+        retention=[0.4],
+        params={"plphp": {"delta_r": 0.3}, "fastv": {"K": depth["fastv"], "R": 0.5}, "vtw": {"K": depth["vtw"]}},
+        **given,
+    )
 
 
 FULL = Sizes(

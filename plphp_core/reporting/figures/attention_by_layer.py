@@ -111,7 +111,7 @@ def region_attention(models: Models, cut: str) -> RegionAttention:
 def chosen(asked: ReportRequest) -> tuple[Models, str]:
     """The results of each model, and what files' names say of the choice. Raises NothingToShow."""
     alone = asked.options.table in ("figure1", "figure2")  # `all` chooses models and benchmarks of tables
-    names = [name for name in asked.options.models.strip("[]").split(",") if name] if alone else []
+    names = asked.options.model_names if alone else []
     tasks = asked.options.tasks if alone else None
     labels = benchmarks_configured(tasks) if tasks else []
     found = {
