@@ -26,7 +26,8 @@ class TableLayout:
         skip: (model, benchmark label) places that it leaves out.
         head: what names a row: "method", "setting", "parameters" (a column for each), or single parameters.
         columns, tables, csv: what is shown (`table_report.COLUMNS`, `TABLES`, `CSV`).
-        notes: below the table, further ones of `notes.NOTES` or sentences; claims: ids of claims of the paper to quote.
+        notes: below the table, further ones of `table_notes.NOTES` or sentences; claims: ids of claims of the paper to
+            quote.
         gains: methods whose scores have the change against Uncompressed behind them; None: every method.
         emphasis: what is bold: "best", the "uncompressed" row outdone, or "none".
         inline: intervals stand behind the numbers.

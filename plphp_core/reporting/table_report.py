@@ -1,6 +1,6 @@
 """Any table from its file in `configs/table/`: the paper's, the sweep and one's own are made here alike.
 
-COLUMNS, TABLES and CSV are what such a file can name, beside the notes of `notes.NOTES`.
+COLUMNS, TABLES and CSV are what such a file can name, beside the notes of `table_notes.NOTES`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import cost_columns, csv_export, notes, score_columns, sweep
+from plphp_core.reporting import cost_columns, csv_export, notes, score_columns, sweep, table_notes
 from plphp_core.reporting.comparison_tables import baseline_table, step_table
 from plphp_core.reporting.configured import is_planned
 from plphp_core.reporting.request import Report, ReportRequest
@@ -74,7 +74,7 @@ def _head(content: TableContent, part: Results) -> tuple[tuple[TableColumn, ...]
     rows, above = [], None
     for index, row in enumerate(part.rows):
         values = {"method": row.label, "setting": part.setting(index), **row.params}
-        mark = notes.DEFAULT * (bool(single) and content.is_default(row, single, part))
+        mark = table_notes.DEFAULT * (bool(single) and content.is_default(row, single, part))
         cells = [TableCell(part.title)] * content.several
         for name in names:
             value = values.get(name, "")
@@ -111,7 +111,7 @@ def _numbers(content: TableContent) -> list[Table]:
     if layout.published and not known:
         table = replace(table, rows=(*table.rows, *published_rows(columns[0], {}, ["all models"] * content.several)))
     named = [name for column in layout.columns for name in COLUMNS[column].notes]
-    return [replace(table, notes=tuple(notes.table_notes(content, named)))]
+    return [replace(table, notes=tuple(table_notes.sentences(content, named)))]
 
 
 def _intervals(content: TableContent) -> list[Table]:
@@ -184,7 +184,7 @@ def _check(layout: TableLayout) -> None:
         "tables": (layout.tables, TABLES),
         "csv": (layout.csv, CSV),
         "emphasis": ([layout.emphasis], ("best", "uncompressed", "none")),
-        "notes": ([one for one in layout.notes if " " not in one], notes.NOTES),
+        "notes": ([one for one in layout.notes if " " not in one], table_notes.NOTES),
     }
     for key, (names, allowed) in known.items():
         for one in names:
