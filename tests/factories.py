@@ -16,14 +16,22 @@ METHOD = PLPHP(alpha=0.8, beta=0.6)  # thresholds between which the layers of a 
 
 
 def tiny_llava_onevision(
-    layers=8, query_heads=4, kv_heads=2, head_dim=8, dtype=torch.float32, attention="sdpa", seed=0, sharpness=1.5
+    layers=8,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=8,
+    dtype=torch.float32,
+    attention="sdpa",
+    seed=0,
+    sharpness=1.5,
+    text=None,
 ):
-    """A random LLaVA-OneVision; `sharpness` makes heads and layers differ in what they attend to."""
+    """A random LLaVA-OneVision; `sharpness` makes heads and layers differ; `text` replaces values of its decoder."""
     torch.manual_seed(seed)
     decoder = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, None, EOS_TOKEN)
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(**siglip_values(TILE, PATCH)),
-        text_config=Qwen2Config(**decoder),
+        text_config=Qwen2Config(**decoder | (text or {})),
         image_token_id=IMAGE_TOKEN,
         video_token_id=93,
         image_grid_pinpoints=[[16, 32], [32, 16], [32, 32]],

@@ -16,7 +16,7 @@ from plphp_core import PLPHP, prune
 from plphp_core.families import get_family
 from plphp_core.families.qwen2_vl import resized
 from tests import reference
-from tests.factories import EOS_TOKEN, IMAGE_TOKEN, PAD_TOKEN, PATCH, TILE, VOCAB, prompt_batch
+from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.idefics2_factory import idefics2_processor, tiny_idefics2
 from tests.families.mantis_factory import mantis_processor, tiny_mantis
 from tests.families.pictures import picture
@@ -230,27 +230,8 @@ def test_qwen_at_four_layers_equals_the_reference(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava_onevision 7b", "llava_onevision 0.5b"])
 def test_llava_onevision_at_four_layers_equals_the_reference(name):
-    tokens = {"vocab_size": VOCAB, "pad_token_id": PAD_TOKEN, "bos_token_id": None, "eos_token_id": EOS_TOKEN}
-    config = transformers.LlavaOnevisionConfig(
-        vision_config=transformers.SiglipVisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-            image_size=TILE, patch_size=PATCH,
-        ),
-        text_config=RELEASED[name].text | SHALLOW | tokens,
-        image_token_id=IMAGE_TOKEN,
-        video_token_id=93,
-        image_grid_pinpoints=[[16, 32], [32, 16], [32, 32]],
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        pad_token_id=PAD_TOKEN,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = transformers.LlavaOnevisionForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for path, parameter in model.named_parameters():
-            if "q_proj.weight" in path or "k_proj.weight" in path:  # heads that differ in what they attend to
-                parameter.normal_(std=1.5 * parameter.shape[-1] ** -0.5)
-    model.generation_config.pad_token_id = PAD_TOKEN
+    text = {key: value for key, value in RELEASED[name].text.items() if key not in ("model_type", "vocab_size")}
+    model = tiny_llava_onevision(text=text | SHALLOW)
     inputs = prompt_batch(model, [[3, (16, 16, 1), (16, 16, 2), 4]])
     expect_reference(model, {key: inputs[key] for key in inputs if key != "attention_mask"}, [17, 17])
 
