@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from plphp_core.pruning.method import LayerView, Method
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection, top_per_image
 from plphp_core.pruning.validation import depth, fraction, require
+from plphp_core.pruning.view import LayerView
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from plphp_core.pruning.method import LayerView, Method
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import depth, require
+from plphp_core.pruning.view import LayerView
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -9,9 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from plphp_core.pruning.method import LayerView, Method, make_method
+from plphp_core.pruning.method import Method, make_method
 from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
 from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.view import LayerView
 from plphp_core.records.errors import UserError
 
 FORCED = ("r", "delta_r")  # what can be forced of PLPHP; its thresholds need a trained model's attention
@@ -93,16 +95,22 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
             continue
         wanted = (image_of >= 0) == on_vision
         row = (wanted.float() / max(int(wanted.sum()), 1)).expand(1, kv_heads, -1)
+        count = int((image_of >= 0).sum())
+        nothing = torch.zeros(1, kv_heads, image_of.shape[1], 1)
         view = LayerView(
             layer=layer,
             num_layers=layers,
-            kv_heads=kv_heads,
+            keys=nothing,
+            values=nothing,
             image_of=image_of,
             valid=torch.ones_like(image_of, dtype=torch.bool),
             image_sizes=[sizes],
-            vision_counts=(int((image_of >= 0).sum()),),
-            row=partial(Tensor.clone, row),
-            mean_row=partial(Tensor.clone, row),
+            vision_counts=(count,),
+            text_counts=(text,),
+            post_vision=(1,),
+            scaling=1.0,
+            rotated=partial(Tensor.clone, nothing[:, :, -1:]),
+            once=partial(_whatever, row),
         )
         kept = method.compress(layer, view)
         if kept is not None:
@@ -111,3 +119,8 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
         if onward is not None:
             image_of = image_of[onward.mask][None]
     return lengths
+
+
+def _whatever(row: Tensor, what: Hashable, compute: object) -> Tensor:
+    """The made-up row, whatever is asked of the attention."""
+    return row

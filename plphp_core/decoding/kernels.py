@@ -1,4 +1,4 @@
-"""Attention of one new token per sample over its own slots: which kernels there are, and the choice among them.
+"""Attention of one new token per sample over its own slots, or its heads' own: the kernels, and the choice among them.
 
 A kernel is taken because it was tried here and gave the right numbers, from a CUDA graph too where steps are recorded,
 not because of a version or a device's name. Its name says which backend attends: `torch.nn.attention.varlen_attn` is
@@ -28,7 +28,7 @@ GRAPH_WARM_UP = 3  # calls before a recording: libraries set themselves up at th
 
 log = logging.getLogger(__name__)
 
-# `(batch, query_heads, head_dim)`, slots, scaling → `(batch, query_heads, head_dim)`
+# `(segments, query_heads, head_dim)`, slots, scaling → the same; query heads are those of a segment, see `SlotLayer`.
 Attend = Callable[[Tensor, SlotLayer, float | None], Tensor]
 
 
@@ -95,8 +95,13 @@ def try_kernel(
     """
     random = torch.Generator().manual_seed(0)
     batch, most = len(LENGTHS), max(LENGTHS)
-    empty = torch.zeros(batch, kv_heads, most, head_dim, device=device, dtype=dtype)
-    layer = SlotLayer(empty, empty, LENGTHS, room=8, seen=most)
+    if kv_heads == 1:  # as the segments of heads that hold different numbers are: of unlike capacity
+        lengths = tuple(map(max, LENGTHS, LENGTHS[::-1]))
+        empty = torch.zeros(sum(lengths), head_dim, device=device, dtype=dtype)
+    else:
+        lengths = LENGTHS
+        empty = torch.zeros(batch, kv_heads, most, head_dim, device=device, dtype=dtype)
+    layer = SlotLayer(empty, empty, lengths, room=8, seen=most)
     query = torch.empty(batch, query_heads, head_dim, device=device, dtype=dtype)
     scaling = 2 * head_dim**-0.5  # not the default, and sharp enough that every token's share matters
     allowed = max(4 * torch.finfo(dtype).eps, 1e-4)  # rounded weights, rounded output
@@ -106,7 +111,9 @@ def try_kernel(
             tensor.copy_(torch.randn(tensor.shape, generator=random))
         layer.used.copy_(torch.tensor(lengths))
         layer.prefilled = [length - 1 for length in lengths]
-        behind = torch.arange(layer.capacity, device=device) >= layer.used[:, None]
+        slots = torch.arange(len(layer.keys), device=device)
+        segment = torch.searchsorted(layer.key_starts.long(), slots, right=True) - 1
+        behind = slots - layer.key_starts[segment] >= layer.used[segment]
         layer.keys[behind], layer.values[behind] = 3, 100
 
     def attend() -> Tensor:
@@ -131,14 +138,15 @@ def try_kernel(
 
 
 def error_against_fp32(found: Tensor, query: Tensor, layer: SlotLayer, scaling: float | None) -> float:
-    """The largest difference of `found` from fp32 attention over each sample's own slots; relative where above 1.
+    """The largest difference of `found` from fp32 attention over each segment's own slots; relative where above 1.
 
     Args:
-        found, query: `(batch, query_heads, head_dim)`.
+        found, query: `(segments, query_heads, head_dim)`.
     """
     worst = 0.0
     for b, used in enumerate(layer.used.tolist()):
-        own = (tensor[b : b + 1, :used].float().transpose(1, 2) for tensor in (layer.keys, layer.values))
+        slots = slice(layer.starts[b], layer.starts[b] + used)
+        own = (tensor[slots].float().transpose(0, 1)[None] for tensor in (layer.keys, layer.values))
         expected = sdpa(query[b : b + 1, :, None].float(), *own, scale=scaling, enable_gqa=True)[:, :, 0]
         error = (found[b : b + 1].float() - expected).abs() / expected.abs().clamp(min=1)
         worst = max(worst, float(error.nan_to_num(float("inf")).max()))
@@ -176,8 +184,10 @@ def slot_attention(
 ) -> tuple[Tensor, None]:
     """For transformers: `(batch, query_heads, 1, head_dim)` in, `(batch, 1, query_heads, head_dim)` out."""
     batch, query_heads, _, dim = query.shape
-    kernel = choose(query.device, query.dtype, dim, query_heads, key.keys.shape[2])
-    return kernel.attend(query[:, :, 0], key, scaling).reshape(batch, 1, query_heads, dim), None
+    segments = len(key.prefilled)
+    rows = query.reshape(segments, -1, dim)  # the query heads of a KV head lie side by side
+    kernel = choose(query.device, query.dtype, dim, rows.shape[1], key.heads)
+    return kernel.attend(rows, key, scaling).reshape(batch, 1, query_heads, dim), None
 
 
 # --- the kernels ------------------------------------------------------------------------------------------------------
@@ -222,17 +232,16 @@ def _over_lengths(name: str, dtype: torch.dtype, head_dim: int) -> Callable[...,
 
 
 def _packed(query: Tensor, layer: SlotLayer) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int, int]:
-    """Query, keys and values as one long sequence each, where each sample begins in them, and their longest lengths."""
-    keys, values = layer.keys.flatten(0, 1), layer.values.flatten(0, 1)
-    return query, keys, values, layer.query_starts, layer.key_starts, 1, layer.capacity
+    """Query, keys and values as one long sequence each, where each segment begins, and their longest lengths."""
+    return query, layer.keys, layer.values, layer.query_starts, layer.key_starts, 1, layer.capacity
 
 
 def _sdpa_masked(dtype: torch.dtype, head_dim: int) -> Attend:
-    """All slots, those behind a sample's length masked."""
+    """All slots as a rectangle, those behind a segment's length masked."""
 
     def attend(query: Tensor, layer: SlotLayer, scaling: float | None) -> Tensor:
         visible = torch.arange(layer.capacity, device=query.device) < layer.used[:, None]
-        keys, values = layer.keys.transpose(1, 2), layer.values.transpose(1, 2)
+        keys, values = layer.rectangle()
         mask = visible[:, None, None]
         return sdpa(_grouped(query, layer), keys, values, attn_mask=mask, scale=scaling).reshape(query.shape)
 
@@ -240,18 +249,19 @@ def _sdpa_masked(dtype: torch.dtype, head_dim: int) -> Attend:
 
 
 def _sdpa_slices(dtype: torch.dtype, head_dim: int) -> Attend:
-    """Exact slices: nothing but a sample's own slots is read."""
+    """Exact slices: nothing but a segment's own slots is read."""
 
     def attend(query: Tensor, layer: SlotLayer, scaling: float | None) -> Tensor:
         rows, lengths = _grouped(query, layer), [length + 1 for length in layer.lengths]
-        keys, values = layer.keys.transpose(1, 2), layer.values.transpose(1, 2)
-        if len(set(lengths)) == 1:
-            length = lengths[0]
-            return sdpa(rows, keys[:, :, :length], values[:, :, :length], scale=scaling).reshape(query.shape)
-        outs = [
-            sdpa(rows[b : b + 1], keys[b : b + 1, :, :length], values[b : b + 1, :, :length], scale=scaling)
-            for b, length in enumerate(lengths)
-        ]
+        if len(set(lengths)) == 1 and len(set(layer.capacities)) == 1:
+            keys, values = (stored[:, :, : lengths[0]] for stored in layer.rectangle())
+            return sdpa(rows, keys, values, scale=scaling).reshape(query.shape)
+        outs = []
+        for b, (start, length) in enumerate(zip(layer.starts, lengths, strict=False)):
+            keys, values = (
+                stored[start : start + length].transpose(0, 1)[None] for stored in (layer.keys, layer.values)
+            )
+            outs.append(sdpa(rows[b : b + 1], keys, values, scale=scaling))
         return torch.cat(outs).reshape(query.shape)
 
     return attend
@@ -259,9 +269,8 @@ def _sdpa_slices(dtype: torch.dtype, head_dim: int) -> Attend:
 
 def _grouped(query: Tensor, layer: SlotLayer) -> Tensor:
     """The query heads of a group as rows of one query, so that every key is read once, not once per query head."""
-    batch, query_heads, dim = query.shape
-    kv_heads = layer.keys.shape[2]
-    return query.reshape(batch, kv_heads, query_heads // kv_heads, dim)
+    segments, query_heads, dim = query.shape
+    return query.reshape(segments, layer.heads, query_heads // layer.heads, dim)
 
 
 KERNELS: dict[str, Callable[[torch.dtype, int], Attend]] = {

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from plphp_core.decoding.device import synchronise
 from plphp_core.decoding.fast_generate import Prefilled, prefill
 from plphp_core.families import family_of
-from plphp_core.pruning.hf import Cache, DynamicCache, cache_among, first_output
+from plphp_core.pruning.hf import Cache, CacheLayerMixin, DynamicCache, cache_among, first_output
 from plphp_core.pruning.hooks import prune, running_prefill
-from plphp_core.pruning.method import LayerView, Method
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.validation import require
+from plphp_core.pruning.view import LayerView, Once, QueryRows, rows_to_hold
 
 
 def can_share(method: Method | None) -> bool:
@@ -37,7 +38,7 @@ class _Recorder(Method):
 
     name: ClassVar[str] = "recorder"
 
-    query_rows: int | None = 1
+    query_rows: QueryRows = 1
     views: dict[int, LayerView] = field(default_factory=dict)
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
@@ -56,44 +57,51 @@ class Resumed:
 class SharedPrefill:
     """A prefill of one batch without a method, from which every method that only compresses can go on, one by one.
 
-    It holds the full cache of the batch and, per layer, the last query rows and, once a method has asked, the last row
-    of attention. A method that goes on needs its own, smaller cache beside that: at most as much again.
+    It holds the full cache of the batch and, per layer, the last query rows and, once a method has asked, what their
+    attention comes to. A method that goes on needs its own, smaller cache beside that: at most as much again.
 
     Args:
         model: of a known family.
         inputs: what the processor returns, on the model's device; prompts padded on the left.
-        query_rows: the `Method.query_rows` of the methods to come.
+        methods: those to come, which decide how many query rows are held.
 
     Attributes:
         prefill_ms: wall time of vision tower and prefill.
-        scoring_ms: of the last rows, which the first method that asks computes for all.
+        scoring_ms: of the rows of attention, which the first method that asks computes for all.
 
     Raises:
         TypeError, ValueError: as `prune`; or the prompt cannot be followed.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: nn.Module, inputs: dict[str, Any], query_rows: int | None = 1):
-        self.model, self.family, self.query_rows = model, family_of(model), query_rows
-        recorder = _Recorder(query_rows)
+    def __init__(self, model: nn.Module, inputs: dict[str, Any], methods: Sequence[Method | None] = ()):
+        self.model, self.family = model, family_of(model)
+        self.query_rows: QueryRows = (1, *map(_rows, methods))
+        recorder = _Recorder(self.query_rows)
         synchronise(model.device)
         began = time.perf_counter()
         with prune(model, recorder, record_attention=False) as trace:
             self.logits, self.cache, self.position = prefill(model, inputs)
         synchronise(model.device)
-        self.prefill_ms, self.scoring_ms = _since(began), 0.0
+        self.prefill_ms = _since(began)
+        self.costs: dict[Hashable, float] = {}  # milliseconds by layer and what was computed
+        self._asked: set[Hashable] = set()
         if trace.prompt is None or not trace.layers:
             raise ValueError("this prompt cannot be followed (see prune)")
         self.prompt, self.ids = trace.prompt, inputs["input_ids"]
-        self.views = {n: dataclasses.replace(view, row=self._timed(view.row)) for n, view in recorder.views.items()}
+        self.views = {n: dataclasses.replace(view, once=self._timed(n)) for n, view in recorder.views.items()}
+
+    @property
+    def scoring_ms(self) -> float:
+        return sum(self.costs.values())
 
     def prefilled(self, method: Method | None) -> Prefilled:
         """The prefill under `method`, as `fast_generate` takes it; tensors of whole layers are shared, not copied.
 
-        Its `prefill_ms` is what the prefill would take alone: the shared part, the last rows, this method's own work.
+        Its `prefill_ms` is what the prefill would take alone: the shared part, the scores it reads, its own work.
 
         Raises:
-            ValueError: the method withdraws tokens, or reads other query rows than were kept.
+            ValueError: the method withdraws tokens, or reads more query rows than are held.
         """
         trace, cache = Trace(), DynamicCache()
         self._check(method)
@@ -140,8 +148,11 @@ class SharedPrefill:
 
     def _check(self, method: Method | None) -> None:
         require(can_share(method), f"{method!r} withdraws tokens during the prefill, which is over")
-        rows = None if method is None else method.query_rows
-        require(method is None or rows == self.query_rows, f"{method!r} reads {rows} query rows, not {self.query_rows}")
+        wanted, held = (rows_to_hold(wish, self.prompt) for wish in (_rows(method), self.query_rows))
+        enough = held is None or (wanted is not None and wanted <= held)
+        require(
+            enough, f"{method!r} reads {wanted or 'all'} query rows, but {held} are held: name it among the methods"
+        )
 
     def _refuse_other(self, ids: Tensor | None) -> None:
         same = ids is not None and ids.shape == self.ids.shape and torch.equal(ids, self.ids)
@@ -155,29 +166,42 @@ class SharedPrefill:
     @torch.inference_mode()
     def _settle(self, prefill: Prefill, cache: Cache) -> tuple[float, float]:
         """Fill `cache` and the prefill's trace. Returns milliseconds: spent here, and of a prefill beside that."""
-        scored_before = self.scoring_ms if prefill.method is not None else 0.0
+        known = dict(self.costs)
+        self._asked.clear()
         synchronise(self.model.device)
         began = time.perf_counter()
-        layers = []
+        layers: dict[int, CacheLayerMixin] = {}
         for number, stored in enumerate(self.cache.layers):
             prefill.stream = prefill.stream.on(stored.keys.device)
-            kept = prefill.apply_method(number, stored, self.views.get(number))
-            layers.append(copy.copy(stored) if kept is stored else kept)  # a new token replaces a layer's tensors
+            layers |= prefill.apply_method(number, self.cache.layers, self.views.get(number))
         prefill.check.verify()
-        cache.layers = layers
+        # A new token replaces a layer's tensors, so that what is kept whole is copied as a layer, its tensors are not.
+        whole = self.cache.layers
+        cache.layers = [copy.copy(layer) if layer is whole[n] else layer for n, layer in sorted(layers.items())]
         synchronise(self.model.device)
-        return _since(began), self.prefill_ms + scored_before
+        reused = sum(known.get(what, 0.0) for what in self._asked)
+        return _since(began), self.prefill_ms + reused
 
-    def _timed(self, row: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        def timed() -> Tensor:
-            synchronise(self.model.device)
-            began = time.perf_counter()
-            found = row()
-            synchronise(self.model.device)
-            self.scoring_ms += _since(began)
-            return found
+    def _timed(self, layer: int) -> Once:
+        """Keeps what is computed from a layer's rows for all methods, and what it took beside what it reads itself."""
+        kept: dict[Hashable, Tensor] = {}
 
-        return timed
+        def once(what: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+            self._asked |= {(layer, what), (layer, "query")}  # all scores are made of the rotated query
+            if what not in kept:
+                before = self.scoring_ms
+                synchronise(self.model.device)
+                began = time.perf_counter()
+                kept[what] = compute()
+                synchronise(self.model.device)
+                self.costs[layer, what] = _since(began) - (self.scoring_ms - before)
+            return kept[what]
+
+        return once
+
+
+def _rows(method: Method | None) -> QueryRows:
+    return 1 if method is None else method.query_rows
 
 
 def _since(began: float) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plphp_core.decoding.kernels import ATTENTION, choose, record
-from plphp_core.decoding.slots import SlotCache
+from plphp_core.decoding.slots import SlotCache, SlotLayer
 from plphp_core.families import family_of
 from plphp_core.pruning.hf import attending_by, cache_argument
 
@@ -40,10 +40,15 @@ class Stepper:
         self.position, self.first = position.clone(), position
         self.config = family_of(model).decoder(model).config
         self.arguments = {**cache_argument(model, cache), "use_cache": True}
-        layer = cache.layers[0]
-        kv_heads, dim = layer.keys.shape[2:]
         # Chosen now: trying a kernel allocates and reads results, which the recording of a graph must not.
-        self.kernel = choose(layer.device, layer.dtype, dim, self.config.num_attention_heads, kv_heads).name
+        kernels = [choose(*kind) for kind in dict.fromkeys(map(self._kind, cache.layers))]
+        self.kernel = ", ".join(dict.fromkeys(kernel.name for kernel in kernels))
+
+    def _kind(self, layer: SlotLayer) -> tuple[torch.device, torch.dtype, int, int, int]:
+        """What `choose` asks about a layer."""
+        segments_of_a_sample = len(layer.prefilled) // self.position.shape[-2]
+        query_heads = self.config.num_attention_heads // segments_of_a_sample
+        return layer.device, layer.dtype, layer.keys.shape[2], query_heads, layer.heads
 
     @contextmanager
     def on(self) -> Iterator[None]:

@@ -168,14 +168,9 @@ def decode_each(
 
 
 def _groups(methods: Sequence[Method | None]) -> list[list[Method | None]]:
-    """The methods that one prefill serves, largest group first; a method that withdraws is on its own."""
-    sharing = [method for method in methods if method is not None and can_share(method)]
-    rows_of_none = sharing[0].query_rows if sharing else 1  # it reads none, so it joins any group
-    groups: dict[object, list[Method | None]] = {}
-    for method in methods:
-        rows = rows_of_none if method is None else method.query_rows
-        groups.setdefault(("shared", rows) if can_share(method) else id(method), []).append(method)
-    return sorted(groups.values(), key=len, reverse=True)
+    """The methods that one prefill serves, first; each method that withdraws is on its own."""
+    sharing = [method for method in methods if can_share(method)]
+    return [*([sharing] if sharing else []), *([method] for method in methods if not can_share(method))]
 
 
 def _prefill(loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict) -> SharedPrefill | None:
@@ -183,8 +178,7 @@ def _prefill(loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict
     if len(methods) == 1:
         return None
     try:
-        rows = next((method.query_rows for method in methods if method is not None), 1)
-        return SharedPrefill(loaded.model, inputs, rows)
+        return SharedPrefill(loaded.model, inputs, methods)
     except Exception as error:
         log.info("no shared prefill: %s", Failure.of(error))
         return None

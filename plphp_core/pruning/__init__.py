@@ -1,9 +1,10 @@
 """What a pruning method is, and how it acts on a model: hooks, caches, traces. For authors of methods."""
 
-from plphp_core.pruning.method import LayerView, Method, make_method, method_names
+from plphp_core.pruning.method import Method, make_method, method_names
 from plphp_core.pruning.plphp import PLPHP
-from plphp_core.pruning.selection import Selection, top_per_image
+from plphp_core.pruning.selection import Selection, top_per_image, top_tokens
 from plphp_core.pruning.trace import Trace
+from plphp_core.pruning.view import LayerView
 
 __all__ = [
     "PLPHP",
@@ -14,4 +15,5 @@ __all__ = [
     "make_method",
     "method_names",
     "top_per_image",
+    "top_tokens",
 ]

@@ -1,14 +1,16 @@
-"""Attention of the last prompt token, exact, in fp32, never S×S.
+"""Attention of the last prompt tokens, exact, in fp32, never S×S.
 
 The model's own output keeps coming from SDPA or FlashAttention; these rows are computed beside it from the same keys.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from plphp_core.pruning.hf import rotary_function
 
-CHUNK_ROWS = 128  # rows of `mean_row` held at once: (batch, query_heads, CHUNK_ROWS, tokens) fp32
+CHUNK_ROWS = 128  # rows of attention held at once: (batch, query_heads, CHUNK_ROWS, tokens) fp32
 
 
 def rotate(attention: nn.Module, query: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -57,22 +59,49 @@ def last_row(query: Tensor, keys: Tensor, valid: Tensor | None, scaling: float) 
     return attention_rows(query, keys, visible, scaling)[:, :, 0]
 
 
-def mean_row(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:
-    """Mean over all query rows but padding of the causal attention, `(batch, query_heads, tokens)`, fp32.
+def column_sum(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float) -> Tensor:
+    """Sum over query rows of the causal attention, `(batch, query_heads, tokens)`, fp32.
 
-    The reading of FastV's text ("the average attention score it receives from all other tokens").
+    Args:
+        query: `(batch, query_heads, rows, head_dim)`, rotated: the last `rows` tokens' own.
+        keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
+        valid: bool, `(batch, tokens)`, False for padding.
+        counted: bool, `(batch, rows)`, the rows that are added up.
     """
-    tokens = keys.shape[2]
+    total = torch.zeros(query.shape[0], query.shape[1], keys.shape[2], device=keys.device)
+    for rows, _, weight in _causal_rows(query, keys, valid, counted, scaling):
+        total += torch.einsum("bhrn,br->bhn", rows, weight)
+    return total
+
+
+def row_density(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, p: float) -> Tensor:
+    """Share of visible entries that are at least `p` times their row's largest, `(batch, query_heads)`, fp32.
+
+    The rest is what VL-Cache (arXiv 2410.23317) calls sparsity. Arguments as in `column_sum`.
+    """
+    dense = torch.zeros(query.shape[:2], device=keys.device)
+    entries = torch.zeros(len(query), 1, device=keys.device)
+    for rows, visible, weight in _causal_rows(query, keys, valid, counted, scaling):
+        large = (rows >= p * rows.amax(-1, keepdim=True)) & visible[:, None]
+        dense += torch.einsum("bhr,br->bh", large.sum(-1).float(), weight)
+        entries += (visible.sum(-1) * weight).sum(-1, keepdim=True)
+    return dense / entries
+
+
+def _causal_rows(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Some rows at a time: attention `(batch, query_heads, r, tokens)`, what they see `(batch, r, tokens)`, weights."""
+    tokens, held = keys.shape[2], query.shape[2]
     positions, keys = torch.arange(tokens, device=keys.device), keys.float()
-    total = torch.zeros(query.shape[0], query.shape[1], tokens, device=keys.device)
-    for start in range(0, tokens, CHUNK_ROWS):
-        rows = positions[start : start + CHUNK_ROWS]
+    for start in range(0, held, CHUNK_ROWS):
+        rows = positions[tokens - held + start :][:CHUNK_ROWS]
         visible = (positions <= rows[:, None])[None] & valid[:, None]
-        # A padding row sees nothing; let it see itself so that its softmax is finite, then drop it.
+        # A padding row sees nothing; let it see itself so that its softmax is finite; its weight is 0.
         visible = visible | (positions == rows[:, None])[None]
-        chunk = attention_rows(query[:, :, rows], keys, visible[:, None, None], scaling)
-        total += (chunk * valid[:, None, rows, None]).sum(2)
-    return total / valid.sum(-1)[:, None, None]
+        chunk = slice(start, start + CHUNK_ROWS)
+        found = attention_rows(query[:, :, chunk], keys, visible[:, None, None], scaling)
+        yield found, visible, counted[:, chunk].float()
 
 
 def vision_mass(row: Tensor, vision: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A cache layer with fewer slots than tokens seen."""
+"""Cache layers with fewer slots than tokens seen: a rectangle, or for each head as many slots as it keeps."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from plphp_core.pruning.hf import Cache, DynamicLayer, DynamicSlidingWindowLayer
+from plphp_core.pruning.validation import require
 
 
 def renew(cache: Cache) -> None:
@@ -35,6 +36,8 @@ class PrunedLayer(DynamicLayer):
         ValueError: on `update`, if nobody has made this layer's mask, see `slot_mask`: outside of a `prune` block.
     """
 
+    differs = False  # whether the heads of a sample hold different numbers of tokens
+
     def __init__(self, keys: Tensor, values: Tensor, kept: Tensor, seen: int, filled: bool, window: int | None = None):
         super().__init__()
         self.keys, self.values = keys, values
@@ -55,8 +58,11 @@ class PrunedLayer(DynamicLayer):
             )
         self.expected = False
         self.seen += key_states.shape[-2]
-        self.keys = torch.cat([self.keys, key_states], dim=-2)
-        self.values = torch.cat([self.values, value_states], dim=-2)
+        return self._append(key_states, value_states)
+
+    def _append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        self.keys = torch.cat([self.keys, keys], dim=-2)
+        self.values = torch.cat([self.values, values], dim=-2)
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
@@ -99,13 +105,15 @@ class PrunedLayer(DynamicLayer):
             return None
         tokens = self.tokens(query_length)
         filler, index = tokens < 0, tokens.clamp(min=0)
+        groups = query_heads // tokens.shape[1]
+        if mask is None and self.differs:
+            return ~filler.repeat_interleave(groups, dim=1)[:, :, None]
         if mask is None and flash:
             return ~filler[:, 0]
         if mask is None:  # one query and no padding; with more queries there is a mask, it is not square
             return ~filler[:, :1, None]
         if mask.ndim == 2:  # padding and filler stand in the same leading slots of every head
             return mask.expand(tokens.shape[0], -1).gather(-1, index[:, 0]) & ~filler[:, 0]
-        groups = query_heads // tokens.shape[1]
         index = index.repeat_interleave(groups, dim=1)[:, :, None].expand(-1, -1, query_length, -1)
         filler = filler.repeat_interleave(groups, dim=1)[:, :, None]
         slots = mask.expand(tokens.shape[0], query_heads, -1, -1).gather(-1, index)
@@ -143,3 +151,90 @@ class PrunedLayer(DynamicLayer):
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
         self.kept = self.kept[indices]
+
+
+class RaggedLayer(PrunedLayer):
+    """Holds other numbers of the prompt's tokens in each head, and no slot that nobody reads.
+
+    Tokens that come later are held by every head, as a small rectangle beside. At each step attention is given both as
+    one rectangle, made for this layer alone and let go again: a copy, as an ordinary cache makes one with every token.
+
+    Args:
+        keys, values: `(Σ counts, head_dim)`, head after head, sample after sample.
+        kept: `(Σ counts,)`, token of each slot, ascending in every head.
+        counts: slots per sample and KV head.
+        seen, window: as in `PrunedLayer`.
+
+    Attributes:
+        new_keys, new_values: of the tokens that came later, `(batch, kv_heads, later, head_dim)`.
+    """
+
+    differs = True
+
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        kept: Tensor,
+        counts: tuple[tuple[int, ...], ...],
+        seen: int,
+        window: int | None = None,
+    ):
+        super().__init__(keys, values, kept, seen, filled=True, window=window)
+        self.counts = counts
+        self.new_keys = self.new_values = keys.new_empty(len(counts), len(counts[0]), 0, keys.shape[-1])
+
+    def _append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        self.new_keys = torch.cat([self.new_keys, keys], dim=-2)
+        self.new_values = torch.cat([self.new_values, values], dim=-2)
+        rows, _ = self._rows()
+        return (
+            torch.cat([self.keys[rows], self.new_keys], dim=-2),
+            torch.cat([self.values[rows], self.new_values], dim=-2),
+        )
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Rows of `keys` as a rectangle `(batch, kv_heads, slots)`, right-aligned, and which of them are filler."""
+        counts = torch.tensor(self.counts, device=self.kept.device)
+        width = int(max(map(max, self.counts)))
+        ends = counts.flatten().cumsum(0).view_as(counts)
+        ago = torch.arange(width, 0, -1, device=counts.device)
+        filler = ago > counts[..., None]
+        return (ends[..., None] - ago).masked_fill(filler, 0), filler
+
+    def tokens(self, incoming: int = 0) -> Tensor:
+        rows, filler = self._rows()
+        tail = torch.arange(self.seen - self.new_keys.shape[-2], self.seen + incoming, device=self.kept.device)
+        kept = self.kept[rows].long().masked_fill(filler, -1)
+        return torch.cat([kept, tail.expand(*kept.shape[:2], -1)], dim=-1)
+
+    def crop(self, tokens_to_remove: int) -> None:
+        removed = abs(tokens_to_remove)
+        require(
+            tokens_to_remove <= 0,
+            f"crop takes the number of tokens to remove as a negative integer, got {tokens_to_remove}",
+        )
+        later = self.new_keys.shape[-2]
+        require(
+            removed <= later,
+            f"cannot crop {removed} tokens: only the {later} that came after the prompt can go; prefill again",
+        )
+        self.new_keys, self.new_values = (x[..., : later - removed, :] for x in (self.new_keys, self.new_values))
+        self.seen -= removed
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.batch_select_indices(beam_idx.to(self.kept.device))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.batch_select_indices(torch.arange(len(self.counts)).repeat_interleave(repeats))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        chosen = indices.tolist()
+        ends = [0]
+        for heads in self.counts:
+            ends.append(ends[-1] + sum(heads))
+        rows = torch.cat([torch.arange(ends[b], ends[b + 1]) for b in chosen]).to(self.kept.device)
+        self.keys, self.values, self.kept = self.keys[rows], self.values[rows], self.kept[rows]
+        chosen_rows = torch.tensor(chosen, device=self.kept.device)
+        self.new_keys, self.new_values = self.new_keys[chosen_rows], self.new_values[chosen_rows]
+        self.counts = tuple(self.counts[b] for b in chosen)

@@ -5,9 +5,9 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,13 +16,14 @@ from torch import nn
 
 from plphp_core.families import family_of
 from plphp_core.pruning import hf
-from plphp_core.pruning.cache import PrunedLayer, renew
+from plphp_core.pruning.cache import PrunedLayer, RaggedLayer, renew
 from plphp_core.pruning.generate_guard import guard_model, unguard_model
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.prompt import read_prompt
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.validation import require
+from plphp_core.pruning.view import check_query_rows
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ class _ForwardState:
         second: whether it is another prompt's than the caller's.
         traced: whether the call of `generate` around it has had its prefill; None outside of one.
         untraceable: whether what that call asks for cannot be traced.
+        attending: what is to be undone when the forward ends.
     """
 
     acts: bool = False
@@ -155,6 +157,7 @@ class _ForwardState:
     second: bool = False
     traced: bool | None = None
     untraceable: bool = False
+    attending: ExitStack = field(default_factory=ExitStack)
 
 
 class _Session:
@@ -165,11 +168,8 @@ class _Session:
     ):
         if method is not None and not isinstance(method, Method):
             raise TypeError(f"method = {method!r}, but a pruning method such as PLPHP() or None is needed")
-        rows = 1 if method is None else method.query_rows
-        require(
-            rows is None or (type(rows) is int and rows >= 1),
-            f"{method!r}: query_rows = {rows!r}, but must be None (all rows) or a number of rows from 1 on",
-        )
+        if method is not None:
+            check_query_rows(method, method.query_rows)
         self.model, self.method, self.record_attention, self.around_work = model, method, record_attention, around_work
         self.family = family_of(model)
         self.decoder = self.family.decoder(model)
@@ -267,9 +267,14 @@ class _Session:
             return
         if seen == 0:
             self._begin(ids, call)
-        elif self.method is None:
             return
-        elif ids.shape[1] > 1 and bool((ids == self.family.image_token_id(model)).any()):
+        if self.flash and call.cache is not None and any(isinstance(one, RaggedLayer) for one in call.cache.layers):
+            # Its masks hold for all heads alike, but here heads hold different tokens. For this forward only; blocks of
+            # several threads on one model under FlashAttention share the configuration that says so.
+            self.state.attending.enter_context(hf.attending_by(self.decoder.config, "sdpa"))
+        if self.method is None:
+            return
+        if ids.shape[1] > 1 and bool((ids == self.family.image_token_id(model)).any()):
             raise ValueError(
                 "new images on top of a filled cache cannot be pruned (the same happens with a chunked prefill); "
                 "prefill the whole conversation at once, without a cache"
@@ -384,7 +389,7 @@ class _Session:
 
     def _after_query(self, projection: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
         if self.prefill is not None and self.prefill.has_vision:
-            rows = 1 if self.method is None else self.method.query_rows
+            rows = self.prefill.query_rows
             # A clone, since a view of one row would keep all of them alive.
             self.prefill.query = output if rows is None else output[:, -rows:].clone()
 
@@ -420,4 +425,5 @@ class _Session:
                 self.trace.become(self.prefill.trace)
 
     def _after_model(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.state.attending.close()
         self.state.prefill, self.state.acts = None, False

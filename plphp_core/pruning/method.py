@@ -1,93 +1,45 @@
-"""What a pruning method is: two verbs, and a registry of names."""
+"""What a pruning method is: its verbs, and a registry of names."""
 
 import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from plphp_core.pruning.attention import vision_mass
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import require
+from plphp_core.pruning.view import LayerView, QueryRows
 
 METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with methods
-
-
-@dataclass(frozen=True, eq=False)
-class LayerView:
-    """One decoder layer right after its attention, in the prefill of a prompt with images.
-
-    `tokens` are those still in the residual stream: the whole prompt unless the method withdrew some before.
-
-    Attributes:
-        layer: 0-based index.
-        num_layers: decoder layers of the model.
-        kv_heads: KV heads; query head h belongs to KV head h // (query_heads / kv_heads).
-        image_of: `(batch, tokens)` long, index of the token's image in its sample; −1 for text and padding.
-        valid: `(batch, tokens)` bool, False for padding and for filler where samples differ in length.
-        image_sizes: S_j, tokens of each image, per sample, before any pruning.
-        vision_counts: vision tokens still in the stream, per sample.
-        row: computes `last_row`; a method that does not look at it does not pay for it.
-        mean_row: call for the mean over all query rows, `(batch, query_heads, tokens)` fp32; needs `query_rows = None`.
-
-    Whatever `query_rows` is, `last_row` and `vision_attention` are there; `mean_row` raises ValueError unless all rows
-    were asked for. Hidden states, keys and values are not offered.
-    """
-
-    layer: int
-    num_layers: int
-    kv_heads: int
-    image_of: Tensor
-    valid: Tensor
-    image_sizes: list[list[int]]
-    vision_counts: tuple[int, ...]
-    row: Callable[[], Tensor]
-    mean_row: Callable[[], Tensor]
-
-    @functools.cached_property
-    def last_row(self) -> Tensor:
-        """A_S: attention of the last prompt token, `(batch, query_heads, tokens)`, fp32."""
-        return self.row()
-
-    @functools.cached_property
-    def vision_attention(self) -> Tensor:
-        """γ of this layer (equation 8), `(batch,)`, fp32."""
-        return vision_mass(self.last_row, self.vision)
-
-    @property
-    def scored(self) -> bool:
-        """Whether anybody has looked at γ."""
-        return "vision_attention" in vars(self)
-
-    @property
-    def vision(self) -> Tensor:
-        """`(batch, tokens)` bool, True for the tokens of images."""
-        return self.image_of >= 0
 
 
 class Method:
     """A pruning method: a frozen dataclass whose fields are its hyper-parameters.
 
-    Subclasses override one verb or both, and `check`. They hold no state: everything they need is in the view.
+    Subclasses override a verb (`withdraw`; `compress`, or `allocate` where what a layer keeps depends on the others),
+    and `check`. They hold no state: everything they need is in the view.
 
     Attributes:
         query_rows: rows of the query, counted from the end, that are kept for the view: 1, the last one, serves
-            `last_row` and `vision_attention`; None, all of them, serves `mean_row` too and holds the whole projection.
+            `last_row` and `vision_attention`; more serve `column_sum` and `row_density` over so many; `"post_vision"`:
+            those behind the last image; None: all of them, which holds the layer's whole projection.
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
+        control: whether it is there to be beaten: tables and figures mark it.
     """
 
     name: ClassVar[str]
-    evicts_text: ClassVar[bool] = False
+    control: ClassVar[bool] = False
 
     @property
-    def query_rows(self) -> int | None:
+    def query_rows(self) -> QueryRows:
         return 1
+
+    @property
+    def evicts_text(self) -> bool:
+        return False
 
     def check(self, num_layers: int) -> None:
         """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""
@@ -98,10 +50,23 @@ class Method:
     def compress(self, layer: int, view: LayerView) -> Selection | None:
         """Cache slots that `layer` keeps, per KV head; None: all of them."""
 
+    def observe(self, layer: int, view: LayerView) -> Any:
+        """What `allocate` will want to know of a layer. The view itself keeps the layer's query rows until then."""
+        return view
+
+    def allocate(self, observed: list[Any]) -> Sequence[Selection | None]:
+        """Cache slots of all layers, decided after the last one, from what `observe` returned of each."""
+        raise NotImplementedError
+
     @property
     def withdraws(self) -> bool:
         """Whether the method takes tokens out of the residual stream."""
         return type(self).withdraw is not Method.withdraw
+
+    @property
+    def allocates(self) -> bool:
+        """Whether the method decides about all layers after the last one; each is held in full until then."""
+        return type(self).allocate is not Method.allocate
 
     def params(self) -> dict[str, Any]:
         """Hyper-parameters by name, defaults included; 0 for a float is 0.0, so that equal methods have equal ones."""

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from plphp_core.pruning.method import LayerView, Method
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection, top_per_image
 from plphp_core.pruning.validation import fraction, require
+from plphp_core.pruning.view import LayerView
 
 FIRST_PRUNED_LAYER = 2  # the first two layers and the last one look at images globally and are left whole
 

@@ -1,20 +1,31 @@
 """One prefill under a method: the tokens still in the stream, and what each layer keeps of them."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from plphp_core.pruning.attention import last_row, mean_row, rotate
-from plphp_core.pruning.cache import PrunedLayer
+from plphp_core.pruning.attention import rotate
+from plphp_core.pruning.cache import PrunedLayer, RaggedLayer
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
-from plphp_core.pruning.method import LayerView, Method
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.prompt import Prompt
-from plphp_core.pruning.selection import Selection, SelectionCheck, gather_index
+from plphp_core.pruning.selection import (
+    Counts,
+    Selection,
+    SelectionCheck,
+    flat_index,
+    gather_index,
+    head_counts,
+    is_ragged,
+    sample_counts,
+)
 from plphp_core.pruning.trace import LayerRecord, Trace
 from plphp_core.pruning.validation import require
+from plphp_core.pruning.view import LayerView, memo, rows_to_hold
 
 
 @dataclass(eq=False)
@@ -52,7 +63,10 @@ class Prefill:
     ):
         self.prompt, self.method, self.trace, self.num_layers = prompt, method, trace, num_layers
         self.record_attention = record_attention  # γ of every layer, not only of those the method asks for
+        self.query_rows = rows_to_hold(1 if method is None else method.query_rows, prompt)
         self.query: Tensor | None = None  # last projected query rows of the layer being run
+        self.observed: list[Any] = []  # by a method that decides after the last layer
+        self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
         self.withdrawn: Selection | None = None  # decided after a layer, carried out before the next
         self.added: list[Tensor] = []  # features that join the outputs of the layers to come, see Family.added_features
         batch, length = prompt.image_of.shape
@@ -87,7 +101,8 @@ class Prefill:
 
     def _shorten(self, selection: Selection, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
         old = self.stream
-        index, filler = gather_index(selection.mask, selection.counts)
+        counts = sample_counts(selection.counts)
+        index, filler = gather_index(selection.mask, counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
 
         def take(tensor: Tensor, dim: int, index: Tensor = index) -> Tensor:
@@ -108,7 +123,7 @@ class Prefill:
             tokens=take(old.tokens, 1).masked_fill(empty, -1),
             image_of=take(old.image_of, 1).masked_fill(empty, -1),
             valid=take(old.valid, 1) & ~empty,
-            counts=selection.counts,
+            counts=counts,
             filled=filler is not None,
             inputs=LayerInputs(
                 position_embeddings=tuple(take(table, table.ndim - 2) for table in inputs.position_embeddings),
@@ -123,116 +138,149 @@ class Prefill:
     def leave_attention(
         self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple[Tensor, Tensor] | None
     ) -> None:
-        """Score, record, compress this layer's cache and decide what goes on to the next layer."""
+        """Score, record, compress the cache and decide what goes on to the next layer."""
         stored: DynamicLayer = cache.layers[layer]
         self.stream = self.stream.on(stored.keys.device)  # a model split over devices
-        view = self._view(layer, attention, stored.keys, position_embeddings) if self.has_vision else None
+        view = self._view(layer, attention, stored, position_embeddings) if self.has_vision else None
         self.query = None
-        cache.layers[layer] = self.apply_method(layer, stored, view)
+        for number, kept in self.apply_method(layer, cache.layers, view).items():
+            cache.layers[number] = kept
 
-    def apply_method(self, layer: int, stored: DynamicLayer, view: LayerView | None) -> DynamicLayer:
-        """What the cache holds of a layer from now on: `stored` itself where nothing goes. Adds to the trace.
+    def apply_method(
+        self, layer: int, stored: Sequence[DynamicLayer], view: LayerView | None
+    ) -> dict[int, DynamicLayer]:
+        """What the cache holds from now on of the layers that are decided now. Adds to the trace.
 
         Args:
-            stored: the layer as its attention left it; never changed.
+            layer: the one that has just attended: decided now, unless the method decides about all after the last.
+            stored: the cache's layers as their attention left them; never changed.
             view: what the method may look at; None for prompts without images.
+
+        Returns:
+            By number; the stored layer itself where nothing goes.
         """
-        keys, values = stored.keys, stored.values
-        gamma = torch.zeros(len(keys), device=keys.device)
-        vision: tuple[float, ...] = self.vision_counts
-        kept, counts, filled = self.stream.tokens[:, None], self.stream.counts, self.stream.filled
+        keys, method, stream = stored[layer].keys, self.method, self.stream
         selection = None
+        if view is not None and method is not None:
+            if method.allocates:
+                self.observed.append(method.observe(layer, view))
+            else:
+                selection = self.check(method.compress(layer, view), stream, view.kv_heads, layer)
+            if layer + 1 < self.num_layers:
+                found = self.check(method.withdraw(layer + 1, view), stream, view.kv_heads, layer + 1, withdraws=True)
+                self.withdrawn = self._valid_only(found, stream)
+        gamma = torch.zeros(len(keys), device=keys.device)
         if view is not None:
-            if self.method is not None:
-                selection = self._valid_only(self.check(self.method.compress(layer, view), view, layer))
-                if layer + 1 < self.num_layers:
-                    found = self.check(self.method.withdraw(layer + 1, view), view, layer + 1, withdraws=True)
-                    self.withdrawn = self._valid_only(found)
             gamma = view.vision_attention if self.record_attention or view.scored else gamma + float("nan")
-        if selection is not None:
-            index, filler = gather_index(selection.mask, selection.counts)
-            kept = self.stream.tokens[:, None].expand(-1, keys.shape[1], -1).gather(-1, index)
-            kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
-            counts, filled = selection.counts, filled or filler is not None
-            vision = self._vision_among(selection)
-            keys, values = _take_slots(index, keys, values)
-        kept = kept.int()
+        if view is None or method is None or not method.allocates:
+            return {layer: self._hold(stored[layer], selection, stream, gamma)}
+        self.waiting.append((stream, gamma))
+        if layer + 1 < self.num_layers:
+            return {}
+        selections = list(method.allocate(self.observed))
+        require(
+            len(selections) == self.num_layers,
+            f"{method!r}: allocate returned {len(selections)} selections, but the model has {self.num_layers} layers",
+        )
+        decided = {}
+        for number, (choice, (stream, gamma)) in enumerate(zip(selections, self.waiting, strict=True)):
+            choice = self.check(choice, stream, stored[number].keys.shape[1], number)
+            decided[number] = self._hold(stored[number], choice, stream, gamma)
+        return decided
+
+    def _hold(self, stored: DynamicLayer, selection: Selection | None, stream: Stream, gamma: Tensor) -> DynamicLayer:
+        """What is left of a layer under `selection` of the tokens in `stream`; the next line of the trace."""
+        keys, values = stored.keys, stored.values
+        heads, dim = keys.shape[1], keys.shape[3]
+        tokens = stream.tokens[:, None].expand(-1, heads, -1)
+        length, window = self.prompt.image_of.shape[1], getattr(stored, "sliding_window", None)
+        kept, filled, held = stream.tokens[:, None], stream.filled, stored
+        counts: Counts = stream.counts
+        vision: tuple[float, ...] = self._vision_in(stream)
+        chosen = self._valid_only(selection, stream)
+        if chosen is not None:
+            counts, vision = chosen.counts, self._vision_among(chosen, stream)
+        if chosen is not None and is_ragged(counts):
+            index = flat_index(chosen.mask)
+            keys, values = (tensor.reshape(-1, dim).index_select(0, index) for tensor in (keys, values))
+            held = RaggedLayer(keys, values, tokens.flatten()[index], head_counts(counts, heads), length, window)
+            kept = held.tokens()
+        else:
+            if chosen is not None:
+                counts = sample_counts(counts)
+                index, filler = gather_index(chosen.mask, counts)
+                kept = tokens.gather(-1, index)
+                kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
+                filled = filled or filler is not None
+                keys, values = _take_slots(index, keys, values)
+            if filled or keys.shape[2] != length:
+                held = PrunedLayer(keys, values, kept.expand(-1, heads, -1), length, filled, window)
         self.trace.layers.append(
             LayerRecord(
-                tokens=kept,
+                tokens=kept.int(),
                 counts=counts,
                 nbytes=sum(tensor.untyped_storage().nbytes() for tensor in (keys, values)),
-                slot_bytes=2 * keys.shape[1] * keys.shape[3] * keys.element_size(),
-                kv_heads=keys.shape[1],
+                slot_bytes=2 * heads * dim * keys.element_size(),
+                kv_heads=heads,
                 vision_attention=gamma,
                 vision_counts=vision,
             )
         )
-        length = self.prompt.image_of.shape[1]
-        if not filled and keys.shape[2] == length:
-            return stored
-        every_head = kept.expand(-1, keys.shape[1], -1)
-        window = getattr(stored, "sliding_window", None)
-        return PrunedLayer(keys, values, every_head, length, filled, window)
+        return held
 
-    @property
-    def vision_counts(self) -> tuple[int, ...]:
-        """Vision tokens in the stream, per sample."""
+    def _vision_in(self, stream: Stream) -> tuple[int, ...]:
+        """Vision tokens in a stream, per sample."""
         if self.method is None or not self.method.evicts_text:
-            return self._beside_text(self.stream.counts)
-        return tuple((self.stream.image_of >= 0).sum(-1).tolist())
+            return self._beside_text(stream.counts)
+        return tuple((stream.image_of >= 0).sum(-1).tolist())
 
-    def _vision_among(self, selection: Selection) -> tuple[float, ...]:
-        """Vision tokens of a layer's slots, per sample."""
+    def _vision_among(self, selection: Selection, stream: Stream) -> tuple[float, ...]:
+        """Vision tokens of a layer's slots, per sample; a mean over heads."""
         if self.method is None or not self.method.evicts_text:
-            return self._beside_text(selection.counts)
-        shown = selection.mask & (self.stream.image_of >= 0)[:, None]
+            means = [count if isinstance(count, int) else sum(count) / len(count) for count in selection.counts]
+            return self._beside_text(means)
+        shown = selection.mask & (stream.image_of >= 0)[:, None]
         return tuple(shown.sum(-1).float().mean(-1).tolist())
 
-    def _beside_text(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+    def _beside_text(self, counts: Sequence[Any]) -> tuple[Any, ...]:
         """Without a look at the device: all text is there."""
         return tuple(count - text for count, text in zip(counts, self.prompt.text_counts, strict=True))
 
-    def _valid_only(self, selection: Selection | None) -> Selection | None:
+    def _valid_only(self, selection: Selection | None, stream: Stream) -> Selection | None:
         """Padding and filler go too: in a batch they would hold the rectangle at the longest prompt's length."""
-        if selection is None or self._whole:
+        tokens = stream.tokens.shape[1]
+        if selection is None or min(stream.counts) == tokens:
             return selection
-        valid = self.stream.valid if selection.mask.ndim == 2 else self.stream.valid[:, None]
-        invalid = [self.stream.tokens.shape[1] - count for count in self.stream.counts]
-        counts = tuple(count - n for count, n in zip(selection.counts, invalid, strict=True))
+        valid = stream.valid if selection.mask.ndim == 2 else stream.valid[:, None]
+        invalid = [tokens - count for count in stream.counts]
+        counts = tuple(
+            count - n if isinstance(count, int) else tuple(head - n for head in count)
+            for count, n in zip(selection.counts, invalid, strict=True)
+        )
         return Selection(selection.mask & valid, counts)
 
-    @property
-    def _whole(self) -> bool:
-        """Whether the stream holds neither padding nor filler."""
-        return min(self.stream.counts) == self.stream.tokens.shape[1]
-
     def _view(
-        self, layer: int, attention: nn.Module, keys: Tensor, position_embeddings: tuple[Tensor, Tensor] | None
+        self, layer: int, attention: nn.Module, stored: DynamicLayer, position_embeddings: tuple[Tensor, Tensor] | None
     ) -> LayerView:
-        projected, valid, scaling = self.query, self.stream.valid, attention.scaling
+        projected, stream = self.query, self.stream
         if projected is None or position_embeddings is None:
             raise ValueError(f"layer {layer}: q_proj was not called, or without rotary tables: no query to score with")
         cos, sin = (table[..., -projected.shape[1] :, :] for table in position_embeddings)
-        visible = None if self._whole else valid
-
-        def query() -> Tensor:  # not rotated for methods that do not look
-            return rotate(attention, projected, cos, sin)
-
-        def mean() -> Tensor:
-            require(projected.shape[1] == keys.shape[2], "mean_row reads all query rows: set query_rows = None")
-            return mean_row(query(), keys, valid, scaling)
-
+        vision = self._vision_in(stream)
         return LayerView(
             layer=layer,
             num_layers=self.num_layers,
-            kv_heads=keys.shape[1],
-            image_of=self.stream.image_of,
-            valid=valid,
+            keys=stored.keys,
+            values=stored.values,
+            image_of=stream.image_of,
+            valid=stream.valid,
             image_sizes=self.prompt.image_sizes,
-            vision_counts=self.vision_counts,
-            row=lambda: last_row(query()[:, :, -1:], keys, visible, scaling),
-            mean_row=mean,
+            vision_counts=vision,
+            text_counts=tuple(count - n for count, n in zip(stream.counts, vision, strict=True)),
+            post_vision=self.prompt.post_vision,
+            scaling=attention.scaling,
+            rotated=lambda: rotate(attention, projected, cos, sin),  # not rotated for methods that do not look
+            once=memo(),
         )
 
 

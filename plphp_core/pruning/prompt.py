@@ -38,8 +38,16 @@ class Prompt:
     @property
     def text_behind(self) -> int:
         """Tokens behind the last image, in the sample that has fewest."""
+        return min(self._behind())
+
+    @property
+    def post_vision(self) -> tuple[int, ...]:
+        """Query rows behind the last image, per sample; one, the last, where there are none or there is no image."""
+        return tuple(max(rows, 1) if images else 1 for rows, images in zip(self._behind(), self.images, strict=True))
+
+    def _behind(self) -> list[int]:
         length = self.image_of.shape[1]
-        return min(length - 1 - int(images[-1][-1]) if images else length for images in self.images)
+        return [length - 1 - int(images[-1][-1]) if images else length for images in self.images]
 
     @property
     def text_counts(self) -> list[int]:

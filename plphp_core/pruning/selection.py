@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,12 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from plphp_core.pruning.method import LayerView, Method
+    from plphp_core.pruning.method import Method
+    from plphp_core.pruning.prefill import Stream
+
+
+Count = int | tuple[int, ...]  # of a sample, or of each of its KV heads
+Counts = tuple[Count, ...]
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,28 @@ class Selection:
     Attributes:
         mask: bool, `(batch, kv_heads, tokens)` for `compress`, `(batch, tokens)` for `withdraw`. Text and padding are
             True (padding goes later, by itself).
-        counts: True entries per sample; every head of a sample keeps equally many, so the kept part is a rectangle.
-            Plain integers, because a count becomes a shape and reading it back from the device would wait for it.
+        counts: True entries per sample, where every head of a sample keeps equally many and the kept part is a
+            rectangle; per sample and KV head (`compress` only) where heads keep different numbers. Plain integers,
+            because a count becomes a shape and reading it back from the device would wait for it.
     """
 
     mask: Tensor
-    counts: tuple[int, ...]
+    counts: Counts
+
+
+def head_counts(counts: Counts, heads: int) -> tuple[tuple[int, ...], ...]:
+    """`counts` per sample and KV head."""
+    return tuple((count,) * heads if isinstance(count, int) else count for count in counts)
+
+
+def sample_counts(counts: Counts) -> tuple[int, ...]:
+    """`counts` per sample, where all heads of a sample keep equally many."""
+    return tuple(count if isinstance(count, int) else count[0] for count in counts)
+
+
+def is_ragged(counts: Counts) -> bool:
+    """Whether heads of one sample keep different numbers."""
+    return any(not isinstance(count, int) and len(set(count)) > 1 for count in counts)
 
 
 def top_per_image(
@@ -63,6 +85,30 @@ def _ordinal(scores: Tensor) -> Tensor:
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)  # of a negative number they grow the other way
 
 
+def top_tokens(scores: Tensor, candidates: Tensor, numbers: Sequence[int], budget: Counts) -> Selection:
+    """Keep, per head, the `budget` candidates with the highest score, and all tokens that are none.
+
+    Ties go to the earlier token.
+
+    Args:
+        scores: `(batch, heads, tokens)`, fp32.
+        candidates: bool, `(batch, tokens)`, the tokens that compete: the vision tokens, or all but a window.
+        numbers: how many candidates there are, per sample.
+        budget: candidates to keep, per sample, or per sample and head.
+    """
+    _, heads, tokens = scores.shape
+    scores = scores.float().masked_fill(~candidates[:, None], float("inf"))
+    order = scores.argsort(-1, descending=True, stable=True)
+    others = [tokens - number for number in numbers]  # they come first
+    counts = tuple(
+        other + kept if isinstance(kept, int) else tuple(other + head for head in kept)
+        for other, kept in zip(others, budget, strict=True)
+    )
+    limit = torch.tensor(head_counts(counts, heads)).to(scores.device, non_blocking=True)
+    first = torch.arange(tokens, device=scores.device) < limit[..., None]
+    return Selection(torch.zeros_like(first).scatter_(-1, order, first), counts)
+
+
 def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
     """Positions of the True entries, in order, right-aligned in a rectangle.
 
@@ -86,6 +132,14 @@ def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor 
     return index, torch.arange(width, device=mask.device) < missing[:, None]
 
 
+def flat_index(mask: Tensor) -> Tensor:
+    """Rows of the True entries of `mask` `(batch, kv_heads, tokens)` in a tensor of its first three dimensions, flat.
+
+    Head after head, sample after sample, each in the order of its tokens. Reads the device.
+    """
+    return mask.flatten().nonzero()[:, 0]
+
+
 class SelectionCheck:
     """Refuses selections that would be carried out wrongly: another shape, counts that lie, text left out.
 
@@ -98,12 +152,15 @@ class SelectionCheck:
 
     def __init__(self, method: Method | None):
         self.method = method
-        self._open: list[tuple[str, tuple[int, ...], Tensor, Tensor]] = []
+        self._open: list[tuple[str, Counts, Tensor, Tensor]] = []
 
     def __call__(
-        self, selection: Selection | None, view: LayerView, layer: int, withdraws: bool = False
+        self, selection: Selection | None, stream: Stream, kv_heads: int, layer: int, withdraws: bool = False
     ) -> Selection | None:
         """The selection itself.
+
+        Args:
+            stream: the tokens that it selects among.
 
         Raises:
             TypeError, ValueError: it cannot be carried out; the message names method, layer, sample and numbers.
@@ -113,17 +170,19 @@ class SelectionCheck:
         where = f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
         if not isinstance(selection, Selection) or not isinstance(selection.mask, Tensor):
             raise TypeError(f"{where}: got {type(selection).__name__}, but a Selection or None is needed")
-        batch, tokens = view.image_of.shape
-        shape = (batch, tokens) if withdraws else (batch, view.kv_heads, tokens)
+        batch, tokens = stream.image_of.shape
+        shape = (batch, tokens) if withdraws else (batch, kv_heads, tokens)
         mask, counts = selection.mask, selection.counts
-        if tuple(mask.shape) != shape or mask.dtype != torch.bool or mask.device != view.image_of.device:
-            right = f"{shape} bool on {view.image_of.device}"
+        if tuple(mask.shape) != shape or mask.dtype != torch.bool or mask.device != stream.image_of.device:
+            right = f"{shape} bool on {stream.image_of.device}"
             raise ValueError(f"{where}: mask is {tuple(mask.shape)} {mask.dtype} on {mask.device}, but must be {right}")
-        if len(counts) != batch or not all(type(count) is int and 0 <= count <= tokens for count in counts):
-            raise ValueError(f"{where}: counts = {counts!r}, but must be {batch} plain integers from 0 to {tokens}")
+        if not _countable(counts, batch, 0 if withdraws else kv_heads, tokens):
+            heads = "" if withdraws else f", or {kv_heads} of them each"
+            allowed = f"{batch} plain integers from 0 to {tokens}{heads}"
+            raise ValueError(f"{where}: counts = {counts!r}, but must be {allowed}")
         found = mask.sum(-1).view(batch, -1)
-        needed = view.valid & (view.image_of < 0) if not self.method.evicts_text else torch.zeros_like(view.valid)
-        needed = needed | ~view.valid  # padding and filler go by themselves, and counts include them
+        needed = stream.valid & (stream.image_of < 0) if not self.method.evicts_text else torch.zeros_like(stream.valid)
+        needed = needed | ~stream.valid  # padding and filler go by themselves, and counts include them
         if withdraws:
             needed[:, -1] = True  # the token that answers
         lost = (needed.view(batch, -1, tokens) & ~mask.view(batch, -1, tokens)).sum(-1)
@@ -142,14 +201,26 @@ class SelectionCheck:
         for where, counts, found, _ in pending:
             batch, heads = found.shape
             size = batch * heads
+            expected = head_counts(counts, heads)
             kept, lost, numbers = numbers[:size], numbers[size : 2 * size], numbers[2 * size :]
             for at in range(size):
                 sample, head = divmod(at, heads)
                 place = f"{where}, sample {sample}, head {head}" if heads > 1 else f"{where}, sample {sample}"
-                if kept[at] != counts[sample]:
-                    raise ValueError(f"{place}: the mask keeps {kept[at]} tokens, but counts say {counts[sample]}")
+                if kept[at] != expected[sample][head]:
+                    told = expected[sample][head]
+                    raise ValueError(f"{place}: the mask keeps {kept[at]} tokens, but counts say {told}")
                 if lost[at]:
                     raise ValueError(
                         f"{place}: the mask leaves out {lost[at]} tokens that must stay: text (unless the method sets "
                         "evicts_text), padding, which goes by itself, and in withdraw the last token"
                     )
+
+
+def _countable(counts: Counts, batch: int, heads: int, tokens: int) -> bool:
+    """Whether these are counts of `batch` samples: plain integers, or `heads` of them each."""
+    if not isinstance(counts, tuple) or len(counts) != batch:
+        return False
+    per_head = [count for count in counts if isinstance(count, tuple)]
+    numbers = [n for count in counts for n in (count if isinstance(count, tuple) else (count,))]
+    fits = not per_head or (heads > 0 and all(len(count) == heads for count in per_head))
+    return fits and all(type(n) is int and 0 <= n <= tokens for n in numbers)

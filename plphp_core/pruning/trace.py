@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from plphp_core.pruning.prompt import Prompt
+from plphp_core.pruning.selection import Counts, is_ragged
 
 
 @dataclass(eq=False)
@@ -14,7 +15,8 @@ class LayerRecord:
 
     Attributes:
         tokens: int, `(batch, kv_heads or 1, slots)`, prompt position of each slot, ascending; −1 for filler.
-        counts: slots that hold a token of the prompt, padding not counted, per sample.
+        counts: slots that hold a token of the prompt, padding not counted, per sample; per sample and KV head where
+            heads keep different numbers.
         nbytes: memory that keys and values occupy, whole batch.
         slot_bytes: bytes of one slot of one sample, all KV heads, key and value.
         kv_heads: KV heads.
@@ -23,12 +25,25 @@ class LayerRecord:
     """
 
     tokens: Tensor
-    counts: tuple[int, ...]
+    counts: Counts
     nbytes: int
     slot_bytes: int
     kv_heads: int
     vision_attention: Tensor
     vision_counts: tuple[float, ...]
+
+    def slots(self, sample: int) -> float:
+        """Slots that hold a token of the sample's prompt, a mean over KV heads."""
+        count = self.counts[sample]
+        return count if isinstance(count, int) else sum(count) / len(count)
+
+    def bytes_alone(self, sample: int) -> int:
+        """Bytes of the sample's own slots."""
+        return round(self.slots(sample) * self.kv_heads) * (self.slot_bytes // self.kv_heads)
+
+    def bytes_held(self, sample: int) -> int:
+        """The sample's share of the storage: of a rectangle an equal part, padding and filler included."""
+        return self.bytes_alone(sample) if is_ragged(self.counts) else self.nbytes // len(self.counts)
 
 
 @dataclass(eq=False)
@@ -59,7 +74,8 @@ class Trace:
     def __str__(self) -> str:
         if self.prompt is None or not self.layers:
             return f"nothing traced: {self.missing}"
-        batch, slots = len(self.images), [sum(layer.counts) / len(layer.counts) for layer in self.layers]
+        batch = len(self.images)
+        slots = [sum(map(layer.slots, range(batch))) / batch for layer in self.layers]
         lengths, vision = self.prompt.lengths, self.prompt.vision_counts
         lines = [
             f"{'prompt' if batch == 1 else f'{batch} prompts, means'}: {sum(lengths) / batch:g} tokens, "
@@ -97,6 +113,16 @@ class Trace:
         )
 
     @property
+    def text_retention(self) -> Tensor:
+        """Kept fraction of each layer's text, `(batch, layers)`, fp32: 1 unless the method may evict text."""
+        if self.prompt is None or not self.layers:
+            return torch.empty(len(self.images), 0)
+        text = self.prompt.text_counts
+        return torch.tensor(
+            [[(layer.slots(b) - layer.vision_counts[b]) / n for layer in self.layers] for b, n in enumerate(text)]
+        )
+
+    @property
     def kept(self) -> list[list[Tensor | list[Tensor]]]:
         """`kept[layer][sample]`: prompt positions of the vision tokens kept, `(kv_heads, kept tokens)`, ascending.
 
@@ -115,8 +141,7 @@ class Trace:
         """
         if self.prompt is None:
             return []
-        # Every tensor's first dimension is the batch, so the share is whole.
-        return [sum(layer.nbytes for layer in self.layers) // len(self.images)] * len(self.images)
+        return [sum(layer.bytes_held(b) for layer in self.layers) for b in range(len(self.images))]
 
     @property
     def kv_bytes_full(self) -> list[int]:
@@ -127,8 +152,7 @@ class Trace:
     @property
     def kv_bytes_alone(self) -> list[int]:
         """Bytes of each sample's own slots, without padding and filler: what the sample takes in a batch of one."""
-        samples = range(len(self.images))
-        return [sum(layer.counts[b] * layer.slot_bytes for layer in self.layers) for b in samples]
+        return [sum(layer.bytes_alone(b) for layer in self.layers) for b in range(len(self.images))]
 
     @property
     def kv_bytes_full_alone(self) -> list[int]:

@@ -139,12 +139,13 @@ def test_growth_copies_nothing_and_rewinding_forgets_it():
             each.update(torch.full_like(new, 7.0), new)  # written twice: only what was written last may count
             each.update(new, new)
         cache.advance()
-        assert all(torch.equal(layer.keys[b, length + step], new[b, :, 0]) for b, length in enumerate((3, 9)))
+        written = layer.keys.view(2, -1, 2, 8)
+        assert all(torch.equal(written[b, length + step], new[b, :, 0]) for b, length in enumerate((3, 9)))
     assert layer.keys.data_ptr() == place and layer.lengths == [7, 13] and layers[1].lengths == [15, 15]
-    assert layer.place.tolist() == [7, 13] and layer.used.tolist() == [8, 14] and cache.get_seq_length() == 15
-    assert torch.equal(layer.keys[0, :3], keys[0, :, 8:].transpose(0, 1))
+    assert layer.place.tolist() == [7, 13 + 13] and layer.used.tolist() == [8, 14] and cache.get_seq_length() == 15
+    assert torch.equal(layer.keys[:3], keys[0, :, 8:].transpose(0, 1))
     cache.rewind()
-    assert layer.lengths == [3, 9] and layer.place.tolist() == [3, 9] and layer.nbytes == before
+    assert layer.lengths == [3, 9] and layer.place.tolist() == [3, 13 + 9] and layer.nbytes == before
     assert cache.get_seq_length() == 11
 
 

@@ -1,6 +1,8 @@
 """A method that goes on from a shared prefill does what it does alone, bit by bit."""
 
 import functools
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from plphp_core import PLPHP, prune
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.decoding.features import shared_features
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
+from plphp_core.pruning import Method, top_tokens
 from tests.factories import EOS_TOKEN, PAD_TOKEN
 from tests.families.tiny_models import FAMILIES, tiny
 
@@ -23,6 +26,18 @@ METHODS = [
     None,
 ]
 OPTIONS = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None}
+
+
+@dataclass(frozen=True)
+class EveryRow(Method):
+    """Keeps the tokens that all rows together attend to most."""
+
+    name: ClassVar[str] = "every_row"
+    query_rows: ClassVar[None] = None
+
+    def compress(self, layer, view):
+        scores = view.mean_row().unflatten(1, (view.kv_heads, -1)).mean(2)
+        return top_tokens(scores, view.vision, view.vision_counts, tuple(n // 2 for n in view.vision_counts))
 
 
 def alone(model, batch, method, **options):
@@ -108,8 +123,8 @@ def test_methods_that_change_the_prefill_are_refused():
             shared.prefilled(method)
         with pytest.raises(ValueError, match="withdraws"), shared.resumed(method):
             pass
-    with pytest.raises(ValueError, match="query rows"):
-        SharedPrefill(model, batch, query_rows=4).prefilled(METHODS[1])
+    with pytest.raises(ValueError, match="reads all query rows, but 1 are held"):
+        SharedPrefill(model, batch).prefilled(EveryRow())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

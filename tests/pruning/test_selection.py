@@ -131,9 +131,9 @@ def test_heads_that_keep_other_numbers_than_said_are_named_and_a_device_is_looke
 
 def test_what_lies_on_a_device_is_not_looked_at_before_the_last_layer():
     image_of = torch.empty(1, 5, dtype=torch.long, device="meta")  # any look at a meta tensor raises
-    view = SimpleNamespace(image_of=image_of, valid=torch.empty(1, 5, dtype=torch.bool, device="meta"), kv_heads=2)
+    stream = SimpleNamespace(image_of=image_of, valid=torch.empty(1, 5, dtype=torch.bool, device="meta"))
     check = SelectionCheck(METHOD)
-    check(Selection(torch.empty(1, 2, 5, dtype=torch.bool, device="meta"), (5,)), view, layer=3)
+    check(Selection(torch.empty(1, 2, 5, dtype=torch.bool, device="meta"), (5,)), stream, kv_heads=2, layer=3)
     with pytest.raises((NotImplementedError, RuntimeError)):
         check.verify()
 
@@ -177,12 +177,12 @@ def test_rows_that_were_not_asked_for_are_a_sentence(small):
 
     with (
         prune(model, Greedy()),
-        pytest.raises(ValueError, match="mean_row reads all query rows"),
+        pytest.raises(ValueError, match=r"layer 0: \d+ query rows are read, but 1 are held: say so in .* query_rows"),
     ):
         model(**inputs)
     with prune(model, Greedy(None)) as trace:
         model(**inputs)
     assert len(trace.layers) == 4
-    for rows in (0, -1, 1.5, True):
+    for rows in (0, -1, 1.5, True, "all"):
         with pytest.raises(ValueError, match=f"query_rows = {rows!r}, but must be"), prune(model, Greedy(rows)):
             pass
