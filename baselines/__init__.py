@@ -1,18 +1,43 @@
-"""The rivals, one file each. Every `Method` in this package is found by its name; see docs/add-a-method.md."""
+"""The rivals and controls. Every `Method` in this package is found by its name; see docs/add-a-method.md."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from baselines.adakv import AdaKV
+    from baselines.controls import RandomTokens, SharedHeads, Uniform
     from baselines.fastv import FastV
+    from baselines.h2o import H2O
+    from baselines.keydiff import KeyDiff
+    from baselines.mixkv import MixKV
+    from baselines.pyramidkv import PyramidKV
+    from baselines.recency import Recency
+    from baselines.snapkv import SnapKV
+    from baselines.tova import TOVA
+    from baselines.vlcache import VLCache
     from baselines.vtw import VTW
 
-__all__ = ["VTW", "FastV"]
-_MODULES = {"FastV": "baselines.fastv", "VTW": "baselines.vtw"}
+__all__ = [
+    "H2O",
+    "TOVA",
+    "VTW",
+    "AdaKV",
+    "FastV",
+    "KeyDiff",
+    "MixKV",
+    "PyramidKV",
+    "RandomTokens",
+    "Recency",
+    "SharedHeads",
+    "SnapKV",
+    "Uniform",
+    "VLCache",
+]
+_CONTROLS = ("RandomTokens", "SharedHeads", "Uniform")
 
 
 def __getattr__(name: str) -> type:
     """Read on first use, so that a file that cannot be read costs the others nothing."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; rivals: {', '.join(_MODULES)}")
-    return getattr(import_module(_MODULES[name]), name)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; rivals: {', '.join(__all__)}")
+    return getattr(import_module(f"baselines.{'controls' if name in _CONTROLS else name.lower()}"), name)

@@ -26,6 +26,7 @@ from plphp_core.families import family_of
 from plphp_core.pruning.hf import implementation
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
+from plphp_core.pruning.prompt import sample_keys
 from plphp_core.records.journal_lines import Answer
 
 log = logging.getLogger("plphp.generation")
@@ -100,7 +101,8 @@ class JointAnswerer:
             yield from ((method, failure) for method in methods)
             return
         found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
-        for method, found in decode_each(self.loaded, methods, inputs, arguments):
+        keys = [" ".join([one.prompt, *one.sha256]) for one in ready]
+        for method, found in decode_each(self.loaded, methods, inputs, arguments, keys):
             if not isinstance(found, Failure):
                 try:
                     found = read_answers(self.loaded, found, ready, inputs, arguments.get("eos_token_id"))
@@ -148,22 +150,30 @@ def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int)
 
 
 def decode_each(
-    loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict, arguments: dict
+    loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict, arguments: dict, keys: Sequence[str] = ()
 ) -> Iterator[tuple[Method | None, Decoded | Failure]]:
     """Each method and the batch decoded under it, as soon as it is there; errors are failures.
 
     One full cache of the batch is held while the methods that only compress are decoded one after the other, each with
     its own cache on top, at most as large; it is let go before those that withdraw tokens, which prefill themselves.
+
+    Args:
+        keys: what the samples are called, for methods that draw: see `plphp_core.pruning.prompt.sample_keys`.
     """
     if len(methods) == 1 or not may_share(arguments):
         for method in methods:
-            yield method, _try(loaded, method, inputs, arguments)
+            with sample_keys(keys):
+                found = _try(loaded, method, inputs, arguments)
+            yield method, found
         return
     with shared_features(loaded.model) as features:
         for group in _groups(methods):
-            shared = _prefill(loaded, group, inputs)
+            with sample_keys(keys):
+                shared = _prefill(loaded, group, inputs)
             for method in group:
-                yield method, _try(loaded, method, inputs, arguments, shared, features)
+                with sample_keys(keys):
+                    found = _try(loaded, method, inputs, arguments, shared, features)
+                yield method, found
             del shared
 
 

@@ -4,12 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from torch import Tensor
+
 from plphp_core.pruning.method import Method
-from plphp_core.pruning.selection import Selection, top_per_image
+from plphp_core.pruning.selection import Selection, head_budgets, top_per_image, top_tokens
 from plphp_core.pruning.validation import fraction, require
 from plphp_core.pruning.view import LayerView
 
 FIRST_PRUNED_LAYER = 2  # the first two layers and the last one look at images globally and are left whole
+OWN_SHARE = 0.2  # of its budget that a head keeps in any case under head_budget = "ada", as AdaKV advises with GQA
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class PLPHP(Method):
         alpha: γ from which a layer is vision-attentive.
         beta: γ below which a layer is vision-indifferent; `β ≤ α`.
         gqa: how the query heads that share a KV head vote, `"mean"` or `"max"`.
+        head_budget: `"equal"` as in the paper; `"ada"`, an experiment: the heads of a layer compete for its tokens as
+            in AdaKV (a fifth of its budget is each head's own), over the images of a sample together.
 
     Raises:
         ValueError: a constraint of equation 9 does not hold.
@@ -36,6 +41,7 @@ class PLPHP(Method):
     alpha: float = 0.25
     beta: float = 0.1
     gqa: Literal["mean", "max"] = "mean"
+    head_budget: Literal["equal", "ada"] = "equal"
 
     def __post_init__(self) -> None:
         for name in ("r", "delta_r", "alpha", "beta"):
@@ -48,6 +54,8 @@ class PLPHP(Method):
             f"PLPHP: r + delta_r = {self.r} + {self.delta_r} > 1; r ≤ 1 − delta_r is needed",
         )
         require(self.gqa in ("mean", "max"), f"PLPHP: gqa = {self.gqa!r}, but must be 'mean' or 'max'")
+        known = self.head_budget in ("equal", "ada")
+        require(known, f"PLPHP: head_budget = {self.head_budget!r}, but must be 'equal' or 'ada'")
 
     def retention(self, gamma: float) -> float:
         """r^l (equation 9) of a layer whose last prompt token puts `gamma` of its attention on vision."""
@@ -58,16 +66,32 @@ class PLPHP(Method):
         return self.r  # vision-balanced
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
-        if not FIRST_PRUNED_LAYER <= layer <= view.num_layers - 2:
+        if not self.prunes(layer, view.num_layers):
             return None
+        return self.keep(view, self.scores(view), self.counts(view))
+
+    def prunes(self, layer: int, num_layers: int) -> bool:
+        """Whether a layer is pruned at all."""
+        return FIRST_PRUNED_LAYER <= layer <= num_layers - 2
+
+    def counts(self, view: LayerView) -> list[list[int]]:
+        """K_j: tokens that a layer keeps of each image, per sample."""
         gammas = view.vision_attention.tolist()  # equation 8
         rates = [self.retention(gamma) for gamma in gammas]  # equation 9
         # Equation 10. Floor: the kept part "does not exceed" r^l (figure 4). 1e-9: 0.7 · 10 may be 6.999… in binary.
-        keep = [
+        return [
             [math.floor(rate * size + 1e-9) for size in sizes]
             for rate, sizes in zip(rates, view.image_sizes, strict=True)
         ]
-        # Equations 11 and 12: per image, each KV head keeps the tokens that its query heads attend to most.
+
+    def scores(self, view: LayerView) -> Tensor:
+        """Equation 11: what the query heads of a KV head make of a token, `(batch, kv_heads, tokens)`, fp32."""
         votes = view.last_row.unflatten(1, (view.kv_heads, -1))
-        scores = votes.mean(2) if self.gqa == "mean" else votes.amax(2)
-        return top_per_image(scores, view.image_of, view.vision_counts, keep)
+        return votes.mean(2) if self.gqa == "mean" else votes.amax(2)
+
+    def keep(self, view: LayerView, scores: Tensor, counts: list[list[int]]) -> Selection:
+        """Equation 12: per image, each KV head keeps its best tokens."""
+        if self.head_budget == "equal":
+            return top_per_image(scores, view.image_of, view.vision_counts, counts)
+        budgets = head_budgets(scores, view.vision, [sum(images) for images in counts], OWN_SHARE)
+        return top_tokens(scores, view.vision, view.vision_counts, budgets)

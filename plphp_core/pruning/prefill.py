@@ -278,6 +278,7 @@ class Prefill:
             vision_counts=vision,
             text_counts=tuple(count - n for count, n in zip(stream.counts, vision, strict=True)),
             post_vision=self.prompt.post_vision,
+            sample_keys=self.prompt.sample_keys,
             scaling=attention.scaling,
             rotated=lambda: rotate(attention, projected, cos, sin),  # not rotated for methods that do not look
             once=memo(),

@@ -1,5 +1,8 @@
 """Where the vision tokens of each image sit in a prompt."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +20,14 @@ class Prompt:
         image_of: `(batch, prompt_length)` long, index of the token's image in its sample; −1 for text and padding.
         valid: `(batch, prompt_length)` bool, False for padding.
         padding: padding tokens, per sample.
+        sample_keys: what a sample is called, for draws that should not depend on its batch: see `sample_keys`.
     """
 
     images: list[list[Tensor]]
     image_of: Tensor
     valid: Tensor
     padding: tuple[int, ...]
+    sample_keys: tuple[str, ...] = ()
 
     @property
     def image_sizes(self) -> list[list[int]]:
@@ -107,7 +112,28 @@ def read_prompt(
             image_of[sample, image] = j
     require(not remaining, f"{len(remaining)} images have no image tokens in the prompt")
     padding = tuple((~is_valid).sum(-1).tolist())
-    return Prompt(images, image_of.to(input_ids.device), valid, padding)
+    return Prompt(images, image_of.to(input_ids.device), valid, padding, _sample_keys(ids, is_valid))
+
+
+@contextmanager
+def sample_keys(keys: Sequence[object]) -> Iterator[None]:
+    """Within the block, the samples of a batch are called `keys`, as in `view.sample_keys`; else by their token ids."""
+    token = _KEYS.set(tuple(map(str, keys)))
+    try:
+        yield
+    finally:
+        _KEYS.reset(token)
+
+
+_KEYS: ContextVar[tuple[str, ...]] = ContextVar("plphp_sample_keys", default=())
+
+
+def _sample_keys(ids: Tensor, valid: Tensor) -> tuple[str, ...]:
+    """`ids`, `valid`: `(batch, prompt_length)`, on the CPU. Beams of a sample have its key."""
+    given = _KEYS.get()
+    if given and len(ids) % len(given) == 0:
+        return tuple(key for key in given for _ in range(len(ids) // len(given)))
+    return tuple(str(row[shown].tolist()) for row, shown in zip(ids, valid, strict=True))
 
 
 def _valid(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:

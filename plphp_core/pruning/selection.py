@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,7 +99,7 @@ def top_tokens(scores: Tensor, candidates: Tensor, numbers: Sequence[int], budge
     """
     _, heads, tokens = scores.shape
     scores = scores.float().masked_fill(~candidates[:, None], float("inf"))
-    order = scores.argsort(-1, descending=True, stable=True)
+    order = scores.argsort(dim=-1, descending=True, stable=True)
     others = [tokens - number for number in numbers]  # they come first
     counts = tuple(
         other + kept if isinstance(kept, int) else tuple(other + head for head in kept)
@@ -107,6 +108,36 @@ def top_tokens(scores: Tensor, candidates: Tensor, numbers: Sequence[int], budge
     limit = torch.tensor(head_counts(counts, heads)).to(scores.device, non_blocking=True)
     first = torch.arange(tokens, device=scores.device) < limit[..., None]
     return Selection(torch.zeros_like(first).scatter_(-1, order, first), counts)
+
+
+def head_budgets(scores: Tensor, candidates: Tensor, keep: Sequence[int], floor: float) -> tuple[tuple[int, ...], ...]:
+    """How a layer's budget is split over its heads by the competition of AdaKV (arXiv 2407.11550).
+
+    Each head's best ⌊floor · keep⌋ candidates stay; the rest of heads · keep goes to the best scores of all heads. Of
+    equal ones, that with the better place in its head comes first, then the earlier head. Reads the device.
+
+    Args:
+        scores: `(batch, heads, tokens)`, fp32.
+        candidates: bool, `(batch, tokens)`.
+        keep: candidates to keep per head, a mean over heads, per sample.
+        floor: share of its budget that a head keeps in any case, in [0, 1].
+
+    Returns:
+        Per sample and head; adds up to heads · keep.
+    """
+    _, heads, tokens = scores.shape
+    scores = scores.float().masked_fill(~candidates[:, None], float("-inf"))
+    values, _ = scores.sort(-1, descending=True)
+    own = torch.tensor([math.floor(floor * number + 1e-9) for number in keep], device=scores.device)
+    safe = torch.arange(tokens, device=scores.device) < own[:, None]
+    # Token by token, head by head: a head's own come first, then by score.
+    order = values.masked_fill(safe[:, None], float("inf")).mT.flatten(1).argsort(dim=-1, descending=True, stable=True)
+    best = (
+        torch.arange(heads * tokens, device=scores.device) < heads * torch.tensor(keep, device=scores.device)[:, None]
+    )
+    counts = torch.zeros(len(scores), heads, dtype=torch.long, device=scores.device)
+    counts.scatter_add_(1, order % heads, best.long())
+    return tuple(map(tuple, counts.tolist()))
 
 
 def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:

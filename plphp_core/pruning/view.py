@@ -37,6 +37,7 @@ class LayerView:
         vision_counts: vision tokens still in the stream, per sample.
         text_counts: the valid tokens beside them, per sample.
         post_vision: rows behind the last image, per sample; 1, the last one, where a prompt ends in an image.
+        sample_keys: what each sample is called, see `plphp_core.pruning.prompt.sample_keys`.
         scaling: of the scores, as the attention module has it.
         rotated: makes the query rows that are held, rotated, `(batch, query_heads, rows, head_dim)`; the last one is
             the last prompt token's.
@@ -56,6 +57,7 @@ class LayerView:
     vision_counts: tuple[int, ...]
     text_counts: tuple[int, ...]
     post_vision: tuple[int, ...]
+    sample_keys: tuple[str, ...]
     scaling: float
     rotated: Callable[[], Tensor]
     once: Once

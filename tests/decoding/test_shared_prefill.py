@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from baselines import VTW, FastV
+from baselines import H2O, VTW, AdaKV, FastV, RandomTokens, SnapKV, VLCache
 from plphp_core import PLPHP, prune
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.decoding.features import shared_features
@@ -23,6 +23,11 @@ METHODS = [
     PLPHP(r=0.3, delta_r=0.3, alpha=1.0, beta=1.0),
     PLPHP(r=1.0, delta_r=0.0),
     PLPHP(alpha=0.7, beta=0.7, gqa="max"),
+    SnapKV(window_size=3, kernel_size=3),
+    AdaKV(window_size=4, kernel_size=3, scope="prompt", budget=0.6),
+    VLCache(),
+    H2O(),
+    RandomTokens(alpha=0.8, beta=0.6),
     None,
 ]
 OPTIONS = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None}
@@ -58,7 +63,7 @@ def expect_same_trace(found, expected):
 def test_generate_goes_on_as_if_it_had_prefilled_itself(family):
     model, batch = tiny(family)
     with shared_features(model):
-        shared = SharedPrefill(model, batch)
+        shared = SharedPrefill(model, batch, METHODS)
         for method in METHODS:
             expected, trace = alone(model, batch, method, **OPTIONS)
             with shared.resumed(method) as resumed:
@@ -72,7 +77,7 @@ def test_generate_goes_on_as_if_it_had_prefilled_itself(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_fast_path_goes_on_as_if_it_had_prefilled_itself(family):
     model, batch = tiny(family)
-    shared = SharedPrefill(model, batch)
+    shared = SharedPrefill(model, batch, METHODS)
     for method in METHODS:
         expected = fast_generate(model, batch, method, max_new_tokens=NEW, record_attention=False)
         found = fast_generate(model, batch, method, max_new_tokens=NEW, prefilled=shared.prefilled(method))

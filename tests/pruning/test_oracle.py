@@ -8,7 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines import VTW, FastV
+from baselines import (
+    H2O,
+    TOVA,
+    VTW,
+    AdaKV,
+    FastV,
+    KeyDiff,
+    MixKV,
+    PyramidKV,
+    Recency,
+    SharedHeads,
+    SnapKV,
+    Uniform,
+    VLCache,
+)
 from plphp_core import PLPHP, prune
 from tests import reference
 from tests.factories import prompt_batch, tiny_llava_onevision
@@ -47,7 +61,13 @@ def expect_equal(kind, model, samples, method, rule, steps=STEPS):
         pads = int((~own).sum())
         if hasattr(ref, "kept"):
             for layer, kept in enumerate(ref.kept):
-                assert (trace.kept[layer][row] - pads).tolist() == kept, f"layer {layer}"
+                vision = [[i for i in head if i in ref.vision] for head in kept]
+                assert [(head - pads).tolist() for head in trace.kept[layer][row]] == vision, f"layer {layer}"
+                held = trace.layers[layer].slots(row)
+                assert held == pytest.approx(
+                    len(ref.embeds) - len(ref.vision) + sum(map(len, vision)) / len(vision)
+                ) or (method.evicts_text and held == pytest.approx(sum(map(len, kept)) / len(kept)))
+        if hasattr(ref, "gamma"):
             gamma = torch.tensor(ref.gamma).double()
             torch.testing.assert_close(trace.vision_attention[row].double(), gamma, atol=1e-4, rtol=1e-3)
 
@@ -60,6 +80,26 @@ def test_plphp_equals_reference_for_every_gqa_ratio_and_depth(heads, kv_heads, l
     expect_equal(LLAVA, model, [ADJACENT], method, reference.plphp(0.4, 0.3, 0.8, 0.6))
 
 
+PARAMETERS = {"r": 0.4, "delta_r": 0.3, "alpha": 0.8, "beta": 0.6}
+RIVALS = {
+    "shared_heads": (SharedHeads(**PARAMETERS), reference.shared_heads(*PARAMETERS.values())),
+    "uniform": (Uniform(**PARAMETERS), reference.uniform(*PARAMETERS.values())),
+}
+for scope in ("vision", "prompt"):
+    some = {"budget": 0.5, "scope": scope}
+    snap = {**some, "window_size": 2, "kernel_size": 3}
+    RIVALS |= {
+        f"snapkv-{scope}": (SnapKV(**snap), reference.snapkv(0.5, scope, 2, 3, "max")),
+        f"snapkv-avg-{scope}": (SnapKV(**snap, pooling="avg"), reference.snapkv(0.5, scope, 2, 3, "avg")),
+        f"pyramidkv-{scope}": (PyramidKV(**snap, beta=4), reference.pyramidkv(0.5, scope, 2, 3, "max", 4)),
+        f"adakv-{scope}": (AdaKV(**snap), reference.adakv(0.5, scope, 2, 3, "max", 0.2)),
+        f"h2o-{scope}": (H2O(**some), reference.h2o(0.5, scope)),
+        f"keydiff-{scope}": (KeyDiff(**some), reference.keydiff(0.5, scope)),
+        f"tova-{scope}": (TOVA(**some), reference.tova(0.5, scope)),
+        f"mixkv-{scope}": (MixKV(**some, window_size=2), reference.mixkv(0.5, scope, 2)),
+        f"vlcache-{scope}": (VLCache(**some), reference.vlcache(0.5, scope)),
+        f"recency-{scope}": (Recency(**some), reference.recency(0.5, scope)),
+    }
 METHODS = {
     "plphp": (PLPHP(alpha=0.8, beta=0.6), reference.plphp(0.4, 0.3, 0.8, 0.6)),
     "plphp-max": (PLPHP(alpha=0.8, beta=0.6, gqa="max"), reference.plphp(0.4, 0.3, 0.8, 0.6, "max")),
@@ -78,6 +118,13 @@ METHODS = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_padded_batch_with_none_to_four_images_equals_reference(family, name):
     kind, (method, rule) = FAMILIES[family], METHODS[name]
+    expect_equal(kind, kind.model(), kind.samples, method, rule)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen3_vl", "mantis"])
+def test_a_rival_on_a_padded_batch_equals_its_reference(family, name):
+    kind, (method, rule) = FAMILIES[family], RIVALS[name]
     expect_equal(kind, kind.model(), kind.samples, method, rule)
 
 

@@ -1,0 +1,151 @@
+"""What methods share that keep the best-scored tokens of a layer within a budget."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from plphp_core.pruning.method import Method
+from plphp_core.pruning.selection import Count, Selection, top_tokens
+from plphp_core.pruning.validation import require
+from plphp_core.pruning.view import LayerView
+
+
+@dataclass(frozen=True)
+class Budgeted(Method):
+    """Per KV head, the tokens with the highest `scores` stay, as many as `capacities` says.
+
+    Args:
+        budget: kept fraction, in (0, 1]: of the vision tokens, or of the whole prompt, as `scope` says.
+        tokens: kept tokens per layer and head instead, as papers count; what the window holds is among them.
+        scope: `"vision"`: text is always kept and only vision tokens compete; `"prompt"`, as in most official codes:
+            text competes too, except for the last `window` tokens.
+        whole_layers: `"none"`: every layer is compressed, as in official codes; `"plphp"`: not the first two and the
+            last, which PLPHP leaves whole.
+
+    Raises:
+        ValueError: a parameter outside of what is allowed; in a prefill, a budget that its window does not fit in.
+    """
+
+    budget: float = 0.4
+    tokens: int | None = None
+    scope: Literal["vision", "prompt"] = "vision"
+    whole_layers: Literal["none", "plphp"] = "none"
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.budget, (int, float)) and not isinstance(self.budget, bool)
+        require(number and 0 < self.budget <= 1, self.wrong("budget", "be a number in (0, 1]"))
+        require(self.tokens is None or (type(self.tokens) is int and self.tokens >= 1), self.wrong("tokens", COUNT))
+        for name, allowed in (("scope", ("vision", "prompt")), ("whole_layers", ("none", "plphp"))):
+            require(getattr(self, name) in allowed, self.wrong(name, f"be one of {', '.join(allowed)}"))
+
+    def wrong(self, name: str, allowed: str) -> str:
+        return f"{type(self).__name__}: {name} = {getattr(self, name)!r}, but must {allowed}"
+
+    @property
+    def evicts_text(self) -> bool:
+        return self.scope == "prompt"
+
+    def window(self, capacity: int) -> int:
+        """Tokens at the end of the prompt that stay whatever their score, of `capacity` in all; `"prompt"` only."""
+        return 0
+
+    def scores(self, view: LayerView) -> Tensor:
+        """`(batch, kv_heads, tokens)`, fp32: the higher, the rather kept."""
+        raise NotImplementedError
+
+    def compress(self, layer: int, view: LayerView) -> Selection | None:
+        if not is_compressed(layer, view.num_layers, self.whole_layers):
+            return None
+        capacities = self.capacities(layer, view)
+        if all(capacity >= size for capacity, size in zip(capacities, self.sizes(view), strict=True)):
+            return None
+        return self.choose(view, self.scores(view), capacities)
+
+    def sizes(self, view: LayerView) -> tuple[int, ...]:
+        """Tokens that the budget is a part of, per sample."""
+        return view.vision_counts if self.scope == "vision" else view.lengths
+
+    def capacities(self, layer: int, view: LayerView) -> list[int]:
+        """Tokens that each head keeps of them, per sample; all of a sample without images."""
+        sizes = zip(self.sizes(view), view.vision_counts, strict=True)
+        return [self.share(size) if vision else size for size, vision in sizes]
+
+    def share(self, size: int) -> int:
+        """The budget's part of `size` tokens, at most all. Floor, as PLPHP; 1e-9: 0.7 · 10 may be 6.999… in binary."""
+        kept = math.floor(self.budget * size + 1e-9) if self.tokens is None else self.tokens
+        return min(size, max(kept, 1) if self.scope == "prompt" else kept)
+
+    def choose(self, view: LayerView, scores: Tensor, capacities: list[int]) -> Selection:
+        """The best `capacities` tokens of each head, a window among them; samples that fit are left whole."""
+        windows = self.windows(view, capacities)
+        among = self.candidates(view, windows)
+        numbers = [size - window for size, window in zip(self.sizes(view), windows, strict=True)]
+        keep = [capacity - window for capacity, window in zip(capacities, windows, strict=True)]
+        return top_tokens(scores, among, numbers, self.head_budgets(scores, among, keep))
+
+    def head_budgets(self, scores: Tensor, candidates: Tensor, keep: list[int]) -> tuple[Count, ...]:
+        """How many candidates each head keeps, `keep` on average, per sample."""
+        return tuple(keep)
+
+    def windows(self, view: LayerView, capacities: list[int]) -> list[int]:
+        """Tokens of the window, per sample; none in the scope of vision and in samples that fit.
+
+        Raises:
+            ValueError: a window does not fit in its sample's budget.
+        """
+        found = []
+        for capacity, size in zip(capacities, self.sizes(view), strict=True):
+            window = 0 if self.scope == "vision" or capacity >= size else self.window(capacity)
+            require(
+                window <= capacity,
+                f"{self!r}: its window of {window} tokens does not fit in the {capacity} of {size} that a head may "
+                "keep: take a larger budget or a smaller window",
+            )
+            found.append(window)
+        return found
+
+    def candidates(self, view: LayerView, windows: list[int]) -> Tensor:
+        """`(batch, tokens)` bool: tokens that compete."""
+        if self.scope == "vision":
+            return view.vision
+        return view.valid & ~last_tokens(view, windows)
+
+
+COUNT = "be None or a whole number from 1 on"
+
+
+def is_compressed(layer: int, num_layers: int, whole_layers: str) -> bool:
+    """Whether a layer is compressed: all of them, or all but those that PLPHP leaves whole."""
+    return whole_layers == "none" or 2 <= layer <= num_layers - 2
+
+
+def last_tokens(view: LayerView, numbers: list[int]) -> Tensor:
+    """`(batch, tokens)` bool: the last of them, so many per sample. Prompts are padded on the left."""
+    ago = torch.arange(view.valid.shape[1], 0, -1, device=view.valid.device)
+    return ago <= torch.tensor(numbers, device=view.valid.device)[:, None]
+
+
+def group_mean(rows: Tensor, kv_heads: int) -> Tensor:
+    """`(batch, query_heads, tokens)` → `(batch, kv_heads, tokens)`: the mean over the query heads of a KV head."""
+    return rows.unflatten(1, (kv_heads, -1)).mean(2)
+
+
+def pool(scores: Tensor, segments: Tensor, kernel: int, how: str) -> Tensor:
+    """Each score replaced by the mean or maximum over `kernel` neighbours, itself in the middle.
+
+    Args:
+        scores: `(batch, heads, tokens)`.
+        segments: `(batch, tokens)` long; only tokens of the same segment are neighbours.
+        how: `"avg"`: what is missing at the end of a segment counts as 0, as in official codes; or `"max"`.
+    """
+    if kernel == 1:
+        return scores
+    side = kernel // 2
+    near = torch.nn.functional.pad(scores, (side, side)).unfold(-1, kernel, 1)
+    same = torch.nn.functional.pad(segments, (side, side), value=-2).unfold(-1, kernel, 1) == segments[..., None]
+    if how == "avg":
+        return near.masked_fill(~same[:, None], 0).sum(-1) / kernel
+    return near.masked_fill(~same[:, None], float("-inf")).amax(-1)

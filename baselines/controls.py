@@ -1,0 +1,101 @@
+"""Controls: PLPHP without one of its choices, at its own bytes, sample by sample. A method has to beat them."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from plphp_core.pruning.plphp import PLPHP
+from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.validation import require
+from plphp_core.pruning.view import LayerView
+
+
+@dataclass(frozen=True)
+class _Control(PLPHP):
+    """PLPHP's parameters decide how many tokens stay; with Δr = 0 that is ⌊r·S_j⌋ of every image.
+
+    Args:
+        whole_layers: `"plphp"`: the first two layers and the last are left whole, as PLPHP does; `"none"`: no layer is.
+    """
+
+    control: ClassVar[bool] = True
+
+    whole_layers: Literal["plphp", "none"] = "plphp"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = self.whole_layers in ("plphp", "none")
+        require(allowed, f"{type(self).__name__}: whole_layers = {self.whole_layers!r}, but must be plphp or none")
+
+    def prunes(self, layer: int, num_layers: int) -> bool:
+        return self.whole_layers == "none" or super().prunes(layer, num_layers)
+
+
+@dataclass(frozen=True)
+class RandomTokens(_Control):
+    """As many tokens of each image as PLPHP keeps, layer by layer, chosen at random. Does scoring help at all?
+
+    The choice depends on seed, layer, head and sample, not on the batch that the sample is in.
+
+    Args:
+        seed: of the choice.
+        shared: one choice per layer for all of its heads.
+    """
+
+    name: ClassVar[str] = "random"
+
+    seed: int = 0
+    shared: bool = False
+
+    def scores(self, view: LayerView) -> Tensor:
+        batch, tokens = view.image_of.shape
+        heads = 1 if self.shared else view.kv_heads
+        drawn = torch.zeros(batch, heads, tokens)
+        for row, key in enumerate(view.sample_keys):
+            name = f"{self.seed}/{view.layer}/{key}".encode()
+            seed = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1
+            length = view.lengths[row]  # prompts are padded in front
+            drawn[row, :, tokens - length :] = torch.rand(heads, length, generator=torch.Generator().manual_seed(seed))
+        return drawn.expand(-1, view.kv_heads, -1).to(view.image_of.device)
+
+
+@dataclass(frozen=True)
+class SharedHeads(_Control):
+    """PLPHP with one set of tokens per layer, by the mean over all query heads. Do heads of their own help?"""
+
+    name: ClassVar[str] = "shared_heads"
+
+    def scores(self, view: LayerView) -> Tensor:
+        return view.last_row.mean(1, keepdim=True).expand(-1, view.kv_heads, -1)
+
+
+@dataclass(frozen=True)
+class Uniform(_Control):
+    """PLPHP's tokens in total, in equal parts over the layers. Do layers of their own help? Δr = 0: each keeps r."""
+
+    name: ClassVar[str] = "uniform"
+
+    def compress(self, layer: int, view: LayerView) -> Selection | None:
+        return None  # all layers at once, in `allocate`
+
+    def observe(self, layer: int, view: LayerView) -> Any:
+        if not self.prunes(layer, view.num_layers):
+            return None
+        return view, self.scores(view), self.counts(view)
+
+    def allocate(self, observed: list[Any]) -> list[Selection | None]:
+        seen = [number for number, one in enumerate(observed) if one is not None]
+        of_layers = [observed[number][2] for number in seen]
+        selections: list[Selection | None] = [None] * len(observed)
+        for place, number in enumerate(seen):
+            view, scores, _ = observed[number]
+            # Of what does not divide, the first layers keep one more.
+            counts = [
+                [(total + len(seen) - 1 - place) // len(seen) for total in map(sum, zip(*images, strict=True))]
+                for images in zip(*of_layers, strict=True)
+            ]
+            selections[number] = self.keep(view, scores, counts)
+        return selections

@@ -1,0 +1,89 @@
+"""VL-Cache: layers whose attention is dense keep more (arXiv 2410.23317)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from baselines.budgeted import Budgeted, group_mean, is_compressed
+from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.validation import fraction
+from plphp_core.pruning.view import LayerView, QueryRows
+
+
+@dataclass(frozen=True)
+class VLCache(Budgeted):
+    """Budgets by the density of each layer's attention behind the last image, tokens by the attention of those rows.
+
+    https://arxiv.org/abs/2410.23317, Algorithm 1, from the paper (no code is public). Decided after the last layer.
+    Desired shares of a layer are clipped to [0.01, 1] and not renormalised; what is left by rounding goes to the
+    largest remainders, up to the budget.
+
+    Args:
+        p: entries below this share of their row's largest count as zero, in [0, 1].
+        recent: in the scope of the prompt, share of the budget that goes to the last tokens, in [0, 1].
+
+    Raises:
+        ValueError: as `Budgeted`; or a share outside of [0, 1].
+    """
+
+    name: ClassVar[str] = "vlcache"
+    query_rows: ClassVar[QueryRows] = "post_vision"
+
+    p: float = 0.01
+    recent: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fraction("VLCache", "p", self.p)
+        fraction("VLCache", "recent", self.recent)
+
+    def window(self, capacity: int) -> int:
+        return max(math.floor(self.recent * capacity + 1e-9), 1)
+
+    def scores(self, view: LayerView) -> Tensor:
+        return group_mean(view.column_sum(view.post_vision), view.kv_heads)
+
+    def observe(self, layer: int, view: LayerView) -> Any:
+        if not is_compressed(layer, view.num_layers, self.whole_layers):
+            return None
+        return view, self.scores(view), view.row_density(view.post_vision, self.p).mean(-1)
+
+    def compress(self, layer: int, view: LayerView) -> Selection | None:
+        return None  # all layers at once, in `allocate`
+
+    def allocate(self, observed: list[Any]) -> list[Selection | None]:
+        seen = [number for number, one in enumerate(observed) if one is not None]
+        view = observed[seen[0]][0]
+        densities = torch.stack([observed[number][2] for number in seen], 1).tolist()  # (batch, layers)
+        sizes, least = self.sizes(view), int(self.scope == "prompt")
+        means = self.capacities(seen[0], view)
+        kept = [layer_budgets(*sample, least) for sample in zip(densities, means, sizes, strict=True)]
+        selections: list[Selection | None] = [None] * len(observed)
+        for place, number in enumerate(seen):
+            view, scores, _ = observed[number]
+            selections[number] = self.choose(view, scores, [budgets[place] for budgets in kept])
+        return selections
+
+
+def layer_budgets(density: list[float], mean: int, size: int, least: int) -> list[int]:
+    """Tokens that each layer keeps of a sample, `mean` on average unless a share is clipped.
+
+    Args:
+        density: share of large entries, per layer.
+        mean: the budget, in tokens.
+        size: tokens that it is a part of.
+        least: tokens that every layer keeps.
+    """
+    total, layers = sum(density), len(density)
+    if mean >= size:
+        return [size] * layers
+    shares = [value / total if total else 1 / layers for value in density]
+    desired = [min(max(share * mean * layers, 0.01 * size, least), size) for share in shares]
+    floors = [int(value + 1e-9) for value in desired]
+    missing = min(mean * layers, math.floor(sum(desired) + 1e-6)) - sum(floors)
+    for place in sorted(range(layers), key=lambda n: (floors[n] - desired[n], n))[: max(missing, 0)]:
+        floors[place] += 1
+    return floors
