@@ -9,8 +9,21 @@ import numpy as np
 
 from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
-from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, difference, scaled, with_interval
-from plphp_core.analysis.estimates import DECODE, FEWEST, KV, KV_SAVED, PREFILL, RETENTION
+from plphp_core.analysis.bootstrap import (
+    DECODE,
+    FEWEST,
+    KV,
+    KV_SAVED,
+    MISSING,
+    PREFILL,
+    RETENTION,
+    Estimate,
+    Resamples,
+    average,
+    difference,
+    scaled,
+    with_interval,
+)
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import Contrast, against_zero, kept_points
 from plphp_core.analysis.results import Results
