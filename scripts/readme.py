@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from plphp_core.analysis.estimates import KV_SAVED, RETENTION
+from plphp_core.analysis.bootstrap import KV_SAVED, RETENTION
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import SLOTS
 from plphp_core.config.report_settings import report_settings

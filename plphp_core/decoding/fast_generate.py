@@ -85,8 +85,8 @@ def fast_generate(
     """`model.generate(**inputs, …)` under `prune(model, method)`, with the same tokens, faster.
 
     `do_sample`, `temperature`, `top_k`, `top_p`, `repetition_penalty`, `eos_token_id` and `pad_token_id` mean what they
-    mean in `generate()`: where they are None, the model's generation configuration decides. What else that configuration
-    asks for (`token_choice.unsupported_options`) is refused.
+    mean in `generate()`: where they are None, the model's generation configuration decides. What else it asks for
+    (`token_choice.unsupported_options`) is refused.
 
     Args:
         model: a Hugging Face model of a known family.

@@ -5,8 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
-from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, MEDIANS, PREFILL, RETENTION, typical_cost
+from plphp_core.analysis.bootstrap import (
+    DECODE,
+    EVALUATION,
+    KV,
+    KV_SAVED,
+    MEDIANS,
+    PREFILL,
+    RETENTION,
+    Estimate,
+    typical_cost,
+)
 from plphp_core.analysis.results import Results, protocol
 from plphp_core.records.cell_result import EFFICIENCY
 

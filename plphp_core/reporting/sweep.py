@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from plphp_core.analysis.baseline_comparison import best
-from plphp_core.analysis.bootstrap import MISSING, Estimate
-from plphp_core.analysis.estimates import typical_cost
+from plphp_core.analysis.bootstrap import MISSING, Estimate, typical_cost
 from plphp_core.analysis.results import Results
 from plphp_core.reporting.table_content import TableContent
 from plphp_core.reporting.table_model import NA, TableCell, TableColumn, number

@@ -42,13 +42,13 @@ def test_figure1_draws_means_bands_peaks_and_thresholds(models, draw):
     mean, peaks, alpha, beta = left.lines
     values = np.concatenate([part.vision_attention for part in models["llava_onevision"]])
     np.testing.assert_allclose(mean.get_ydata(), values.mean(0))
-    assert list(mean.get_xdata()) == list(range(1, 9))  # as the paper counts
-    assert list(peaks.get_xdata()) == [5] and peaks.get_label() == "re-attention peak"
+    assert list(mean.get_xdata()) == list(range(8))  # as in the code
+    assert list(peaks.get_xdata()) == [4] and peaks.get_label() == "re-attention peak"
     assert [set(line.get_ydata()) for line in (alpha, beta)] == [{0.25}, {0.1}] and len(right.lines) == 2
     low, high = np.quantile(values, (0.1, 0.9), axis=0)
     band = left.collections[0].get_paths()[0].vertices
     for layer in range(8):
-        heights = band[band[:, 0] == layer + 1][:, 1]
+        heights = band[band[:, 0] == layer][:, 1]
         assert heights.min() == pytest.approx(low[layer]) and heights.max() == pytest.approx(high[layer])
 
 
@@ -115,21 +115,21 @@ def panels_of(figure):
 def test_figure3_a_marked_token_is_lit_and_left_bright_in_its_place_and_nowhere_else(
     tmp_path, draw, row, column, image
 ):
-    """All attention of query head 3 in layer 2 is on one token, which KV head 2 alone keeps there."""
+    """All attention of query head 2 in layer 1 is on one token, which KV head 1 alone keeps there."""
     token = image * 16 + row * 4 + column
     rows, kept = np.full((4, 4, 32), 1e-9, np.float32), np.ones((4, 2, 32), np.uint8)
     rows[1, 2, token], kept[1, 1], kept[1, 1, token] = 1.0, 0, 1
     content = HeadAttention(sample(tmp_path, rows=rows, kept=kept), None, None)
     assert (content.layer, content.image) == (1, image)
     panels = panels_of(draw(FIGURE3, content))
-    heat = panels["query head 3"].images[1].get_array()
-    dark = panels["KV head 2 keeps 6%"].images[1].get_array()[..., 3]
+    heat = panels["query head 2"].images[1].get_array()
+    dark = panels["KV head 1 keeps 6%"].images[1].get_array()[..., 3]
     height, width = heat.shape
     inside = np.zeros_like(heat, dtype=bool)
     inside[height * row // 4 : height * (row + 1) // 4, width * column // 4 : width * (column + 1) // 4] = True
     assert heat[inside].min() > 1e6 * heat[~inside].max() > 0
     assert (dark[inside] == 0).all() and (dark[~inside] > 0.8).all()
-    assert (panels["KV head 1 keeps 100%"].images[1].get_array()[..., 3] == 0).all()
+    assert (panels["KV head 0 keeps 100%"].images[1].get_array()[..., 3] == 0).all()
     assert panels["image"].images[0].get_array().shape[:2] == (height, width)  # the sample's own proportions
     assert height / width == pytest.approx(48 / 64, abs=0.01)
 
@@ -142,16 +142,16 @@ def test_overlap_against_counting_by_hand():
 def test_pixels_without_tokens_are_grey_and_every_query_head_has_its_map(tmp_path, draw, drawn):
     boxes = np.concatenate([grid(4, 4, (0, 0, 0.5, 1)).numpy(), np.full((16, 4), np.nan, np.float32)])
     panels = panels_of(draw(FIGURE3, HeadAttention(sample(tmp_path, boxes=boxes), 1, 1)))
-    overlay = panels["KV head 1 keeps 100%"].images[1].get_array()
+    overlay = panels["KV head 0 keeps 100%"].images[1].get_array()
     half = overlay.shape[1] // 2
     assert (overlay[:, : half - 1, 3] == 0).all() and (overlay[:, half + 1 :, 3] == 0.8).all()
-    assert set(panels_of(drawn[-1])) == {f"head {number}" for number in range(1, 5)}
+    assert set(panels_of(drawn[-1])) == {f"head {number}" for number in range(4)}
 
 
 @pytest.mark.parametrize(
     ("changes", "asked", "error", "said"),
     [
-        ({}, (9, None), ReportError, "report.layer=9, but LLaVA-OneVision has the layers 1 to 4"),
+        ({}, (4, None), ReportError, "report.layer=4, but LLaVA-OneVision has the layers 0 to 3"),
         ({}, (None, 3), ReportError, "report.image=3, but sample 3 has the images 1 to 2"),
         ({"model": "idefics2", "located": False}, (1, None), NothingToShow, "latents"),
     ],

@@ -49,7 +49,7 @@ class HeadAttention:
     def __init__(self, sample: AttentionSample, layer: int | None, image: int | None, others: int = 0):
         """
         Args:
-            layer: from 1; None: of the layers that are pruned, the one that attends to vision most.
+            layer: from 0; None: of the layers that are pruned, the one that attends to vision most.
             image: from 1; None: the one that the layer attends to most.
 
         Raises:
@@ -59,12 +59,12 @@ class HeadAttention:
         record, gamma = sample.record, sample.record.vision_attention
         if layer is None:
             pruned = record.retention < 1
-            layer = int(np.argmax(np.where(pruned, gamma, -1) if pruned.any() else gamma)) + 1
-        if not 1 <= layer <= len(gamma):
-            raise ReportError(f"report.layer={layer}, but {record.title} has the layers 1 to {len(gamma)}")
+            layer = int(np.argmax(np.where(pruned, gamma, -1) if pruned.any() else gamma))
+        if not 0 <= layer < len(gamma):
+            raise ReportError(f"report.layer={layer}, but {record.title} has the layers 0 to {len(gamma) - 1}")
         if not record.located:
             raise NothingToShow(f"the vision tokens of {record.title} are latents without places on the image")
-        self.sample, self.layer, self.others = sample, layer - 1, others
+        self.sample, self.layer, self.others = sample, layer, others
         self.rows, self.kept = sample.rows[self.layer], sample.kept[self.layer]
         if image is None:
             mass = np.bincount(sample.image_of, self.rows.mean(axis=0))
@@ -103,7 +103,7 @@ def draw(content: HeadAttention, page: Page) -> Figure:
     for at, head in enumerate(heads):
         line, column = 2 * (at // columns), at % columns + 1
         query = frame.strongest[head]
-        _heat(axes[line][column], content, rows[query], f"query head {query + 1}, γ {rows[query].sum():.2f}")
+        _heat(axes[line][column], content, rows[query], f"query head {query}, γ {rows[query].sum():.2f}")
         _kept(axes[line + 1][column], content, head)
     question = textwrap.shorten(" ".join(record.question.split()), 110, placeholder=" …")
     gamma = record.vision_attention[content.layer]
@@ -118,7 +118,7 @@ def draw_heads(content: HeadAttention, page: Page) -> Figure:
     columns = min(range(min(heads, 4), min(heads, 8) + 1), key=lambda number: (-heads % number, -number))
     figure, axes = _grid(-(-heads // columns), columns, content.picture)
     for head, one in zip(range(heads), axes.flat, strict=False):
-        _heat(one, content, content.rows[head], f"head {head + 1}, γ {content.rows[head].sum():.2f}")
+        _heat(one, content, content.rows[head], f"head {head}, γ {content.rows[head].sum():.2f}")
     figure.suptitle(f"{page.title}: {content.heading}, every query head")
     return figure
 
@@ -127,9 +127,9 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
     """What each KV head of the layer looks at and keeps, in numbers, over all images of the sample."""
     sample, record = content.sample, content.sample.record
     rows = []
-    for head, one in enumerate(content.frame.itertuples(), start=1):
+    for head, one in enumerate(content.frame.itertuples()):
         shares = (percent(share, 1, signed=False) for share in (one.kept, one.covered, one.overlap))
-        rows.append(TableRow.of(str(head), f"{one.first + 1}–{one.last + 1}", number(one.gamma, 3), *shares))
+        rows.append(TableRow.of(str(head), f"{one.first}–{one.last}", number(one.gamma, 3), *shares))
     method = ", ".join(f"{name}={value}" for name, value in record.method.params.items())
     first = "the first of the seeded random order; attention.doc=… chooses another"
     attention = content.rows.mean(axis=0)
@@ -144,7 +144,8 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
         "maximum: compare heads by their γ, their attention to all images. Below: "
         f"what {record.method.name} ({method}) keeps for that KV head; dropped tokens are dark. Where tokens of the "
         "whole image and of its tiles overlap, attention adds up, and darkness is the dropped share. Grey: no token.",
-        "Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another (from 1). Image: "
+        f"Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another. {notes.LAYERS} "
+        "So are heads. Image: "
         "the one it attends to most, unless report.image=… does. "
         f"Sample: {'chosen by its number' if record.asked_for else first}.",
         f"{percent(nowhere, 1, signed=False)} of the layer's attention to vision goes to tokens without a place, such "
@@ -154,7 +155,7 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
     ]
     if content.others:
         said.append(f"{content.others} more samples of this model have been read; attention.doc=… and tasks=… choose.")
-    title = f"{page.title}: heads of layer {content.layer + 1}, {record.title} on {record.benchmark}"
+    title = f"{page.title}: heads of layer {content.layer}, {record.title} on {record.benchmark}"
     return [Table(title, COLUMNS, tuple(rows), tuple(said))]
 
 
@@ -195,7 +196,7 @@ def _kept(axes: Axes, content: HeadAttention, head: int) -> None:
     dark = np.zeros((*share.shape, 4))
     dark[..., 3] = 0.82 * (1 - np.nan_to_num(share, nan=1))
     dark[np.isnan(share)] = (0.6, 0.6, 0.6, 0.8)
-    _show(axes, picture, f"KV head {head + 1} keeps {percent(kept.mean(), 0, signed=False)}")
+    _show(axes, picture, f"KV head {head} keeps {percent(kept.mean(), 0, signed=False)}")
     axes.imshow(dark, interpolation="nearest")
 
 

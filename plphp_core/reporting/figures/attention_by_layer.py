@@ -46,7 +46,7 @@ PEAK_COLUMNS = (
 )
 GAMMA = (
     "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 beside "
-    "the model's own SDPA or FlashAttention; nothing is pruned. Layers count from 1, as in the paper."
+    f"the model's own SDPA or FlashAttention; nothing is pruned. {notes.LAYERS}"
 )
 CUTS = {
     "bands": "five horizontal bands of equal height, top to bottom, by the middle of a token's place on the image",
@@ -182,7 +182,7 @@ def _panels(models: Models, curves: Callable[[Axes, str], None], ylabel: str, pa
         first = models[model][0]
         layers = first.vision_attention.shape[1]
         curves(axes, model)
-        axes.set(title=first.title, xticks=range(1, layers + 1, max(1, round(layers / 7))))
+        axes.set(title=first.title, xticks=range(0, layers, max(1, round(layers / 7))))
 
     return drawing.panels(list(models), panel, ("layer", ylabel), page.title, height=1.45)
 
@@ -220,8 +220,8 @@ def _peak_rows(content: LayerAttention, model: str) -> list[TableRow]:
     for peak in found:
         low, high = peak.rebound.low, peak.rebound.high
         texts = (
-            str(peak.layer + 1),
-            str(peak.valley + 1),
+            str(peak.layer),
+            str(peak.valley),
             number(content.gamma(model).gamma[peak.layer], 3),
             number(peak.rebound.value, 3, signed=True),
             NA if math.isnan(low) else f"[{number(low, 3)}, {number(high, 3)}]",

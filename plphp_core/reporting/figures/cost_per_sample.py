@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from plphp_core.analysis.bootstrap import DECODE, KV
 from plphp_core.analysis.comparable import RowSpec
-from plphp_core.analysis.estimates import DECODE, KV
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.records.cell_result import CellResult

@@ -14,8 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
-from plphp_core.analysis.estimates import RETENTION
+from plphp_core.analysis.bootstrap import MISSING, RETENTION, Estimate, scaled
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import against_zero, kept_points, rates
 from plphp_core.analysis.results import Results
