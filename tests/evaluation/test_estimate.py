@@ -12,12 +12,7 @@ from plphp_core.config.run_settings import resolved, settings_from_config
 from plphp_core.evaluation import lmms_tasks, loading
 from plphp_core.evaluation.plan import plan_ahead
 from plphp_core.records.errors import UserError
-from tests.evaluation.repositories import command, make_repository
-
-
-@pytest.fixture(scope="module")
-def repository(world, tmp_path_factory):
-    return make_repository(tmp_path_factory.mktemp("repository"), world)
+from tests.evaluation.repositories import command
 
 
 @pytest.fixture
