@@ -191,7 +191,7 @@ def test_all_tables_are_found_and_answer_every_cell_once(repository, world, tmp_
     assert one.code == 0 and "group 1 of 1: two (another, pair)" in one.said, one.said
 
 
-@pytest.mark.parametrize("profile", ["toy", "paper"])
+@pytest.mark.parametrize("profile", [pytest.param("toy", marks=pytest.mark.slow), "paper"])
 def test_all_tables_of_the_paper_start_with_the_main_model(profile, tmp_path, monkeypatch, capfd):
     done = command(ROOT, tmp_path, monkeypatch, capfd)("table=all", f"profile={profile}", "dry=true")
     assert done.code == 0, done.said
