@@ -144,7 +144,8 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
         "maximum: compare heads by their γ, their attention to all images. Below: "
         f"what {record.method.name} ({method}) keeps for that KV head; dropped tokens are dark. Where tokens of the "
         "whole image and of its tiles overlap, attention adds up, and darkness is the dropped share. Grey: no token.",
-        f"Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another. {notes.LAYERS} So are heads. Image: "
+        f"Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another. {notes.LAYERS} "
+        "So are heads. Image: "
         "the one it attends to most, unless report.image=… does. "
         f"Sample: {'chosen by its number' if record.asked_for else first}.",
         f"{percent(nowhere, 1, signed=False)} of the layer's attention to vision goes to tokens without a place, such "
