@@ -230,9 +230,9 @@ def rises_again(sources: ClaimSources) -> ClaimMeasurement:
         parts.append(ClaimPart(title, scaled(largest_rebound(gamma), 100), POINTS))
         rests += [Place(title, "", name, own.get(name)) for name in (BENCHMARKS if own else ("",))]
         if own:
-            layers = ", ".join(str(peak.layer + 1) for peak in peaks(gamma, [one.n for one in own.values()]))
+            layers = ", ".join(str(peak.layer) for peak in peaks(gamma, [one.n for one in own.values()]))
             marked.append(f"{title} {layers or 'none'}")
-    return ClaimMeasurement(parts, rests, [f"Layers that Figure 1 marks, counted from 1: {'; '.join(marked)}."])
+    return ClaimMeasurement(parts, rests, [f"Layers that Figure 1 marks, counted from 0: {'; '.join(marked)}."])
 
 
 def largest_rebound(gamma: Sequence[Estimate]) -> Estimate:
