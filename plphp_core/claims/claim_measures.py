@@ -32,7 +32,7 @@ from plphp_core.claims.claim_finding import PERCENT, POINTS, SAVED, TOKENS, Clai
 from plphp_core.claims.claim_sources import BENCHMARKS, LLAVA, ClaimSources, reference, shared
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import comparison_tables
+from plphp_core.reporting import comparison_tables, notes
 from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.table_model import bounds, number, percent
 
@@ -232,7 +232,7 @@ def rises_again(sources: ClaimSources) -> ClaimMeasurement:
         if own:
             layers = ", ".join(str(peak.layer) for peak in peaks(gamma, [one.n for one in own.values()]))
             marked.append(f"{title} {layers or 'none'}")
-    return ClaimMeasurement(parts, rests, [f"Layers that Figure 1 marks, counted from 0: {'; '.join(marked)}."])
+    return ClaimMeasurement(parts, rests, [f"Layers that Figure 1 marks: {'; '.join(marked)}. {notes.LAYERS}"])
 
 
 def largest_rebound(gamma: Sequence[Estimate]) -> Estimate:

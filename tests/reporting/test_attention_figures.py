@@ -170,7 +170,7 @@ def test_pixels_without_tokens_are_grey_and_every_query_head_has_its_map(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "asked", "error", "said"),
     [
-        ({}, (9, None), ReportError, "report.layer=9, but LLaVA-OneVision has the layers 0 to 3"),
+        ({}, (4, None), ReportError, "report.layer=4, but LLaVA-OneVision has the layers 0 to 3"),
         ({}, (None, 3), ReportError, "report.image=3, but sample 3 has the images 1 to 2"),
         ({"model": "idefics2", "located": False}, (1, None), NothingToShow, "latents"),
     ],

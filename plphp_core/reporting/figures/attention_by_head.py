@@ -18,7 +18,7 @@ from plphp_core.reporting import attention_sample, notes
 from plphp_core.reporting.attention_sample import AttentionSample
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.figure_spec import LAYERS, FigureSpec, Page, Shown
+from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, joined, model_suffix
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number, percent
 from plphp_core.vision.token_geometry import kept_share, painted, veiled
@@ -151,8 +151,8 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
         f"what {record.method.name} ({method}) keeps for that KV head; what it drops is grey and striped. Where tokens "
         "of the whole image and of its tiles overlap, attention adds up, and stripes are as strong as the share that "
         "is dropped. Plain grey: no token.",
-        f"{LAYERS} Heads are numbered from 0, too.",
-        "Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another. Image: "
+        "Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another. "
+        f"{notes.LAYERS} So are heads. Image: "
         "the one it attends to most, unless report.image=… does. "
         f"Sample: {'chosen by its number' if record.asked_for else first}.",
         f"{percent(nowhere, 1, signed=False)} of the layer's attention to vision goes to tokens without a place, such "

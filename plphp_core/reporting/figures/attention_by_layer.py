@@ -26,7 +26,7 @@ from plphp_core.reporting import notes
 from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.configured import benchmarks_configured, method_configured
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.figure_spec import LAYERS, FigureSpec, Page, Shown
+from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, joined
 from plphp_core.reporting.table_model import NA, Table, TableColumn, TableRow, number, percent
 
@@ -50,7 +50,7 @@ PEAK_COLUMNS = (
 )
 GAMMA = (
     "γ (equation 8): attention of the last prompt token on all vision tokens, mean over query heads, in fp32 beside "
-    f"the model's own SDPA or FlashAttention; nothing is pruned. {LAYERS}"
+    f"the model's own SDPA or FlashAttention; nothing is pruned. {notes.LAYERS}"
 )
 CUTS = {
     "bands": "five horizontal bands of equal height, top to bottom, by the middle of a token's place on the image",

@@ -16,7 +16,6 @@ from plphp_core.reporting.table_model import Table
 from plphp_core.reporting.table_spec import where
 
 Content = TypeVar("Content")
-LAYERS = "Layers are numbered from 0, as in the code; the paper counts from 1."
 
 
 @dataclass(frozen=True)
