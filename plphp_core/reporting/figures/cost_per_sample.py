@@ -157,5 +157,12 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
 
 
 FIGURE7 = FigureSpec(
-    "figure7", gather, tables, {"": draw}, "the .csv has every point", {"": lambda content: content.frame}
+    "figure7",
+    gather,
+    tables,
+    {"": draw},
+    "the .csv has every point",
+    "What to look for: whether a method's curve lies below that of Uncompressed throughout, or only where prompts are "
+    "long; below, how much less it holds of each sample.",
+    {"": lambda content: content.frame},
 )
