@@ -47,7 +47,7 @@ def layer_means(
 
 
 def gamma_frame(models: Mapping[str, Sequence[AttentionResult]], seed: int = 0) -> pd.DataFrame:
-    """One line per model, benchmark ("all": their mean) and layer, counted from 1.
+    """One line per model, benchmark ("all": their mean) and layer, counted from 0.
 
     Columns: model, benchmark, layer, n, gamma with low and high, and the quantiles BAND of the samples, q10 and q90.
     """
@@ -56,14 +56,14 @@ def gamma_frame(models: Mapping[str, Sequence[AttentionResult]], seed: int = 0) 
         for name, some in [*((part.benchmark, [part]) for part in parts), ("all", parts)]:
             band = np.quantile(np.concatenate([part.vision_attention for part in some]), BAND, axis=0).T
             n = sum(part.n for part in some)
-            for layer, (one, quantiles) in enumerate(zip(layer_means(some, seed=seed), band, strict=True), start=1):
+            for layer, (one, quantiles) in enumerate(zip(layer_means(some, seed=seed), band, strict=True)):
                 lines.append((model, name, layer, n, one.value, one.low, one.high, *quantiles))
     columns = ["model", "benchmark", "layer", "n", "gamma", "low", "high", "q10", "q90"]
     return pd.DataFrame(lines, columns=columns)
 
 
 def group_frame(models: Mapping[str, Sequence[AttentionResult]], cut: str) -> pd.DataFrame:
-    """One line per model, group of tokens (the five of the cut, then NO_PLACE) and layer, counted from 1.
+    """One line per model, group of tokens (the five of the cut, then NO_PLACE) and layer, counted from 0.
 
     Columns: model, cut, group, layer, share of γ with low and high, token_share of the vision tokens, n. Fractions.
     """
@@ -73,7 +73,7 @@ def group_frame(models: Mapping[str, Sequence[AttentionResult]], cut: str) -> pd
         n = sum(part.n for part in parts)
         for at, group in enumerate((*LABELS[cut], NO_PLACE)):
             means = layer_means(parts, [part.groups[cut][:, :, at] for part in parts])
-            for layer, one in enumerate(means, start=1):
+            for layer, one in enumerate(means):
                 lines.append((model, cut, group, layer, one.value, one.low, one.high, tokens[at], n))
     columns = ["model", "cut", "group", "layer", "share", "low", "high", "token_share", "n"]
     return pd.DataFrame(lines, columns=columns)

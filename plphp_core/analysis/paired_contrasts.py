@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plphp_core.analysis.bootstrap import Estimate, difference
-from plphp_core.analysis.estimates import RETENTION
+from plphp_core.analysis.bootstrap import RETENTION, Estimate, difference
 from plphp_core.analysis.results import Results
 
 

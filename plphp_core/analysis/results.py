@@ -11,9 +11,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, relative, scaled
+from plphp_core.analysis.bootstrap import (
+    EVALUATION,
+    MISSING,
+    TIMES,
+    Estimate,
+    Resamples,
+    average,
+    mean_estimates,
+    relative,
+    scaled,
+    time_estimate,
+)
 from plphp_core.analysis.comparable import RowSpec, admits, comparable, one_protocol, rows_found
-from plphp_core.analysis.estimates import EVALUATION, TIMES, mean_estimates, time_estimate
 from plphp_core.analysis.frame import one_per_sample, sample_frame
 from plphp_core.config.benchmark_catalogue import BenchmarkCatalogue, catalogue
 from plphp_core.config.report_choices import Filters, Options
@@ -32,7 +42,7 @@ class NothingToShow(ReportError):
 class Results:
     """All numbers of the rows of one model's table: scores and costs, their changes and their averages.
 
-    A quantity is a metric's name or a cost of `estimates`. Numbers are computed once, when they are asked for.
+    A quantity is a metric's name or a cost of `bootstrap`. Numbers are computed once, when they are asked for.
 
     Attributes:
         benchmarks: those of the table, in its order.

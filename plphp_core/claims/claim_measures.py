@@ -9,8 +9,21 @@ import numpy as np
 
 from plphp_core.analysis.attention_frame import layer_means
 from plphp_core.analysis.attention_peaks import DEEP, peaks, rebound
-from plphp_core.analysis.bootstrap import MISSING, Estimate, Resamples, average, difference, scaled, with_interval
-from plphp_core.analysis.estimates import DECODE, FEWEST, KV, KV_SAVED, PREFILL, RETENTION
+from plphp_core.analysis.bootstrap import (
+    DECODE,
+    FEWEST,
+    KV,
+    KV_SAVED,
+    MISSING,
+    PREFILL,
+    RETENTION,
+    Estimate,
+    Resamples,
+    average,
+    difference,
+    scaled,
+    with_interval,
+)
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import Contrast, against_zero, kept_points
 from plphp_core.analysis.results import Results
@@ -19,7 +32,7 @@ from plphp_core.claims.claim_finding import PERCENT, POINTS, SAVED, TOKENS, Clai
 from plphp_core.claims.claim_sources import BENCHMARKS, LLAVA, ClaimSources, reference, shared
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import comparison_tables
+from plphp_core.reporting import comparison_tables, notes
 from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.table_model import bounds, number, percent
 
@@ -217,9 +230,9 @@ def rises_again(sources: ClaimSources) -> ClaimMeasurement:
         parts.append(ClaimPart(title, scaled(largest_rebound(gamma), 100), POINTS))
         rests += [Place(title, "", name, own.get(name)) for name in (BENCHMARKS if own else ("",))]
         if own:
-            layers = ", ".join(str(peak.layer + 1) for peak in peaks(gamma, [one.n for one in own.values()]))
+            layers = ", ".join(str(peak.layer) for peak in peaks(gamma, [one.n for one in own.values()]))
             marked.append(f"{title} {layers or 'none'}")
-    return ClaimMeasurement(parts, rests, [f"Layers that Figure 1 marks, counted from 1: {'; '.join(marked)}."])
+    return ClaimMeasurement(parts, rests, [f"Layers that Figure 1 marks: {'; '.join(marked)}. {notes.LAYERS}"])
 
 
 def largest_rebound(gamma: Sequence[Estimate]) -> Estimate:

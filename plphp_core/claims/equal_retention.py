@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate, average, relative, scaled, with_interval
-from plphp_core.analysis.estimates import RETENTION
+from plphp_core.analysis.bootstrap import MISSING, RETENTION, Estimate, average, relative, scaled, with_interval
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.claims.claim_evidence import places

@@ -128,7 +128,7 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
         caption_metric=choice("caption_metric", "cider", "meteor"),
         cut=choice("cut", *CUTS),
         doc=number("attention.doc", 0),
-        layer=number("report.layer"),
+        layer=number("report.layer", 0),
         image=number("report.image"),
         cases=values.one_of("report.cases", node.cases, range(1, 11)),
         docs=node.docs if node.docs is None else ",".join([node.docs] if isinstance(node.docs, str) else node.docs),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL, TIMES
+from plphp_core.analysis.bootstrap import DECODE, EVALUATION, KV, PREFILL, TIMES, Estimate
 from plphp_core.analysis.results import Results
 from plphp_core.reporting.table_model import NA, TableColumn
 from plphp_core.reporting.table_spec import NumberColumn, signed_percent

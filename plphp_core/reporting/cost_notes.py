@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from plphp_core.analysis.estimates import DECODE, EVALUATION, FEWEST, KV, PREFILL
+from plphp_core.analysis.bootstrap import DECODE, EVALUATION, FEWEST, KV, PREFILL
 from plphp_core.analysis.results import Results
 from plphp_core.reporting.cost_columns import APART
 

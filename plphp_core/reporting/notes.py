@@ -35,6 +35,7 @@ VISION_KEPT = (
 KV_SAVED = (
     "KV saved: share of the prompt's KV bytes not held, from the storage the cache occupies, mean over benchmarks."
 )
+LAYERS = "Layers are numbered from 0, as in the code; the paper counts from 1."
 UNPUBLISHED = "As published: the paper's own cells are not available here and stay n/a."
 SLOT_ACCURACY = (
     "Slot accuracy ×100: share of content words (colour, shape, place, change, choice letter) that are "

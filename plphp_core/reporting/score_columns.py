@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate, relative
-from plphp_core.analysis.estimates import KV_SAVED, RETENTION
+from plphp_core.analysis.bootstrap import KV_SAVED, MISSING, RETENTION, Estimate, relative
 from plphp_core.analysis.results import SLOTS, Results
 from plphp_core.reporting.table_model import TableCell, TableColumn, number, percent
 from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, signed_percent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL
+from plphp_core.analysis.bootstrap import DECODE, EVALUATION, KV, PREFILL
 from plphp_core.analysis.method_style import method_style
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.depth_rule import load_rule, rule_path

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, PREFILL
+from plphp_core.analysis.bootstrap import DECODE, EVALUATION, KV, PREFILL
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.errors import ReportError

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from plphp_core.analysis.bootstrap import MISSING, Resamples, average, relative
-from plphp_core.analysis.estimates import mean_estimates
+from plphp_core.analysis.bootstrap import MISSING, Resamples, average, mean_estimates, relative
 from plphp_core.config.report_choices import CONFIDENCE
 
 SCORES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=30)

@@ -8,9 +8,8 @@ import statistics
 import numpy as np
 import pytest
 
-from plphp_core.analysis.bootstrap import Resamples
+from plphp_core.analysis.bootstrap import DECODE, EVALUATION, KV, KV_SAVED, PREFILL, RETENTION, TIMES, Resamples
 from plphp_core.analysis.comparable import RowSpec
-from plphp_core.analysis.estimates import DECODE, EVALUATION, KV, KV_SAVED, PREFILL, RETENTION, TIMES
 from tests.reporting import factories
 from tests.reporting.reports_made import costs_of, results_of
 

@@ -291,9 +291,3 @@ def test_second_run_refuses_or_waits_and_a_dead_one_does_not_block(tmp_path):
     os.waitpid(pid, 0)
     with run_lock(tmp_path / "locks" / "a.lock", 0, said.append):
         pass
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="results="), run_lock(tmp_path / "file" / "toy" / "lock", 0, print):
-        pass

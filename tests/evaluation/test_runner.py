@@ -21,7 +21,6 @@ from plphp_core.evaluation.requests import Failure
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, TERMINATED
 from plphp_core.evaluation.runner import run_group
 from plphp_core.records.errors import UserError
-from plphp_core.records.journal import Journal, JournalError
 from tests.evaluation.factories import (
     FakeAnswerer,
     cells,
@@ -124,17 +123,6 @@ def test_kill_at_random_moments_then_resume_equals_uninterrupted(world, tmp_path
     keys = journal_keys(killed)
     assert len(keys) == len(set(keys)) == 40
     assert {k: timeless(v) for k, v in cells(killed).items()} == {k: timeless(v) for k, v in cells(whole).items()}
-
-
-def test_two_runs_at_once_answer_everything_once(world, tmp_path, fake, monkeypatch, display):
-    run_settings = settings(world, ("none", "plphp"), ("mini_a",), results=tmp_path / "mini", batch_size=1)
-    monkeypatch.setattr(FakeAnswerer, "pause", 0.01)
-    codes = [
-        os.waitpid(pid, 0)[1] for pid in [in_child(lambda: run(run_settings, {}, fake, display)) for _ in range(3)]
-    ]
-    assert codes == [0, 0, 0]
-    keys = journal_keys(run_settings)
-    assert len(keys) == len(set(keys)) == 20 and len(cells(run_settings)) == 2
 
 
 def test_sigterm_finishes_what_is_in_hand(world, tmp_path, fake, monkeypatch, display):
@@ -335,23 +323,6 @@ def test_other_weights_never_enter_a_cell(world, tmp_path, fake, display):
     same = dataclasses.replace(run_settings, model=dataclasses.replace(other, checkpoint=str(moved)))
     assert run(same, {}, never, display) == OK
     assert len(journal_keys(run_settings)) == 20
-
-
-def test_full_disk_ends_the_run_in_words(world, tmp_path, fake, monkeypatch, display):
-    run_settings = settings(world, results=tmp_path / "mini")
-    original, calls = Journal.append, []
-
-    def append(self, records):
-        calls.append(1)
-        if len(calls) == 2:
-            raise JournalError("cannot write cell.jsonl: the disk is full")
-        original(self, records)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", append)
-        assert run(run_settings, {}, fake, display) == FAILED
-    assert "error: cannot write cell.jsonl: the disk is full" in display.console.file.getvalue()
-    assert run(run_settings, {}, fake, display) == OK
 
 
 def test_extra_metrics_see_answer_and_references(world, tmp_path, fake, display):

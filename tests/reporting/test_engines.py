@@ -13,7 +13,7 @@ from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.run_status import OK
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting import engines
+from plphp_core.reporting import engine_comparison
 from plphp_core.reporting.cell_answers import answers
 from tests.evaluation.factories import make_world, run
 from tests.evaluation.factories import settings as settings_in
@@ -204,9 +204,9 @@ def test_a_real_run_under_both_engines(tmp_path):
         assert run(dataclasses.replace(world, model=dataclasses.replace(world.model, engine=engine)), {}, loader) == OK
     cells = load_cells(world.results / "cells", "mini")
     rows = [RowSpec(name) for name in ("none", "plphp")]
-    found = engines.compare(cells, rows, Filters(model="tiny"), Options())
+    found = engine_comparison.compare(cells, rows, Filters(model="tiny"), Options())
     assert [(pair.row, len(pair.lines)) for pair in found.pairs] == [(0, 5), (1, 5)]
-    assert not any(pair.unlike(what) for pair in found.pairs for what in engines.FIELDS)
+    assert not any(pair.unlike(what) for pair in found.pairs for what in engine_comparison.FIELDS)
     assert all(one["cell"] != other["cell"] for pair in found.pairs for one, other in pair.lines)
     for cell in cells:  # the page and Figure 8 find the answers by the key in the result file
         read = answers(cell, world.results)

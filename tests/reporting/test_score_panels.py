@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plphp_core.analysis.estimates import RETENTION
+from plphp_core.analysis.bootstrap import RETENTION
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import against_zero
 from plphp_core.reporting.figures import drawing

@@ -14,6 +14,7 @@ from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.reports import make_report, report_names
 from tests.claims.claims_factories import asked, paper_cells, readings
 from tests.reporting import factories
+from tests.reporting.reports_made import contents as written_files
 from tests.reporting.reports_made import report, written
 
 FEW = {"samples": 8, "population": 48, "limit": 8}
@@ -56,15 +57,14 @@ def test_what_was_taken_and_what_else_there_is_stands_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "usual", "other"),
+    ("table", "name", "usual", "other"),
     [
-        ("protocol", "lmms_eval", "llava"),
-        ("prompts", "lmms_eval", "plain"),
-        ("engine", "generate", "fast"),
-        ("dtype", "float32", "bfloat16"),  # the toy profile's own
+        ("table1", "protocol", "lmms_eval", "llava"),
+        ("figure5", "prompts", "lmms_eval", "plain"),
+        ("sweep", "engine", "generate", "fast"),
+        ("claims", "dtype", "float32", "bfloat16"),  # the toy profile's own
     ],
 )
-@pytest.mark.parametrize("table", ["table1", "sweep", "figure5", "claims"])
 def test_every_report_takes_the_usual_kind(tmp_path, drawn, capsys, table, name, usual, other):
     better = factories.suite(benchmarks=("SD", "IE"), **{name: other})
     for one in better:
@@ -81,17 +81,29 @@ def test_every_report_takes_the_usual_kind(tmp_path, drawn, capsys, table, name,
 
 
 @pytest.mark.slow
-def test_a_single_report_and_all_of_them_take_the_same(tmp_path, drawn):
+def test_a_single_report_and_all_of_them_take_the_same_and_a_subset_replaces_nothing(tmp_path, capsys, drawn):
     few = tagged(factories.suite(**FEW), "few")
     factories.write(tmp_path, *factories.suite(benchmarks=("SD", "IE", "DetailCaps")), *few)
     assert report(tmp_path, "all") == 0
-    together = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
-    assert not any("limit" in name for name in together)
+    said = capsys.readouterr().err
+    assert said.count("notice: shown is limit=null; also finished: limit=8 (70 files); limit=8 shows those") == 1
+    together = written_files(tmp_path)
+    assert not any("limit" in name for name in together) and "error" not in said
     for name in report_names("toy"):
         report(tmp_path, name)
     report(tmp_path, "page")
-    alone = {path.name: path.read_bytes() for path in (tmp_path / "toy").iterdir() if path.is_file()}
-    assert alone == together and {"sweep.csv", "table1.csv", "claims.json", "report.html"} <= set(alone)
+    assert written_files(tmp_path) == together
+    assert {"sweep.csv", "table1.csv", "claims.json", "report.html"} <= set(together)
+    assert report(tmp_path, "all", "limit=8") == 0
+    after = written_files(tmp_path)
+    assert {name: after[name] for name in together} == together
+    assert {"table1.limit=8.md", "claims.limit=8.json", "report.limit=8.html"} <= set(after)
+    capsys.readouterr()
+    assert report(tmp_path, "page", "limit=3") == 1  # what nothing fits
+    assert "none of the 100 finished cells" in capsys.readouterr().err
+    assert report(tmp_path, "claims", "limit=3") == 0
+    assert {name: content for name, content in written_files(tmp_path).items() if "limit=3" not in name} == after
+    assert "claims.limit=3.md" in written(tmp_path)
 
 
 def test_without_the_usual_kind_the_mixture_is_refused_as_before(tmp_path, capsys):
@@ -139,7 +151,7 @@ def test_verdicts_rest_on_the_kind_that_the_tables_show(tmp_path):
 def test_engines_are_compared_on_a_kind_that_both_have(tmp_path):
     """Everything under generate, a subset under both: the subset is what can be compared."""
     from plphp_core.records.cell_result import load_cells
-    from plphp_core.reporting.engines import under_both
+    from plphp_core.reporting.engine_comparison import under_both
 
     few = factories.suite(benchmarks=("SD",), **FEW)
     fast = [one | {"engine": "fast"} for one in few]
@@ -177,3 +189,10 @@ def test_a_subset_of_another_seed_is_left_out_of_the_numbers(tmp_path):
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",), **FEW), *other)
     assert report(tmp_path, "table1") == 0
     assert len(pd.read_csv(tmp_path / "toy" / "table1.limit=8.csv").query("metric == 'rouge_l'").n.dropna()) == 10
+
+
+def test_a_table_that_cannot_be_made_is_missed_on_the_page(tmp_path, capsys, drawn):
+    factories.write(tmp_path, *factories.table3(), factories.cell("SD"), factories.cell("IE", revision="other"))
+    assert report(tmp_path, "page") == 1
+    page = (tmp_path / "toy" / "report.html").read_text(encoding="utf-8")
+    assert "differ in revision" in page and str(tmp_path) not in page

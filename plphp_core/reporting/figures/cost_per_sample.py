@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from plphp_core.analysis.bootstrap import DECODE, KV
 from plphp_core.analysis.comparable import RowSpec
-from plphp_core.analysis.estimates import DECODE, KV
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
 from plphp_core.records.cell_result import CellResult
@@ -157,5 +157,12 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
 
 
 FIGURE7 = FigureSpec(
-    "figure7", gather, tables, {"": draw}, "the .csv has every point", {"": lambda content: content.frame}
+    "figure7",
+    gather,
+    tables,
+    {"": draw},
+    "the .csv has every point",
+    "What to look for: whether a method's curve lies below that of Uncompressed throughout, or only where prompts are "
+    "long; below, how much less it holds of each sample.",
+    {"": lambda content: content.frame},
 )

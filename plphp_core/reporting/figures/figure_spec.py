@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import pandas as pd
@@ -55,6 +55,7 @@ class FigureSpec(Generic[Content]):
         tables: the numbers as tables with notes, for the md file.
         pictures: suffix of the picture's name → what draws it. "", the first, is a pdf too.
         beside: completes "The figure: figure7.png and the .pdf beside it; …".
+        caption: what to look for; the first note of the first table.
         from_cells: whether it shows cells, of which some can be missing.
         latex: whether its tables are numbers that LaTeX can set.
     """
@@ -64,6 +65,7 @@ class FigureSpec(Generic[Content]):
     tables: Callable[[Content, Page], list[Table]]
     pictures: Mapping[str, Callable[[Content, Page], Figure]]
     beside: str
+    caption: str
     frames: Mapping[str, Callable[[Content], pd.DataFrame]] = field(default_factory=dict)
     from_cells: bool = True
     latex: bool = True
@@ -83,10 +85,11 @@ class FigureSpec(Generic[Content]):
         shown = self.gather(asked)
         page = self.page(asked.profile, shown.variant)
         drawn = self.draw(shown.content, page)
+        first, *others = self.tables(shown.content, page)
         return Report(
             self.name,
             shown.variant,
-            self.tables(shown.content, page),
+            [replace(first, notes=(self.caption, *first.notes)), *others],
             shown.parts,
             {name: make(shown.content) for name, make in self.frames.items()},
             drawn.pop(""),

@@ -14,8 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate, scaled
-from plphp_core.analysis.estimates import RETENTION
+from plphp_core.analysis.bootstrap import MISSING, RETENTION, Estimate, scaled
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import against_zero, kept_points, rates
 from plphp_core.analysis.results import Results
@@ -301,6 +300,8 @@ FIGURE5 = FigureSpec(
     method_tables,
     {"": draw_methods},
     "the .csv has every point, both metrics of the captions",
+    "What to look for: how close a method stays to the line of Uncompressed the further left it goes, and which method "
+    "is higher at the same number of tokens kept, by more than the bars.",
     {"": lambda content: long_table(content.results)},
 )
 FIGURE6 = FigureSpec(
@@ -309,5 +310,7 @@ FIGURE6 = FigureSpec(
     grid_tables,
     {"": draw_grid},
     "the .csv has every point",
+    "What to look for: whether lines rise from Δr = 0 to the right, by more than the bars; a setting that keeps more "
+    "tokens should score more anyway (second table).",
     {"": lambda content: long_table(content.results), "_delta_r": paired_frame},
 )

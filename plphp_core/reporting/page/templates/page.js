@@ -249,7 +249,7 @@
     const body = answers.flatMap((answer, row) => (state.hidden.has(row) || !answer || answer.length === 2 ? [] : [make("tr", {}, make("th", { scope: "row", textContent: set.rows[row].label }),
       ...[fixed(answer[1], 0), fixed(answer[2], 0), bytes(answer[3]), bytes(answer[4]), fixed(answer[5], 2), fixed(answer[6], 2), ...Array.from({ length: layers }, (_, layer) => percent(answer[7][layer]))].map((text) => make("td", { class: "number", textContent: text })))]));
     return make("div", { class: "scroll numbers", tabIndex: 0, role: "region", "aria-label": "Costs, and vision tokens kept by layer" }, make("table", { class: "pinned" },
-      make("caption", {}, make("span", { textContent: "Costs, and vision tokens kept by layer (layers count from 0)" })),
+      make("caption", {}, make("span", { textContent: "Costs, and vision tokens kept by layer" })),
       make("thead", {}, make("tr", {}, ...heads.map((text, at) => make("th", { scope: "col", class: at ? "number" : "", textContent: text })))), make("tbody", {}, ...body)));
   }
   function sample(set, number, index, place, answers, given, images) {
