@@ -13,11 +13,14 @@ from functools import cache
 
 import lmms_eval.models  # noqa: F401  # first: it reads the plug-in's manifests while it is imported itself
 import pytest
+import torch
 import yaml
 from omegaconf import OmegaConf
 
 import plphp_core.families as families
 import plphp_core.pruning.method as methods
+from baselines import SnapKV
+from plphp_core import prune
 from plphp_core.bench.bench_app import LISTS
 from plphp_core.bench.bench_settings import bench_from_config
 from plphp_core.bench.gpu_check.gpu_check_app import _parser
@@ -29,6 +32,7 @@ from plphp_core.config.run_settings import settings_from_config
 from plphp_core.demo.demo_settings import DemoSettings
 from plphp_core.evaluation.lmms_plugin import model_ids
 from tests.docs.pages import PAGES, ROOT, blocks
+from tests.factories import prompt_batch, tiny_llava_onevision
 
 NOT_HERE = {  # how a line begins → why nothing but its form is checked
     "git clone": "needs a network",
@@ -52,11 +56,30 @@ def make_targets() -> set[str]:
     return set(re.search(r"^\.PHONY: (.*)", said, re.M)[1].split())
 
 
+def documented_method():
+    """The class that docs/add-a-method.md prints."""
+    (code,) = (one for one in blocks(ROOT / "docs/add-a-method.md", "python") if "(Method)" in one)
+    scope = {}
+    exec(code, scope)
+    return scope["MySnapKV"]
+
+
+def test_the_documented_method_keeps_what_snapkv_does_where_their_edges_do_not_matter():
+    model = tiny_llava_onevision()
+    batch = prompt_batch(model, [[4, (20, 28, 1), 5]])
+    kept = []
+    for method in (documented_method()(window_size=2), SnapKV(window_size=2)):
+        with torch.no_grad(), prune(model, method) as trace:
+            model(**batch)
+        kept.append([layer.tokens.tolist() for layer in trace.layers])
+    assert kept[0] == kept[1] and trace.retention.max() < 1
+
+
 @pytest.fixture
 def as_the_documents_say(tmp_path, monkeypatch):
     """A working folder with the files that the documents tell one to write, and the classes that they print."""
     monkeypatch.chdir(tmp_path)
-    for option, page in (("table/mine", "add-a-table"), ("method/random", "add-a-method"),
+    for option, page in (("table/mine", "add-a-table"), ("method/my_snapkv", "add-a-method"),
                          ("model/llava_1_5", "add-a-family"), ("tasks/nocaps", "add-a-task"),
                          ("tasks/my_photos", "own-data")):  # fmt: skip
         written = blocks(ROOT / f"docs/{page}.md", "yaml")
@@ -65,13 +88,8 @@ def as_the_documents_say(tmp_path, monkeypatch):
         name = option.partition("/")[2]
         wanted = rf"^(name: {name}|{name}:)"
         file.write_text(next(one for one in written if re.search(wanted, one, re.M)), encoding="utf-8")
-    if "random" not in methods.method_names():
-        known, broken = methods._registry()
-        (code,) = (one for one in blocks(ROOT / "docs/add-a-method.md", "python") if "(Method)" in one)
-        scope = {}
-        exec(code, scope)
-        (found,) = (one for one in scope.values() if isinstance(one, type) and getattr(one, "name", "") == "random")
-        monkeypatch.setattr(methods, "_registry", lambda: ({**known, "random": found}, broken))
+    known, broken = methods._registry()
+    monkeypatch.setattr(methods, "_registry", lambda: ({**known, "my_snapkv": documented_method()}, broken))
     (code,) = (one for one in blocks(ROOT / "docs/add-a-family.md", "python") if "(Family)" in one)
     scope = {}
     exec(code, scope)

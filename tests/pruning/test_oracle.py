@@ -32,11 +32,11 @@ STEPS = 5
 LLAVA = FAMILIES["llava_onevision"]
 
 
-def generate(model, inputs, method, **kwargs):
+def generate(model, inputs, method, steps=STEPS, **kwargs):
     with prune(model, method) as trace:
         out = model.generate(
             **inputs,
-            max_new_tokens=STEPS,
+            max_new_tokens=steps,
             do_sample=False,
             eos_token_id=None,
             output_logits=True,
@@ -49,7 +49,7 @@ def generate(model, inputs, method, **kwargs):
 def expect_equal(kind, model, samples, method, rule, steps=STEPS):
     """Each row of the padded batch equals the reference run alone on the unpadded sample."""
     batch = kind.batch(model, samples, seed=7)
-    tokens, logits, trace = generate(model, batch, method)
+    tokens, logits, trace = generate(model, batch, method, steps)
     for row, sample in enumerate(samples):
         own, sizes = batch["attention_mask"][row].bool(), kind.sizes(model, sample)
         alone = {key: value for key, value in kind.batch(model, [sample]).items() if key != "attention_mask"}
@@ -121,11 +121,25 @@ def test_a_padded_batch_with_none_to_four_images_equals_reference(family, name):
     expect_equal(kind, kind.model(), kind.samples, method, rule)
 
 
+@pytest.mark.parametrize("number, name", enumerate(RIVALS))
+def test_a_rival_on_a_padded_batch_equals_its_reference(number, name):
+    kind = list(FAMILIES.values())[number % len(FAMILIES)]
+    expect_equal(kind, kind.model(), kind.samples, *RIVALS[name], steps=3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen3_vl", "mantis"])
-def test_a_rival_on_a_padded_batch_equals_its_reference(family, name):
-    kind, (method, rule) = FAMILIES[family], RIVALS[name]
-    expect_equal(kind, kind.model(), kind.samples, method, rule)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_rival_on_every_family_equals_its_reference(family, name):
+    kind = FAMILIES[family]
+    expect_equal(kind, kind.model(), kind.samples, *RIVALS[name], steps=3)
+
+
+@pytest.mark.parametrize("heads, kv_heads", [(2, 2), (4, 2), (4, 1), (8, 1)], ids=["gqa1", "gqa2", "gqa4", "gqa8"])
+@pytest.mark.parametrize("name", ["snapkv-vision", "adakv-prompt", "mixkv-vision", "vlcache-prompt"])
+def test_rivals_equal_their_reference_for_every_gqa_ratio(name, heads, kv_heads):
+    model = tiny_llava_onevision(layers=4, query_heads=heads, kv_heads=kv_heads, seed=heads)
+    expect_equal(LLAVA, model, [ADJACENT], *RIVALS[name], steps=2)
 
 
 @pytest.mark.parametrize("name", METHODS)
