@@ -1,9 +1,9 @@
 """Each row against Uncompressed and against the best baseline, paired by sample.
 
-A baseline is every compressed row of another method than PLPHP. The best one on a benchmark is the one with the highest
-mean change relative to Uncompressed over that benchmark's score columns; the best one on average the same over all
-score columns. It is chosen on the samples it is then compared on, which flatters it; its interval does not know that it
-was chosen.
+A baseline is every compressed row of another method than PLPHP that is no control. The best one on a benchmark is the
+one with the highest mean change relative to Uncompressed over that benchmark's score columns; the best one on average
+the same over all score columns. It is chosen on the samples it is then compared on, which flatters it; its interval does
+not know that it was chosen.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.method_style import is_control
 from plphp_core.analysis.results import Results
 
 OURS = "plphp"
@@ -20,7 +21,8 @@ OURS = "plphp"
 
 def baselines(results: Results) -> list[int]:
     """Indices of the rows that PLPHP is compared with."""
-    return [index for index, row in enumerate(results.rows) if row.method not in ("none", OURS)]
+    rivals = [row.method not in ("none", OURS) and not is_control(row.method) for row in results.rows]
+    return [index for index, rival in enumerate(rivals) if rival]
 
 
 def best(results: Results, benchmarks: Sequence[str] | None = None) -> int | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from plphp_core.analysis.baseline_comparison import OURS
 from plphp_core.analysis.bootstrap import RETENTION, Estimate, difference
+from plphp_core.analysis.method_style import is_control
 from plphp_core.analysis.results import Results
 
 
@@ -22,6 +24,22 @@ def kept_points(results: Results, one: Contrast) -> Estimate:
     """Difference of the average share of vision tokens kept, a fraction."""
     changed, base = (results.average(index, RETENTION) for index in (one.changed, one.base))
     return difference(changed, base, results.options.confidence)
+
+
+def controls(results: Results) -> list[Contrast]:
+    """Every row of PLPHP against every control with its parameters: the same bytes, sample by sample."""
+    found = []
+    for index, row in enumerate(results.rows):
+        own = [
+            (other, control)
+            for other, control in enumerate(results.rows)
+            if row.method == OURS and is_control(control.method)
+            if all(control.params.get(name, value) == value for name, value in row.params.items())
+            if {"r", "delta_r"} <= set(control.params)
+        ]
+        for other, control in own:
+            found.append(Contrast(index, other, (results.setting(index), control.label), rule=other == own[0][0]))
+    return found
 
 
 def rates(results: Results) -> dict[float, dict[float, int]]:

@@ -37,6 +37,12 @@ KV_SAVED = (
 )
 LAYERS = "Layers are numbered from 0, as in the code; the paper counts from 1."
 UNPUBLISHED = "As published: the paper's own cells are not available here and stay n/a."
+CONTROLS = (
+    "Each control keeps as many tokens as PLPHP does with the same parameters, sample by sample: random tokens of "
+    "every image; the same number in every layer; one set for all heads of a layer. A change above 0 says that PLPHP's "
+    "choice of tokens, layers or heads is worth something; one that does not differ from 0, or lies below, that it is "
+    "not."
+)
 SLOT_ACCURACY = (
     "Slot accuracy ×100: share of content words (colour, shape, place, change, choice letter) that are "
     "right, mean over samples. Templates inflate ROUGE-L and CIDEr; this does not count them. It is no "

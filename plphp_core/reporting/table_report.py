@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from plphp_core.analysis.bootstrap import DECODE, EVALUATION, KV, PREFILL
+from plphp_core.analysis.paired_contrasts import controls
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import cost_columns, csv_export, notes, score_columns, sweep, table_notes
-from plphp_core.reporting.comparison_tables import baseline_table, step_table
+from plphp_core.reporting.comparison_tables import baseline_table, contrast_table, step_table, tally
 from plphp_core.reporting.configured import is_planned
 from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_content import TableContent, gather
@@ -133,6 +134,13 @@ def _baselines(content: TableContent) -> list[Table]:
     return [baseline_table(part, content.title, *_head(content, part)) for part in content.parts if part.cells]
 
 
+def _controls(content: TableContent) -> list[Table]:
+    """PLPHP against what has its bytes without one of its choices; nothing where no such row was asked for."""
+    title, heads = f"{content.title}: PLPHP against controls at its own bytes", ("PLPHP", "control")
+    pairs = [(part, controls(part)) for part in content.parts if part.cells]
+    return [contrast_table(part, title, heads, own, [notes.CONTROLS, tally(part, own)]) for part, own in pairs if own]
+
+
 def _steps(content: TableContent) -> list[Table]:
     parameters = [name for name in content.layout.head if name != "method"]
     return [step_table(part, content.title, parameters) for part in content.parts if part.cells]
@@ -142,6 +150,7 @@ TABLES: Mapping[str, Callable[[TableContent], list[Table]]] = {
     "numbers": _numbers,
     "intervals": _intervals,
     "baselines": _baselines,
+    "controls": _controls,
     "steps": _steps,
     "slots": _slots,
 }

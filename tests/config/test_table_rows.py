@@ -5,7 +5,16 @@ import pytest
 from plphp_core.config.table_rows import expand
 from plphp_core.records.errors import UserError
 
-PLPHP = {"name": "plphp", "setting": "r={r}", "r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}
+PLPHP = {
+    "name": "plphp",
+    "setting": "r={r}",
+    "r": 0.4,
+    "delta_r": 0.3,
+    "alpha": 0.25,
+    "beta": 0.1,
+    "gqa": "mean",
+    "head_budget": "equal",
+}
 
 
 def test_a_row_without_lists_stays_as_it_is():

@@ -31,7 +31,14 @@ def widgets(method):
 
 def test_every_field_of_every_method_can_be_set(monkeypatch):
     assert widgets("none") == {}
-    assert widgets("plphp") == {"r": "Slider", "Δr": "Slider", "α": "Slider", "β": "Slider", "gqa": "Radio"}
+    assert widgets("plphp") == {
+        "r": "Slider",
+        "Δr": "Slider",
+        "α": "Slider",
+        "β": "Slider",
+        "gqa": "Radio",
+        "head_budget": "Radio",
+    }
     assert widgets("fastv") == {"K": "Slider", "R": "Slider", "rows": "Radio"}
     monkeypatch.setattr(methods, "_registry", lambda: ({"newcomer": Newcomer}, {}))
     assert widgets("newcomer") == {
@@ -62,7 +69,14 @@ def test_types_are_restored():
 def test_start_values_are_the_profiles_and_prompts_are_plain():
     toy = DemoSettings(["model=qwen2_vl"])
     paper = DemoSettings(["profile=paper", "model=qwen2_vl", "device=cpu"])
-    assert toy.start["plphp"] == {"r": 0.4, "delta_r": 0.3, "alpha": 0.5, "beta": 0.3, "gqa": "mean"}
+    assert toy.start["plphp"] == {
+        "r": 0.4,
+        "delta_r": 0.3,
+        "alpha": 0.5,
+        "beta": 0.3,
+        "gqa": "mean",
+        "head_budget": "equal",
+    }
     assert toy.start["vtw"] == {"K": 4} and paper.start["vtw"] == {"K": 14} and paper.start["plphp"]["alpha"] == 0.25
     assert toy.toy and not paper.toy and toy.model.prompts == paper.model.prompts == "plain"
     assert set(toy.start) == set(method_names())

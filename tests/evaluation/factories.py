@@ -182,7 +182,9 @@ def settings(root: Path, methods=("plphp",), tasks=("mini_a",), **changes) -> Se
     rows = {
         "none": MethodSettings("none"),
         "plphp": MethodSettings(
-            "plphp", {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}, "r=0.4"
+            "plphp",
+            {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean", "head_budget": "equal"},
+            "r=0.4",
         ),
         "fastv": MethodSettings("fastv", {"K": 2, "R": 0.5}, "K=2, R=0.5"),
         "vtw": MethodSettings("vtw", {"K": 99}, "K=99"),

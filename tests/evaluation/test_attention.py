@@ -150,7 +150,7 @@ def test_readings_and_answers_of_other_weights_do_not_mix(chosen, loader, displa
 
 
 def test_a_look_holds_what_prune_and_generate_do(chosen, reader, loader, display):
-    params = {"r": 0.5, "delta_r": 0.2, "alpha": 0.6, "beta": 0.4, "gqa": "mean"}
+    params = {"r": 0.5, "delta_r": 0.2, "alpha": 0.6, "beta": 0.4, "gqa": "mean", "head_budget": "equal"}
     one = dataclasses.replace(chosen, methods=(MethodSettings("plphp", params, "r=0.5"),))
     path = look(one, 2, loader, display)
     content, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))

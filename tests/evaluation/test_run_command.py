@@ -35,7 +35,14 @@ def test_paper_profile_is_the_papers_setting():
     assert (found.model.device, found.model.dtype, found.model.attn_implementation) == ("cuda", "bfloat16", "sdpa")
     assert found.batch_size == 1 and not found.offline and found.data_root is None
     assert found.model.checkpoint == "llava-hf/llava-onevision-qwen2-7b-ov-hf"
-    assert found.methods[0].params == {"r": 0.4, "delta_r": 0.3, "alpha": 0.25, "beta": 0.1, "gqa": "mean"}
+    assert found.methods[0].params == {
+        "r": 0.4,
+        "delta_r": 0.3,
+        "alpha": 0.25,
+        "beta": 0.1,
+        "gqa": "mean",
+        "head_budget": "equal",
+    }
 
 
 def test_every_method_has_its_configuration():

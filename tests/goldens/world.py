@@ -29,10 +29,22 @@ def vtw(K: int) -> Row:
 
 def plphp(r=0.4, delta_r=0.3, alpha=0.25, beta=0.1, defaults=(0.25, 0.1)) -> Row:
     """`defaults`: of α and β for the model and profile, which the setting does not print."""
-    params = {"r": r, "delta_r": delta_r, "alpha": alpha, "beta": beta, "gqa": "mean"}
+    params = {"r": r, "delta_r": delta_r, "alpha": alpha, "beta": beta, "gqa": "mean", "head_budget": "equal"}
     hidden = {"α": (alpha, defaults[0]), "β": (beta, defaults[1])}
     more = [f"{name}={value:g}" for name, (value, usual) in hidden.items() if value != usual]
     return Row("plphp", params, ", ".join([f"r={r:g}, Δr={delta_r:g}", *more]))
+
+
+def controls(plphp: Row, quality: Quality) -> list[tuple[Row, Quality]]:
+    """What has the bytes of a row of PLPHP without one of its choices: worse, alike, better."""
+    more = {"random": {"seed": 0, "shared": False}, "uniform": {}, "shared_heads": {}}
+    return [
+        (
+            Row(name, plphp.params | {"whole_layers": "plphp"} | own, plphp.setting),
+            replace(quality, score=round(quality.score * factor, 4)),
+        )
+        for (name, own), factor in zip(more.items(), (0.9, 1.0, 1.05), strict=True)
+    ]
 
 
 # The paper's profile: everything finished, large enough to decide -----------------------------------------------------
@@ -66,6 +78,7 @@ def paper(folder: Path) -> None:
         (vtw(14), Quality(0.78, 0.5, 1.2)),
         (vtw(20), Quality(0.93, 0.71, 1.1)),
         *((row, _plphp_quality(row)) for row in map(plphp, (0.3, 0.4, 0.5))),
+        *controls(plphp(), _plphp_quality(plphp())),
     ]
     for row, quality in rows:
         finish(folder, PAPER, row, quality)
@@ -116,6 +129,7 @@ def toy(folder: Path) -> None:
         (vtw(4), Quality(0.4, 0.5, 1.1)),
         (vtw(6), Quality(0.8, 0.75)),
         *((row, _toy_quality(row)) for row in (_toy_plphp(0.3), _toy_plphp(0.4), _toy_plphp(0.5))),
+        *controls(_toy_plphp(), _toy_quality(_toy_plphp())),
     ]
     failed = {(fastv(2, 0.5), "SD"): (3,), (_toy_plphp(0.5), "SD"): (3, 7), (_toy_plphp(0.5), "DetailCaps"): (11,)}
     for row, quality in rows:

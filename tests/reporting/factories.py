@@ -30,7 +30,7 @@ ABLATIONS = ("DetailCaps", "SD", "IE", "VST")  # benchmarks of Table 2 and Figur
 # of Table 3: quality uncompressed, and PLPHP's relative to that
 MODELS = {"qwen2_vl": (1.0, 1.02), "idefics2": (0.9, 0.97), "mantis": (0.8, 1.0)}
 # α and β are the toy profile's own
-PLPHP = {"r": 0.4, "delta_r": 0.3, **TOY.methods.llava_onevision.plphp, "gqa": "mean"}
+PLPHP = {"r": 0.4, "delta_r": 0.3, **TOY.methods.llava_onevision.plphp, "gqa": "mean", "head_budget": "equal"}
 # (method, parameters, printed setting, quality relative to uncompressed, retention)
 ROWS = (
     ("none", {}, "", 1.0, 1.0),
