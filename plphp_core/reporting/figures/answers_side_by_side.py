@@ -179,4 +179,5 @@ FIGURE8 = FigureSpec(
     f"answers longer than {LONGEST} characters are cut there, not here",
     {"": lambda content: pd.concat([one.answers for one in content.examples])},
     latex=False,
+    look="Look for what one method's answer has and another's lacks; a few samples decide nothing.",
 )

@@ -208,4 +208,5 @@ FIGURE3 = FigureSpec(
     "all query heads: figure3_heads{variant}.png",
     from_cells=False,
     latex=False,
+    look="Look for heads of one layer that light up, and keep, different places: what one budget per layer cannot do.",
 )

@@ -294,6 +294,7 @@ FIGURE1 = FigureSpec(
     {"": lambda content: content.frame},
     from_cells=False,
     latex=False,
+    look="Look for γ that falls in the first layers and rises again in later ones, marked where it does so clearly.",
 )
 FIGURE2 = FigureSpec(
     "figure2",
@@ -304,4 +305,5 @@ FIGURE2 = FigureSpec(
     {"": lambda content: content.frame},
     from_cells=False,
     latex=False,
+    look="Look for a group above its mark at the right end: it gets more attention than its share of the tokens.",
 )

@@ -157,5 +157,11 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
 
 
 FIGURE7 = FigureSpec(
-    "figure7", gather, tables, {"": draw}, "the .csv has every point", {"": lambda content: content.frame}
+    "figure7",
+    gather,
+    tables,
+    {"": draw},
+    "the .csv has every point",
+    {"": lambda content: content.frame},
+    look="Look for the gap to Uncompressed and how it grows with the length of the prompt.",
 )

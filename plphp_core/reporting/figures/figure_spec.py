@@ -57,6 +57,7 @@ class FigureSpec(Generic[Content]):
         beside: completes "The figure: figure7.png and the .pdf beside it; …".
         from_cells: whether it shows cells, of which some can be missing.
         latex: whether its tables are numbers that LaTeX can set.
+        look: what a reader should look for, for the caption.
     """
 
     name: str
@@ -67,6 +68,7 @@ class FigureSpec(Generic[Content]):
     frames: Mapping[str, Callable[[Content], pd.DataFrame]] = field(default_factory=dict)
     from_cells: bool = True
     latex: bool = True
+    look: str = ""
 
     def page(self, profile: str, variant: str = "") -> Page:
         """The page of the figure under a profile."""
@@ -93,4 +95,5 @@ class FigureSpec(Generic[Content]):
             {f"{self.name}{name}{shown.variant}.png": one["png"] for name, one in drawn.items()},
             planned=self.from_cells,
             latex=self.latex,
+            look=self.look,
         )

@@ -301,6 +301,7 @@ FIGURE5 = FigureSpec(
     {"": draw_methods},
     "the .csv has every point, both metrics of the captions",
     {"": lambda content: long_table(content.results)},
+    look="Look for the higher curve at the same share of vision tokens kept (bars: intervals).",
 )
 FIGURE6 = FigureSpec(
     "figure6",
@@ -309,4 +310,5 @@ FIGURE6 = FigureSpec(
     {"": draw_grid},
     "the .csv has every point",
     {"": lambda content: long_table(content.results), "_delta_r": paired_frame},
+    look="Look for curves of Δr > 0 above that of Δr = 0 at the same share of vision tokens kept.",
 )
