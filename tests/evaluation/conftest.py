@@ -10,6 +10,7 @@ from plphp_core.evaluation import runner
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.progress import Display
 from tests.evaluation.factories import FakeAnswerer, make_world
+from tests.evaluation.repositories import make_repository
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +25,11 @@ def one_thread():
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def repository(world, tmp_path_factory):
+    return make_repository(tmp_path_factory.mktemp("repository"), world)
 
 
 @pytest.fixture(scope="session")

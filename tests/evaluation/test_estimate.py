@@ -12,12 +12,7 @@ from plphp_core.config.run_settings import resolved, settings_from_config
 from plphp_core.evaluation import lmms_tasks, loading
 from plphp_core.evaluation.plan import plan_ahead
 from plphp_core.records.errors import UserError
-from tests.evaluation.repositories import command, make_repository
-
-
-@pytest.fixture(scope="module")
-def repository(world, tmp_path_factory):
-    return make_repository(tmp_path_factory.mktemp("repository"), world)
+from tests.evaluation.repositories import command
 
 
 @pytest.fixture
@@ -107,17 +102,14 @@ def test_what_was_answered_is_not_to_do_and_tells_how_long_the_rest_takes(planne
     assert min(cells[0].seconds, cells[1].seconds) < cells[2].seconds < max(cells[0].seconds, cells[1].seconds)
 
 
-@pytest.mark.parametrize("other", ["dtype=bfloat16", "engine=fast", "model=two"])
-def test_times_of_other_numerics_and_models_say_nothing(planned, rows, run, other):
+def test_times_of_other_numerics_and_models_say_nothing_and_a_result_tells_how_many_samples(
+    planned, rows, run, tmp_path
+):
     table = rows("none")
     assert run(table, "limit=4").code == 0
-    cells, _ = planned(table, other)
-    assert missing(cells) == [10] and seconds(cells) == 30.0 and not cells[0].measured
-
-
-def test_a_result_file_tells_how_many_samples_there_are(planned, rows, run, tmp_path):
-    table = rows("none")
-    assert run(table, "limit=4").code == 0
+    for other in ("dtype=bfloat16", "engine=fast", "model=two"):
+        cells, _ = planned(table, other)
+        assert missing(cells) == [10] and seconds(cells) == 30.0 and not cells[0].measured
     (tmp_path / "toy" / "cells" / "one.none.mini_a.damaged.json").write_text("{")
     assert missing(planned(table, "profile.samples.a=7", "limit=9")[0]) == [9 - 4]
     assert missing(planned(table, "profile.samples.a=7")[0]) == [10 - 4]

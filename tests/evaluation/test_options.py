@@ -64,16 +64,23 @@ def requests(count=3, **generation):
     return [Request("red <image> ?" * n, GREEDY | generation, lambda n=n: [IMAGE] * n, n) for n in range(1, count + 1)]
 
 
-@pytest.mark.parametrize("engine", ["generate", "fast"])
+METHODS = [None, PLPHP(alpha=0.8, beta=0.6)]
+
+
+@pytest.fixture(scope="module", params=["generate", "fast"])
+def undisturbed(request, world, loader):
+    """An engine, and what it answers where the checkpoint says nothing."""
+    plain = dataclasses.replace(loader(settings(world).model), engine=request.param)
+    return request.param, dict(JointAnswerer(plain).answer(requests(), METHODS))
+
+
 @pytest.mark.parametrize("changes", ASIDE, ids=lambda changes: next(iter(changes)))
-def test_a_checkpoint_does_not_decide_how_a_run_searches(world, loader, checkpoint, changes, engine):
+def test_a_checkpoint_does_not_decide_how_a_run_searches(world, checkpoint, changes, undisturbed):
     """The very answers and costs of the checkpoint without it, in a shared batch too, and none of them fails once."""
-    plain = dataclasses.replace(loader(settings(world).model), engine=engine)
+    engine, wanted = undisturbed
     changed = load(model_settings(world, checkpoint(**changes), engine))
-    methods = [None, PLPHP(alpha=0.8, beta=0.6)]
-    wanted = dict(JointAnswerer(plain).answer(requests(), methods))
-    found = dict(JointAnswerer(changed).answer(requests(), methods))
-    assert [content(found[method]) for method in methods] == [content(wanted[method]) for method in methods]
+    found = dict(JointAnswerer(changed).answer(requests(), METHODS))
+    assert [content(found[method]) for method in METHODS] == [content(wanted[method]) for method in METHODS]
     assert list(found) == list(wanted)  # nobody had to try again
 
 

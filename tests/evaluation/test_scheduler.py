@@ -19,7 +19,7 @@ from plphp_core.config.run_settings import Settings
 from plphp_core.config.table_configs import runnable_tables
 from plphp_core.evaluation import loading
 from tests.evaluation.factories import settings
-from tests.evaluation.repositories import ROOT, command, make_repository
+from tests.evaluation.repositories import ROOT, command
 
 MAY_DIFFER = {"methods", "benchmarks", "table", "skipped", "refused"}
 FIELDS = [field.name for field in dataclasses.fields(Settings)]
@@ -67,11 +67,6 @@ def test_groups_of_one_model_are_named_by_what_tells_them_apart():
 
 
 # --- On the command line ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def repository(world, tmp_path_factory):
-    return make_repository(tmp_path_factory.mktemp("repository"), world)
 
 
 @pytest.fixture
@@ -196,7 +191,7 @@ def test_all_tables_are_found_and_answer_every_cell_once(repository, world, tmp_
     assert one.code == 0 and "group 1 of 1: two (another, pair)" in one.said, one.said
 
 
-@pytest.mark.parametrize("profile", ["toy", "paper"])
+@pytest.mark.parametrize("profile", [pytest.param("toy", marks=pytest.mark.slow), "paper"])
 def test_all_tables_of_the_paper_start_with_the_main_model(profile, tmp_path, monkeypatch, capfd):
     done = command(ROOT, tmp_path, monkeypatch, capfd)("table=all", f"profile={profile}", "dry=true")
     assert done.code == 0, done.said
