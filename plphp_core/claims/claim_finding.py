@@ -145,7 +145,9 @@ def headline(findings: Sequence[ClaimFinding]) -> tuple[str, str]:
         return "Not measured", f"Nothing is known of any of the {total} claims."
     if not yes + no:
         others = [f"{count} {verdict}" for verdict, count in found.items() if count]
-        reason = {"": "too little is comparable", "toy": "toy models"}.get(one := next(iter(labels)), one)
+        label = next(iter(labels))
+        plain = "the numbers leave it open" if found[Verdict.INCONCLUSIVE] else "measured under other conditions"
+        reason = {"": plain, "toy": "toy models"}.get(label, label)
         return f"Not decided: {reason}", evidence if "toy" in labels else f"{evidence} {', '.join(others)}."
     if not no:
         every = yes == total

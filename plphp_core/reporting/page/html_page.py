@@ -64,7 +64,7 @@ def write(
             "measured": measured(reports, found),
             "findings": findings,
             "counts": counts(findings),
-            "headline": headline(findings) if findings else ("No verdict", f"{unjudged[:1].upper()}{unjudged[1:]}"),
+            "headline": headline(findings) if findings else ("No verdict", unjudged),
             "only": ", ".join(in_words(variant)),
             "tables": [section for section in listed if not section.figure],
             "figures": [section for section in listed if section.figure],
