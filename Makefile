@@ -3,16 +3,8 @@
 # machines whose driver is older than the registry's build needs; the backend chosen once stays chosen.
 PROFILE ?= paper
 RESULTS ?= results
-LIMIT ?=
-TASKS ?=
-MODEL ?=
-ENGINE ?=
-PROTOCOL ?=
-PROMPTS ?=
-DRY ?=
-ARGS ?=
 FAMILY ?= llava_onevision
-TORCH_BACKEND ?=
+# Nothing unless given: LIMIT TASKS MODEL ENGINE PROTOCOL PROMPTS DRY ARGS CHECK TORCH_BACKEND
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 BACKEND := $(or $(TORCH_BACKEND),$(shell cat $(VENV)/.torch-backend 2>/dev/null))
@@ -25,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope
 DATA = setup $(if $(filter toy,$(PROFILE)),toy-data)
 TABLES := $(foreach n,1 2 3 4 5,reproduce-table$(n)) $(foreach n,1 2 3 5 6 7 8,reproduce-figure$(n))
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-newest test-oldest smoke lint lock toy-data toy-model preflight report leaderboard compare-engines demo bench gpu-check reproduce $(TABLES)
+.PHONY: help setup test test-all test-newest test-oldest smoke lint docs readme lock toy-data toy-model preflight report leaderboard compare-engines demo bench gpu-check reproduce $(TABLES)
 
 help: ## this list
 	@grep -hE '^[a-zA-Z0-9$$()-]+( [a-z-]+)*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/; s/$$(TABLES)/reproduce-table1 …/' | expand -t 24
@@ -33,17 +25,19 @@ setup: $(STAMP) ## .venv from requirements.lock; TORCH_BACKEND=cu126 for an olde
 $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 	@TORCH_BACKEND=$(BACKEND) bash scripts/setup.sh $(VENV)
 	@rm -f $(VENV)/.setup-stamp* && touch $@
-test: setup toy-data ## the tests, without those marked slow; test-all: all of them
-	$(subst python,$(PYTHON),$(PYTEST)) -m 'not slow' $(ARGS)
-test-all: setup toy-data
-	$(subst python,$(PYTHON),$(PYTEST)) $(ARGS)
+test test-all: setup toy-data ## the tests, without those marked slow; test-all: all of them
+	$(subst python,$(PYTHON),$(PYTEST)) $(if $(filter test,$@),-m 'not slow') $(ARGS)
 test-newest test-oldest: test-%: setup ## core, families, decoding, methods and tasks on the newest or oldest releases allowed
 	@bash scripts/setup_releases.sh $* $(VENV)-$*
 	$(VENV)-$*/bin/python -m tasks.toy.generate
 	$(subst python,$(VENV)-$*/bin/python,$(PYTEST)) tests/pruning tests/decoding tests/vision tests/families tests/baselines tests/bench tests/tasks $(ARGS)
 lint: ## ruff and mypy, in a small environment of their own
-	@bash scripts/setup_lint.sh $(VENV)-lint
+	@bash scripts/setup_small.sh $(VENV) lint
 	$(VENV)-lint/bin/ruff check . && $(VENV)-lint/bin/ruff format --check . && $(VENV)-lint/bin/mypy
+docs: ## the documents as a site: open site/index.html
+	@bash scripts/setup_small.sh $(VENV) docs && NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
+readme: setup toy-data ## write the numbers and pictures of the documents from results/toy; CHECK=1: only compare
+	@$(PYTHON) -m scripts.readme $(if $(CHECK),--check) --results $(RESULTS)
 smoke: ## Table 1 on the toy profile: trained toy model, drawn data, no GPU, no network
 	$(MAKE) --no-print-directory reproduce-table1 PROFILE=toy
 reproduce: $(DATA) ## every table and figure, no cell twice; PROFILE=paper|toy LIMIT=n MODEL=… RESULTS=folder; DRY=1: only the plan
@@ -68,5 +62,6 @@ toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are 
 	$(PYTHON) -m tasks.toy.generate
 toy-model: setup ## train a toy model again; FAMILY=llava_onevision (an hour on 2 cores)|qwen2_vl|idefics2|mantis; resumes
 	$(PYTHON) -m scripts.train_toy --family $(FAMILY) $(ARGS)
-lock: ## resolve requirements.lock anew, with the newest torch, torchvision and transformers that are allowed
+lock: ## resolve requirements.lock anew, with the newest torch, torchvision and transformers that are allowed, and that of docs
+	uv pip compile -q --group docs --python-version 3.11 --universal --no-emit-index-url --no-annotate --no-header -o requirements-docs.lock
 	uv pip compile -q pyproject.toml --extra eval --extra dev --universal --python-version 3.11 $(addprefix -P ,torch torchvision transformers) --no-emit-index-url --no-annotate --no-header -o requirements.lock

@@ -84,12 +84,18 @@ def fast_generate(
 ) -> Generated:
     """`model.generate(**inputs, …)` under `prune(model, method)`, with the same tokens, faster.
 
+    `do_sample`, `temperature`, `top_k`, `top_p`, `repetition_penalty`, `eos_token_id` and `pad_token_id` mean what they
+    mean in `generate()`: where they are None, the model's generation configuration decides. What else it asks for
+    (`token_choice.unsupported_options`) is refused.
+
     Args:
+        model: a Hugging Face model of a known family.
         inputs: what the processor returns, on the model's device; prompts padded on the left.
-        do_sample, temperature, top_k, top_p, repetition_penalty, eos_token_id, pad_token_id: by default, as in
-            `generate()`, the model's generation configuration decides; `eos_token_id=[]` never ends. What else that
-            configuration asks for (`token_choice.unsupported_options`) is refused.
+        method: None prunes nothing.
+        max_new_tokens: of each answer, at most.
+        eos_token_id: `[]` never ends.
         record_attention: as in `prune`.
+        check_every: steps between two looks at which samples have ended; each look waits for the device.
         prefilled: of these `inputs`; then there is no other prefill, `method` and `record_attention` are not looked at,
             and `Generated.prefill_ms` is its time and that of choosing the first token.
 

@@ -1,4 +1,4 @@
-"""Which vision tokens a layer kept, drawn on the images: where they were dropped, the image is dark."""
+"""Which vision tokens a layer kept, drawn on the images: where they were dropped, the image is grey and striped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from torch import Tensor
 
 from plphp_core.demo.conversation import Conversation
 from plphp_core.demo.streaming import StreamedAnswer
-from plphp_core.vision.token_geometry import kept_share
+from plphp_core.vision.token_geometry import kept_share, veiled
 
 ALL = "all"
-DROPPED = (38, 42, 51)  # what dropped parts fade to
-VEIL = 0.86  # how far
-NO_TOKEN = (128, 128, 128)  # where no token lies
 LONGEST = 320  # pixels of a map along its longer side
 
 
@@ -23,7 +20,7 @@ def token_maps(conversation: Conversation, method: str, layer: int, head: str) -
 
     Args:
         layer: 0-based.
-        head: number of a KV head, or ALL: a part is the darker the fewer heads kept its tokens.
+        head: number of a KV head, or ALL: stripes are the stronger the fewer heads kept a part's tokens.
     """
     answer = conversation.answers.get(method)
     if answer is None:
@@ -44,7 +41,7 @@ def kept_flags(answer: StreamedAnswer, layer: int, image: int) -> Tensor:
 
 
 def kept_picture(image: Image.Image, boxes: Tensor, kept: Tensor, longest: int = LONGEST) -> Image.Image:
-    """The image, `longest` pixels along its longer side, with what was dropped in the dark.
+    """The image, `longest` pixels along its longer side, with what was dropped under stripes (`veiled`).
 
     Args:
         boxes: `(tokens, 4)`.
@@ -55,7 +52,4 @@ def kept_picture(image: Image.Image, boxes: Tensor, kept: Tensor, longest: int =
     # Enlarged, pixels stay visible as such: they are what the model was given.
     way = Image.Resampling.NEAREST if scale > 4 else Image.Resampling.LANCZOS
     pixels = np.asarray(image.resize((width, height), way), dtype=float)
-    share = kept_share(boxes, kept, height, width)[..., None]
-    dark = (1 - VEIL) * pixels.mean(axis=2, keepdims=True) + VEIL * np.array(DROPPED)
-    found = np.where(np.isnan(share), NO_TOKEN, share * pixels + (1 - share) * dark)
-    return Image.fromarray(np.clip(found, 0, 255).round().astype(np.uint8))
+    return Image.fromarray(veiled(pixels, kept_share(boxes, kept, height, width)))

@@ -11,11 +11,13 @@ import pandas as pd
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import MISSING, Estimate, typical_cost
 from plphp_core.analysis.results import Results
+from plphp_core.reporting.csv_export import named
 from plphp_core.reporting.table_content import TableContent
 from plphp_core.reporting.table_model import NA, TableCell, TableColumn, number
 from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, signed_percent
 
 FEWER = "‡"  # beside averages over fewer benchmarks than the sweep has
+ENDS = ("", "_low", "_high")  # of the names of a change and its interval
 COSTS = ("retention", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
 
 
@@ -64,18 +66,14 @@ def table(results: Results) -> pd.DataFrame:
         line: dict[str, object] = {"model": results.model, "method": row.method}
         line |= {name: row.params.get(name) for name in names}
         line |= {f"{name}_{metric}": results.value(index, name, metric).value for name, metric in results.columns()}
-        line |= _interval("relative_to_none", own.change)
+        line |= named(own.change, [f"relative_to_none{end}" for end in ENDS])
         line["best_baseline"] = NA if own.rival is None else results.label(own.rival)
-        line |= _interval("relative_to_baseline", own.against)
+        line |= named(own.against, [f"relative_to_baseline{end}" for end in ENDS])
         line |= {name: own.costs[name] for name in ("retention", "kv_saved", "kv_bytes")}
         line["kv_bytes_saved"] = own.costs["kv_bytes_full"] - own.costs["kv_bytes"]
         line |= {name: own.costs[name] for name in ("prefill_ms", "decode_ms_per_token")}
         lines.append(line | {"n": own.n, "errors": own.errors, "benchmarks": len(own.benchmarks)})
     return pd.DataFrame(lines)
-
-
-def _interval(name: str, found: Estimate) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), (found.value, found.low, found.high), strict=True))
 
 
 def columns(results: Results) -> list[NumberColumn | WordColumn]:

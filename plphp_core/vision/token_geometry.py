@@ -9,6 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+DROPPED = ((38, 42, 51), (124, 132, 148))  # stripes that dropped parts fade to: seen on bright photos and on dark ones
+STRIPES = 40  # pairs of them along the longer side
+VEIL = 0.86  # how far parts fade
+NO_TOKEN = (128, 128, 128)  # where no token lies
+
 
 def raster(tops: Tensor, bottoms: Tensor, lefts: Tensor, rights: Tensor) -> Tensor:
     """Boxes of a grid, row by row, `(rows · columns, 4)` fp32, from the edges of its rows and columns."""
@@ -57,6 +62,25 @@ def kept_share(boxes: Tensor, kept: Tensor | np.ndarray, height: int, width: int
     everything = np.einsum("th,tw->hw", down, across, optimize=True)
     found = np.einsum("th,t,tw->hw", down, np.asarray(kept, dtype=float), across, optimize=True)
     return np.divide(found, everything, out=np.full_like(found, np.nan), where=everything > 1e-9)
+
+
+def veiled(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """A picture whose dropped parts are grey and striped, and grey where no token lies, `(height, width, 3)` uint8.
+
+    Stripes rather than darkness alone: on a dark photo what is dark may as well be kept.
+
+    Args:
+        pixels: `(height, width, 3)`, 0 to 255.
+        share: which share of its tokens each pixel kept, as `kept_share`; stripes are the stronger the smaller it is.
+    """
+    height, width = share.shape
+    half = max(1, round(max(height, width) / STRIPES / 2))
+    second = (np.add.outer(np.arange(height), np.arange(width)) // half % 2)[..., None]
+    stripes = np.where(second, *reversed(np.array(DROPPED, dtype=float)))
+    grey = (1 - VEIL) * pixels.mean(axis=2, keepdims=True) + VEIL * stripes
+    kept = share[..., None]
+    found = np.where(np.isnan(kept), NO_TOKEN, kept * pixels + (1 - kept) * grey)
+    return np.clip(found, 0, 255).round().astype(np.uint8)
 
 
 def _coverage(boxes: Tensor, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from plphp_core.analysis.results import NothingToShow
 from plphp_core.records.attention_result import load_readings
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import attention_sample
-from plphp_core.reporting.attention_results import by_model
+from plphp_core.reporting.attention_results import MODELS, by_model
 from plphp_core.reporting.figures.attention_by_head import FIGURE3, HeadAttention
 from plphp_core.reporting.figures.attention_by_layer import (
     FIGURE1,
@@ -18,7 +18,7 @@ from plphp_core.reporting.figures.attention_by_layer import (
     region_attention,
     region_tables,
 )
-from plphp_core.vision.token_geometry import grid
+from plphp_core.vision.token_geometry import NO_TOKEN, grid
 from tests.reporting.attention_factories import reading, sight
 from tests.reporting.reports_made import report
 
@@ -42,7 +42,7 @@ def test_figure1_draws_means_bands_peaks_and_thresholds(models, draw):
     mean, peaks, alpha, beta = left.lines
     values = np.concatenate([part.vision_attention for part in models["llava_onevision"]])
     np.testing.assert_allclose(mean.get_ydata(), values.mean(0))
-    assert list(mean.get_xdata()) == list(range(8))  # as in the code
+    assert list(mean.get_xdata()) == list(range(8))  # as the code counts
     assert list(peaks.get_xdata()) == [4] and peaks.get_label() == "re-attention peak"
     assert [set(line.get_ydata()) for line in (alpha, beta)] == [{0.25}, {0.1}] and len(right.lines) == 2
     low, high = np.quantile(values, (0.1, 0.9), axis=0)
@@ -66,15 +66,32 @@ def test_no_text_of_figures_1_and_2_is_cut_off(tmp_path, draw, count):
 
 def test_figure2_draws_shares_and_leaves_out_what_has_no_place(models, draw):
     content = region_attention(models, "bands")
-    assert list(content.models) == ["llava_onevision"] and content.left_out == ["IDEFICS2"]
+    assert list(content.models) == ["llava_onevision"] and list(content.left_out) == ["IDEFICS2"]
     assert list(region_attention(models, "order").models) == list(models)
     with pytest.raises(NothingToShow, match="cut=order draws idefics2"):
         region_attention({"idefics2": models["idefics2"]}, "bands")
-    lines = {line.get_label(): line for line in draw(FIGURE2, content).axes[0].lines}
+    assert region_attention(models, "bands", MODELS).left_out == {
+        "IDEFICS2": "latents without a place", "Qwen2-VL": "not read", "Mantis": "not read",
+    }  # fmt: skip
+    figure = draw(FIGURE2, content)
+    assert "not drawn: IDEFICS2" in figure.axes[-1].get_legend().get_title().get_text().replace("\n", " ")
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
     for name, share in zip(("top", "upper", "middle", "lower", "bottom"), (0.1, 0.15, 0.4, 0.2, 0.1), strict=True):
         np.testing.assert_allclose(lines[name].get_ydata(), share)
     (table,) = region_tables(content, FIGURE2.page("toy"))
     assert len(table.rows) == 6 and [cell.text for cell in table.rows[2].cells[1:4]] == ["middle", "20.0%", "40.0"]
+
+
+def test_figure2_has_one_scale_and_no_mark_on_another(tmp_path, draw):
+    models = read(tmp_path, "llava_onevision", "qwen2_vl", "mantis")
+    figure = draw(FIGURE2, region_attention(models, "bands"))
+    panels = [axes for axes in figure.axes if axes.has_data()]
+    assert len(panels) == 3 and len({(axes.get_xlim(), axes.get_ylim()) for axes in panels}) == 1
+    for axes in panels:
+        marks = [line for line in axes.lines if line.get_marker() == "<" and len(line.get_xdata())]
+        across = sorted(axes.transData.transform((line.get_xdata()[0], 0))[0] for line in marks)
+        wide = marks[0].get_markersize() * figure.dpi / 72
+        assert len(marks) == 5 and min(np.diff(across)) >= wide
 
 
 @pytest.mark.slow
@@ -123,14 +140,16 @@ def test_figure3_a_marked_token_is_lit_and_left_bright_in_its_place_and_nowhere_
     assert (content.layer, content.image) == (1, image)
     panels = panels_of(draw(FIGURE3, content))
     heat = panels["query head 2"].images[1].get_array()
-    dark = panels["KV head 1 keeps 6%"].images[1].get_array()[..., 3]
+    untouched = panels["image"].images[0].get_array()
+    shown = panels["KV head 1 keeps 6%"].images[0].get_array()
     height, width = heat.shape
     inside = np.zeros_like(heat, dtype=bool)
     inside[height * row // 4 : height * (row + 1) // 4, width * column // 4 : width * (column + 1) // 4] = True
     assert heat[inside].min() > 1e6 * heat[~inside].max() > 0
-    assert (dark[inside] == 0).all() and (dark[~inside] > 0.8).all()
-    assert (panels["KV head 0 keeps 100%"].images[1].get_array()[..., 3] == 0).all()
-    assert panels["image"].images[0].get_array().shape[:2] == (height, width)  # the sample's own proportions
+    assert (shown[inside] == untouched[inside]).all()
+    assert np.ptp(shown[~inside], axis=1).max() < 40 < np.ptp(untouched[inside], axis=1).max()  # nearly grey
+    assert (panels["KV head 0 keeps 100%"].images[0].get_array() == untouched).all()
+    assert untouched.shape[:2] == (height, width)  # the sample's own proportions
     assert height / width == pytest.approx(48 / 64, abs=0.01)
 
 
@@ -142,10 +161,10 @@ def test_overlap_against_counting_by_hand():
 def test_pixels_without_tokens_are_grey_and_every_query_head_has_its_map(tmp_path, draw, drawn):
     boxes = np.concatenate([grid(4, 4, (0, 0, 0.5, 1)).numpy(), np.full((16, 4), np.nan, np.float32)])
     panels = panels_of(draw(FIGURE3, HeadAttention(sample(tmp_path, boxes=boxes), 1, 1)))
-    overlay = panels["KV head 0 keeps 100%"].images[1].get_array()
-    half = overlay.shape[1] // 2
-    assert (overlay[:, : half - 1, 3] == 0).all() and (overlay[:, half + 1 :, 3] == 0.8).all()
-    assert set(panels_of(drawn[-1])) == {f"head {number}" for number in range(4)}
+    untouched, shown = (panels[name].images[0].get_array() for name in ("image", "KV head 0 keeps 100%"))
+    half = shown.shape[1] // 2
+    assert (shown[:, : half - 1] == untouched[:, : half - 1]).all() and (shown[:, half + 1 :] == NO_TOKEN).all()
+    assert set(panels_of(drawn[-1])) == {*(f"head {number}" for number in range(4)), "attention to a place"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plphp_core.vision.token_geometry import grid, kept_share, nowhere, painted
+from plphp_core.vision.token_geometry import grid, kept_share, nowhere, painted, veiled
 
 sides = st.integers(1, 9)
 
@@ -47,3 +47,21 @@ def test_overlapping_crops_add_up_and_share_what_is_kept():
 def test_pixels_without_tokens_are_neither_kept_nor_dropped():
     share = kept_share(torch.cat([grid(1, 1, (0, 0, 0.5, 1)), nowhere(1)]), [False, True], 1, 2)
     assert share[0, 0] == 0 and np.isnan(share[0, 1])
+
+
+@pytest.mark.parametrize("photo", [0, 40, 85, 128, 255])
+def test_what_is_dropped_has_stripes_that_no_photo_hides(photo):
+    """On whatever evenly grey photo, some of a dropped part differs from it by a contrast of 1.5 at least."""
+    pixels = np.full((40, 40, 3), float(photo))
+    share = np.ones((40, 40))
+    share[:, 20:] = 0
+
+    def luminance(part):
+        linear = np.where(part / 255 <= 0.04045, part / 255 / 12.92, ((part / 255 + 0.055) / 1.055) ** 2.4)
+        return linear[..., 0]
+
+    kept, dropped = (luminance(veiled(pixels, share)[:, part]) for part in (slice(0, 20), slice(20, 40)))
+    assert np.ptp(kept) == 0
+    darker, lighter = np.minimum(kept.max(), dropped), np.maximum(kept.max(), dropped)
+    assert ((lighter + 0.05) / (darker + 0.05)).max() > 1.5
+    assert (dropped.max() + 0.05) / (dropped.min() + 0.05) > 2  # the stripes themselves

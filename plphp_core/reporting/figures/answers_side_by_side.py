@@ -177,7 +177,7 @@ FIGURE8 = FigureSpec(
     tables,
     {"": draw},
     f"answers longer than {LONGEST} characters are cut there, not here",
+    "What to look for: where a method's answer says something else than Uncompressed, and which of the two is right.",
     {"": lambda content: pd.concat([one.answers for one in content.examples])},
     latex=False,
-    look="Look for what one method's answer has and another's lacks; a few samples decide nothing.",
 )

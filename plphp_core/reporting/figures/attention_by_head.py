@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,12 @@ from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, joined, model_suffix
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number, percent
-from plphp_core.vision.token_geometry import kept_share, painted
+from plphp_core.vision.token_geometry import kept_share, painted, veiled
 
 MOST = 8  # KV heads drawn; of more, so many evenly spaced
 PIXELS = 384  # of a picture's long side
+BAR = 0.6  # inches of a bar of levels with its words
+HEAT: dict[str, Any] = {"cmap": "magma", "alpha": 0.72, "vmin": 0, "vmax": 1}
 TALLEST = 4  # times as high as wide is drawn; beyond that a picture is drawn narrower
 COLUMNS = (
     TableColumn("KV head"),
@@ -77,7 +80,7 @@ class HeadAttention:
         self.boxes = sample.boxes[self.own]
         self.frame: pd.DataFrame = head_frame(self.rows, self.kept)
         self.picture = _fitted(sample.images[self.image])
-        self.heading = f"{record.title}, layer {layer} of {len(gamma)}"
+        self.heading = f"{record.title}, layer {layer} (of 0 to {len(gamma) - 1})"
 
 
 def gather(asked: ReportRequest) -> Shown[HeadAttention]:
@@ -97,7 +100,9 @@ def draw(content: HeadAttention, page: Page) -> Figure:
     record, frame, rows = content.sample.record, content.frame, content.rows
     heads = sorted({round(at) for at in np.linspace(0, len(frame) - 1, min(len(frame), MOST))})
     columns = min(len(heads), 4)
-    figure, axes = _grid(2 * -(-len(heads) // columns), columns + 1, content.picture)
+    figure, axes, bars = _grid(2 * -(-len(heads) // columns), columns + 1, content.picture, bars=2)
+    _attention_bar(bars[0])
+    _kept_bar(bars[1])
     _show(axes[0][0], content.picture, "image")
     _heat(axes[1][0], content, rows.mean(axis=0), "mean of all heads")
     for at, head in enumerate(heads):
@@ -116,7 +121,8 @@ def draw_heads(content: HeadAttention, page: Page) -> Figure:
     heads = len(content.rows)
     # fewest gaps, then fewest columns
     columns = min(range(min(heads, 4), min(heads, 8) + 1), key=lambda number: (-heads % number, -number))
-    figure, axes = _grid(-(-heads // columns), columns, content.picture)
+    figure, axes, bars = _grid(-(-heads // columns), columns, content.picture, bars=1)
+    _attention_bar(bars[0])
     for head, one in zip(range(heads), axes.flat, strict=False):
         _heat(one, content, content.rows[head], f"head {head}, γ {content.rows[head].sum():.2f}")
     figure.suptitle(f"{page.title}: {content.heading}, every query head")
@@ -142,10 +148,11 @@ def tables(content: HeadAttention, page: Page) -> list[Table]:
         "Above: attention of the last prompt token to the image's tokens, each spread over its place, of the query "
         "head with most attention to vision among those that share a KV head. Each map is brightest at its own "
         "maximum: compare heads by their γ, their attention to all images. Below: "
-        f"what {record.method.name} ({method}) keeps for that KV head; dropped tokens are dark. Where tokens of the "
-        "whole image and of its tiles overlap, attention adds up, and darkness is the dropped share. Grey: no token.",
-        f"Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another. {notes.LAYERS} "
-        "So are heads. Image: "
+        f"what {record.method.name} ({method}) keeps for that KV head; what it drops is grey and striped. Where tokens "
+        "of the whole image and of its tiles overlap, attention adds up, and stripes are as strong as the share that "
+        "is dropped. Plain grey: no token.",
+        "Layer: of the pruned ones, that with the highest γ, unless report.layer=… names another. "
+        f"{notes.LAYERS} So are heads. Image: "
         "the one it attends to most, unless report.image=… does. "
         f"Sample: {'chosen by its number' if record.asked_for else first}.",
         f"{percent(nowhere, 1, signed=False)} of the layer's attention to vision goes to tokens without a place, such "
@@ -165,18 +172,39 @@ def _fitted(image: Image.Image) -> Image.Image:
     return image.resize((width, height), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
-def _grid(lines: int, columns: int, picture: Image.Image) -> tuple[Figure, np.ndarray]:
-    """A page-wide figure of places for the picture, each with a title above it."""
+def _grid(lines: int, columns: int, picture: Image.Image, bars: int) -> tuple[Figure, np.ndarray, list[Axes]]:
+    """A page-wide figure of places for the picture, each with a title above it, and so many bars below them."""
     width = 2 * drawing.COLUMN
     height = width / columns * min(picture.height / picture.width, TALLEST) + 0.2
-    figure = drawing.blank(lines * height + 0.45, width)
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for one in axes.flat:
+    figure = drawing.blank(lines * height + 0.5 + BAR, width)
+    cells = figure.add_gridspec(lines + 1, 1, height_ratios=[height] * lines + [BAR])
+    axes = np.array([figure.add_subplot(one) for line in range(lines) for one in cells[line].subgridspec(1, columns)])
+    for one in axes:
         one.axis("off")
-    return figure, axes
+    below = cells[lines].subgridspec(1, 2 * bars + 1, width_ratios=[0.4, *[2, 0.4] * bars])
+    return figure, axes.reshape(lines, columns), [figure.add_subplot(below[2 * at + 1]) for at in range(bars)]
 
 
-def _show(axes: Axes, picture: Image.Image, title: str) -> None:
+def _attention_bar(axes: Axes) -> None:
+    ramp = np.linspace(0, 1, 256)[None]
+    axes.imshow(np.full((1, 256, 3), 128, np.uint8), aspect="auto", extent=(0, 1, 0, 1))
+    axes.imshow(ramp, aspect="auto", extent=(0, 1, 0, 1), **HEAT)
+    axes.grid(False)
+    axes.set(yticks=[], xticks=[0, 0.5, 1], xticklabels=["none", "half", "the map's maximum"])
+    axes.set_title("attention to a place", fontsize=6.5, pad=2)
+
+
+def _kept_bar(axes: Axes) -> None:
+    """What 1, ½ and 0 of the tokens kept, and no token, look like: on a dark and a bright photo."""
+    share = np.repeat([1.0, 0.5, 0.0, np.nan], 128)[None].repeat(24, axis=0)
+    photo = np.repeat([[40, 44, 52], [224, 208, 180]], 12, axis=0)[:, None].repeat(512, axis=1)
+    axes.imshow(veiled(photo, share), aspect="auto", extent=(0, 4, 0, 1), interpolation="nearest")
+    axes.grid(False)
+    axes.set(yticks=[], xticks=[0.5, 1.5, 2.5, 3.5], xticklabels=["kept", "half dropped", "dropped", "no token"])
+    axes.set_title("tokens of a place, on a dark photo and a bright one", fontsize=6.5, pad=2)
+
+
+def _show(axes: Axes, picture: Image.Image | np.ndarray, title: str) -> None:
     axes.imshow(picture)
     axes.set_title(title, fontsize=6.5, pad=2)
 
@@ -186,18 +214,15 @@ def _heat(axes: Axes, content: HeadAttention, row: np.ndarray, title: str) -> No
     picture = content.picture
     heat = painted(content.boxes, row[content.own], picture.height, picture.width)
     _show(axes, picture.convert("L").convert("RGB"), title)
-    axes.imshow(heat, cmap="magma", alpha=0.72, vmin=0, vmax=max(float(heat.max()), 1e-12), interpolation="nearest")
+    axes.imshow(heat / max(float(heat.max()), 1e-12), interpolation="nearest", **HEAT)
 
 
 def _kept(axes: Axes, content: HeadAttention, head: int) -> None:
-    """The picture, dark where the KV head keeps nothing, grey where there is no token."""
+    """The picture, striped where the KV head keeps nothing, grey where there is no token."""
     kept, picture = content.kept[head, content.own], content.picture
     share = kept_share(content.boxes, kept, picture.height, picture.width)
-    dark = np.zeros((*share.shape, 4))
-    dark[..., 3] = 0.82 * (1 - np.nan_to_num(share, nan=1))
-    dark[np.isnan(share)] = (0.6, 0.6, 0.6, 0.8)
-    _show(axes, picture, f"KV head {head} keeps {percent(kept.mean(), 0, signed=False)}")
-    axes.imshow(dark, interpolation="nearest")
+    shown = veiled(np.asarray(picture, dtype=float), share)
+    _show(axes, shown, f"KV head {head} keeps {percent(kept.mean(), 0, signed=False)}")
 
 
 FIGURE3 = FigureSpec(
@@ -206,7 +231,8 @@ FIGURE3 = FigureSpec(
     tables,
     {"": draw, "_heads": draw_heads},
     "all query heads: figure3_heads{variant}.png",
+    "What to look for: whether the heads of one layer look at different places, and whether what each keeps (below) is "
+    "where its own query heads look (above), also where other heads keep nothing.",
     from_cells=False,
     latex=False,
-    look="Look for heads of one layer that light up, and keep, different places: what one budget per layer cannot do.",
 )

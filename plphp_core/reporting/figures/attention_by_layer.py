@@ -5,14 +5,14 @@ vision, and how it divides among five spatial groups of an image's tokens.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,8 +20,10 @@ from plphp_core.analysis.attention_frame import NO_PLACE, gamma_frame, group_fra
 from plphp_core.analysis.attention_peaks import FEWEST, RULE, AttentionPeak, peaks
 from plphp_core.analysis.results import NothingToShow
 from plphp_core.config.report_choices import ANY
+from plphp_core.families import get_family
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting import notes
+from plphp_core.reporting.attention_results import MODELS
 from plphp_core.reporting.configured import benchmarks_configured, method_configured
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
@@ -30,8 +32,10 @@ from plphp_core.reporting.table_model import NA, Table, TableColumn, TableRow, n
 
 Models = Mapping[str, Sequence[AttentionResult]]  # name → its results, one per benchmark
 LINE, THRESHOLD = "#0072B2", "#666666"
+GROUPS = ("#882255", "#0072B2", "#009E73", "#D55E00", "#000000")  # of Figure 2
 PEAK: dict[str, Any] = {"color": "#D55E00", "linestyle": "none", "marker": "v", "markersize": 4.5, "zorder": 4}
-SHARE: dict[str, Any] = {"marker": "<", "markersize": 3.5, "linestyle": "none"}  # of the tokens, at the right end
+SHARE: dict[str, Any] = {"marker": "<", "markersize": 3, "linestyle": "none"}  # of the tokens, at the right end
+ASIDE = 0.055  # of the layers, between two such marks: equal ones stand side by side
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MODEL = TableColumn("Model", text=True)
 PEAK_COLUMNS = (
@@ -84,27 +88,31 @@ class LayerAttention:
 
 @dataclass(frozen=True)
 class RegionAttention:
-    """What Figure 2 shows: the `group_frame` of `models`; left_out: models whose tokens cannot be cut so."""
+    """What Figure 2 shows: the `group_frame` of `models`; left_out: titles of models that it lacks, and why."""
 
     models: Models
     cut: str
     frame: pd.DataFrame
-    left_out: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def groups(self, model: str) -> list[tuple[str, pd.DataFrame]]:
         """Each group of the cut, then NO_PLACE, with its lines, layer by layer."""
         return list(self.frame[self.frame.model == model].groupby("group", sort=False))
 
 
-def region_attention(models: Models, cut: str) -> RegionAttention:
+def region_attention(models: Models, cut: str, expected: Sequence[str] = ()) -> RegionAttention:
     """The models whose tokens can be cut so: any by order, otherwise those whose tokens have places of their own.
+
+    Args:
+        expected: names of models that are said to be absent where they were not read.
 
     Raises NothingToShow if there is none.
     """
     fit = {model: parts for model, parts in models.items() if cut == "order" or parts[0].located}
     if not fit:
         raise NothingToShow(f"no model's tokens have places of their own; report.cut=order draws {', '.join(models)}")
-    left_out = [parts[0].title for model, parts in models.items() if model not in fit]
+    left_out = {parts[0].title: "latents without a place" for model, parts in models.items() if model not in fit}
+    left_out |= {get_family(model).title: "not read" for model in expected if model not in models}
     return RegionAttention(fit, cut, group_frame(fit, cut), left_out)
 
 
@@ -140,7 +148,8 @@ def gather_layers(asked: ReportRequest) -> Shown[LayerAttention]:
 def gather_regions(asked: ReportRequest) -> Shown[RegionAttention]:
     """The models that were asked for, cut as asked for."""
     (models, variant), cut = chosen(asked), asked.options.cut
-    return Shown(region_attention(models, cut), variant + ("" if cut == "bands" else f".cut={cut}"))
+    expected = () if ".models=" in variant else MODELS
+    return Shown(region_attention(models, cut, expected), variant + ("" if cut == "bands" else f".cut={cut}"))
 
 
 def draw_layers(content: LayerAttention, page: Page) -> Figure:
@@ -160,23 +169,27 @@ def draw_layers(content: LayerAttention, page: Page) -> Figure:
 
 
 def draw_regions(content: RegionAttention, page: Page) -> Figure:
-    """A curve per group; at the right end each group's share of the tokens."""
+    """A curve per group on scales that all panels share; at the right end each group's share of the tokens."""
+    drawn = content.frame[content.frame.group != NO_PLACE]
+    deepest = drawn.layer.max()
+    highest = 1.08 * drawn[["share", "high", "token_share"]].max(axis=None)
 
     def curves(axes: Axes, model: str) -> None:
         groups = [group for group in content.groups(model) if group[0] != NO_PLACE]
-        colours = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
-        for (name, lines), colour, dashes in zip(groups, colours, DASHES, strict=True):
+        for at, ((name, lines), colour, dashes) in enumerate(zip(groups, GROUPS, DASHES, strict=True)):
             axes.plot(lines.layer, lines.share, color=colour, linestyle=dashes, label=name)
-            axes.fill_between(lines.layer, lines.low, lines.high, color=colour, alpha=0.15)
-            axes.plot(lines.layer.max() + 0.5, lines.token_share.iloc[0], color=colour, **SHARE)
-        axes.plot([], [], color="#888888", label="share of the tokens", **SHARE)
-        axes.set_ylim(bottom=0)
+            axes.fill_between(lines.layer, lines.low, lines.high, color=colour, alpha=0.15, linewidth=0)
+            place = lines.layer.max() + (at + 1) * ASIDE * deepest
+            axes.plot(place, lines.token_share.iloc[0], color=colour, **SHARE)
+        axes.plot([], [], color="#666666", label="share of the tokens", **SHARE)
+        axes.set(ylim=(0, highest), xlim=(-0.03 * deepest, (1.03 + len(groups) * ASIDE) * deepest))
 
-    return _panels(content.models, curves, "share of attention", page)
+    absent = "; ".join(f"{title}: {why}" for title, why in content.left_out.items())
+    return _panels(content.models, curves, "share of attention", page, f"not drawn: {absent}" if absent else "")
 
 
-def _panels(models: Models, curves: Callable[[Axes, str], None], ylabel: str, page: Page) -> Figure:
-    """A panel per model, over its layers."""
+def _panels(models: Models, curves: Callable[[Axes, str], None], ylabel: str, page: Page, below: str = "") -> Figure:
+    """A panel per model, over its layers. below: a line under the title."""
 
     def panel(axes: Axes, model: str) -> None:
         first = models[model][0]
@@ -184,7 +197,8 @@ def _panels(models: Models, curves: Callable[[Axes, str], None], ylabel: str, pa
         curves(axes, model)
         axes.set(title=first.title, xticks=range(0, layers, max(1, round(layers / 7))))
 
-    return drawing.panels(list(models), panel, ("layer", ylabel), page.title, height=1.45)
+    lines = textwrap.wrap(below, 25 if len(models) % 2 else 64)
+    return drawing.panels(list(models), panel, ("layer", ylabel), "\n".join([page.title, *lines]), height=1.45)
 
 
 def layer_tables(content: LayerAttention, page: Page) -> list[Table]:
@@ -240,14 +254,14 @@ def region_tables(content: RegionAttention, page: Page) -> list[Table]:
         f"Groups ({content.cut}): {CUTS[content.cut]}. The paper draws five groups and does not say how they are cut; "
         "report.cut=bands, centre or order draws any.",
         "Shares of γ in percent, summed over the images of a sample. Where nothing but their number matters, a group "
-        "gets its share of the tokens (the marks at the right; equal ones hide each other). Tokens of the whole image "
+        "gets its share of the tokens (the marks at the right, side by side). Tokens of the whole image "
         "and of its tiles count where they lie.",
         f"{NO_PLACE}: tokens that end a row of tiles, and tokens on what was padded; not drawn.",
         "Means over benchmarks of means over samples; bands of the curves: 95 % percentile bootstrap of the samples.",
         *_conditions(content.models, page.profile),
     ]
     if content.left_out:
-        said.append(f"Left out: {', '.join(content.left_out)}, whose tokens are latents that look at the whole image.")
+        said.append(f"Not drawn: {'; '.join(f'{title}, {why}' for title, why in content.left_out.items())}.")
     frame = content.frame.assign(
         model=content.frame.model.map(titles),
         token_share=content.frame.token_share.map(lambda one: percent(one, 1, signed=False)),
@@ -291,10 +305,11 @@ FIGURE1 = FigureSpec(
     layer_tables,
     {"": draw_layers},
     "the .csv has γ of every layer and benchmark",
+    "What to look for: whether γ falls after the first layers and rises again at some deep ones (marked), where the "
+    "model looks back at the images. PLPHP keeps r + Δr of a layer's vision tokens at α or above, r − Δr below β.",
     {"": lambda content: content.frame},
     from_cells=False,
     latex=False,
-    look="Look for γ that falls in the first layers and rises again in later ones, marked where it does so clearly.",
 )
 FIGURE2 = FigureSpec(
     "figure2",
@@ -302,8 +317,9 @@ FIGURE2 = FigureSpec(
     region_tables,
     {"": draw_regions},
     "the .csv has every share with its interval",
+    "What to look for: a curve that lies off its mark at the right end, where a model looks at a part of the image "
+    "more or less than that part's share of the tokens; all panels have the same scales.",
     {"": lambda content: content.frame},
     from_cells=False,
     latex=False,
-    look="Look for a group above its mark at the right end: it gets more attention than its share of the tokens.",
 )

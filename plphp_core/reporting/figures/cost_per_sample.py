@@ -162,6 +162,7 @@ FIGURE7 = FigureSpec(
     tables,
     {"": draw},
     "the .csv has every point",
+    "What to look for: whether a method's curve lies below that of Uncompressed throughout, or only where prompts are "
+    "long; below, how much less it holds of each sample.",
     {"": lambda content: content.frame},
-    look="Look for the gap to Uncompressed and how it grows with the length of the prompt.",
 )

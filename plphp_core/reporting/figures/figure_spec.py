@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import pandas as pd
@@ -55,9 +55,9 @@ class FigureSpec(Generic[Content]):
         tables: the numbers as tables with notes, for the md file.
         pictures: suffix of the picture's name → what draws it. "", the first, is a pdf too.
         beside: completes "The figure: figure7.png and the .pdf beside it; …".
+        caption: what to look for; the first note of the first table.
         from_cells: whether it shows cells, of which some can be missing.
         latex: whether its tables are numbers that LaTeX can set.
-        look: what a reader should look for, for the caption.
     """
 
     name: str
@@ -65,10 +65,10 @@ class FigureSpec(Generic[Content]):
     tables: Callable[[Content, Page], list[Table]]
     pictures: Mapping[str, Callable[[Content, Page], Figure]]
     beside: str
+    caption: str
     frames: Mapping[str, Callable[[Content], pd.DataFrame]] = field(default_factory=dict)
     from_cells: bool = True
     latex: bool = True
-    look: str = ""
 
     def page(self, profile: str, variant: str = "") -> Page:
         """The page of the figure under a profile."""
@@ -85,15 +85,16 @@ class FigureSpec(Generic[Content]):
         shown = self.gather(asked)
         page = self.page(asked.profile, shown.variant)
         drawn = self.draw(shown.content, page)
+        first, *others = self.tables(shown.content, page)
         return Report(
             self.name,
             shown.variant,
-            self.tables(shown.content, page),
+            [replace(first, notes=(self.caption, *first.notes)), *others],
             shown.parts,
             {name: make(shown.content) for name, make in self.frames.items()},
             drawn.pop(""),
             {f"{self.name}{name}{shown.variant}.png": one["png"] for name, one in drawn.items()},
             planned=self.from_cells,
             latex=self.latex,
-            look=self.look,
+            look=self.caption,
         )

@@ -300,8 +300,9 @@ FIGURE5 = FigureSpec(
     method_tables,
     {"": draw_methods},
     "the .csv has every point, both metrics of the captions",
+    "What to look for: how close a method stays to the line of Uncompressed the further left it goes, and which method "
+    "is higher at the same number of tokens kept, by more than the bars.",
     {"": lambda content: long_table(content.results)},
-    look="Look for the higher curve at the same share of vision tokens kept (bars: intervals).",
 )
 FIGURE6 = FigureSpec(
     "figure6",
@@ -309,6 +310,7 @@ FIGURE6 = FigureSpec(
     grid_tables,
     {"": draw_grid},
     "the .csv has every point",
+    "What to look for: whether lines rise from Δr = 0 to the right, by more than the bars; a setting that keeps more "
+    "tokens should score more anyway (second table).",
     {"": lambda content: long_table(content.results), "_delta_r": paired_frame},
-    look="Look for curves of Δr > 0 above that of Δr = 0 at the same share of vision tokens kept.",
 )
