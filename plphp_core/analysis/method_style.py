@@ -5,27 +5,30 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from plphp_core.pruning.method import method_label, method_names
+from plphp_core.pruning.method import make_method, method_label, method_names
 
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """`label` as tables print it; `colour` as #RRGGBB; `marker` of matplotlib, which tells methods apart in grey."""
+    """`label` as tables print it; `colour` as #RRGGBB; `marker` of matplotlib, which tells methods apart in grey;
+    `line`: dashed for controls, which look at nothing that a method looks at.
+    """
 
     label: str
     colour: str
     marker: str
+    line: str = "-"
 
 
-# the colours of Okabe and Ito, which everybody can tell apart
+# of Okabe and Ito's colours those with a contrast of 3 on white
 BUILT_IN = {
     "none": MethodStyle("Uncompressed", "#000000", ""),
-    "fastv": MethodStyle("FastV", "#E69F00", "s"),
+    "fastv": MethodStyle("FastV", "#D55E00", "s"),
     "vtw": MethodStyle("VTW", "#009E73", "^"),
     "plphp": MethodStyle("PLPHP", "#0072B2", "o"),
 }
 # of other methods, in pairs: the two numbers have no common divisor, so that all 63 pairs are used
-COLOURS = ("#CC79A7", "#D55E00", "#56B4E9", "#882255", "#999933", "#44AA99", "#6A3D9A")
+COLOURS = ("#AA4499", "#731D00", "#548899", "#882255", "#3D2EBF", "#737373", "#B07D2B")
 MARKERS = ("D", "v", "P", "X", "<", ">", "p", "*", "h")
 
 
@@ -35,7 +38,16 @@ def method_style(method: str) -> MethodStyle:
         return BUILT_IN[method]
     registered = [name for name in sorted(method_names()) if name not in BUILT_IN]
     number = registered.index(method) if method in registered else zlib.crc32(method.encode())
-    return MethodStyle(method_label(method), COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
+    look = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    return MethodStyle(method_label(method), *look, "--" if is_control(method) else "-")
+
+
+def is_control(method: str) -> bool:
+    """Whether a method is there to be beaten: its class says `control = True`. False for one that is not known."""
+    try:
+        return bool(getattr(make_method(method), "control", False))
+    except ValueError:
+        return False
 
 
 def method_order(method: str) -> tuple[int, str]:

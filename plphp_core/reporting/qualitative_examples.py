@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +37,30 @@ class QualitativeExample:
     missing: str = ""
 
 
-def choose(
-    results: Results, benchmarks: Sequence[str], number: int, seed: int, asked: str | None
-) -> list[tuple[str, int]]:
+Read = Mapping[str, Mapping[int, CellAnswers]]  # benchmark → row of the table → what it answered
+
+
+def read_answers(results: Results, folder: Path, benchmarks: Sequence[str]) -> Read:
+    """All answers of the finished cells. folder: results of the profile."""
+    return {name: {row: answers(cell, folder) for row, cell in sorted(results.on(name).items())} for name in benchmarks}
+
+
+def differing(read: Read, benchmark: str, docs: Iterable[int]) -> set[int]:
+    """Documents to which not all rows gave the same answer."""
+    rows = read[benchmark].values()
+    texts = {doc: {row.lines[doc]["text"].strip() for row in rows if doc in row.lines} for doc in docs}
+    return {doc for doc, said in texts.items() if len(said) > 1}
+
+
+def answered(results: Results, benchmark: str) -> set[int]:
+    """Documents that all rows of a benchmark have answered."""
+    cells = results.on(benchmark).values()
+    return set.intersection(*(set(cell.doc_ids.tolist()) for cell in cells)) if cells else set()
+
+
+def choose(results: Results, read: Read, number: int, seed: int, asked: str | None) -> list[tuple[str, int]]:
     """Samples that all rows of a benchmark have answered, (benchmark, document): those asked for, or `number` of each
-    at random.
+    at random, first among those that rows answered differently. Such samples stand before others.
 
     Args:
         asked: such as "SD:12,VST:3"; benchmarks' labels in any case.
@@ -49,21 +68,18 @@ def choose(
     Raises:
         ReportError: a sample asked for is not among the answered ones. NothingToShow: there are none at all.
     """
-    cells = {name: results.on(name).values() for name in benchmarks}
-    common = {
-        name: set.intersection(*(set(cell.doc_ids.tolist()) for cell in own)) if own else set()
-        for name, own in cells.items()
-    }
+    common = {name: answered(results, name) for name in read}
     if asked:
         return [_asked_for(part, common) for part in asked.strip("[]").split(",")]
     found = []
     for name, docs in common.items():
-        order = sorted(docs)
+        order, other = sorted(docs), differing(read, name, docs)
         random.Random(f"{seed} {name}").shuffle(order)
-        found += [(name, doc) for doc in sorted(order[:number])]
+        order.sort(key=lambda doc: doc not in other)
+        found += [(doc not in other, name, doc) for doc in sorted(order[:number])]
     if not found:
         raise NothingToShow("no sample has been answered under every method of the figure")
-    return found
+    return [(name, doc) for alike in (False, True) for same, name, doc in found if same is alike]
 
 
 def _asked_for(part: str, common: dict[str, set[int]]) -> tuple[str, int]:
@@ -78,19 +94,14 @@ def _asked_for(part: str, common: dict[str, set[int]]) -> tuple[str, int]:
 
 
 def examples(
-    results: Results, folder: Path, datasets: DatasetAccess, chosen: Sequence[tuple[str, int]]
+    results: Results, read: Read, datasets: DatasetAccess, chosen: Sequence[tuple[str, int]]
 ) -> list[QualitativeExample]:
-    """The chosen samples, (benchmark, document), with the answers of every row that has them.
-
-    Args:
-        folder: results of the profile.
-    """
-    read = {name: {row: answers(cell, folder) for row, cell in sorted(results.on(name).items())} for name, _ in chosen}
+    """The chosen samples, (benchmark, document), with the answers of every row that has them."""
     return [_example(results, name, doc, read[name], datasets) for name, doc in chosen]
 
 
 def _example(
-    results: Results, benchmark: str, doc: int, read: dict[int, CellAnswers], datasets: DatasetAccess
+    results: Results, benchmark: str, doc: int, read: Mapping[int, CellAnswers], datasets: DatasetAccess
 ) -> QualitativeExample:
     own = {row: found for row, found in read.items() if doc in found.lines}
     lines = []

@@ -9,8 +9,8 @@ from plphp_core.analysis.comparable import rows_found
 from plphp_core.analysis.results import NothingToShow, evaluate
 from plphp_core.config.report_choices import Filters
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, SideBySide, tables
-from plphp_core.reporting.qualitative_examples import choose, examples
+from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, WRONG, SideBySide, tables
+from plphp_core.reporting.qualitative_examples import choose, differing, examples, read_answers
 from tests.reporting.page_factories import FakeDocuments, World, answer
 
 LONG = "word " * 400
@@ -41,26 +41,45 @@ def results(world):
     return evaluate(asked.cells, rows_found(asked.cells), Filters(), asked.choices)
 
 
+def read(world, results, *names):
+    return read_answers(results, world.folder / "toy", names or ("SD", "VST"))
+
+
 def of(world, results, chosen, **documents):
-    found = examples(results, world.folder / "toy", FakeDocuments(30, **documents), chosen)
+    found = examples(results, read(world, results), FakeDocuments(30, **documents), chosen)
     return SideBySide(found, results, "at random (seed 3)")
 
 
-def test_samples_are_drawn_by_seed_from_what_every_method_answered(results):
-    found = choose(results, ["SD", "VST"], 29, 0, None)
+def test_samples_are_drawn_by_seed_from_what_every_method_answered(world, results):
+    both, one = read(world, results), read(world, results, "SD")
+    found = choose(results, both, 29, 0, None)
     assert [doc for name, doc in found if name == "SD"] == [doc for doc in range(30) if doc != 7]
-    few = choose(results, ["SD", "VST"], 2, 0, None)
-    assert few == choose(results, ["SD", "VST"], 2, 0, None) and len(few) == 4
-    assert len({tuple(choose(results, ["SD"], 2, seed, None)) for seed in range(8)}) > 4
+    few = choose(results, both, 2, 0, None)
+    assert few == choose(results, both, 2, 0, None) and len(few) == 4
+    assert len({tuple(choose(results, one, 2, seed, None)) for seed in range(8)}) > 4
 
 
-def test_samples_asked_for(results):
-    assert choose(results, ["SD", "VST"], 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
+def test_samples_that_methods_answer_differently_come_first(tmp_path):
+    said = {("plphp", doc): answer("none", doc) for doc in range(30)}
+    said |= {("fastv", doc): "no" if doc == 11 else answer("none", doc) for doc in range(30)}
+    alike = Costly(tmp_path, benchmarks=("SD", "VST"), texts=said)
+    asked = alike.asked()
+    results = evaluate(asked.cells, rows_found(asked.cells), Filters(), asked.choices)
+    both = read(alike, results)
+    assert differing(both, "SD", range(30)) == {11}
+    assert [choose(results, both, 1, seed, None) for seed in range(3)] == [[("SD", 11), ("VST", 11)]] * 3
+    found = choose(results, both, 2, 0, None)
+    assert len(found) == 4 and ("SD", 11) in found and ("VST", 11) in found
+
+
+def test_samples_asked_for(world, results):
+    both = read(world, results)
+    assert choose(results, both, 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
     for wrong, said in (("sd:7", "has not been answered"), ("coco:1", "one of SD, VST"), ("sd", "one of SD, VST")):
         with pytest.raises(ReportError, match=said):
-            choose(results, ["SD", "VST"], 1, 0, wrong)
+            choose(results, both, 1, 0, wrong)
     with pytest.raises(NothingToShow):
-        choose(results, ["COCO2017"], 1, 0, None)
+        choose(results, read(world, results, "COCO2017"), 1, 0, None)
 
 
 def test_answers_and_costs_are_the_journals(world, results):
@@ -91,7 +110,8 @@ def test_the_figure_has_a_column_per_method_and_nothing_leaves_it(world, results
     texts = [text for place in figure.subfigs for text in place.texts]
     said = [text.get_text() for text in texts]
     assert said.count("Uncompressed") == said.count("FastV K=2, R=0.5") == said.count("PLPHP r=0.4") == 2
-    assert "$x_1$ <b>&" in said and "15 tokens, 0.30 s (1/4 of a batch)\n50% of vision kept, 0.5 MiB" in said
+    assert {one.get_text() for one in texts if one.get_color() == WRONG} >= {"$x_1$ <b>&", "_____ ____"}
+    assert "15 tokens, 0.30 s (1/4 of a batch)\n50% of vision kept, 0.5 MiB" in said
     renderer = FigureCanvasAgg(figure).get_renderer()
     width, height = figure.get_size_inches() * figure.dpi
     boxes = [text.get_window_extent(renderer) for text in texts]

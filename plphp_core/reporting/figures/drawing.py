@@ -90,10 +90,10 @@ def panels(
     return figure
 
 
-def tints(colour: str, number: int) -> list[str]:
-    """`number` tints of a colour, the last one pure."""
-    steps = [1 - 0.55 * (number - 1 - at) / max(number - 1, 1) for at in range(number)]
-    return [to_hex([1 - step * (1 - part) for part in to_rgb(colour)]) for step in steps]
+def shades(colour: str, number: int) -> list[str]:
+    """`number` shades of a colour, from the darkest to the colour itself: a tint would be pale on white."""
+    steps = [1 - 0.6 * (number - 1 - at) / max(number - 1, 1) for at in range(number)]
+    return [to_hex([step * part for part in to_rgb(colour)]) for step in steps]
 
 
 def drawable(text: str) -> str:

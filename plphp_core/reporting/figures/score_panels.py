@@ -30,6 +30,7 @@ from plphp_core.reporting.table_spec import HEAD, NumberColumn, TableSpec, front
 
 GRID_HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))
 MARKERS = "sovD^P"  # of the rates, in rising order
+LINES = ("-", "--", "-.", ":")
 DODGE = 0.14  # of the smallest step in Δr, between the points of neighbouring rates
 CAPTIONS = "Captions are drawn with one of their two metrics; report.caption_metric=meteor draws the other one."
 
@@ -63,6 +64,7 @@ class ScoreCurve:
     label: str
     colour: str
     marker: str
+    line: str
     points: list[tuple[Estimate, Estimate]]
 
 
@@ -86,22 +88,22 @@ def method_curves(results: Results, benchmark: str, metric: str) -> Iterator[Sco
         own = [index for index, row in enumerate(results.rows) if row.method == method]
         kept, scores = ([scaled(results.value(at, benchmark, name), 100) for at in own] for name in (RETENTION, metric))
         look = method_style(method)
-        yield ScoreCurve(look.label, look.colour, look.marker, list(zip(kept, scores, strict=True)))
+        yield ScoreCurve(look.label, look.colour, look.marker, look.line, list(zip(kept, scores, strict=True)))
 
 
 def rate_curves(results: Results, benchmark: str, metric: str) -> Iterator[ScoreCurve]:
-    """Figure 6: each r over Δr, in tints of one colour; points of one Δr stand side by side."""
+    """Figure 6: each r over Δr, in shades of one colour; points of one Δr stand side by side."""
     lines = rates(results)
     ticks = _ticks(results)
     step = DODGE * min((high - low for low, high in pairwise(ticks)), default=0.1)
-    colours = drawing.tints(method_style("plphp").colour, len(lines))
+    colours = drawing.shades(method_style("plphp").colour, len(lines))
     for at, (r, line) in enumerate(lines.items()):
         aside = step * (at - (len(lines) - 1) / 2)
         points = [
             (replace(MISSING, value=delta + aside), around_uncompressed(results, index, benchmark, metric))
             for delta, index in line.items()
         ]
-        yield ScoreCurve(f"PLPHP r={r:g}", colours[at], MARKERS[at % len(MARKERS)], points)
+        yield ScoreCurve(f"PLPHP r={r:g}", colours[at], MARKERS[at % len(MARKERS)], LINES[at % len(LINES)], points)
 
 
 def around_uncompressed(results: Results, index: int, benchmark: str, metric: str) -> Estimate:
@@ -154,8 +156,10 @@ def _draw(
                 if not math.isnan(x.low):
                     axes.hlines(y.value, x.low, x.high, color=curve.colour, **thin)
             if points:
-                look: dict[str, Any] = {"color": curve.colour, "marker": curve.marker, "label": curve.label}
-                axes.plot([x.value for x, _ in points], [y.value for _, y in points], zorder=3, **look)
+                look: dict[str, Any] = {"color": curve.colour, "marker": curve.marker, "linestyle": curve.line}
+                axes.plot(
+                    [x.value for x, _ in points], [y.value for _, y in points], zorder=3, label=curve.label, **look
+                )
         if ticks is not None:
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 
@@ -301,7 +305,7 @@ FIGURE5 = FigureSpec(
     {"": draw_methods},
     "the .csv has every point, both metrics of the captions",
     "What to look for: how close a method stays to the line of Uncompressed the further left it goes, and which method "
-    "is higher at the same number of tokens kept, by more than the bars.",
+    "is higher at the same number of tokens kept, by more than the bars. Controls are dashed.",
     {"": lambda content: long_table(content.results)},
 )
 FIGURE6 = FigureSpec(
