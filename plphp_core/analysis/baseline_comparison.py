@@ -2,8 +2,8 @@
 
 A baseline is every compressed row of another method than PLPHP that is no control. The best one on a benchmark is the
 one with the highest mean change relative to Uncompressed over that benchmark's score columns; the best one on average
-the same over all score columns. It is chosen on the samples it is then compared on, which flatters it; its interval does
-not know that it was chosen.
+the same over all score columns. It is chosen on the samples it is then compared on, which flatters it; its interval
+does not know that it was chosen.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ KV_SAVED = (
     "KV saved: share of the prompt's KV bytes not held, from the storage the cache occupies, mean over benchmarks."
 )
 LAYERS = "Layers are numbered from 0, as in the code; the paper counts from 1."
-UNPUBLISHED = "As published: the paper's own cells are not available here and stay n/a."
+UNPUBLISHED = "The paper's own cells are not available here, so no row shows them."
 CONTROLS = (
     "Each control keeps as many tokens as PLPHP does with the same parameters, sample by sample: random tokens of "
     "every image; the same number in every layer; one set for all heads of a layer. A change above 0 says that PLPHP's "

@@ -92,17 +92,21 @@ def test_a_whole_budget_changes_no_bit(kind):
 @pytest.mark.parametrize("kind", [*BUDGETED, AdaKV])
 @pytest.mark.parametrize("budget", [0.3, 0.55, 0.8])
 def test_what_is_held_is_the_budget(kind, budget):
-    """Of vision exactly, of the prompt too, where a layer's share cannot be more than all (PyramidKV rounds down)."""
+    """Of vision exactly, of the prompt too; less only where VL-Cache would give a layer more than all that there is."""
     vision, _ = prefill(kind(budget=budget))
     held = [sum(layer.vision_counts[b] for layer in vision.layers) for b in range(2)]
-    assert held == pytest.approx([8 * int(budget * n + 1e-9) for n in vision.prompt.vision_counts])
+    asked = [8 * int(budget * n + 1e-9) for n in vision.prompt.vision_counts]
+    clipped = kind is VLCache and (vision.retention == 1).any()
+    assert held == pytest.approx(asked) or (clipped and all(map(le, held, asked)))
     assert (vision.text_retention == 1).all()
     if kind is PyramidKV:
         return
     small = {"window_size": 2} if issubclass(kind, SnapKV) else {}
     prompt, _ = prefill(kind(budget=budget, scope="prompt", **small))
     held = [sum(layer.slots(b) for layer in prompt.layers) for b in range(2)]
-    assert held == pytest.approx([8 * int(budget * n + 1e-9) for n in prompt.prompt.lengths])
+    asked = [8 * int(budget * n + 1e-9) for n in prompt.prompt.lengths]
+    clipped = kind is VLCache and (prompt.retention == 1).any()
+    assert held == pytest.approx(asked) or (clipped and all(map(le, held, asked)))
     assert (prompt.text_retention < 1).any()
 
 
