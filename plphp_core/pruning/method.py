@@ -118,7 +118,7 @@ def _methods_of(module: ModuleType, known: dict[str, type[Method]]) -> dict[str,
     """
     found: dict[str, type[Method]] = {}
     for cls in _classes_of(module):
-        name = getattr(cls, "name", None)
+        name = vars(cls).get("name")  # its own
         if name is None:
             require(bool(cls.__subclasses__()), f"{cls.__name__} has no name")
             continue  # what several methods share

@@ -1,5 +1,7 @@
 """Equalities that tie the rivals together, budgets, draws, and what is refused."""
 
+from operator import le
+
 import pytest
 import torch
 
