@@ -46,6 +46,7 @@ class RandomTokens(_Control):
     """
 
     name: ClassVar[str] = "random"
+    label: ClassVar[str] = "Random"
 
     seed: int = 0
     shared: bool = False
@@ -67,6 +68,7 @@ class SharedHeads(_Control):
     """PLPHP with one set of tokens per layer, by the mean over all query heads. Do heads of their own help?"""
 
     name: ClassVar[str] = "shared_heads"
+    label: ClassVar[str] = "Shared heads"
 
     def scores(self, view: LayerView) -> Tensor:
         return view.last_row.mean(1, keepdim=True).expand(-1, view.kv_heads, -1)

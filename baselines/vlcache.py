@@ -30,6 +30,7 @@ class VLCache(Budgeted):
     """
 
     name: ClassVar[str] = "vlcache"
+    label: ClassVar[str] = "VL-Cache"
     query_rows: ClassVar[QueryRows] = "post_vision"
 
     p: float = 0.01
