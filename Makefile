@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope
 DATA = setup $(if $(filter toy,$(PROFILE)),toy-data)
 TABLES := $(foreach n,1 2 3 4 5,reproduce-table$(n)) $(foreach n,1 2 3 5 6 7 8,reproduce-figure$(n))
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-newest test-oldest smoke lint docs readme lock toy-data toy-model preflight report compare-engines demo bench gpu-check reproduce $(TABLES)
+.PHONY: help setup test test-all test-newest test-oldest smoke lint docs readme lock toy-data toy-model preflight report leaderboard compare-engines demo bench gpu-check reproduce $(TABLES)
 
 help: ## this list
 	@grep -hE '^[a-zA-Z0-9$$()-]+( [a-z-]+)*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/; s/$$(TABLES)/reproduce-table1 …/' | expand -t 24
@@ -48,6 +48,8 @@ compare-engines: $(DATA) ## do generate and fast answer alike? as Table 1
 	@$(PYTHON) -m scripts.reproduce table=engines profile=$(PROFILE) $(COMMON) $(ARGS)
 report: setup ## the tables again, from what has been measured
 	@$(PYTHON) -m scripts.report table=all profile=$(PROFILE) $(COMMON) $(ARGS)
+leaderboard: setup ## results folders, also other people's, as one page; RESULTS=[a,b]
+	@$(PYTHON) -m scripts.leaderboard profile=$(PROFILE) $(COMMON) $(ARGS)
 preflight: $(DATA) ## would a run work? ARGS=weights=false
 	@$(PYTHON) -m scripts.preflight profile=$(PROFILE) $(COMMON) $(ARGS)
 demo: setup ## the methods side by side in a browser, on 127.0.0.1; PROFILE=toy (its default)|paper ARGS=demo.port=7861

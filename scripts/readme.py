@@ -135,13 +135,20 @@ def _groups(table: str) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
 def small_table() -> str:
     """The README's: every setting of Table 1, what it keeps and what it costs."""
     rows = [
-        ["method", "setting", "vision tokens kept", "KV cache saved", "average change of the scores", "95 % interval"]
+        [
+            "method",
+            "setting",
+            "average change of scores",
+            "vision tokens kept",
+            "KV cache saved",
+            "95% interval of the change",
+        ]
     ]
     for (_, method, setting), own in _groups("table1"):
         change = own.loc["change"]
         interval = "" if method == "none" else f"{_percent(change.low, True)} to {_percent(change.high, True)}"
         kept, saved = (_percent(own.loc[name, "value"]) for name in ("kept", "saved"))
-        rows.append([method_style(method).label, setting, kept, saved, _percent(change.value, True), interval])
+        rows.append([method_style(method).label, setting, _percent(change.value, True), kept, saved, interval])
     return _pipes(rows, 2)
 
 

@@ -98,20 +98,32 @@ class ClaimFinding:
 
     @property
     def published_text(self) -> str:
-        return "order" if self.claim.unit == ORDER else written(self.claim.value, self.claim.unit)
+        """The number; of a claim without one in how many parts it must hold."""
+        if self.claim.unit != ORDER:
+            return written(self.claim.value, self.claim.unit)
+        needed = self.rule.needed if self.rule else None
+        return "every part" if needed is None else f"at least {needed} parts"
 
     @property
     def ours_text(self) -> str:
         """The number, or of a claim without one in how many parts the rule finds what is claimed."""
         if self.claim.unit != ORDER:
             return written(self.ours.value, self.claim.unit)
-        if not self.parts or self.outcome is None:
+        if not self.parts:
             return NA
-        return f"{self.count(RuleOutcome.AS_CLAIMED)} of {len(self.parts)} parts"
+        judged = f"{self.count(RuleOutcome.AS_CLAIMED)} of {len(self.parts)}"
+        return f"{len(self.parts)} parts, not judged" if self.outcome is None else judged
 
     @property
     def interval_text(self) -> str:
-        return written_interval(self.ours, self.claim.unit)
+        """Of the number; empty for a claim without one."""
+        return "" if self.claim.unit == ORDER else written_interval(self.ours, self.claim.unit)
+
+    @property
+    def difference_text(self) -> str:
+        """Ours − published, with a sign also where numbers have none; empty for a claim without a number."""
+        unit = "points" if self.claim.unit in (PERCENT, SAVED) else self.claim.unit
+        return "" if self.claim.unit == ORDER else written(self.difference.value, unit)
 
     def count(self, outcome: RuleOutcome) -> int:
         """In how many parts the rule says so."""
@@ -121,6 +133,26 @@ class ClaimFinding:
 def counts(findings: Sequence[ClaimFinding]) -> Mapping[Verdict, int]:
     """Verdict → number of claims, in the order of Verdict."""
     return {verdict: sum(one.verdict is verdict for one in findings) for verdict in Verdict}
+
+
+def headline(findings: Sequence[ClaimFinding]) -> tuple[str, str]:
+    """Did the paper reproduce? The answer in a few words, and its evidence in a sentence."""
+    found, total = counts(findings), len(findings)
+    yes, no = found[Verdict.REPRODUCED], found[Verdict.CONTRADICTED]
+    labels = dict.fromkeys(one.label for one in findings if one.verdict is not Verdict.NOT_MEASURED)
+    evidence = f"{yes + no} of {total} claims reproduced or contradicted."
+    if found[Verdict.NOT_MEASURED] == total:
+        return "Not measured", f"Nothing is known of any of the {total} claims."
+    if not yes + no:
+        others = [f"{count} {verdict}" for verdict, count in found.items() if count]
+        label = next(iter(labels))
+        plain = "the numbers leave it open" if found[Verdict.INCONCLUSIVE] else "measured under other conditions"
+        reason = {"": plain, "toy": "toy models"}.get(label, label)
+        return f"Not decided: {reason}", evidence if "toy" in labels else f"{evidence} {', '.join(others)}."
+    if not no:
+        every = yes == total
+        return ("Reproduced" if every else "Reproduced so far"), f"{yes} of {total} claims, none contradicted."
+    return ("In part" if yes else "Contradicted"), f"{yes} of {total} claims reproduced, {no} contradicted."
 
 
 def written(value: float | None, unit: str) -> str:

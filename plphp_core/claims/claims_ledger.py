@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from plphp_core.analysis.bootstrap import Estimate
-from plphp_core.claims.claim_finding import SAVED, ClaimFinding, counts, written, written_interval
+from plphp_core.claims.claim_finding import SAVED, ClaimFinding, counts, headline, written_interval
 from plphp_core.claims.judgement import findings
 from plphp_core.claims.verdict import RuleOutcome
 from plphp_core.reporting.request import Report, ReportRequest, asked_suffix
@@ -45,9 +45,10 @@ def report(asked: ReportRequest) -> Report:
 
 def tables(findings: Sequence[ClaimFinding], profile: str) -> list[Table]:
     """How many claims have each verdict in the title of a table of all claims, then a table per claim."""
-    headline = ", ".join(f"{count} {verdict}" for verdict, count in counts(findings).items())
-    notes = READING if profile == "paper" else (NO_VERDICT.format(profile), *READING)
-    title = f"Claims of {PAPER}{where(profile)}: {headline}"
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in counts(findings).items())
+    answer = " ".join(f"{said}." if at == 0 else said for at, said in enumerate(headline(findings)))
+    notes = (answer, *READING) if profile == "paper" else (answer, NO_VERDICT.format(profile), *READING)
+    title = f"Claims of {PAPER}{where(profile)}: {tally}"
     return [_table(title, HEAD, map(_line, findings), notes), *map(_detail, findings)]
 
 
@@ -66,7 +67,7 @@ def _line(one: ClaimFinding) -> list[TableCell]:
         TableCell(one.published_text),
         TableCell(one.ours_text, f"{failed} not" if several else ""),
         TableCell(one.interval_text),
-        TableCell(written(one.difference.value, _signed(one.claim.unit))),
+        TableCell(one.difference_text),
         TableCell(f"{one.total:,}" if one.evidence.n else NA),
         TableCell(", ".join(one.evidence.hardware) or NA),
         TableCell(one.verdict, verdict if one.label else ""),
@@ -82,9 +83,8 @@ def _detail(one: ClaimFinding) -> Table:
     notes = [f"{one.verdict.capitalize()}{label}. {one.why}", f"Claim: {claim.text} ({claim.where}).{paper}"]
     notes += [f"Holds if: {one.statement}. Ours: {one.rule.statistic}."] if one.rule and one.statement else []
     if claim.value is not None and one.parts:
-        unit = _signed(claim.unit)
-        value, interval = written(one.difference.value, unit), written_interval(one.difference, unit)
-        notes.append(f"Ours − paper: {value}; interval {interval}.")
+        interval = written_interval(one.difference, "points" if claim.unit in ("percent", SAVED) else claim.unit)
+        notes.append(f"Ours − paper: {one.difference_text}; interval {interval}.")
     notes += one.remarks
     if evidence.n:
         notes.append(f"Samples: {', '.join(f'{name} {count}' for name, count in evidence.n.items())}.")
@@ -98,11 +98,6 @@ def _detail(one: ClaimFinding) -> Table:
 def _short(text: str) -> str:
     """A hash with its first twelve digits."""
     return re.sub(r"(?<![0-9a-f])([0-9a-f]{12})[0-9a-f]{28,}$", r"\1", text)
-
-
-def _signed(unit: str) -> str:
-    """Differences carry a sign, also of what is otherwise printed without one."""
-    return "points" if unit in ("percent", SAVED) else unit
 
 
 def ledger_json(found: Sequence[ClaimFinding], asked: ReportRequest) -> str:

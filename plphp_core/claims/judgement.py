@@ -43,7 +43,7 @@ def findings(asked: ReportRequest) -> list[ClaimFinding]:
             why = (
                 f"Nothing to judge: {str(error).splitlines()[0].rstrip(':;. ')}."  # files that it lists are no sentence
             )
-            why += f" Run: {run}" * bool(run and "choose with" not in why)  # more runs do not help an ambiguous choice
+            run = "" if "choose with" in why else run  # more runs do not help an ambiguous choice
             found.append(ClaimFinding(claim, rule, label, Verdict.NOT_MEASURED, None, why, run))
     return found
 
@@ -65,7 +65,7 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
         return ClaimFinding(claim, rule, label, verdict, outcome, why, run, parts, evidence, remarks)
 
     if all(math.isnan(part.estimate.value) for part in parts):
-        return finding(Verdict.NOT_MEASURED, f"No number: {'; '.join(shortfalls) or measured.gap}. Run: {run}")
+        return finding(Verdict.NOT_MEASURED, f"No number: {'; '.join(shortfalls) or measured.gap}.")
     apart = [other_times(evidence)] if rule.timed else []
     apart += [] if label else [other_models(evidence, sources.checkpoints(rule.models)), other_protocol(evidence)]
     if any(apart):
@@ -75,20 +75,14 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
     decided = outcomes([part.estimate for part in parts], rule.statement(claim), rule.needed)
     parts = [replace(part, outcome=one) for part, one in zip(parts, decided, strict=True)]
     outcome = RuleOutcome.UNDECIDED if shortfalls else overall(decided, rule.needed)
-    said, todo = [_numbers(claim, rule, parts)], ""
+    said = [_numbers(claim, rule, parts)]
     if shortfalls:
         said.append(f"Too little to decide: {'; '.join(shortfalls)}.")
-        todo = f"Run: {run}"
     elif outcome is RuleOutcome.UNDECIDED:
         whole = evidence.facts.get("limit") == ("null",)
         said.append("All samples there are were asked." if whole else "More samples narrow the interval.")
-        todo = "" if whole else f"Run: {run}"
-    if label == "toy":
-        said.append(f"The toy says nothing about the paper's models; the rule would call its numbers {outcome}.")
-    elif label:
-        said.append(f"Not judged ({label}); the rule would call the numbers {outcome}.")
     verdict = Verdict.INCONCLUSIVE if label else DECIDED[outcome][0]
-    return finding(verdict, " ".join(filter(None, [*said, todo])), outcome)
+    return finding(verdict, " ".join(filter(None, said)), outcome)
 
 
 def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequence[str]], subset: bool) -> str:
@@ -115,12 +109,14 @@ def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequ
 def _numbers(claim: Claim, rule: ClaimRule, parts: Sequence[ClaimPart]) -> str:
     """The numbers against the statement, and what was decided of each part."""
     if len(parts) > 1:
-        counts = ", ".join(f"{sum(part.outcome is one for part in parts)} {one}" for one in RuleOutcome)
+        others = (RuleOutcome.NOT_AS_CLAIMED, RuleOutcome.UNDECIDED)  # how many are as claimed is what is measured
+        found = ((sum(part.outcome is one for part in parts), one) for one in others)
+        counts = " and ".join(f"{count} {one}" for count, one in found)
         wanted = "all" if rule.needed is ALL else f"at least {rule.needed}"
         gaps = [part.name for part in parts if math.isnan(part.estimate.low)]
         without = f" Without an interval: {', '.join(gaps)}." if gaps else ""
-        return f"Of {len(parts)} parts {counts}; the claim needs {wanted} of them.{without}"
+        return f"Of the other parts {counts}; the claim needs {wanted} of {len(parts)}.{without}"
     (part,) = parts
     if math.isnan(part.estimate.low) or part.outcome is None:
-        return f"Ours is {part.text}, without an interval: too few samples, or a reference score of 0 in a resample."
-    return f"Ours is {part.text}; its interval {part.interval} {DECIDED[part.outcome][1]} {rule.bound(claim)}."
+        return "There is no interval: too few samples, or a reference score of 0 in a resample."
+    return f"The interval {DECIDED[part.outcome][1]} {rule.bound(claim)}."

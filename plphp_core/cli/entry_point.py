@@ -15,6 +15,7 @@ COMMANDS = {  # → the module whose `main(arguments)` carries it out, and what 
     "run": ("plphp_core.cli.run_command", "evaluate methods on benchmarks: a table's, a sweep's, or one"),
     "attend": ("plphp_core.evaluation.attention.attend_app", "where models look: readings for Figures 1, 2 and 3"),
     "report": ("plphp_core.cli.report_command", "tables, figures, verdicts and the page from what has been run"),
+    "leaderboard": ("plphp_core.cli.leaderboard_command", "results folders, also other people's, as one page"),
     "reproduce": ("plphp_core.cli.reproduction_command", "run or read what a table or figure needs, then report it"),
     "preflight": ("plphp_core.preflight.preflight_app", "before hours of GPU time: would a run work?"),
     "bench": ("plphp_core.bench.bench_app", "decoding beside its roofline"),
@@ -70,7 +71,7 @@ def command(name, arguments, main=None):
     if name in ("report", "reproduce"):  # `plphp report table1` is short for table=table1
         arguments = [one if "=" in one or one.startswith("-") else f"table={one}" for one in arguments]
     try:
-        if "profile=toy" in arguments and name not in ("report", "bench", "demo"):
+        if "profile=toy" in arguments and name not in ("report", "leaderboard", "bench", "demo"):
             draw_toy_data()
         return (main or import_module(COMMANDS[name][0]).main)(arguments)
     except (UserError, OmegaConfBaseException) as error:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plphp_core.analysis.results import NothingToShow
+from plphp_core.claims.claim_finding import headline
 from plphp_core.config.locations import PACKAGED
 from plphp_core.config.report_settings import ReportSettings, report_settings
 from plphp_core.records.atomic import write_atomically
@@ -64,20 +65,52 @@ def write_reports(options: ReportSettings) -> int:
         return _complain(ReportError("; ".join(f"{name}: {reason}" for name, reason in refused)))
     for name, reason in refused:
         print(f"notice: {name}: {reason}", file=sys.stderr)
+    page = None
     if options.table in COLLECTIONS and made:
-        codes.append(_write_page(made, asked, [one for one in (*refused, *failed) if one[0] != ENGINES]))
+        page = _write_page(made, asked, [one for one in (*refused, *failed) if one[0] != ENGINES])
+        codes.append(FAILED if page is None else DONE)
+    lost = [name for name, _ in failed] + ["page"] * (options.table in COLLECTIONS and bool(made) and page is None)
+    print(closing_line(made, options.results / options.profile, page, lost, len(damaged)))
     return FAILED if FAILED in codes else max(codes)
 
 
-def _write_page(made: Sequence[Report], asked: ReportRequest, missing: Sequence[tuple[str, str]]) -> int:
+def closing_line(
+    made: Sequence[Report], folder: Path, page: Path | None, failed: Sequence[str], damaged: int = 0
+) -> str:
+    """The last line: the verdict, what to open, and what failed.
+
+    Args:
+        page: the page of several reports; None: there is none, and the reports' own files are named.
+        failed: reports that could not be made; damaged: how many files could not be read.
+    """
+    found = [one for report in made for one in report.findings]
+    said = [". ".join(headline(found))] if found else []
+    parts = [part for report in made if report.planned for part in report.parts]
+    missing = len({(part.model, part.label(at), name) for part in parts for at, name in part.missing()})
+    cells = {cell.path: cell.errors for report in made for part in report.parts for cell in part.cells.values()}
+    lost = sum(cells.values())
+    if not found and cells:
+        said.append(f"{len(cells)} cells{', complete' if not (missing or lost) else ''}.")
+    files = [f"{report.name}{report.variant}.md" for report in made[:1]]
+    if opened := [str(page)] if page else [str(folder / name) for name in files]:
+        said.append(f"Open {opened[0]}")
+    wrong = [f"{missing} cell{'s' * (missing != 1)} missing"] * bool(missing)
+    wrong += [f"{lost} sample{'s' * (lost != 1)} failed"] * bool(lost)
+    wrong += [f"{damaged} file{'s' * (damaged != 1)} damaged"] * bool(damaged)
+    wrong += [f"failed: {', '.join(failed)}"] * bool(failed)
+    return " ".join(said) + (f" ({'; '.join(wrong)})" if wrong else "")
+
+
+def _write_page(made: Sequence[Report], asked: ReportRequest, missing: Sequence[tuple[str, str]]) -> Path | None:
+    """The page's file; None where it could not be written, which is said."""
     from plphp_core.reporting import page  # a page needs what no table does
 
     try:
-        first, *pieces = page.write(made, asked, missing=missing, variant=asked_suffix(asked))
+        first, *_ = page.write(made, asked, missing=missing, variant=asked_suffix(asked))
+        return first
     except Exception as error:  # what was written before stays; the page is named, and the code says so
-        return _complain(error, "page: " * (not _known(error)))
-    print(f"written to {first.parent}: {first.name}" + (f" and {len(pieces)} pieces beside it" if pieces else ""))
-    return DONE
+        _complain(error, "page: " * (not _known(error)))
+        return None
 
 
 def _naming(report: Report, damaged: Mapping[Path, str]) -> Report:
@@ -129,7 +162,6 @@ def _write(report: Report, options: ReportSettings) -> int:
         write_atomically(folder / name, text)
     if not options.quiet:
         terminal.print_tables(report.sheets)
-    print(f"written to {folder}: {', '.join(files)}")
     missing = sum(len(part.missing()) for part in report.parts) if report.planned else 0
     failed = sum(cell.errors for part in report.parts for cell in part.cells.values())
     if missing:

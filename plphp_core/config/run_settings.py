@@ -115,6 +115,7 @@ class Settings:
     stop_after_errors: int = 20
     rescore: bool = False
     share: bool = True
+    verbose: bool = False
 
     def as_dict(self) -> dict:
         """The settings as plain data, paths relative to `root` where they lie in it."""
@@ -208,6 +209,7 @@ def settings_from_config(config: DictConfig) -> Settings:
         stop_after_errors=values.whole("stop_after_errors", config.stop_after_errors, at_least=1),
         rescore=values.flag("rescore", config.rescore),
         share=values.flag("share", config.share),
+        verbose=values.flag("verbose", config.verbose),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from plphp_core.evaluation.estimate import PlannedCell, duration
 
+log = logging.getLogger("plphp.progress")
 PLAIN_EVERY = 15.0  # seconds between lines when the output is not a terminal
 ESTIMATE_AFTER = 3.0  # seconds of answering before a remaining time is believed
 
@@ -20,11 +22,13 @@ class Display:
     """Writes to the terminal; knows how far the whole run is.
 
     Attributes:
+        verbose: whether plain lines tell how far a cell is, beside the one when it is finished.
         processes: that carry out the run together with this one.
     """
 
-    def __init__(self, console: Console | None = None, quiet: bool = False):
+    def __init__(self, console: Console | None = None, quiet: bool = False, verbose: bool = False):
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+        self.verbose = verbose
         self.processes = 1
         self._left: dict[tuple[str, str], float] = {}  # row and benchmark → samples
         self._weight: dict[tuple[str, str], float] = {}  # → seconds per sample, as expected
@@ -73,6 +77,11 @@ class Display:
         left = sum(samples * self._weight[cell] for cell, samples in self._left.items())
         return left * self._spent / self._done
 
+    @property
+    def eta(self) -> str:
+        """What a line says of the time for the rest; nothing before that can be told, or where nothing is left."""
+        return f", ETA {duration(self.remaining)}" if self.remaining else ""
+
     @contextmanager
     def cell(self, label: str, samples: int, answered: int) -> Iterator[Callable[[int, str, str], None]]:
         """Follow a benchmark; call what is yielded with the number of samples, row and benchmark of each batch."""
@@ -91,12 +100,14 @@ class Display:
             self._done += count * self._weight.get(cell, 1.0)
             if cell in self._left:
                 self._left[cell] = max(0.0, self._left[cell] - count)
-            eta = "" if self.remaining is None else f", ETA {duration(self.remaining)}"
-            rate = f"{fresh / max(now - began, 1e-9):.1f} samples/s{eta}"
+            rate = f"{fresh / max(now - began, 1e-9):.1f} samples/s{self.eta}"
             bar.update(task, advance=count, rate=rate)
             if plain and now - self._last_line >= PLAIN_EVERY:
                 self._last_line = now
-                self.say(f"{label}: sample {answered + fresh}/{samples}, {rate}")
+                line = f"{label}: sample {answered + fresh}/{samples}, {rate}"
+                log.info(line)
+                if self.verbose:
+                    self.say(line)
 
         with bar:
             yield note

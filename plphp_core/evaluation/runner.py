@@ -57,9 +57,9 @@ def run_group(group: Sequence[Run], loader: LoadOnce, display: Display | None = 
     """
     configs = [config for _, config in group]
     ranks, stop = Ranks.join(), Stop()
-    display = display or Display(quiet=not ranks.first)
-    display.processes = ranks.size
     settings = merged([one for one, _ in group])
+    display = display or Display(quiet=not ranks.first, verbose=settings.verbose)
+    display.processes = ranks.size
     with logging_to(settings, display), stop.listening():
         config = configs[0] if len(configs) == 1 else {"runs": configs}
         manifest = ManifestFile(settings, config, command_line(), ranks.size, written=ranks.first)
@@ -241,7 +241,7 @@ class _GroupRun:
             f"{name} {100 * metric.value:.1f}" for name, metric in result.metrics.items() if math.isfinite(metric.value)
         )
         errors = f", errors={result.errors}" if result.errors else ""
-        self.display.say(f"{cell.label}: {scores} (n={result.n}{errors})")
+        self.display.say(f"{cell.label}: {scores} (n={result.n}{errors}){self.display.eta}")
         if result.errors:
             self.outcome.failed_samples[cell.label] = result.errors, result.error_examples
 

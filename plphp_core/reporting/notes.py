@@ -36,7 +36,7 @@ KV_SAVED = (
     "KV saved: share of the prompt's KV bytes not held, from the storage the cache occupies, mean over benchmarks."
 )
 LAYERS = "Layers are numbered from 0, as in the code; the paper counts from 1."
-UNPUBLISHED = "As published: the paper's own cells are not available here and stay n/a."
+UNPUBLISHED = "The paper's own cells are not available here, so no row shows them."
 SLOT_ACCURACY = (
     "Slot accuracy ×100: share of content words (colour, shape, place, change, choice letter) that are "
     "right, mean over samples. Templates inflate ROUGE-L and CIDEr; this does not count them. It is no "

@@ -51,7 +51,7 @@ class Report:
 
     tables: suffix of the name → what the csv file holds; pictures: file type → content; extra: further files by name.
     planned: whether a place without a finished cell is missing; otherwise the rows are whatever was run.
-    latex: whether there is a .tex file; findings: of the claims ledger.
+    latex: whether there is a .tex file; findings: of the claims ledger; look: what to look for in the pictures.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Report:
     planned: bool = True
     latex: bool = True
     findings: Sequence[ClaimFinding] = ()
+    look: str = ""
 
     def files(self) -> dict[str, str | bytes]:
         """File name → content."""

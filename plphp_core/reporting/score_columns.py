@@ -14,8 +14,8 @@ NOT_ASKED = "–"  # the table leaves this benchmark out for this model
 
 
 def table_columns(results: Results) -> list[NumberColumn]:
-    """Scores, average change, vision kept and KV saved."""
-    return [*scores(results), average_change(results), vision_kept(results), kv_saved(results)]
+    """Average change, vision kept, KV saved and scores."""
+    return [average_change(results), vision_kept(results), kv_saved(results), *scores(results)]
 
 
 def scores(results: Results, gains: Sequence[str] | None = ("plphp",)) -> list[NumberColumn]:

@@ -41,7 +41,7 @@ class TableLayout:
     models: tuple[str, ...] = ()
     skip: tuple[tuple[str, str], ...] = ()
     head: tuple[str, ...] = ("method", "setting")
-    columns: tuple[str, ...] = ("scores", "average_change", "vision_kept", "kv_saved")
+    columns: tuple[str, ...] = ("average_change", "vision_kept", "kv_saved", "scores")
     tables: tuple[str, ...] = ("numbers", "intervals")
     csv: tuple[str, ...] = ("scores",)
     notes: tuple[str, ...] = ()

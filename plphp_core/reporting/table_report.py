@@ -21,7 +21,7 @@ from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.table_content import TableContent, gather
 from plphp_core.reporting.table_layout import TableLayout, table_layout
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
-from plphp_core.reporting.table_spec import NumberColumn, TableSpec, WordColumn, published_rows, stacked
+from plphp_core.reporting.table_spec import NumberColumn, TableSpec, WordColumn, stacked
 
 Columns = Sequence[NumberColumn | WordColumn]
 
@@ -104,12 +104,11 @@ def _numbers(content: TableContent) -> list[Table]:
     layout, part = content.layout, content.parts[0]
     what = layout.shows.format(model=part.title, benchmark=content.benchmark)
     known = {model: reference for model, reference in content.references.items() if reference}
-    made, columns = [], [_columns(content, part) for part in content.parts]
-    for part, own in zip(content.parts, columns, strict=True):
-        made.append(replace(_spec(content, part, what, own), reference=known.get(part.model)).numbers())
+    made = [
+        replace(_spec(content, part, what, _columns(content, part)), reference=known.get(part.model)).numbers()
+        for part in content.parts
+    ]
     table = stacked(made) if content.several else made[0]
-    if layout.published and not known:
-        table = replace(table, rows=(*table.rows, *published_rows(columns[0], {}, ["all models"] * content.several)))
     named = [name for column in layout.columns for name in COLUMNS[column].notes]
     return [replace(table, notes=tuple(table_notes.sentences(content, named)))]
 

@@ -191,9 +191,7 @@ def filled(rows: Sequence[TableRow], cells: Sequence[Callable[[int], TableCell]]
 def published_rows(
     columns: Sequence[NumberColumn | WordColumn], reference: Reference, front: Sequence[str] = ()
 ) -> list[TableRow]:
-    """The paper's own rows, as far as they are known; one that stands for them all where none is."""
-    if not reference:
-        return [TableRow.of(*front, "As published", "all rows", *[NA] * len(columns), rule=True)]
+    """The paper's own rows, as far as they are known."""
     return [
         TableRow(
             (

@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from plphp_core import claims
 from plphp_core.claims.claim_evidence import is_the_papers
+from plphp_core.claims.claim_finding import headline
 from plphp_core.claims.claim_rules import OF_ORDER, RULES
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.config.report_choices import Filters
@@ -79,8 +81,27 @@ def test_few_samples_are_inconclusive_whatever_they_say_and_name_the_command(tmp
     few = ledger(tmp_path, everything(samples=29, limit=29, population=3000))
     for claim in CELLS:
         assert few[claim].verdict is INCONCLUSIVE and few[claim].outcome is RuleOutcome.UNDECIDED
-        assert f"Run: make reproduce-{RULES[claim].sources[0]}" in few[claim].why
+        assert few[claim].run.startswith(f"make reproduce-{RULES[claim].sources[0]}")
         assert "LIMIT" not in few[claim].run  # the same subset would not do
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "label", "answer", "evidence"),
+    [
+        ("rrr", "", "Reproduced", "3 of 3 claims, none contradicted."),
+        ("rri", "", "Reproduced so far", "2 of 3 claims, none contradicted."),
+        ("rci", "", "In part", "1 of 3 claims reproduced, 1 contradicted."),
+        ("ccn", "", "Contradicted", "0 of 3 claims reproduced, 2 contradicted."),
+        ("iin", "", "Not decided: the numbers leave it open",
+         "0 of 3 claims reproduced or contradicted. 2 inconclusive, 1 not measured."),
+        ("iin", "toy", "Not decided: toy models", "0 of 3 claims reproduced or contradicted."),
+        ("nn", "toy", "Not measured", "Nothing is known of any of the 2 claims."),
+    ],
+)  # fmt: skip
+def test_the_headline_says_no_more_than_the_verdicts(verdicts, label, answer, evidence):
+    names = {verdict.value[0] + verdict.value[4:5] * (verdict.value[:3] == "not"): verdict for verdict in Verdict}
+    names["n"] = names["nm"]
+    assert headline([SimpleNamespace(verdict=names[one], label=label) for one in verdicts]) == (answer, evidence)
 
 
 def test_a_close_call_on_many_samples_is_inconclusive_and_asks_for_more(tmp_path):
@@ -94,7 +115,7 @@ def test_a_close_call_on_many_samples_is_inconclusive_and_asks_for_more(tmp_path
                 one["metrics"][name] = factories.metric((0.9854 + noise) * m["samples"], m["kind"], m["groups"], value)
     found = ledger(tmp_path, records)["C1"]
     assert found.verdict is INCONCLUSIVE and found.outcome is RuleOutcome.UNDECIDED
-    assert found.ours.low < -1.46 < found.ours.high and "Run: make reproduce-table1" in found.why
+    assert found.ours.low < -1.46 < found.ours.high and found.run.startswith("make reproduce-table1")
 
 
 def test_a_missing_benchmark_leaves_open_only_what_needs_it(tmp_path):

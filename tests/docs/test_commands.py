@@ -22,6 +22,7 @@ from plphp_core.bench.bench_app import LISTS
 from plphp_core.bench.bench_settings import bench_from_config
 from plphp_core.bench.gpu_check.gpu_check_app import _parser
 from plphp_core.cli.entry_point import COMMANDS
+from plphp_core.cli.leaderboard_command import leaderboard_asked
 from plphp_core.cli.run_command import Scheduler
 from plphp_core.config.hydra_app import compose_and_call, composed, key
 from plphp_core.config.report_settings import report_from_config, report_settings
@@ -139,6 +140,8 @@ def check_plphp(name, *arguments):
         return bench_from_config(OmegaConf.to_container(config, resolve=True))
     if name == "demo":
         return DemoSettings(arguments)
+    if name == "leaderboard":
+        return leaderboard_asked(arguments)
     config = composed(arguments)
     if name == "report":
         return report_settings(arguments)

@@ -73,6 +73,12 @@ def test_every_document_has_its_place_on_the_site():
     assert set(found) >= {path.name for path in (ROOT / "docs").glob("*.md")}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_are_not_indented(page):
+    """GitHub shows a block inside a list; the site, whose Markdown wants four spaces there, would end the list."""
+    assert not re.search(r"^ +```", page.read_text(encoding="utf-8"), re.M)
+
+
 def test_the_site_asks_no_other_host():
     lines = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     theme = yaml.safe_load(re.search(r"^theme:\n(?:  .*\n)+", lines, re.M)[0])["theme"]

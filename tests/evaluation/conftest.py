@@ -40,7 +40,7 @@ def loader():
 @pytest.fixture
 def display():
     """A display whose output can be read: `display.console.file.getvalue()`."""
-    return Display(Console(file=io.StringIO(), width=200))
+    return Display(Console(file=io.StringIO(), width=200), verbose=True)
 
 
 @pytest.fixture

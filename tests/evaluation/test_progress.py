@@ -48,6 +48,17 @@ def test_nothing_is_believed_from_the_first_moment(answering, display):
     assert "SD: sample 5/100, 0.2 samples/s, ETA 16 s" in display.console.file.getvalue()
 
 
+def test_a_log_has_no_line_but_those_of_finished_cells_unless_it_is_asked_for(answering, display, caplog):
+    caplog.set_level("INFO", logger="plphp.progress")
+    display.plan([cell("none", "SD", 100)], "run")
+    before, display.verbose = display.console.file.getvalue(), False
+    answering(("none", "SD", 5, 20.0), ("none", "SD", 5, 20.0))
+    assert display.console.file.getvalue() == before and caplog.text.count("SD: sample 5/100") == 2
+    display.verbose = True
+    answering(("none", "SD", 5, 20.0))
+    assert display.console.file.getvalue().removeprefix(before).count("\n") == 1
+
+
 def test_what_others_have_answered_and_other_processes_answer_is_not_counted(answering, display):
     display.processes = 4
     display.plan([cell("none", "SD", 100, 1.0), cell("vtw", "SD", 100, 1.0)], "run")

@@ -75,7 +75,7 @@ def test_every_answer_score_cost_question_reference_and_image_is_in_the_page(tmp
     assert images[documents[7][2][0][1]] == data_uri(drawing(7))
 
 
-def test_the_sweep_adds_methods_and_benchmarks_that_no_other_report_has(tmp_path):
+def test_the_sweep_adds_methods_benchmarks_and_settings_the_latter_marked(tmp_path):
     world = World(tmp_path, samples=3)
     table1, *_ = world.reports(world.asked())
     for benchmark, method, setting in (("SD", "strided", "step=2"), ("SD", "plphp", "r=0.7"), ("IE", "none", "")):
@@ -83,11 +83,13 @@ def test_the_sweep_adds_methods_and_benchmarks_that_no_other_report_has(tmp_path
     asked = world.asked()
     everything = replace(world.reports(asked)[0], name="sweep")
     for reports in ([everything, table1], [table1, everything]):
-        sets = {one.first.benchmark: list(one.cells) for one in sample_sets(reports)}
+        found = sample_sets(reports)
+        sets = {one.first.benchmark: list(one.cells) for one in found}
         assert sets == {
-            "SD": ["Uncompressed", "FastV K=2, R=0.5", "PLPHP r=0.4", "strided step=2"],
+            "SD": ["Uncompressed", "FastV K=2, R=0.5", "PLPHP r=0.4", "strided step=2", "PLPHP r=0.7"],
             "IE": ["Uncompressed"],
         }
+        assert [one.swept for one in found] == [{"PLPHP r=0.7"}, set()]
 
 
 def test_answers_of_another_key_stay_out(tmp_path):
@@ -267,8 +269,9 @@ def test_the_ledger_is_shown_whole_and_its_absence_is_said(tmp_path):
     assert "There are no verdicts: claims.yaml cannot be read." in html and "TOY" in html
     found = [finding(), finding("C9a", unit="order", verdict=Verdict.NOT_MEASURED)]
     html = written(world, findings=found)
-    for said in ("−0.46%", "−4.54%", "[−5.80%, −3.30%]", "98", "toy: not as claimed", "at least −1.46%", "a remark",
-                 "first: −4.54% [−5.80%, −3.30%], undecided", "SD 48, MV 50", "0 of 2 parts"):  # fmt: skip
+    for said in ("−0.46%", "−4.54%", "[−5.80%, −3.30%]", "98", "by the rule: not as claimed", "at least −1.46%",
+                 "a remark", "first: −4.54% [−5.80%, −3.30%], undecided", "SD 48, MV 50", "0 of 2", "every part",
+                 "<h1>Not decided: toy models.</h1>", "0 of 2 claims reproduced or contradicted."):  # fmt: skip
         assert said in html, said
     counted = re.findall(r"<li class=[^>]*><b>(\d)</b> ([a-z ]+)</li>", html)
     assert counted == [(str(int(name in ("inconclusive", "not measured"))), name) for name in map(str, Verdict)]

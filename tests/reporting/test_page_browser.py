@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,23 @@ def test_a_method_of_ones_own_has_a_colour_of_its_own(tab, tmp_path):
         .evaluate_all("dots => dots.map((one) => getComputedStyle(one).backgroundColor)")
     )
     assert len(set(colours)) == len(colours) == 4
+
+
+def test_settings_of_the_sweep_are_hidden_until_chosen_and_escape_hides_them_again(tab, tmp_path):
+    world = World(tmp_path, samples=2)
+    table1, *_ = world.reports(world.asked())
+    world.write(factories.cell("SD", "plphp", {"r": 0.7}, "r=0.7", samples=2), 4)
+    asked = world.asked()
+    sweep = replace(world.reports(asked)[0], name="sweep")
+    page = tab.open(report.write([table1, sweep], asked, documents=FakeDocuments(2))[0])
+    rows = page.locator(".sample").first.locator(".answers tbody tr")
+    assert rows.count() == 3
+    page.locator(".methods summary").click()
+    box = page.locator(".methods label", has_text="r=0.7").locator("input")
+    for count, act in ((4, box.check), (3, lambda: page.keyboard.press("Escape"))):
+        act()
+        page.wait_for_function(f"document.querySelectorAll('.sample .answers tbody tr').length === {2 * count}")
+    assert not box.is_checked()
 
 
 def test_samples_are_sorted_by_score_and_by_vision_kept(tab, small):
@@ -149,6 +167,8 @@ def test_the_keyboard_is_enough(tab, small):
     assert page.input_value("[name=query]") == "nj/k"
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement === document.body")
+    tab.settled("Samples 1–25 of 60")
+    assert page.input_value("[name=query]") == ""
     targets = "a[href], button, select, input, summary, .scroll"
     assert page.evaluate(f"[...document.querySelectorAll('{targets}')].filter(one => one.tabIndex < 0).length") == 0
 

@@ -13,8 +13,7 @@ from plphp_core.config.report_choices import Filters
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.reporting.reports import make_report, report_names
 from tests.claims.claims_factories import asked, paper_cells, readings
-from tests.reporting import factories
-from tests.reporting.reports_made import contents as written_files
+from tests.reporting import factories, reports_made
 from tests.reporting.reports_made import report, written
 
 FEW = {"samples": 8, "population": 48, "limit": 8}
@@ -29,6 +28,11 @@ def contents(folder, table):
     """What the report's files say, but for how many cells were looked through."""
     files = (folder / "toy").glob(f"{table}*")
     return {path.name: re.sub(r"none of the \d+ finished", "", path.read_text(encoding="utf-8")) for path in files}
+
+
+def written_files(folder):
+    """Name → content of everything but the memory of hashes, which grows with what is opened."""
+    return {name: text for name, text in reports_made.contents(folder).items() if name != "fingerprints.json"}
 
 
 def limits(cells):

@@ -44,7 +44,7 @@ def attend(settings: Settings, config: dict, loader: LoadOnce, display: Display 
     Raises:
         UserError: it cannot start as it was asked for.
     """
-    display, stop = display or Display(), Stop()
+    display, stop = display or Display(verbose=settings.verbose), Stop()
     with logging_to(settings, display), stop.listening():
         manifest = ManifestFile(settings, config, command_line())
         failed: dict[str, int] = {}

@@ -96,4 +96,5 @@ class FigureSpec(Generic[Content]):
             {f"{self.name}{name}{shown.variant}.png": one["png"] for name, one in drawn.items()},
             planned=self.from_cells,
             latex=self.latex,
+            look=self.caption,
         )

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from plphp_core.claims.claim_finding import counts
+from plphp_core.claims.claim_finding import counts, headline
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.record import visible
 from plphp_core.reporting.dataset_access import DatasetAccess
@@ -53,7 +53,7 @@ def write(
     clean = path_cleaner(asked.root, asked.options.results)
     failed = dict(missing)
     findings = [one for report in reports for one in report.findings]
-    unjudged = failed.pop(LEDGER, "they were not asked for")
+    unjudged = failed.pop(LEDGER, "they were not asked for").rstrip(".") + "."
     listed = sections([report for report in reports if not report.findings], failed)
     found, damaged = runs(asked.folder)
     files = [asked.folder / f"report{variant}.html"]
@@ -64,7 +64,7 @@ def write(
             "measured": measured(reports, found),
             "findings": findings,
             "counts": counts(findings),
-            "unjudged": unjudged.rstrip("."),
+            "headline": headline(findings) if findings else ("No verdict", unjudged),
             "only": ", ".join(in_words(variant)),
             "tables": [section for section in listed if not section.figure],
             "figures": [section for section in listed if section.figure],
@@ -72,13 +72,13 @@ def write(
             "damaged": damaged,
             "fidelity": fidelity_choices(asked.root / "docs" / "fidelity.md"),
         }
-        html = _page(content, (), clean)
+        html = filled_template("report.html", content, (), clean)
         if len(html) + pieces.size > budget:
             content["browser"]["folder"], others = pieces.beside()
             files += others
-            html = _page(content, (), clean)
+            html = filled_template("report.html", content, (), clean)
         else:
-            html = _page(content, pieces.inline(), clean)
+            html = filled_template("report.html", content, pieces.inline(), clean)
         write_atomically(files[0], html)
     remove_unused(asked.folder)
     return files
@@ -101,8 +101,10 @@ def path_cleaner(root: Path, results: Path) -> Callable[[str], str]:
     return clean
 
 
-def _page(content: dict[str, Any], inline: Iterable[tuple[str, str]], clean: Callable[[str], str]) -> bytes:
-    """The page in UTF-8. Every text that enters it is cleaned of paths and escaped; only Markup is taken as it is."""
+def filled_template(
+    name: str, content: dict[str, Any], inline: Iterable[tuple[str, str]] = (), clean: Callable[[str], str] = str
+) -> bytes:
+    """A page in UTF-8. Every text that enters it is cleaned of paths and escaped; only Markup is taken as it is."""
     environment = Environment(
         loader=PackageLoader("plphp_core.reporting.page"),
         autoescape=True,
@@ -113,7 +115,7 @@ def _page(content: dict[str, Any], inline: Iterable[tuple[str, str]], clean: Cal
     )
     environment.filters |= {"took": took, "whole": whole}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    html = environment.get_template("report.html").render(
+    html = environment.get_template(name).render(
         **content,
         policy=_policy(style, script, "folder" in content["browser"]),
         style=Markup(style),

@@ -19,7 +19,7 @@ from plphp_core.reporting.page.pieces import Pieces
 from plphp_core.reporting.request import Report, ReportRequest
 
 SWEEP = "sweep"
-GRIDS = ("table2", "figure6", "engines")  # reports with many settings of one method: thousands of rows
+GRIDS = ("table2", "figure6", "engines")  # reports with many settings of one method; the sweep has them too
 CHUNK = 100  # documents per piece
 METRICS = {"rouge_l": "ROUGE-L", "cider": "CIDEr", "meteor": "METEOR", "overall": "Overall", SLOTS: "Slot accuracy"}
 SETUP = ("model", "checkpoint", "revision", "dtype", "attn_implementation", "engine", "prompts", "protocol", "limit",
@@ -33,6 +33,7 @@ class SampleSet:
     title: str
     id: str = ""  # in addresses
     cells: dict[str, CellResult] = field(default_factory=dict)  # label of the row → cell
+    swept: set[str] = field(default_factory=set)  # labels of settings that only the sweep has: hidden at first
 
     @property
     def first(self) -> CellResult:
@@ -44,9 +45,9 @@ class SampleSet:
         return sorted({int(doc_id) for cell in self.cells.values() for doc_id in cell.doc_ids})
 
 
-def _rows_shown(reports: Sequence[Report]) -> Iterator[tuple[str, str, CellResult]]:
-    """Model as printed, label and cell of the rows of every report but GRIDS; of the sweep only those of methods and
-    benchmarks that are in no other report.
+def _rows_shown(reports: Sequence[Report]) -> Iterator[tuple[str, str, CellResult, bool]]:
+    """Model as printed, label and cell of the rows of every report but GRIDS, the sweep last; and whether only the
+    sweep has this setting, of a method and a benchmark that are in other reports.
     """
     known: set[tuple[str, str]] = set()
     for report in sorted(reports, key=lambda one: one.name == SWEEP):
@@ -54,19 +55,20 @@ def _rows_shown(reports: Sequence[Report]) -> Iterator[tuple[str, str, CellResul
         names = [{(cell.model, cell.method), (cell.model, cell.benchmark)} for _, _, cell in rows]
         if report.name not in GRIDS:
             for (part, at, cell), own in zip(rows, names, strict=True):
-                if report.name != SWEEP or not own <= known:
-                    yield part.title, part.label(at), cell
+                yield part.title, part.label(at), cell, report.name == SWEEP and own <= known
         known.update(*names)
 
 
 def sample_sets(reports: Sequence[Report]) -> list[SampleSet]:
     """The sets of the rows shown, models in the reports' order, benchmarks in the paper's; no cell twice."""
     found: dict[tuple, SampleSet] = {}
-    for title, label, cell in _rows_shown(reports):
+    for title, label, cell, swept in _rows_shown(reports):
         one = found.setdefault(tuple(getattr(cell, name) for name in SETUP), SampleSet(title))
         if all(cell.path != other.path for other in one.cells.values()):
             taken = sum(name == label or name.startswith(f"{label} (") for name in one.cells)
-            one.cells[f"{label} ({taken + 1})" if taken else label] = cell
+            label = f"{label} ({taken + 1})" if taken else label
+            one.cells[label] = cell
+            one.swept |= {label} if swept else set()
     models = list(dict.fromkeys(one.first.model for one in found.values()))
     order = catalogue().ordered(one.first.benchmark for one in found.values())
     sets = sorted(found.values(), key=lambda one: (models.index(one.first.model), order.index(one.first.benchmark)))
@@ -165,7 +167,9 @@ def _add_answers(number: int, one: SampleSet, found: dict[str, CellAnswers], pie
         "model": one.title,
         "benchmark": one.first.benchmark,
         "rows": [
-            {"label": label, "method": cell.method, "colour": method_style(cell.method).colour} for label, cell in rows
+            {"label": label, "method": cell.method, "colour": method_style(cell.method).colour}
+            | ({"swept": True} if label in one.swept else {})
+            for label, cell in rows
         ],
         "metrics": [METRICS.get(name, name) for name in metrics],
         "n": len(documents),

@@ -43,7 +43,8 @@ class TableView:
 class PageSection:
     """A table or figure of the page. `anchor` is its name in links, `name` in headings.
 
-    pictures: (data URI, description). missing: why there is none; then it has neither pictures nor tables.
+    pictures: (data URI, description); look: what to look for in them.
+    missing: why there is none; then it has neither pictures nor tables.
     """
 
     anchor: str
@@ -52,6 +53,7 @@ class PageSection:
     pictures: tuple[tuple[str, str], ...] = ()
     tables: tuple[TableView, ...] = ()
     missing: str = ""
+    look: str = ""
 
     @property
     def figure(self) -> bool:
@@ -86,7 +88,7 @@ def _section(report: Report) -> PageSection:
         source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
         described.append((source, f"{title}{part}.{numbers}"))
     anchor = _anchor(report.name + report.variant)
-    return PageSection(anchor, name, title, tuple(described), tuple(map(TableView, sheets)))
+    return PageSection(anchor, name, title, tuple(described), tuple(map(TableView, sheets)), look=report.look)
 
 
 def _anchor(name: str) -> str:

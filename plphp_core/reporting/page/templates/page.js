@@ -68,6 +68,7 @@
   const field = controls.elements, list = byId("list"), status = byId("status");
   const state = { set: 0, page: 0, hidden: new Set(), order: [], turn: 0 };
   const current = () => meta.sets[state.set];
+  let pause = 0; // until a search begins
   const texts = new Map(); // set → sample → lower-case text that a search looks through
 
   function fill(select, labels, chosen = 0) {
@@ -77,23 +78,34 @@
   function choose(number) {
     state.set = number;
     state.page = 0;
-    state.hidden.clear();
     const set = current(), models = [...new Set(meta.sets.map((one) => one.model))], labels = set.rows.map((row) => row.label);
     fill(field.model, models, models.indexOf(set.model));
     const same = meta.sets.map((one, at) => [one, at]).filter(([one]) => one.model === set.model);
     field.benchmark.replaceChildren(...same.map(([one, at]) => make("option", { value: at, textContent: `${one.benchmark} (${one.n})` })));
     field.benchmark.value = String(number);
     fill(field.metric, set.metrics);
-    const pruned = set.rows.findLastIndex((row) => row.method === "plphp"), plainRow = set.rows.findIndex((row) => row.method === "none");
+    const pruned = set.rows.findLastIndex((row) => row.method === "plphp" && !row.swept), plainRow = set.rows.findIndex((row) => row.method === "none");
     fill(field.a, labels, Math.max(0, pruned));
     fill(field.b, labels, Math.max(0, plainRow));
+    state.hidden = new Set(swept());
     controls.querySelector("fieldset").replaceChildren(make("legend", { class: "hush", textContent: "Methods shown" }), ...set.rows.map((row, at) => {
-      const box = make("input", { type: "checkbox", checked: true });
+      const box = make("input", { type: "checkbox", checked: !row.swept });
       box.addEventListener("change", () => { box.checked ? state.hidden.delete(at) : state.hidden.add(at); update(); });
       return coloured(row, "label", box, make("span", { class: "dot" }), row.label);
     }));
     byId("notes").replaceChildren(...set.notes.map((note) => make("p", { class: "notice", textContent: note })));
     return update();
+  }
+
+  /** Places of the rows that are hidden until they are chosen. */
+  const swept = () => current().rows.flatMap((row, at) => (row.swept ? [at] : []));
+  /** An empty search and the usual methods again. */
+  function reset() {
+    clearTimeout(pause);
+    field.query.value = "";
+    state.hidden = new Set(swept());
+    controls.querySelectorAll("fieldset input").forEach((box, at) => { box.checked = !state.hidden.has(at); });
+    update();
   }
 
   /** What samples are sorted by: a function of a sample's place in the index; null where it is unknown. */
@@ -309,15 +321,12 @@
   });
   field.benchmark.addEventListener("change", () => choose(Number(field.benchmark.value)));
   for (const name of ["sort", "metric", "a", "b", "direction", "marks"]) field[name].addEventListener("change", () => update());
-  let pause = 0;
   field.query.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(update, 150); });
   for (const button of document.querySelectorAll(".pager button")) button.addEventListener("click", () => turnPage(Number(button.dataset.step)));
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("larger").open) return;
-    if (event.target.matches("input:not([type=checkbox]), select, textarea")) {
-      if (event.key === "Escape") event.target.blur();
-      return;
-    }
+    if (event.key === "Escape") { event.target.blur(); reset(); return; }
+    if (event.target.matches("input:not([type=checkbox]), select, textarea")) return;
     if (event.key === "/") { event.preventDefault(); field.query.focus(); field.query.select(); return; }
     const step = { j: 1, n: 1, k: -1, p: -1 }[event.key];
     if (!step) return;
@@ -364,9 +373,12 @@
       }
     };
     const pinAll = () => document.querySelectorAll("table[data-stub]").forEach((table) => { if (table.offsetWidth) pin(table); });
-    addEventListener("resize", pinAll);
-    document.addEventListener("toggle", pinAll, true);
-    pinAll();
+    const hint = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 4);
+    const fit = () => { pinAll(); document.querySelectorAll("main .scroll").forEach(hint); };
+    document.addEventListener("scroll", (event) => { if (event.target.matches?.(".scroll")) hint(event.target); }, true);
+    addEventListener("resize", fit);
+    document.addEventListener("toggle", fit, true);
+    fit();
     let opened = [];
     addEventListener("beforeprint", () => {
       opened = [...document.querySelectorAll("main details:not([open])")].filter((one) => !one.matches(".run, .methods, .sample details"));
