@@ -40,7 +40,7 @@ def test_where_the_paper_is_right_everything_measured_is_reproduced(right):
     for claim in CELLS:
         one = right[claim]
         assert (one.verdict, one.outcome, one.label) == (REPRODUCED, RuleOutcome.AS_CLAIMED, ""), claim
-    assert right["C14"].verdict is NOT_MEASURED and "make reproduce-figure1" in right["C14"].why
+    assert right["C14"].verdict is NOT_MEASURED and "make reproduce-figure1" in right["C14"].run
 
 
 def test_where_the_paper_is_wrong_everything_is_contradicted(tmp_path):
@@ -134,7 +134,7 @@ def test_a_missing_benchmark_leaves_open_only_what_needs_it(tmp_path):
 def test_a_missing_row_leaves_nothing_to_measure(tmp_path, gone, needing):
     found = ledger(tmp_path, [one for one in of_table1() if one["method"] != gone])
     assert {found[claim].verdict for claim in needing} == {NOT_MEASURED}
-    assert "make reproduce-table1" in found["C1"].why
+    assert "make reproduce-table1" in found["C1"].run
 
 
 def test_failed_samples_beyond_one_percent_leave_it_open(tmp_path):
@@ -155,7 +155,7 @@ def test_nothing_but_table3_judges_table3s_claims_and_the_ledger_is_whole(tmp_pa
     assert {claim for claim in RULES if found[claim].verdict is not NOT_MEASURED} == {"C9a", "C9b", "C9c"}
     assert found["C9b"].verdict is REPRODUCED
     for claim in set(RULES) - {"C9a", "C9b", "C9c"}:
-        assert f"make reproduce-{RULES[claim].sources[0]}" in found[claim].why
+        assert f"make reproduce-{RULES[claim].sources[0]}" in found[claim].run
 
 
 def test_ambiguous_cells_leave_their_claims_unmeasured_until_the_user_chooses(tmp_path):
