@@ -145,6 +145,12 @@ def kernel_choice(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
     yield GpuCheck(
         "the kernel taken agrees with fp32 at the real length", difference is not None and difference <= allowed, says
     )
+    for group in (1, 2, 4, 7):  # heads that hold different numbers of tokens: one KV head to a segment
+        try:
+            right, says = True, f"{choose(device, torch.bfloat16, shape.head_dim, group, 1).name} is taken"
+        except RuntimeError as error:
+            right, says = False, str(error)
+        yield GpuCheck(f"{group} query heads to a KV head with a length of its own", right, says)
     if setting.cuda and torch.cuda.get_device_capability() >= (8, 0):
         first = kernels._preferred(device)[0]
         yield GpuCheck(
