@@ -146,9 +146,10 @@ def _complain(error: Exception, front: str = "") -> int:
 
 def _cells(options: ReportSettings, names: Sequence[str]) -> tuple[list[CellResult], dict[Path, str]]:
     """The finished cells and what is wrong with files that hold none; nothing where only attention is asked for, or
-    only that was read."""
+    only that was read, or cells that lie apart (`measured_apart`)."""
     folder = options.results / options.profile
-    if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").exists() and (folder / "attention").is_dir()):
+    others = (folder / "attention").is_dir() or any(folder.glob("batch*/cells"))
+    if set(names) <= set(OF_ATTENTION) or (not (folder / "cells").exists() and others):
         return [], {}
     return read_cells(folder / "cells", options.profile)
 

@@ -34,3 +34,15 @@ def make_importable() -> None:
     """See that `tasks` can be imported, in a checkout that is not installed too."""
     if str(PACKAGED) not in sys.path:
         sys.path.append(str(PACKAGED))
+
+
+def measured_apart(results: Path, own: int | None, usual: int) -> Path:
+    """Where a table's cells lie: in the profile's `results`, or in a folder there of their own.
+
+    Answers do not tell batch sizes apart, times do: a table with a batch size of its own must not meet answers that
+    were given in other batches.
+
+    Args:
+        own: the table's batch size, None without one; usual: the profile's.
+    """
+    return results if own in (None, usual) else results / f"batch{own}"

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config import checked_values as values
 from plphp_core.config.benchmark_catalogue import catalogue, label_of
-from plphp_core.config.locations import config_file
+from plphp_core.config.locations import config_file, measured_apart
 from plphp_core.config.table_rows import NOT_PARAMETERS, SYMBOLS, method_defaults, table_rows, unknown_method
 from plphp_core.families.base import STYLES, Family
 from plphp_core.pruning.method import Method, make_method, method_names
@@ -181,12 +181,13 @@ def settings_from_config(config: DictConfig) -> Settings:
     prefix = profile.task_prefix
     if not config.get("tasks"):
         raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,mv]")
+    own_batch = table.get("batch_size") if table else None
     labels = {name: label_of(entry) for name, entry in config.tasks.items()}
     skipped = _skipped(config, table)
     methods, refused = _methods(config, table)
     return Settings(
         root=Path.cwd(),
-        results=values.results_folder(config.results) / profile.name,
+        results=measured_apart(values.results_folder(config.results) / profile.name, own_batch, profile.batch_size),
         profile=profile.name,
         protocol=protocol,
         offline=bool(profile.offline),
@@ -196,7 +197,7 @@ def settings_from_config(config: DictConfig) -> Settings:
         benchmarks=tuple(
             Benchmark(label=label, task=prefix + name) for name, label in labels.items() if label not in skipped
         ),
-        batch_size=values.whole("batch_size", config.batch_size, at_least=1),
+        batch_size=values.whole("batch_size", own_batch or config.batch_size, at_least=1),
         extra_metrics=dict(profile.get("extra_metrics") or {}),
         table=table.name if table else None,
         skipped=skipped,

@@ -8,8 +8,14 @@ from pathlib import Path
 
 from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import ModelSettings, settings_from_config
-from plphp_core.pruning.method import make_method, method_names
+from plphp_core.pruning.method import Method, make_method, method_names
 
+VERBS = {  # what a method does to vision tokens, in the order in which it happens
+    "": "Nothing pruned",
+    "encode": "Encode: fewer vision tokens enter the decoder",
+    "withdraw": "Withdraw: some leave it at a layer",
+    "compress": "Compress: the caches of layers and heads keep some",
+}
 EXAMPLES = {  # label: benchmark and sub-task of the toy world
     "What has changed? (2 images)": ("sd", "Spot-the-Diff"),
     "A caption": ("coco2017", "coco2017"),
@@ -28,6 +34,7 @@ class DemoSettings:
     Attributes:
         start: method → the parameters to start with, by name: the middle one of the method's rows in Table 1 of the
             profile, else as in `configs/method/`.
+        ticked: methods that answer unless others are ticked: those of Table 1.
 
     Raises:
         UserError: a name that is not known, or a value that is not allowed.
@@ -40,6 +47,7 @@ class DemoSettings:
         table = settings_from_config(composed([*given, "table=table1"]))
         self.model: ModelSettings = table.model
         self.toy = table.profile == "toy"
+        self.ticked = ["none", *dict.fromkeys(row.name for row in table.methods if row.name != "none")]
         self.start: dict[str, dict] = {}
         for method in method_names():
             rows = [row for row in table.methods if row.name == method]
@@ -51,6 +59,15 @@ def method_title(method: str) -> str:
     """A method's name as its paper writes it, which is its class's."""
     made = make_method(method)
     return "No pruning" if made is None else type(made).__name__
+
+
+def verb_of(method: str) -> str:
+    """The first of VERBS that a method's class has of its own."""
+    made = make_method(method)
+    if made is None:
+        return ""
+    own = (verb for verb in list(VERBS)[1:] if getattr(type(made), verb, None) is not getattr(Method, verb, None))
+    return next(own, "compress")
 
 
 def draw_examples(folder: Path) -> dict[str, dict]:

@@ -15,7 +15,7 @@ from plphp_core.demo.conversation import Conversation, Turn, context
 from plphp_core.demo.demo_settings import DemoSettings, method_title
 from plphp_core.demo.parameters import build, parameters_of, typed
 from plphp_core.demo.streaming import stream
-from plphp_core.demo.uploads import read_images
+from plphp_core.demo.uploads import sorted_out
 from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.requests import Request
@@ -29,6 +29,7 @@ class DemoSession:
 
     Attributes:
         parameters: by method, in the page's order.
+        ticked: methods that answer unless others are ticked.
         start: method → parameter → the value to begin with; no depth is larger than the model.
 
     Raises:
@@ -50,6 +51,7 @@ class DemoSession:
             }
             for name, parameters in self.parameters.items()
         }
+        self.ticked = settings.ticked
         self._device = threading.Lock()
         inputs = encode(self.loaded, "warm up", [Image.new("RGB", (96, 96), "grey")])
         for name in self.parameters:  # else the first answers would pay for kernels and caches
@@ -78,27 +80,56 @@ class DemoSession:
             raise UserError("the question is empty")
         if not methods:
             raise UserError("no method is ticked; tick at least one")
-        images, first = read_images(files), len(conversation.images)
+        (images, refused), first = sorted_out(files), len(conversation.images)
+        if refused and not images:
+            raise UserError("; ".join(refused.values()))
         numbers = range(first, first + len(images))
         family = self.loaded.family
         try:
             tokens = typed("longest answer", int, max_new_tokens)
             family.prompt(context(family, [Turn(question, numbers)]), len(images))
         except ValueError as error:
+            raise UserError("; ".join([str(error), *refused.values()])) from error
+        with self._device:
+            conversation.images += images
+            conversation.latest, conversation.left_out = (question, numbers), list(refused.values())
+            conversation.asked += 1
+            yield from self._turns(conversation, methods, tokens)
+
+    def ask_again(
+        self, conversation: Conversation, methods: Mapping[str, Mapping], max_new_tokens: float
+    ) -> Iterator[tuple[str, str]]:
+        """As `ask`, the latest question once more: answers take the place of those that there are, with other values.
+
+        Raises:
+            UserError: nothing has been asked, or it cannot be asked like this.
+        """
+        if conversation.latest is None:
+            raise UserError("there is no question yet to be asked again")
+        if not methods:
+            raise UserError("no method is ticked; tick at least one")
+        try:
+            tokens = typed("longest answer", int, max_new_tokens)
+        except ValueError as error:
             raise UserError(str(error)) from error
         with self._device:
-            conversation.stopped = False
-            conversation.images += images
-            for number, (name, values) in enumerate(methods.items(), 1):
-                said = f"{method_title(name)} is answering ({number} of {len(methods)}) …"
-                history = conversation.history(name)
-                turn = Turn(question, numbers)
-                conversation.turns.setdefault(name, []).append(turn)
+            conversation.left_out = []
+            yield from self._turns(conversation, methods, tokens)
+
+    def _turns(
+        self, conversation: Conversation, methods: Mapping[str, Mapping], tokens: int
+    ) -> Iterator[tuple[str, str]]:
+        """Each method's turn for the latest question."""
+        conversation.stopped = False
+        for number, (name, values) in enumerate(methods.items(), 1):
+            said = f"{method_title(name)} is answering ({number} of {len(methods)}) …"
+            turn = conversation.begin(name)
+            turns = [*conversation.history(name), turn]
+            yield said, name
+            for _ in self._answer(conversation, name, values, turns, tokens):
                 yield said, name
-                for _ in self._answer(conversation, name, values, [*history, turn], tokens):
-                    yield said, name
-                if conversation.stopped:
-                    break
+            if conversation.stopped:
+                break
 
     def _answer(
         self, conversation: Conversation, name: str, values: Mapping, turns: Sequence[Turn], max_new_tokens: int

@@ -30,6 +30,7 @@ class StreamedAnswer:
         prefill_ms: from the call to the first token: image encoding, prefill, scoring. Not a benchmark: the text is
             sent to a browser meanwhile, and γ is recorded in every layer.
         decode_ms: from the first token to the last, in `decode_steps` steps.
+        cut_off: whether it ended because it was as long as it may be, not because the model ended it.
         boxes: where each image's tokens lie on it, `(S_j, 4)`, see `Family.token_boxes`.
     """
 
@@ -41,6 +42,7 @@ class StreamedAnswer:
     decode_steps: int
     trace: Trace
     boxes: list[Tensor]
+    cut_off: bool = False
 
 
 class StopWhen(StoppingCriteria):
@@ -113,4 +115,10 @@ def _generate(
         )
     new = sequences[0, inputs["input_ids"].shape[1] :].cpu()
     text = family.decode(processor, new, {})
-    return StreamedAnswer(method, text, len(new), clock.prefill_ms, clock.decode_ms, clock.decode_steps, trace, boxes)
+    cut = len(new) >= max_new_tokens and int(new[-1]) not in _ends(model.generation_config.eos_token_id)
+    times = clock.prefill_ms, clock.decode_ms, clock.decode_steps
+    return StreamedAnswer(method, text, len(new), *times, trace, boxes, cut)
+
+
+def _ends(tokens: int | list[int] | None) -> list[int]:
+    return tokens if isinstance(tokens, list) else [] if tokens is None else [tokens]

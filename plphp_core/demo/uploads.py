@@ -23,9 +23,27 @@ def read_images(paths: Sequence[str | Path]) -> list[Image.Image]:
     Raises:
         UserError: too many files, or one that cannot be used; the message names it.
     """
+    images, refused = sorted_out(paths)
+    if refused:
+        raise UserError(next(iter(refused.values())))
+    return images
+
+
+def sorted_out(paths: Sequence[str | Path]) -> tuple[list[Image.Image], dict[str, str]]:
+    """The images that can be used, in order, and of every other file why it cannot: one costs the others nothing.
+
+    Raises:
+        UserError: too many files.
+    """
     if len(paths) > MOST_IMAGES:
         raise UserError(f"{len(paths)} images; at most {MOST_IMAGES} go with one question: take some away")
-    return [_read(Path(path)) for path in paths]
+    images, refused = [], {}
+    for path in paths:
+        try:
+            images.append(_read(Path(path)))
+        except UserError as error:
+            refused[str(path)] = str(error)
+    return images, refused
 
 
 def _read(path: Path) -> Image.Image:

@@ -23,7 +23,7 @@ def halves(width=40, height=20):
     return image
 
 
-def an_answer(kept=(((10,),),), text="yes", boxes=None, images=(4,), method=None):
+def an_answer(kept=(((10,),),), text="yes", boxes=None, images=(4,), method=None, cut_off=False):
     """An answer about images of so many tokens; `kept[layer]` lists each KV head's prompt positions, from 10 on."""
     starts = [10 + sum(images[:number]) for number in range(len(images))]
     trace = SimpleNamespace(
@@ -35,7 +35,8 @@ def an_answer(kept=(((10,),),), text="yes", boxes=None, images=(4,), method=None
         kv_bytes_full=[2**22],
     )
     boxes = boxes or [torch.full((size, 4), torch.nan) for size in images]
-    return StreamedAnswer(method, text, 2, prefill_ms=12.0, decode_ms=3.0, decode_steps=1, trace=trace, boxes=boxes)
+    times = {"prefill_ms": 12.0, "decode_ms": 3.0, "decode_steps": 1}
+    return StreamedAnswer(method, text, 2, **times, trace=trace, boxes=boxes, cut_off=cut_off)
 
 
 def a_conversation(answer, images, method="plphp"):

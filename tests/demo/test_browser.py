@@ -71,6 +71,13 @@ def ask(page, text=None, files=(), example=None, wait=True):
         page.wait_for_timeout(200)
 
 
+def again(page):
+    page.evaluate("document.querySelector('#status textarea').value = 'before'")
+    page.click("#again")
+    wait_for_status(page, "Ready[.]$|^Not asked|^Failed")
+    page.wait_for_timeout(200)
+
+
 def status(page):
     return page.locator("#status textarea").input_value()
 
@@ -80,8 +87,11 @@ def wait_for_status(page, words, timeout=60_000):
 
 
 def said(page, method):
-    """The column's answers."""
-    return [one.inner_text().strip() for one in page.locator(f"#answers-{method} [data-testid=bot]").all()]
+    """The column's answers, without what is said of those that are cut off."""
+    return [
+        one.inner_text().partition("[cut off")[0].strip()
+        for one in page.locator(f"#answers-{method} [data-testid=bot]").all()
+    ]
 
 
 def maps(page, method):
@@ -128,6 +138,9 @@ def test_r_changes_what_is_kept_and_a_wrong_one_is_said_in_its_column(page):
     assert page.locator("#column-none").count() == 0
     set_value(page, "Layer (from 0)", 0)
     page.wait_for_selector("#maps-plphp img[alt='192 of 192']")
+    set_value(page, "Δr", 0.1)
+    again(page)
+    assert len(said(page, "plphp")) == 1 and page.locator("#figures").first.inner_text().count("Δr=0.1") == 1
     set_value(page, "Δr", 0.7)
     ask(page, example=1)
     (_, refused), (_, answered) = said(page, "plphp"), said(page, "vtw")
@@ -143,9 +156,9 @@ def test_uploads_whole_and_broken(page, tmp_path):
     assert status(page).startswith("Not asked: broken.png: damaged or truncated")
     assert "Traceback" not in page.content() and page.locator("[data-testid=user]").count() == 0
     assert page.input_value("#question textarea") == "What is there?"  # to be asked again
-    page.locator("#question").get_by_label("Remove").or_(page.locator("#question .delete-button")).first.click()
-    ask(page, "What is there?", [tmp_path / "halves.png"])
-    assert status(page).endswith("Ready.")
+    page.wait_for_selector("#question .thumbnail-item, #question img", state="detached")  # it went by itself
+    ask(page, "What is there?", [tmp_path / "broken.png", tmp_path / "halves.png"])
+    assert status(page).startswith("left out: broken.png: damaged") and status(page).endswith("Ready.")
     assert len(said(page, "none")) == 1 and len(maps(page, "plphp")) == 1
     ask(page, " ")
     assert "the question is empty" in status(page)

@@ -3,7 +3,7 @@
 import pytest
 
 from plphp_core import PLPHP
-from plphp_core.demo.conversation import Conversation, Turn, context
+from plphp_core.demo.conversation import CUT_OFF, Conversation, Turn, context
 from plphp_core.families import family_names, get_family
 from tests.demo.factories import HOSTILE, a_conversation, an_answer, halves
 
@@ -76,3 +76,21 @@ def test_figures_of_an_answer(method, setting):
     assert found == [
         ["1", "PLPHP", setting, "12 ms", "3.0 ms each", "2 tokens", "1.00 of 4.00 MiB (25%)", "62% of 4"],
     ]  # fmt: skip
+
+
+def test_words_that_the_uncompressed_answer_lacks_are_marked_and_nothing_else():
+    said = {"none": "a red ring <b>\nand more", "plphp": "a blue ring <b>\nand more", "vtw": "<i> else"}
+    turns = {name: [Turn("what?", [], text=text, complete=True, asked=1)] for name, text in said.items()}
+    conversation = Conversation(turns=turns)
+    shown = {name: conversation.messages(name)[1]["content"] for name in said}
+    assert shown["none"] == "a red ring &lt;b&gt;\nand more"
+    assert shown["plphp"] == "a <mark>blue</mark> ring &lt;b&gt;\nand more"
+    assert shown["vtw"] == "<mark>&lt;i&gt;</mark> <mark>else</mark>"
+    turns["none"][0].asked = 2  # of another question
+    assert conversation.messages("plphp")[1]["content"] == "a blue ring &lt;b&gt;\nand more"
+
+
+def test_an_answer_that_is_cut_off_says_so():
+    conversation = a_conversation(an_answer(cut_off=True), [halves()])
+    assert conversation.messages("plphp")[1]["content"] == f"yes\n{CUT_OFF}"
+    assert conversation.figures[0][5] == "2 tokens, cut off" and conversation.history("plphp")[0].text == "yes"

@@ -8,13 +8,13 @@ import pytest
 from plphp_core import PLPHP
 from plphp_core.demo import streaming
 from plphp_core.demo.conversation import Conversation, context
-from plphp_core.demo.demo_settings import DemoSettings
+from plphp_core.demo.demo_settings import VERBS, DemoSettings, verb_of
 from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
 from plphp_core.evaluation.generation import Answerer
 from plphp_core.evaluation.requests import Request
-from plphp_core.pruning.method import make_method
+from plphp_core.pruning.method import make_method, method_names
 from plphp_core.records.errors import UserError
 from tests.demo.factories import ask
 
@@ -138,3 +138,45 @@ def test_no_method_begins_deeper_than_the_model():
     settings = DemoSettings()
     settings.start["vtw"] = {"K": 14}
     assert DemoSession(settings).start["vtw"] == {"K": 8}
+
+
+def test_asking_again_takes_the_place_of_the_answer_and_not_of_the_figures(session, examples):
+    conversation = ask(session, *examples[1], {"plphp": {"r": 0.8, "delta_r": 0.0}, "vtw": {}})
+    ask(session, "And where?", (), {"plphp": {"r": 0.8, "delta_r": 0.0}}, conversation)
+    changed = session.start["plphp"] | {"r": 0.2, "delta_r": 0.0}
+    for methods in ({"plphp": changed}, {"none": {}}):  # one that was not asked before has a turn, too
+        list(session.ask_again(conversation, methods, TOKENS))
+    turns = conversation.turns["plphp"]
+    assert [one.question for one in turns] == [examples[1][0], "And where?"] and len(conversation.turns["none"]) == 1
+    trace = conversation.answers["plphp"].trace
+    assert len(trace.images[0]) == 1 and trace.kept[3][0].shape[1] == int(0.2 * len(trace.images[0][0]))
+    assert [row[:2] for row in conversation.figures[-3:]] == [["2", "PLPHP"], ["2", "PLPHP"], ["1", "No pruning"]]
+    fresh = ask(session, *examples[1], {"plphp": {"r": 0.8, "delta_r": 0.0}})
+    ask(session, "And where?", (), {"plphp": {"r": 0.2, "delta_r": 0.0}}, fresh)
+    assert fresh.turns["plphp"][1].text == turns[1].text  # as if it had been asked so at once
+    with pytest.raises(UserError, match="no question yet"):
+        list(session.ask_again(Conversation(), {"none": {}}, 8))
+
+
+def test_a_damaged_file_goes_and_the_others_are_asked_about(session, examples, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    question, files = examples[1]
+    conversation = ask(session, question, [broken, *files], {"none": {}})
+    assert len(conversation.images) == 1 and conversation.left_out[0].startswith("broken.png: not a picture")
+    assert conversation.turns["none"][0].text == ask(session, question, files, {"none": {}}).turns["none"][0].text
+    with pytest.raises(UserError, match=r"broken\.png"):
+        ask(session, question, [broken], {"none": {}}, conversation)
+    assert conversation.asked == 1
+
+
+def test_an_answer_as_long_as_it_may_be_is_cut_off(session, examples):
+    short, long = (ask(session, *examples[1], {"none": {}}, tokens=tokens) for tokens in (2, 64))
+    assert short.answers["none"].cut_off and short.turns["none"][0].cut_off
+    assert not long.answers["none"].cut_off and long.answers["none"].new_tokens < 64
+
+
+def test_every_method_is_there_and_has_a_verb(session):
+    assert list(session.parameters) == method_names() and set(session.ticked) <= set(method_names())
+    assert {verb_of("none"), verb_of("fastv"), verb_of("plphp")} == {"", "withdraw", "compress"}
+    assert {verb_of(name) for name in method_names()} <= set(VERBS)

@@ -129,6 +129,10 @@ def toy(folder: Path) -> None:
         finish(folder, fast, row, faster, ("SD", "COCO2017"), other=(4, 9) if row.method == "plphp" else ())
     for row, quality in (rows[0], rows[8]):
         finish(folder, replace(TOY, protocol="llava", prompts="plain"), row, quality, MULTI_IMAGE)
+    for row, quality in (rows[0], rows[2], rows[5], rows[8]):  # Figure 7: one sample at a time
+        finish(folder / "alone", replace(TOY, batch_size=1), row, quality, ["DetailCaps"])
+    (folder / "alone" / "toy").rename(folder / "toy" / "batch1")
+    (folder / "alone").rmdir()
     grid = [
         _toy_plphp(alpha=alpha, beta=beta) for alpha in (0.65, 0.75, 0.85) for beta in (0.5, 0.6, 0.7) if beta <= alpha
     ]

@@ -8,10 +8,12 @@ import pytest
 
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.method_style import method_style
+from plphp_core.config.hydra_app import composed
+from plphp_core.config.run_settings import settings_from_config
 from plphp_core.reporting.csv_export import sample_table
 from plphp_core.reporting.figures.cost_per_sample import FIGURE7, SampleCosts, row_lines, running_median, tables, window
 from tests.reporting import factories
-from tests.reporting.reports_made import costs_of
+from tests.reporting.reports_made import costs_of, report
 
 
 def content_of(folder, records, *table):
@@ -23,9 +25,8 @@ def notes_of(content):
     return tables(content, FIGURE7.page("toy"))[0].notes
 
 
-@pytest.mark.parametrize("batch", [1, 8])
-def test_the_curves_are_the_cell_files(tmp_path, draw, batch):
-    content = content_of(tmp_path, factories.of_costs(batch=batch, failed=(5,)), "figure7")
+def test_the_curves_are_the_cell_files(tmp_path, draw):
+    content = content_of(tmp_path, factories.of_costs(batch=1, failed=(5,)), "figure7")
     figure = draw(FIGURE7, content)
     latency, cache = figure.axes
     raw = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "toy" / "cells").iterdir()]
@@ -38,7 +39,7 @@ def test_the_curves_are_the_cell_files(tmp_path, draw, batch):
         assert list(latency.lines[at].get_xdata()) == list(range(1, 48))
         look = method_style(method)
         for line in (latency.lines[at], cache.lines[at]):
-            assert line.get_color() == look.colour and line.get_marker() in (look.marker, "None")
+            assert line.get_color() == look.colour and line.get_marker() == (look.marker or "D")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["Uncompressed", "FastV K=2, R=0.5", "VTW K=4", "PLPHP r=0.4, Δr=0.3"]
 
@@ -87,3 +88,25 @@ def test_running_medians_leave_out_what_is_not_there():
     assert window(80) == 3 and window(48) == 1 and window(4870) == 121
     found = running_median(values)
     assert np.allclose(found[:6], [1, 2, 6, 6, 9, np.nan], equal_nan=True) and found.iloc[-1] == 5
+
+
+def test_samples_of_batches_are_refused_and_cells_measured_alone_lie_apart(tmp_path, capsys):
+    """The toy profile answers in batches: its Figure 7 is made of what lies in batch1, the paper's of all cells."""
+    asked = settings_from_config(composed(["profile=toy", "table=figure7", f"results={tmp_path}"]))
+    assert (asked.batch_size, asked.results) == (1, tmp_path / "toy" / "batch1")
+    asked = settings_from_config(composed(["profile=paper", "table=figure7", f"results={tmp_path}"]))
+    assert (asked.batch_size, asked.results) == (1, tmp_path / "paper")
+    factories.write(tmp_path, *factories.of_costs(batch=8))
+    assert report(tmp_path, "figure7") == 1
+    assert "no sample has been answered alone" in capsys.readouterr().err
+    (tmp_path / "toy").rename(tmp_path / "batch1")
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "batch1").rename(tmp_path / "toy" / "batch1")
+    assert report(tmp_path, "figure7") == 1
+    assert "answered in batches of 8" in capsys.readouterr().err
+    for path in (tmp_path / "toy" / "batch1" / "cells").iterdir():
+        path.unlink()
+    factories.write(tmp_path / "alone", *factories.of_costs(batch=1))
+    (tmp_path / "toy" / "batch1" / "cells").rmdir()
+    (tmp_path / "alone" / "toy" / "cells").rename(tmp_path / "toy" / "batch1" / "cells")
+    assert report(tmp_path, "figure7") == 0 and (tmp_path / "toy" / "figure7.png").is_file()

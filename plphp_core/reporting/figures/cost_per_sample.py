@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.bootstrap import DECODE, KV
 from plphp_core.analysis.comparable import RowSpec
-from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.results import Results
-from plphp_core.records.cell_result import CellResult
+from plphp_core.analysis.method_style import is_control, method_style
+from plphp_core.analysis.results import NothingToShow, Results
+from plphp_core.config.locations import measured_apart
+from plphp_core.config.table_configs import table_config
+from plphp_core.records.cell_result import CellResult, load_cells
 from plphp_core.reporting import cost_columns, cost_notes, notes
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.csv_export import sample_table
@@ -29,7 +31,7 @@ RAW = 150  # samples up to which curves go through every one; of more, a running
 # points as pixels: twenty thousand of them would make a heavy PDF
 SINGLE = {"linestyle": "none", "marker": ".", "markersize": 1.2, "markeredgewidth": 0, "alpha": 0.15,
           "rasterized": True}  # fmt: skip
-DASHES = ("-", "--", ":", "-.")  # rows of one method
+DASHES = ("-", "--", ":", "-.")  # rows of one method; of a control, from the second on
 QUANTILES = {"5%": 0.05, "median": 0.5, "95%": 0.95}
 
 
@@ -67,9 +69,24 @@ class SampleCosts:
 
 
 def gather(asked: ReportRequest) -> Shown[SampleCosts]:
-    """The costs of the rows of Table 4 on its benchmark, or the one that was asked for."""
+    """The costs of the rows of Table 4 on its benchmark, or the one that was asked for, one sample at a time.
+
+    Raises NothingToShow where samples were answered in batches, ReportError.
+    """
     benchmark = benchmark_configured(asked.options.tasks, "figure7")
+    config = table_config("figure7", asked.profile)
+    folder = measured_apart(asked.folder, config.table.batch_size, config.profile.batch_size)
+    again = f"make reproduce-figure7 PROFILE={asked.profile}"
+    if folder != asked.folder:
+        if not (folder / "cells").is_dir():
+            raise NothingToShow(f"no sample has been answered alone, outside of a batch; {again}")
+        asked = replace(asked, cells=load_cells(folder / "cells", asked.profile))
     results, _, variant = on_benchmarks("figure7", asked)
+    if shared := {cell.batch_size for cell in results.on(benchmark).values()} - {1, None}:
+        raise NothingToShow(
+            f"answered in batches of {max(shared)}, whose samples share one time, not one at a time; {again} "
+            "RESULTS=another folder"
+        )
     return Shown(SampleCosts(results, benchmark, sample_table(results, benchmark)), variant, [results])
 
 
@@ -79,7 +96,7 @@ def draw(content: SampleCosts, page: Page) -> Figure:
     unit, scale = cost_columns.kv_unit(results, content.benchmark)
     figure = drawing.blank(3.2 + 0.14 * math.ceil(len(cells) / 2))
     latency, cache = figure.subplots(2, 1, sharex=True)
-    many, every = content.samples > RAW, max(1, content.samples // 8)
+    many, every = content.samples > RAW, max(1, content.samples // 12)
     for at, (index, look) in enumerate((index, row_lines(results.rows)[index]) for index in cells):
         lines = content.of_row(index)
         for axes, values in ((latency, lines[DECODE]), (cache, lines[KV] / scale)):
@@ -93,7 +110,7 @@ def draw(content: SampleCosts, page: Page) -> Figure:
         latency.set_ylim(top=content.ceiling)
     for axes in (latency, cache):
         axes.set_ylim(bottom=0)
-    cache.set(ylabel=f"KV cache ({unit})", xlabel=f"sample of {content.benchmark}", xlim=(1, max(content.samples, 2)))
+    cache.set(ylabel=f"KV cache ({unit})", xlabel=f"sample of {content.benchmark}", xlim=(0.5, content.samples + 0.5))
     cache.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = latency.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
@@ -103,10 +120,10 @@ def draw(content: SampleCosts, page: Page) -> Figure:
 def row_lines(rows: Sequence[RowSpec]) -> list[dict[str, Any]]:
     """How each row is drawn: its method's colour and marker, rows of one method told apart by their dashes."""
     names = [row.method for row in rows]
-    dashes = [DASHES[names[:at].count(name) % len(DASHES)] for at, name in enumerate(names)]
+    dashes = [DASHES[(names[:at].count(name) + is_control(name)) % len(DASHES)] for at, name in enumerate(names)]
     looks = map(method_style, names)
     return [
-        {"color": look.colour, "marker": look.marker, "linestyle": dash}
+        {"color": look.colour, "marker": look.marker or "D", "linestyle": dash, "linewidth": 0.8}
         for look, dash in zip(looks, dashes, strict=True)
     ]
 
@@ -131,7 +148,8 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
         return lambda index: TableCell(number((content.of_row(index)[quantity] / scale).quantile(q)))
 
     cells = [quantile(name, by, q) for name, by in ((DECODE, 1), (KV, scale)) for q in QUANTILES.values()]
-    drawn = f"Curves over the samples in the data set's order; 5% to 95%: of the {content.samples} samples."
+    drawn = "Measured one sample at a time: samples of a batch would share its time. "
+    drawn += f"Curves over the samples in the data set's order; 5% to 95%: of the {content.samples} samples."
     if content.samples > RAW:
         most = max(window(cell.n) for cell in content.cells.values())
         drawn += f" Points: every sample; curves: running median of {most}."
