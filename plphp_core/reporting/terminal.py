@@ -15,6 +15,7 @@ from plphp_core.records.record import visible
 from plphp_core.reporting.table_model import Table, TableCell, TableRow
 
 _NOTE_WIDTH = 120
+_LONG = 24  # characters of an entry, beyond which its column may be wrapped
 
 
 def print_tables(tables: Sequence[Table], console: Console | None = None) -> None:
@@ -42,12 +43,17 @@ def _natural_width(table: Table, plain: bool) -> int:
     return Console(width=10_000).measure(_rich_table(table, plain)).maximum
 
 
+def _smallest_width(table: Table) -> int:
+    """With the columns of long texts wrapped as far as they can be."""
+    return Console(width=10_000).measure(_rich_table(table, plain=False)).minimum
+
+
 def _blocks(table: Table, width: int) -> list[Table]:
     """The table cut into tables no wider than `width` where possible, each with all text columns in front."""
     head = [at for at, column in enumerate(table.columns) if column.text]
     blocks: list[list[int]] = []
     for at in (at for at, column in enumerate(table.columns) if not column.text):
-        if blocks and _natural_width(_pick(table, [*blocks[-1], at]), plain=False) <= width:
+        if blocks and _smallest_width(_pick(table, [*blocks[-1], at])) <= width:
             blocks[-1].append(at)
         else:
             blocks.append([*head, at])
@@ -63,9 +69,14 @@ def _pick(table: Table, columns: Sequence[int]) -> Table:
 def _rich_table(table: Table, plain: bool) -> RichTable:
     title = Text(visible(table.title)) if table.title else None
     printed = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for column in table.columns:
+    for at, column in enumerate(table.columns):
         label = f"{column.group}\n{column.label}".strip()
-        printed.add_column(Text(label), justify="left" if column.text else "right", no_wrap=True)
+        longest = max((len(row.cells[at].text) for row in table.rows), default=0)
+        wraps = column.text and longest > _LONG and not plain
+        side = "left" if column.text else "right"
+        printed.add_column(
+            Text(label), justify=side, no_wrap=not wraps, min_width=12 if wraps else None, overflow="fold"
+        )
     for index, row in enumerate(table.rows):
         if row.rule and index:
             printed.add_section()

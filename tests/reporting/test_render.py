@@ -130,3 +130,17 @@ def test_files_are_replaced_whole_or_left_alone(tmp_path, monkeypatch):
         write_atomically(path, "new")
     assert path.read_text(encoding="utf-8") == "old Δ"
     assert [entry.name for entry in path.parent.iterdir()] == ["table1.md"]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_table_with_sentences_fits_the_terminal_and_loses_no_word(width):
+    head = [TableColumn(name, text=True) for name in ("Claim", "What the paper says")]
+    columns = [*head, *map(TableColumn, "abcdef")]
+    said = "a sentence that is much longer than a terminal of eighty columns can show in a line of its own, wrapped"
+    row = TableRow.of("C1", said, *(f"{number}.{number}{number}%" for number in range(6)))
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, highlight=False)
+    print_tables([Table("A title", tuple(columns), (row,))], console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert all(word in text for word in said.split()) and all(cell.text in text for cell in row.cells[2:])
+    assert text.count("What the paper") == 1  # one block: what wraps leaves room for the numbers
