@@ -198,5 +198,8 @@ def test_all_tables_of_the_paper_start_with_the_main_model(profile, tmp_path, mo
     files = {f"table{number}" for number in range(1, 6)} | {f"figure{number}" for number in range(5, 9)}
     assert set(runnable_tables()) == files
     first, *others = [line for line in done.said.splitlines() if line.startswith("group ")]
-    assert "llava_onevision" in first and all(name in first for name in files - {"table3"})
-    assert [line.split(": ")[1].split(" ")[0] for line in others] == ["qwen2_vl", "idefics2", "mantis"]
+    apart = {"figure7"} if profile == "toy" else set()  # one sample at a time, the toy's other cells in batches
+    assert "llava_onevision" in first and all(name in first for name in files - {"table3"} - apart)
+    assert all(any(f"({name})" in line for line in others) for name in apart)
+    others = [line for line in others if "(figure7)" not in line]
+    assert [line.split(": ")[1].split()[0].strip(",") for line in others] == ["qwen2_vl", "idefics2", "mantis"]
