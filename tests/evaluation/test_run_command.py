@@ -24,6 +24,7 @@ def test_table_1_has_the_papers_rows_and_benchmarks(profile):
         *(f"fastv K={k}, R={r}" for k, r in zip(layers[:3], (0.75, 0.5, 0.25), strict=True)),
         *(f"vtw K={k}" for k in layers[3:]),
         *(f"plphp r={r}, Δr=0.3" for r in (0.3, 0.4, 0.5)),
+        *(f"{control} r=0.4, Δr=0.3" for control in ("random", "uniform", "shared_heads")),
     ]
     labels = [benchmark.label for benchmark in found.benchmarks]
     assert labels == ["SD", "IE", "VST", "MV", "Flickr30k", "COCO2017", "DetailCaps"]
@@ -77,7 +78,7 @@ def test_tasks_are_chosen_by_group_or_list():
         ("attn_implementation=fast", "unknown attn_implementation 'fast'; allowed: eager"),
         ("device=tpu", "unknown device 'tpu'"),
         ("model.family=llava_next", "unknown model family 'llava_next'; allowed: .*llava_onevision"),
-        ("method.name=other", "unknown method 'other'; allowed: fastv, none, plphp, vtw"),
+        ("method.name=other", "unknown method 'other'; allowed: adakv, fastv, .*none, plphp, .*vtw"),
         ("method.r=0.9", "delta_r|r \\+"),
         ("+method.K=3", "no parameter K; known: r, delta_r, alpha, beta, gqa"),
         ("lock_timeout=-1", "lock_timeout must be a number of seconds"),
@@ -100,7 +101,7 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
 @pytest.mark.parametrize(
     "argument, message",
     [
-        ("method=other", "Could not find 'method/other'; options of method: fastv, none, plphp, vtw"),
+        ("method=other", "Could not find 'method/other'; options of method: adakv, fastv, "),
         ("model=typo", "options of model: idefics2, llava_onevision"),
         ("table=typo", "options of table: all, claims, engines, figure1,"),
         ("tasks=[sd,other]", "options of tasks: ablations, cases, coco2017"),
