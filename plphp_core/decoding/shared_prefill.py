@@ -173,7 +173,9 @@ class SharedPrefill:
         layers: dict[int, CacheLayerMixin] = {}
         for number, stored in enumerate(self.cache.layers):
             prefill.stream = prefill.stream.on(stored.keys.device)
-            layers |= prefill.apply_method(number, self.cache.layers, self.views.get(number))
+            # A view of its own for each method: what it looks at, it is charged for.
+            view = dataclasses.replace(self.views[number]) if number in self.views else None
+            layers |= prefill.apply_method(number, self.cache.layers, view)
         prefill.check.verify()
         # A new token replaces a layer's tensors, so that what is kept whole is copied as a layer, its tensors are not.
         whole = self.cache.layers

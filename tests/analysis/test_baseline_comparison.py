@@ -86,7 +86,12 @@ def test_samples_that_failed_are_not_counted_as_pairs(tmp_path):
     results = results_of(tmp_path, records)
     assert [results.paired(8, 0, name) for name in ("SD", "IE")] == [46, 48]
     table = long_table(results)
-    line = table[(table.setting == "r=0.4, Δr=0.3") & (table.metric == "rouge_l") & (table.benchmark == "SD")]
+    line = table[
+        (table.method == "plphp")
+        & (table.setting == "r=0.4, Δr=0.3")
+        & (table.metric == "rouge_l")
+        & (table.benchmark == "SD")
+    ]
     assert line.n_none.item() == line.n_baseline.item() == 46
 
 

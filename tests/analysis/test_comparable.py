@@ -27,13 +27,15 @@ def placed(cells, rows=(NONE, HALF), **filters):
 
 
 def test_rows_of_the_cells_come_in_the_papers_order(tmp_path):
-    extra = [factories.cell("SD", "snapkv", {"window": 16}, "window=16")]
+    extra = [factories.cell("SD", "strided", {"window": 16}, "window=16")]
     records = [record for record in factories.suite() if record["benchmark"] == "SD"][::-1] + extra
     found = rows_found(loaded(tmp_path, *records))
     assert [(row.method, row.setting) for row in found] == [
         *[(method, setting) for method, _, setting, *_ in factories.ROWS[:7]],
-        ("snapkv", "window=16"),
-        *[(method, setting) for method, _, setting, *_ in factories.ROWS[7:]],
+        *[(name, "r=0.4, Δr=0.3") for name in ("random", "shared_heads")],
+        ("strided", "window=16"),
+        ("uniform", "r=0.4, Δr=0.3"),
+        *[(method, setting) for method, _, setting, *_ in factories.ROWS[7:10]],
     ]
 
 
@@ -44,7 +46,7 @@ def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_pa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReportError, match="no rows for profile 'paper'; it has some for toy"):
         rows_configured("mine", "paper", "llava_onevision")
-    with pytest.raises(ReportError, match="unknown method 'magic'; allowed: adakv, fastv, .*none, plphp, .*vtw"):
+    with pytest.raises(ReportError, match=r"unknown method 'magic'; allowed: adakv, fastv, .*none, plphp, .*vtw"):
         rows_configured("mine", "toy", "llava_onevision")
 
 

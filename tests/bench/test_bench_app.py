@@ -46,7 +46,7 @@ def test_memory_preset(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    (["bench.methods=[none,snapkv]"], "unknown method 'snapkv'; allowed: fastv, none"),
+    (["bench.methods=[none,magic]"], "unknown method 'magic'; allowed: adakv, fastv"),
     (["+bench.params.plphp.alpha=0.5"], "plphp.alpha = 0.5 needs attention scores"),
     (["bench.backends=[slow]"], "unknown backend 'slow'; allowed: fast, generate, legacy"),
     (["bench.models=[huge]"], "unknown model shape 'huge'"),

@@ -46,7 +46,7 @@ def paper_cells(
 
 
 def kept(row, model="llava_onevision", right=True) -> float:
-    if row.method == "plphp":
+    if row.method not in KEPT:  # PLPHP and its controls, which keep as much
         p, sign = row.params, 1 if right else -1
         start = 0.33 if model == "llava_onevision" else 0.27
         return start + (0 if right else 0.2) + (p["r"] - 0.4) - sign * 0.2 * (p["alpha"] + p["beta"] - 0.35)
@@ -60,7 +60,8 @@ def quality(row, right=True) -> float:
         p = row.params
         gain = 0.2 * p["delta_r"] + 0.1 * (p["r"] - 0.4) - 0.3 * (p["alpha"] + p["beta"] - 0.35)
         return 0.95 + gain if right else 0.75 - gain
-    return {"none": 0.95, "fastv": 0.88, "vtw": 0.6 if right else 0.85}[row.method]
+    controls = dict.fromkeys(("random", "uniform", "shared_heads"), 0.7)
+    return {"none": 0.95, "fastv": 0.88, "vtw": 0.6 if right else 0.85, **controls}[row.method]
 
 
 def timed(records, added_ms=2.0, faster=1.3) -> list[dict]:

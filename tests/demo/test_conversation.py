@@ -70,7 +70,9 @@ def test_messages_are_escaped_and_say_what_was_lost():
     assert "its images are not part of this column's conversation" in said[7] and "This turn is not part" in said[9]
 
 
-@pytest.mark.parametrize("method, setting", [(PLPHP(gqa="max"), "r=0.4, Δr=0.3, α=0.25, β=0.1, gqa=max"), (None, "–")])
+@pytest.mark.parametrize(
+    "method, setting", [(PLPHP(gqa="max"), "r=0.4, Δr=0.3, α=0.25, β=0.1, gqa=max, head_budget=equal"), (None, "–")]
+)
 def test_figures_of_an_answer(method, setting):
     found = a_conversation(an_answer([[[10]], [[10, 11, 12, 13]]], method=method), [halves()]).figures
     assert found == [

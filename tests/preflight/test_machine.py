@@ -129,7 +129,7 @@ def test_downloads_count_against_the_disk(free, status, tmp_path, planned, exami
 
 @pytest.mark.parametrize(
     "overrides, needed",
-    [(["method=none"], "3.9 GiB"), (["table=table1"], "38.2 GiB"), (["method=none", "limit=100"], "100 MiB")],
+    [(["method=none"], "3.9 GiB"), (["table=table1"], "49.7 GiB"), (["method=none", "limit=100"], "100 MiB")],
 )
 def test_results_grow_with_samples_and_methods_and_a_limit_bounds_them(overrides, needed, tmp_path, planned, examine):
     run = planned(f"results={tmp_path}", *overrides)

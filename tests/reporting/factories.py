@@ -43,6 +43,9 @@ ROWS = (
     ("plphp", {**PLPHP, "r": 0.3}, "r=0.3, Δr=0.3", 0.96, 0.51),
     ("plphp", PLPHP, "r=0.4, Δr=0.3", 0.99, 0.58),
     ("plphp", {**PLPHP, "r": 0.5}, "r=0.5, Δr=0.3", 1.0, 0.66),
+    ("random", {**PLPHP, "whole_layers": "plphp", "seed": 0, "shared": False}, "r=0.4, Δr=0.3", 0.9, 0.58),
+    ("uniform", {**PLPHP, "whole_layers": "plphp"}, "r=0.4, Δr=0.3", 0.98, 0.58),
+    ("shared_heads", {**PLPHP, "whole_layers": "plphp"}, "r=0.4, Δr=0.3", 0.97, 0.58),
 )
 
 
@@ -229,7 +232,9 @@ def of_costs(table="table4", profile="toy", speeds=None, **changes) -> list[dict
     for row in rows_configured(table, profile, "llava_onevision"):
         params = row.params if row.method != "none" else {}
         setting = row.setting if row.method != "none" else ""
-        retention = kept[row.method] * (1 + row.params["r"] - 0.4 if row.method == "plphp" else 1)
+        ours = "delta_r" in row.params  # PLPHP and its controls, which keep as much
+        retention = kept["plphp" if ours else row.method] * (1 + row.params["r"] - 0.4 if ours else 1)
         changed = {"profile": profile} | changes
-        records.append(timed(row.method, params, setting, speeds[row.method], retention, **changed))
+        faster = speeds.get(row.method, speeds["plphp"])
+        records.append(timed(row.method, params, setting, faster, retention, **changed))
     return records

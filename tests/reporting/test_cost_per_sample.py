@@ -31,7 +31,7 @@ def test_the_curves_are_the_cell_files(tmp_path, draw):
     latency, cache = figure.axes
     raw = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "toy" / "cells").iterdir()]
     paid = {record["method"]: record["efficiency"] for record in raw}
-    assert len(latency.lines) == len(cache.lines) == 4
+    assert len(latency.lines) == len(cache.lines) == 7
     for at, method in enumerate(("none", "fastv", "vtw", "plphp")):
         expected = np.array(paid[method]["decode_ms_per_token"], dtype=float)
         assert np.allclose(latency.lines[at].get_ydata(), expected, equal_nan=True)
@@ -41,7 +41,9 @@ def test_the_curves_are_the_cell_files(tmp_path, draw):
         for line in (latency.lines[at], cache.lines[at]):
             assert line.get_color() == look.colour and line.get_marker() == (look.marker or "D")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["Uncompressed", "FastV K=2, R=0.5", "VTW K=4", "PLPHP r=0.4, Δr=0.3"]
+    assert labels == ["Uncompressed", "FastV K=2, R=0.5", "VTW K=4", "PLPHP r=0.4, Δr=0.3"] + [
+        f"{control} r=0.4, Δr=0.3" for control in ("Random", "Uniform", "Shared heads")
+    ]
 
 
 def test_documents_keep_their_place_where_a_row_lacks_one(tmp_path, draw):
@@ -56,7 +58,7 @@ def test_many_samples_are_a_running_median_over_faint_single_ones(tmp_path, draw
     content = content_of(tmp_path, records)
     lines = draw(FIGURE7, content).axes[0].lines
     faint, strong = lines[6], lines[7]
-    assert len(lines) == 8 and faint.get_linestyle() == "None" and len(faint.get_ydata()) == 400
+    assert len(lines) == 14 and faint.get_linestyle() == "None" and len(faint.get_ydata()) == 400
     values = np.array(records[3]["efficiency"]["decode_ms_per_token"], dtype=float)
     assert strong.get_label() == "PLPHP r=0.4, Δr=0.3"
     assert strong.get_ydata()[200] == pytest.approx(np.nanmedian(values[195:206]))

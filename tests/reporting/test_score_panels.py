@@ -50,7 +50,8 @@ def test_figure5_has_a_polyline_per_method_through_its_settings_and_uncompressed
     assert len(panels) == 8 and not panels[7].axison
     for panel, name in zip(panels, factories.BENCHMARKS, strict=False):
         here, found = [one for one in factories.suite() if one["benchmark"] == name], lines_of(panel)
-        assert list(found) == ["Uncompressed", "FastV", "VTW", "PLPHP"]
+        assert list(found) == ["Uncompressed", "FastV", "VTW", "PLPHP", "Random", "Uniform", "Shared heads"]
+        assert {label for label, line in found.items() if line.get_linestyle() == "--"} >= set(list(found)[4:])
         assert found["Uncompressed"].get_ydata() == pytest.approx([score_of(here[0])] * 2)
         for method in ("fastv", "vtw", "plphp"):
             own = [one for one in here if one["method"] == method]
@@ -134,7 +135,9 @@ def test_gaps_are_left_out_of_the_lines_and_named_below(tmp_path, draw):
     assert len(lines_of(panels[1])["VTW"].get_xdata()) == 2
     assert "Uncompressed" not in lines_of(panels[3]) and "FastV" not in lines_of(panels[2])
     legend = panels[7].get_legend()
-    assert sorted(text.get_text() for text in legend.get_texts()) == ["FastV", "PLPHP", "Uncompressed", "VTW"]
+    assert sorted(text.get_text() for text in legend.get_texts()) == sorted(
+        ["FastV", "PLPHP", "Uncompressed", "VTW", "Random", "Uniform", "Shared heads"]
+    )
     table = method_tables(content, FIGURE5.page("toy"))[0]
     assert texts(table, 5)[4:6] == ["n/a", "n/a"] and any("VTW K=4: IE" in note for note in table.notes)
 
@@ -142,7 +145,7 @@ def test_gaps_are_left_out_of_the_lines_and_named_below(tmp_path, draw):
 def test_every_method_has_a_look_of_its_own_whatever_is_drawn_beside_it(tmp_path, draw, monkeypatch):
     extra = [factories.cell("SD", name, {"w": 1}, "w=1", 0.7, 0.4) for name in ("snapkv", "h2o")]
     found = lines_of(draw(FIGURE5, panels_of(tmp_path, [*factories.suite(benchmarks=("SD",)), *extra], None)).axes[0])
-    assert len({(line.get_color(), line.get_marker()) for line in found.values()}) == len(found) == 6
+    assert len({(line.get_color(), line.get_marker()) for line in found.values()}) == len(found) == 9
     names = {"none", "plphp", *(f"method_{number}" for number in range(40))}
     monkeypatch.setattr("plphp_core.analysis.method_style.method_names", lambda: names)
     assert len({(method_style(name).colour, method_style(name).marker) for name in names}) == 42

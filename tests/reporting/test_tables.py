@@ -135,7 +135,7 @@ def test_missing_cells_are_listed_and_never_averaged_over(tmp_path):
     row = by_heading(one.sheets[0], 6)
     assert {row[name].text for name in ("SD R-L", "MV Overall", "Average change", "Vision kept")} == {"n/a"}
     assert row["IE R-L"].text != "n/a"
-    assert "n/a, not run yet (2 of 70 cells): VTW K=6: SD, MV." in one.sheets[0].notes
+    assert "n/a, not run yet (2 of 91 cells): VTW K=6: SD, MV." in one.sheets[0].notes
     line = one.tables[""].query("method == 'vtw' and setting == 'K=6' and benchmark == 'SD'")
     assert list(line.metric) == ["rouge_l"] and line[["value", "n", "retention"]].isna().all(axis=None)
 
@@ -239,7 +239,7 @@ def test_models_on_different_documents_are_refused(tmp_path):
 
 
 def test_nothing_to_show_is_an_error(tmp_path):
-    with pytest.raises(NothingToShow, match=r"none of the 70 finished cells belongs in table3 \(qwen2_vl, idefics2"):
+    with pytest.raises(NothingToShow, match=r"none of the 91 finished cells belongs in table3 \(qwen2_vl, idefics2"):
         made(tmp_path, "table3", factories.suite())
 
 

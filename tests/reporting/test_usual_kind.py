@@ -53,9 +53,9 @@ def test_what_was_taken_and_what_else_there_is_stands_in_one_line(tmp_path):
     fast = tagged(factories.suite(benchmarks=("SD",), engine="fast"), "fast")
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)), *fast, factories.cell("SD", **FEW))
     one = asked(tmp_path, "toy")
-    assert len(one.own_cells) == 10 and len(one.own_cells) == 10
+    assert len(one.own_cells) == 13
     assert list(one.said) == [
-        "shown is limit=null, engine=generate; also finished: limit=8 (1 file), engine=fast (10 files); "
+        "shown is limit=null, engine=generate; also finished: limit=8 (1 file), engine=fast (13 files); "
         "limit=8 shows those"
     ]
 
@@ -76,7 +76,7 @@ def test_every_report_takes_the_usual_kind(tmp_path, drawn, capsys, table, name,
     factories.write(tmp_path, *factories.suite(benchmarks=("SD", "IE")), *tagged(better, other))
     assert report(tmp_path, table) == 0
     said = capsys.readouterr().err
-    assert f"shown is {name}={usual}; also finished: {name}={other} (20 files)" in said
+    assert f"shown is {name}={usual}; also finished: {name}={other} (26 files)" in said
     left = contents(tmp_path, table)
     for path in (tmp_path / "toy" / "cells").glob(f"*.{other}.json"):
         path.unlink()
@@ -161,7 +161,7 @@ def test_engines_are_compared_on_a_kind_that_both_have(tmp_path):
     fast = [one | {"engine": "fast"} for one in few]
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",)), *tagged(few, "few"), *tagged(fast, "fast"))
     cells = load_cells(tmp_path / "toy" / "cells", "toy")
-    assert limits(under_both(cells)) == {8} and len(under_both(cells)) == 20
+    assert limits(under_both(cells)) == {8} and len(under_both(cells)) == 26
     alone = [cell for cell in cells if cell.engine == "generate"]
     assert under_both(alone) == alone
 
@@ -192,7 +192,7 @@ def test_a_subset_of_another_seed_is_left_out_of_the_numbers(tmp_path):
     other = tagged(factories.suite(benchmarks=("SD",), limit_seed=3, **FEW), "seed")
     factories.write(tmp_path, *factories.suite(benchmarks=("SD",), **FEW), *other)
     assert report(tmp_path, "table1") == 0
-    assert len(pd.read_csv(tmp_path / "toy" / "table1.limit=8.csv").query("metric == 'rouge_l'").n.dropna()) == 10
+    assert len(pd.read_csv(tmp_path / "toy" / "table1.limit=8.csv").query("metric == 'rouge_l'").n.dropna()) == 13
 
 
 def test_a_table_that_cannot_be_made_is_missed_on_the_page(tmp_path, capsys, drawn):
