@@ -136,6 +136,8 @@ def test_a_damaged_folder_or_file_is_named_the_others_are_shown_and_the_exit_cod
     assert command("leaderboard", [f"results=[{good}]", "profile=toy", f"leaderboard.out={out}"]) == 0
     assert "Budget" in capsys.readouterr().out
     assert command("leaderboard", [f"results=[{empty}]", "profile=toy", f"leaderboard.out={out}"]) == 1
+    assert command("leaderboard", [f"results=[{good}]", "profile=paper", f"leaderboard.out={out}"]) == 1
+    assert "has no finished cells of profile 'paper'; it has some of toy: profile=toy" in capsys.readouterr().err
     assert command("leaderboard", [f"results=[{good},{good}]", "profile=toy"]) == 2
 
 

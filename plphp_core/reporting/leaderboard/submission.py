@@ -45,7 +45,9 @@ def _submission(folder: Path, name: str, profile: str) -> Submission:
     inside = [one for one in (folder / profile / "cells", folder / "cells") if one.is_dir() and not one.is_symlink()]
     paths = sorted(path for path in inside[0].glob("*.json") if not path.name.startswith(".")) if inside else []
     if not paths:
-        return Submission(name, damaged={name: f"has no finished cells of profile {profile!r}"})
+        others = sorted({path.parent.parent.name for path in folder.glob("*/cells/*.json")})
+        hint = f"; it has some of {', '.join(others)}: profile={others[0]}" if others else ""
+        return Submission(name, damaged={name: f"has no finished cells of profile {profile!r}{hint}"})
     cells, damaged = [], {}
     for path in paths:
         try:
