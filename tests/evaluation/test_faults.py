@@ -71,9 +71,9 @@ def test_twenty_kills_at_random_moments_change_nothing(sweep, tmp_path):
             assert shown(killed) == shown(whole)
             shutil.rmtree(killed.results)
     assert run(killed, {}, loader) == OK
-    assert shown(killed) == shown(whole) and len(shown(whole)) == 20
+    assert shown(killed) == shown(whole) and len(shown(whole)) == 26
     keys = journal_keys(killed)
-    assert len(keys) == len(set(keys)) == 80
+    assert len(keys) == len(set(keys)) == 104
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_a_single_report_and_all_of_them_take_the_same_and_a_subset_replaces_not
     factories.write(tmp_path, *factories.suite(benchmarks=("SD", "IE", "DetailCaps")), *few)
     assert report(tmp_path, "all") == 0
     said = capsys.readouterr().err
-    assert said.count("notice: shown is limit=null; also finished: limit=8 (70 files); limit=8 shows those") == 1
+    assert said.count("notice: shown is limit=null; also finished: limit=8 (91 files); limit=8 shows those") == 1
     together = written_files(tmp_path)
     assert not any("limit" in name for name in together) and "error" not in said
     for name in report_names("toy"):
@@ -104,7 +104,7 @@ def test_a_single_report_and_all_of_them_take_the_same_and_a_subset_replaces_not
     assert {"table1.limit=8.md", "claims.limit=8.json", "report.limit=8.html"} <= set(after)
     capsys.readouterr()
     assert report(tmp_path, "page", "limit=3") == 1  # what nothing fits
-    assert "none of the 100 finished cells" in capsys.readouterr().err
+    assert "none of the 130 finished cells" in capsys.readouterr().err
     assert report(tmp_path, "claims", "limit=3") == 0
     assert {name: content for name, content in written_files(tmp_path).items() if "limit=3" not in name} == after
     assert "claims.limit=3.md" in written(tmp_path)
