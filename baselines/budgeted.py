@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from plphp_core.pruning.method import Method
+from plphp_core.pruning.plphp import is_pruned
 from plphp_core.pruning.selection import Count, Selection, top_tokens
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import LayerView
@@ -57,12 +58,16 @@ class Budgeted(Method):
         raise NotImplementedError
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
-        if not is_compressed(layer, view.num_layers, self.whole_layers):
+        if not self.prunes(layer, view.num_layers):
             return None
         capacities = self.capacities(layer, view)
         if all(capacity >= size for capacity, size in zip(capacities, self.sizes(view), strict=True)):
             return None
         return self.choose(view, self.scores(view), capacities)
+
+    def prunes(self, layer: int, num_layers: int) -> bool:
+        """Whether a layer is compressed at all."""
+        return self.whole_layers == "none" or is_pruned(layer, num_layers)
 
     def sizes(self, view: LayerView) -> tuple[int, ...]:
         """Tokens that the budget is a part of, per sample."""
@@ -117,9 +122,9 @@ class Budgeted(Method):
 COUNT = "be None or a whole number from 1 on"
 
 
-def is_compressed(layer: int, num_layers: int, whole_layers: str) -> bool:
-    """Whether a layer is compressed: all of them, or all but those that PLPHP leaves whole."""
-    return whole_layers == "none" or 2 <= layer <= num_layers - 2
+def part_of(share: float, capacity: int) -> int:
+    """A window that is a share of the budget, at least one token."""
+    return max(math.floor(share * capacity + 1e-9), 1)
 
 
 def last_tokens(view: LayerView, numbers: list[int]) -> Tensor:
@@ -131,6 +136,11 @@ def last_tokens(view: LayerView, numbers: list[int]) -> Tensor:
 def group_mean(rows: Tensor, kv_heads: int) -> Tensor:
     """`(batch, query_heads, tokens)` → `(batch, kv_heads, tokens)`: the mean over the query heads of a KV head."""
     return rows.unflatten(1, (kv_heads, -1)).mean(2)
+
+
+def mean_of_all_heads(view: LayerView) -> Tensor:
+    """The last row's mean over all query heads, the same for every KV head, `(batch, kv_heads, tokens)`."""
+    return view.last_row.mean(1, keepdim=True).expand(-1, view.kv_heads, -1)
 
 
 def pool(scores: Tensor, segments: Tensor, kernel: int, how: str) -> Tensor:

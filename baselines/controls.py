@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from baselines.budgeted import mean_of_all_heads
 from plphp_core.pruning.plphp import PLPHP
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import require
@@ -71,7 +72,7 @@ class SharedHeads(_Control):
     label: ClassVar[str] = "Shared heads"
 
     def scores(self, view: LayerView) -> Tensor:
-        return view.last_row.mean(1, keepdim=True).expand(-1, view.kv_heads, -1)
+        return mean_of_all_heads(view)
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,6 @@ class Uniform(_Control):
     """PLPHP's tokens in total, in equal parts over the layers. Do layers of their own help? Δr = 0: each keeps r."""
 
     name: ClassVar[str] = "uniform"
-
-    def compress(self, layer: int, view: LayerView) -> Selection | None:
-        return None  # all layers at once, in `allocate`
 
     def observe(self, layer: int, view: LayerView) -> Any:
         if not self.prunes(layer, view.num_layers):

@@ -1,12 +1,11 @@
 """H2O: heavy hitters, the tokens that all rows of the prompt look at (arXiv 2306.14048)."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from baselines.budgeted import Budgeted, group_mean
+from baselines.budgeted import Budgeted, group_mean, part_of
 from plphp_core.pruning.validation import fraction
 from plphp_core.pruning.view import LayerView
 
@@ -35,7 +34,7 @@ class H2O(Budgeted):
         fraction("H2O", "recent", self.recent)
 
     def window(self, capacity: int) -> int:
-        return max(math.floor(self.recent * capacity + 1e-9), 1)
+        return part_of(self.recent, capacity)
 
     def scores(self, view: LayerView) -> Tensor:
         return group_mean(view.mean_row(), view.kv_heads)

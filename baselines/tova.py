@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from baselines.budgeted import Budgeted
+from baselines.budgeted import Budgeted, mean_of_all_heads
 from plphp_core.pruning.view import LayerView
 
 
@@ -23,4 +23,4 @@ class TOVA(Budgeted):
         return 1
 
     def scores(self, view: LayerView) -> Tensor:
-        return view.last_row.mean(1, keepdim=True).expand(-1, view.kv_heads, -1)
+        return mean_of_all_heads(view)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from baselines.budgeted import Budgeted, group_mean, is_compressed
+from baselines.budgeted import Budgeted, group_mean, part_of
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import fraction
 from plphp_core.pruning.view import LayerView, QueryRows
@@ -42,18 +42,15 @@ class VLCache(Budgeted):
         fraction("VLCache", "recent", self.recent)
 
     def window(self, capacity: int) -> int:
-        return max(math.floor(self.recent * capacity + 1e-9), 1)
+        return part_of(self.recent, capacity)
 
     def scores(self, view: LayerView) -> Tensor:
         return group_mean(view.column_sum(view.post_vision), view.kv_heads)
 
     def observe(self, layer: int, view: LayerView) -> Any:
-        if not is_compressed(layer, view.num_layers, self.whole_layers):
+        if not self.prunes(layer, view.num_layers):
             return None
         return view, self.scores(view), view.row_density(view.post_vision, self.p).mean(-1)
-
-    def compress(self, layer: int, view: LayerView) -> Selection | None:
-        return None  # all layers at once, in `allocate`
 
     def allocate(self, observed: list[Any]) -> list[Selection | None]:
         seen = [number for number, one in enumerate(observed) if one is not None]

@@ -72,7 +72,7 @@ class PLPHP(Method):
 
     def prunes(self, layer: int, num_layers: int) -> bool:
         """Whether a layer is pruned at all."""
-        return FIRST_PRUNED_LAYER <= layer <= num_layers - 2
+        return is_pruned(layer, num_layers)
 
     def counts(self, view: LayerView) -> list[list[int]]:
         """K_j: tokens that a layer keeps of each image, per sample."""
@@ -95,3 +95,8 @@ class PLPHP(Method):
             return top_per_image(scores, view.image_of, view.vision_counts, counts)
         budgets = head_budgets(scores, view.vision, [sum(images) for images in counts], OWN_SHARE)
         return top_tokens(scores, view.vision, view.vision_counts, budgets)
+
+
+def is_pruned(layer: int, num_layers: int) -> bool:
+    """Whether a layer is none of those that PLPHP leaves whole."""
+    return FIRST_PRUNED_LAYER <= layer <= num_layers - 2
