@@ -33,6 +33,9 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "parade": (("vst", "PororoSV"),),
     "views": tuple(("mv", name) for name in ("ScanQA", "ALFRED", "ScanNet_chat")),
     "choice": (("mv", "nuscenes"), ("mv", "ScanNet_task")),
+    "read": (("reading", "all"), ("reading", "one")),
+    "find": tuple(("finding", name) for name in ("color", "shape", "place", "one")),
+    "tour": (("long", "tour"),),
 }
 
 
@@ -84,21 +87,6 @@ def assemble(toy: Toy, samples: list[Sample], seeds: list[int], tokenizer, style
     return Batch(ids, *padded, images, alone, ids == image_id)
 
 
-def keep_positions(image_mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """(batch, kept) sorted positions: all text and a random `share` of the image tokens of every sample."""
-    count = int(image_mask[0].sum())
-    dropped = count - round(share * count)
-    chance = torch.rand(image_mask.shape, generator=generator).masked_fill(~image_mask, 2.0)
-    return chance.topk(image_mask.shape[1] - dropped, dim=1).indices.sort(dim=1).values
-
-
-def forgotten(batch: Batch, seen: float, generator: torch.Generator) -> Tensor:
-    """(batch, length, length): tokens after the prompt miss all but a random `seen` share of the image tokens."""
-    lost = batch.image_mask & (torch.rand(batch.ids.shape, generator=generator) >= seen)
-    answering = (batch.targets != IGNORED).cumsum(1) > 1  # the first of them belongs to the prompt's last token
-    return answering[:, :, None] & lost[:, None, :]
-
-
 def plain_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **_) -> tuple[Tensor, None]:
     """Causal grouped-query attention by two matrix products: on a CPU twice as fast to train as the fused kernel.
 
@@ -116,19 +104,14 @@ def plain_attention(module, query, key, value, attention_mask, scaling, dropout=
 AttentionInterface.register("toy_training", plain_attention)
 
 
-def decoder_states(
-    decoder, embeddings: Tensor, positions: Tensor, hidden: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def decoder_states(decoder, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Causal decoder over (batch, length, D) at the given rotary positions; right padding needs no mask.
 
-    `hidden` (batch, length, length): keys that a query may not see although they come earlier.
     Returns the normalised states after the last layer and after the first HINT_LAYERS layers.
     """
     rotary = decoder.rotary_emb(embeddings, positions)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else embeddings.dtype
     mask = torch.full((embeddings.shape[1],) * 2, float("-inf"), dtype=dtype).triu(1)
-    if hidden is not None:
-        mask = mask.masked_fill(hidden[:, None], float("-inf"))
     states = half_way = embeddings
     for number, layer in enumerate(decoder.layers, 1):
         states = layer(states, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
@@ -148,19 +131,10 @@ def _word_loss(model, states: Tensor, targets: Tensor, weights: Tensor) -> tuple
 
 
 def answer_loss(
-    toy: Toy,
-    model,
-    batch: Batch,
-    share: float,
-    seen: float,
-    generator: torch.Generator,
-    words: Words,
-    hinted: tuple[str, ...],
+    toy: Toy, model, batch: Batch, words: Words, hinted: tuple[str, ...]
 ) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy of answers, plus the `hinted` kinds of hints.
 
-    The decoder sees a random `share` of the image tokens; or, if `seen` is below 1, the prompt sees all of them and the
-    answer a random `seen` share.
     Also returns the teacher-forced accuracy of content words, `answer`, and of hints other than "no change", `hint`.
     """
     embeddings = model.get_input_embeddings()(batch.ids)
@@ -168,13 +142,7 @@ def answer_loss(
     embeddings = embeddings.masked_scatter(batch.image_mask[..., None], features.to(embeddings.dtype))
     positions = toy.positions(batch.ids, batch.image_mask)
     targets, hint, late = batch.targets, batch.hints, batch.late_hints
-    if share < 1 and seen == 1:
-        kept = keep_positions(batch.image_mask, share, generator)
-        embeddings = embeddings.gather(1, kept[..., None].expand(-1, -1, embeddings.shape[2]))
-        targets, hint, late = (table.gather(1, kept) for table in (targets, hint, late))
-        positions = positions.gather(-1, kept.expand(*positions.shape[:-1], -1))
-    hidden = forgotten(batch, seen, generator) if seen < 1 else None
-    states, half_way = decoder_states(toy.family.decoder(model), embeddings, positions, hidden)
+    states, half_way = decoder_states(toy.family.decoder(model), embeddings, positions)
     loss, wanted, right = _word_loss(model, states, targets, words.answer_weight)
     shown = {"answer": right[words.content[wanted]].float().mean().item()}
     if "late" in hinted and (late != IGNORED).any():

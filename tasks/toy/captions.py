@@ -49,19 +49,19 @@ def descriptions(scene: Scene) -> list[str]:
     wordings = (
         (
             f"{count} lie on a plain gray ground in this simple picture.",
-            "the {ordinal} object is a large {color} {shape} in the {where} of the picture.",
+            "the {ordinal} object is a small {color} {shape} in the {where} of the picture.",
             "the other places of the picture are empty.",
             f"in reading order the colors are {colors}. the shapes are {shapes}. the places are {places}.",
         ),
         (
             f"this simple picture with a plain gray ground holds {count} in all.",
-            "as the {ordinal} object one finds a large {color} {shape} in the {where} part.",
+            "as the {ordinal} object one finds a small {color} {shape} in the {where} part.",
             "nothing else is to be seen anywhere in the picture.",
             f"from top to bottom the colors are {colors}. the shapes are {shapes}. the places are {places}.",
         ),
         (
             f"we are looking at {count} drawn on a gray ground without any texture.",
-            "the {ordinal} of them is a big {color} {shape} that lies in the {where}.",
+            "the {ordinal} of them is a little {color} {shape} that lies in the {where}.",
             "all the other places of the grid were left empty.",
             f"read in order the colors are {colors}. the shapes are {shapes}. the places are {places}.",
         ),

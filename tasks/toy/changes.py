@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tasks.toy.scenes import COLORS, PLACES, SHAPES, Scene, Thing
+from tasks.toy.scenes import COLORS, PLACES, SHAPES, Scene, Thing, random_thing
 
 KINDS = ("recolor", "reshape", "add", "remove", "move")
 
@@ -47,7 +47,7 @@ def random_change(rng: random.Random, before: Scene) -> tuple[Scene, Change]:
         raise ValueError(f"a scene with at least two things is needed, got {len(before.things)}")
     kind = rng.choice(KINDS)
     if kind == "add":
-        thing = Thing(rng.choice(before.free_places()), rng.choice(list(COLORS)), rng.choice(SHAPES))
+        thing = random_thing(rng, rng.choice(before.free_places()))
         return Scene((*before.things, thing)), Change(kind, thing)
     thing = rng.choice(before.things)
     others = tuple(other for other in before.things if other != thing)

@@ -19,7 +19,7 @@ from tasks.toy.captions import ORDINALS
 from tasks.toy.samples import LETTERS, Sample
 from tasks.toy.scenes import COLORS, SHAPES, Thing
 
-HINT_LAYERS = 4
+HINT_LAYERS = 6
 NO_CHANGE = "same"
 
 

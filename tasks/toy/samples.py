@@ -1,4 +1,5 @@
-"""Samples of the seven toy benchmarks: which scenes, what is asked, what is right.
+"""Samples of the toy benchmarks: which scenes, what is asked, what is right. Seven of the paper's, three where the
+answer must be looked up in many places of the picture (`reading`, `finding`, `long`).
 
 The generator draws test samples from here and the trainer draws training samples; `split` is the only difference.
 Every scene of a sample belongs to the sample's split.
@@ -12,7 +13,21 @@ from dataclasses import dataclass, replace
 
 from tasks.toy.captions import ORDINALS, captions, descriptions
 from tasks.toy.changes import random_change
-from tasks.toy.scenes import COLORS, PLACES, SHAPES, SPLITS, Scene, Thing, random_scene
+from tasks.toy.scenes import (
+    CHARACTERS,
+    COLORS,
+    GRID,
+    PLACES,
+    SHAPES,
+    SPLITS,
+    SPOTS,
+    Scene,
+    Thing,
+    crowded_scene,
+    random_scene,
+    random_thing,
+    thing_at,
+)
 
 CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
 DETAIL_PROMPT = "Describe this image in detail."
@@ -51,10 +66,7 @@ def _pair(question: str, say: Callable, count: int) -> Callable[[random.Random],
 def _birds(rng: random.Random) -> tuple:
     first, second = random_scene(rng, 1), random_scene(rng, 1)
     one, two = first.things[0], second.things[0]
-    question = (
-        "The left picture is <image> and the right picture is <image> and each of them shows one object. "
-        "Look at both and tell me what the object is in the left picture and what it is in the right picture."
-    )
+    question = "Left picture <image> right picture <image> What is in the left and what in the right picture?"
     return (first, second), question, f"{one.color} {one.shape} in left but {two.color} {two.shape} in right"
 
 
@@ -64,13 +76,13 @@ def _frames(rng: random.Random, field: str, choices: list, count: int) -> tuple[
     return tuple(Scene((replace(thing, **{field: value}),)) for value in rng.sample(choices, count))
 
 
-FRAMES = "This is a short story in {n} frames. {frames} Tell the story in a few words, frame after frame: {ask}"
+FRAMES = "A story in {n} frames. {frames} Tell it frame after frame: {ask}"
 
 
 def _story(n: int, ask: str) -> str:
     words = ("first", "second", "third", "last")
     names = words[: n - 1] + words[-1:]
-    return FRAMES.format(n=("three", "four")[n - 3], frames=" ".join(f"The {w} frame <image>" for w in names), ask=ask)
+    return FRAMES.format(n=("three", "four")[n - 3], frames=" ".join(f"{w} <image>" for w in names), ask=ask)
 
 
 def _walk(rng: random.Random) -> tuple:
@@ -106,14 +118,8 @@ def _views(rng: random.Random) -> tuple[Scene, ...]:
     return tuple(Scene((Thing(*row),)) for row in rows)
 
 
-VIEWS = (
-    "These are three views of one room taken by a camera that turns. "
-    "First view <image> second view <image> third view <image>\n"
-)
-CAMERAS = (
-    "<image>\n<image>\n<image>\n"
-    "The three cameras look at different corners of the same place and each sees one object.\n"
-)
+VIEWS = "Three views of one room. First view <image> second view <image> third view <image>\n"
+CAMERAS = "<image>\n<image>\n<image>\nThree cameras, each sees one object.\n"
 
 
 def _ask(rng: random.Random, thing: Thing) -> tuple[str, str]:
@@ -129,7 +135,7 @@ def _ask(rng: random.Random, thing: Thing) -> tuple[str, str]:
 def _scan_qa(rng: random.Random) -> tuple:
     views = _views(rng)
     question, answer = _ask(rng, rng.choice(views).things[0])
-    text = f"{VIEWS}Look at all the views and answer the question with a single word. {question}"
+    text = f"{VIEWS}Answer with a single word. {question}"
     return views, (("human", text),), answer
 
 
@@ -137,7 +143,7 @@ def _scan_chat(rng: random.Random) -> tuple:
     views = _views(rng)
     one, two = (view.things[0] for view in rng.sample(views, 2))
     first, second = _ask(rng, one), _ask(rng, two)
-    opening = f"{CAMERAS}I have some questions about it, answer with a single word. {first[0]}"
+    opening = f"{CAMERAS}Answer with a single word. {first[0]}"
     return views, (("human", opening), ("gpt", first[1]), ("human", second[0])), second[1]
 
 
@@ -145,7 +151,7 @@ def _alfred(rng: random.Random) -> tuple:
     views = _views(rng)
     which = rng.randrange(3)
     thing = views[which].things[0]
-    ask = f"You are a robot in this room. Fetch the object that the {ORDINALS[which]} view shows. What is your plan?"
+    ask = f"Robot, fetch the object that the {ORDINALS[which]} view shows. What is your plan?"
     return views, (("human", VIEWS + ask),), f"go {thing.where} and take {thing.color} {thing.shape}"
 
 
@@ -177,26 +183,11 @@ def _scan_task(rng: random.Random) -> tuple:
     return views, turns, answer
 
 
-_SPOT = (
-    "Here are two pictures which the same camera took at two different times. The first picture <image> "
-    "The second picture <image> Only one thing has changed between them. "
-    "Compare the two pictures place by place and say in a few words what has changed."
-)
-_CLEVR = (
-    "A table with some simple objects was photographed before <image> and after <image> somebody touched it. "
-    "Which object was touched, where was it and what has happened to it?"
-)
-_IEDIT = (
-    "<image>\n<image>\nYou see a source picture and a target picture that was made from it with a single edit. "
-    "Write the short edit instruction which turns the source picture into the target picture."
-)
-_HQ = (
-    "Source picture <image> Target picture <image> What would you have to tell an editor of pictures "
-    "who has only the source picture, so that the target picture comes out?"
-)
-_MAGIC = (
-    "The picture before the edit is <image> and the picture after the edit is <image> What is the edit instruction?"
-)
+_SPOT = "First picture <image> second picture <image> Compare them place by place: what has changed?"
+_CLEVR = "A table before <image> and after <image> somebody touched it. Which object was touched and what happened to it?"
+_IEDIT = "<image>\n<image>\nWrite the edit instruction which turns the source picture into the target picture."
+_HQ = "Source picture <image> Target picture <image> What would you tell an editor to do?"
+_MAGIC = "The picture before the edit is <image> and after the edit is <image> What is the edit instruction?"
 
 
 def _difference(change) -> str:
@@ -205,6 +196,63 @@ def _difference(change) -> str:
 
 def _instruction(change) -> str:
     return change.instruction()
+
+
+def _lines(rng: random.Random) -> tuple[Scene, list[tuple[str, str]]]:
+    """A picture with three lines of three or four characters, and (colour, characters) of each from top to bottom.
+
+    No character comes twice, and every line has a colour of its own.
+    """
+    side = GRID * SPOTS
+    characters, things, lines = rng.sample(CHARACTERS, len(CHARACTERS)), [], []
+    for row, color in zip(sorted(rng.sample(range(side), 3)), rng.sample(list(COLORS), 3), strict=True):
+        length = rng.choice((3, 4))
+        start = rng.randrange(side - length + 1)
+        line = [characters.pop() for _ in range(length)]
+        things += [thing_at(row, start + i, color, character) for i, character in enumerate(line)]
+        lines.append((color, " ".join(line)))
+    return Scene(tuple(things)), lines
+
+
+def _read_all(rng: random.Random) -> tuple:
+    scene, lines = _lines(rng)
+    return scene, "Read all lines from top to bottom.", ", ".join(line for _, line in lines)
+
+
+def _read_one(rng: random.Random) -> tuple:
+    scene, lines = _lines(rng)
+    color, line = rng.choice(lines)
+    return scene, f"What does the {color} line say?", line
+
+
+CROWD = 12
+
+
+def _find(field: str, question: str, say: str) -> Callable[[random.Random], tuple]:
+    """All things that agree in one `field`; at least two do, which a dozen among nine places always have."""
+
+    def make(rng: random.Random) -> tuple:
+        scene = crowded_scene(rng, CROWD)
+        groups: dict[object, list[Thing]] = {}
+        for thing in scene.things:
+            groups.setdefault(getattr(thing, field), []).append(thing)
+        asked = rng.choice([value for value, group in groups.items() if len(group) > 1])
+        told = ", ".join(say.format(color=t.color, shape=t.shape, where=t.where) for t in groups[asked])
+        return scene, question.format(asked), told
+
+    return make
+
+
+def _find_one(rng: random.Random) -> tuple:
+    scene = crowded_scene(rng, CROWD)
+    thing = rng.choice(scene.things)
+    return scene, f"Where is the {thing.color} {thing.shape}?", f"in {thing.where}"
+
+
+def _tour(rng: random.Random) -> tuple:
+    scene = Scene(tuple(random_thing(rng, place) for place in range(len(PLACES))))
+    told = ", ".join(f"in the {thing.where} there is a {thing.color} {thing.shape}" for thing in scene.things)
+    return scene, "Describe every place of the picture.", told
 
 
 _INTERLEAVE: dict[str, dict[str, Callable]] = {
@@ -233,10 +281,22 @@ _CAPTIONS: dict[str, tuple[str, Callable, tuple[int, ...]]] = {
     "detailcaps": (DETAIL_PROMPT, descriptions, (2, 3)),
 }
 
+_LOOKING: dict[str, dict[str, Callable]] = {
+    "reading": {"all": _read_all, "one": _read_one},
+    "finding": {
+        "color": _find("color", "Which objects are {}?", "{shape} in {where}"),
+        "shape": _find("shape", "Where is every {}?", "{color} in {where}"),
+        "place": _find("where", "Which objects are in the {}?", "{color} {shape}"),
+        "one": _find_one,
+    },
+    "long": {"tour": _tour},
+}
+
 SUB_TASKS: dict[str, tuple[str, ...]] = {
     **{benchmark: tuple(makers) for benchmark, makers in _INTERLEAVE.items()},
     "mv": tuple(_MULTI_VIEW),
     **{benchmark: (benchmark,) for benchmark in _CAPTIONS},
+    **{benchmark: tuple(makers) for benchmark, makers in _LOOKING.items()},
 }
 BENCHMARKS = tuple(SUB_TASKS)
 
@@ -263,6 +323,9 @@ def _draw(benchmark: str, sub_task: str, rng: random.Random) -> Sample:
     if benchmark == "mv":
         scenes, turns, answer = _MULTI_VIEW[sub_task](rng)
         return Sample(benchmark, sub_task, scenes, "", (answer,), turns, multiple_choice=answer in LETTERS)
+    if benchmark in _LOOKING:
+        scene, question, answer = _LOOKING[benchmark][sub_task](rng)
+        return Sample(benchmark, sub_task, (scene,), question, (answer,))
     prompt, write, counts = _CAPTIONS[benchmark]
     scene = random_scene(rng, rng.choice(counts))
     return Sample(benchmark, sub_task, (scene,), prompt, tuple(write(scene)))

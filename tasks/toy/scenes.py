@@ -1,7 +1,8 @@
 """What a scene is, which split it belongs to, and how it is drawn.
 
-A scene is a set of coloured shapes on a 3 x 3 grid of named places. Its canonical text decides whether it belongs to
-the training or to the test split, so the two can never share a scene, whoever draws them and with whatever seed.
+A scene is a set of small coloured shapes or characters on a 3 x 3 grid of named places, each of them four spots of 16
+pixels: the size of one image token of a whole view. Its canonical text decides whether it belongs to the training or to
+the test split, so the two can never share a scene, whoever draws them and with whatever seed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from tasks.toy.glyphs import GLYPHS
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (218, 38, 38),
@@ -26,37 +29,52 @@ COLORS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
 PLACES = ("northwest", "north", "northeast", "west", "center", "east", "southwest", "south", "southeast")
 
+CHARACTERS = tuple(GLYPHS)
+
 SIZE = 96  # pixels of a drawn scene, both ways
-GRID = 3
-CELL = SIZE // GRID
+GRID = 3  # places per side
+SPOTS = 2  # spots per side of a place
+SPOT = SIZE // (GRID * SPOTS)  # pixels
 TEST_SHARE = 4  # one scene in four is a test scene
 SPLITS = ("train", "test")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Thing:
-    """One object. `place` is an index into PLACES, so that things sort in reading order."""
+    """One object or character. `place` is an index into PLACES, `spot` (0-3, row by row) says where in the place."""
 
     place: int
     color: str
     shape: str
+    spot: int = 0
 
     @property
     def where(self) -> str:
         return PLACES[self.place]
 
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Row and column among the 6 x 6 spots of the picture."""
+        row, column = divmod(self.place, GRID)
+        return row * SPOTS + self.spot // SPOTS, column * SPOTS + self.spot % SPOTS
+
+
+def thing_at(row: int, column: int, color: str, shape: str) -> Thing:
+    """A thing by its row and column among the spots of the picture."""
+    return Thing(row // SPOTS * GRID + column // SPOTS, color, shape, row % SPOTS * SPOTS + column % SPOTS)
+
 
 @dataclass(frozen=True)
 class Scene:
-    """Objects on distinct places, kept in reading order."""
+    """Things on distinct spots, kept in the order of their places."""
 
     things: tuple[Thing, ...]
 
     def __post_init__(self) -> None:
-        places = [thing.place for thing in self.things]
-        if len(set(places)) != len(places):
-            raise ValueError(f"two things share a place: {self.things}")
-        object.__setattr__(self, "things", tuple(sorted(self.things)))
+        spots = [thing.cell for thing in self.things]
+        if len(set(spots)) != len(spots):
+            raise ValueError(f"two things share a spot: {self.things}")
+        object.__setattr__(self, "things", tuple(sorted(self.things, key=lambda thing: (thing.place, thing.spot))))
 
     def canonical(self) -> str:
         """The text that names this scene: equal for equal scenes, however they were built."""
@@ -72,10 +90,21 @@ class Scene:
         return [place for place in range(len(PLACES)) if place not in taken]
 
 
+def random_thing(rng: random.Random, place: int) -> Thing:
+    """Colour, shape and spot drawn independently."""
+    return Thing(place, rng.choice(list(COLORS)), rng.choice(SHAPES), rng.randrange(SPOTS**2))
+
+
 def random_scene(rng: random.Random, count: int) -> Scene:
-    """`count` things on distinct places, colours and shapes drawn independently (either split)."""
-    places = rng.sample(range(len(PLACES)), count)
-    return Scene(tuple(Thing(place, rng.choice(list(COLORS)), rng.choice(SHAPES)) for place in places))
+    """`count` things on distinct places (either split)."""
+    return Scene(tuple(random_thing(rng, place) for place in rng.sample(range(len(PLACES)), count)))
+
+
+def crowded_scene(rng: random.Random, count: int) -> Scene:
+    """`count` things on distinct spots, no two of one colour and shape (either split)."""
+    spots = rng.sample([(place, spot) for place in range(len(PLACES)) for spot in range(SPOTS**2)], count)
+    looks = rng.sample([(color, shape) for color in COLORS for shape in SHAPES], count)
+    return Scene(tuple(Thing(place, *look, spot) for (place, spot), look in zip(spots, looks, strict=True)))
 
 
 def _outline(shape: str, cx: float, cy: float, half: float) -> list[tuple[float, float]]:
@@ -96,7 +125,7 @@ def _outline(shape: str, cx: float, cy: float, half: float) -> list[tuple[float,
 def draw(scene: Scene, seed: int) -> Image.Image:
     """The scene as a SIZE x SIZE RGB image; `seed` sets the background tone, noise, jitter and size only.
 
-    Objects fill most of their cell, so that dozens of patches carry each of them.
+    Every thing stays within its spot, so that one image token of a whole view, or four of a fine one, carry it.
     """
     noise = np.random.default_rng(seed)
     tone = noise.integers(118, 176)
@@ -107,16 +136,20 @@ def draw(scene: Scene, seed: int) -> Image.Image:
     image = Image.fromarray(np.clip(background, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(image)
     for thing in scene.things:
-        row, column = divmod(thing.place, GRID)
-        dx, dy = noise.uniform(-1.5, 1.5, size=2)
-        half = noise.uniform(12.5, 14.5)
-        cx, cy = (column + 0.5) * CELL + dx, (row + 0.5) * CELL + dy
+        row, column = thing.cell
+        dx, dy = noise.uniform(-1, 1, size=2)
+        half = noise.uniform(6.3, 7.0)
+        cx, cy = (column + 0.5) * SPOT + dx, (row + 0.5) * SPOT + dy
         fill = tuple(int(v) for v in np.clip(np.array(COLORS[thing.color]) + noise.integers(-10, 11, size=3), 0, 255))
         box = (cx - half, cy - half, cx + half, cy + half)
-        if thing.shape == "circle":
+        if thing.shape in GLYPHS:
+            left, top = round(cx) - 5, round(cy) - 7
+            for x, y in GLYPHS[thing.shape]:
+                pen.rectangle((left + 2 * x, top + 2 * y, left + 2 * x + 1, top + 2 * y + 1), fill=fill)
+        elif thing.shape == "circle":
             pen.ellipse(box, fill=fill)
         elif thing.shape == "ring":
-            pen.ellipse(box, outline=fill, width=5)
+            pen.ellipse(box, outline=fill, width=3)
         else:
             pen.polygon(_outline(thing.shape, cx, cy, half), fill=fill)
     return image

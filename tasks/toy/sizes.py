@@ -8,9 +8,9 @@ SIDE = TILE // PATCH
 
 DECODER = {
     "hidden_size": 128,
-    "intermediate_size": 384,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 8,
+    "intermediate_size": 256,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 32,
     "max_position_embeddings": 4096,

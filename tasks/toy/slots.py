@@ -1,19 +1,20 @@
 """Slot accuracy: the share of content words that are right.
 
 Templates inflate ROUGE-L: an answer whose every colour is wrong still shares all its function words with the reference.
-Slot accuracy looks only at the words that had to be seen: colour, shape, place, kind of change, choice letter.
+Slot accuracy looks only at the words that had to be seen: colour, shape, place, kind of change, characters read,
+choice letter.
 """
 
 from __future__ import annotations
 
 import re
 
-from tasks.toy.scenes import COLORS, PLACES, SHAPES
+from tasks.toy.scenes import CHARACTERS, COLORS, PLACES, SHAPES
 
 CHANGES = ("turned", "became", "appeared", "vanished", "moved", "recolor", "reshape", "add", "remove", "move")
-CONTENT = frozenset((*COLORS, *SHAPES, *PLACES, *CHANGES))
+CONTENT = frozenset((*COLORS, *SHAPES, *PLACES, *CHANGES, *CHARACTERS))
 
-_WORD = re.compile(r"[a-z]+")
+_WORD = re.compile(r"[a-z]+|[0-9]")
 # A choice is a lone letter ("B") or one marked as an option ("B. red", "(B)"), never the article of "A red circle".
 _CHOICE = re.compile(r"^\s*\(?([A-E])(?:\s*[.:)]|\s*$)")
 

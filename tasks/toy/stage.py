@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Stage:
-    """AdamW with a linear warm-up and a cosine over `horizon` steps (default: all) down to `floor` times the peak."""
+    """Muon and AdamW with a linear warm-up and a cosine over `horizon` steps (default: all) down to `floor` times the peak."""
 
     name: str
     steps: int
@@ -19,7 +19,6 @@ class Stage:
     floor: float = 0.02
     mixture: dict[str, float] = field(default_factory=dict)  # how often a batch comes from each group; empty: vision
     hints: tuple[str, ...] = ()  # decoder only: "half-way", "late"
-    forget: float = 0.0  # decoder only: share of batches whose answers miss most image tokens
 
     def rate_at(self, step: int) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * step / (self.horizon or self.steps)))

@@ -20,20 +20,13 @@ from torch import nn
 from tasks.toy.batches import Words, answer_loss, draw_batch
 from tasks.toy.checkpoint import save_checkpoint
 from tasks.toy.stage import Stage
-from tasks.toy.state import load_optimizer, load_weights, read_progress, save_state
+from tasks.toy.state import load_optimizers, load_weights, read_progress, save_state
 from tasks.toy.toy import Toy
 
 SEED = 0
 
 
 BATCHES_PER_STEP = 2  # of the decoder: a step averages the gradients of two groups
-# The decoder sees all image tokens in this share of the batches and a random half to all of them in the others: the
-# usual token dropout, blind to attention. It is what makes patches of one object stand in for one another.
-WHOLE_SHARE = 0.3
-LEAST_TOKENS = 0.5
-# In the last two stages, part of the answers are written with a random part of the image tokens only, though the prompt
-# saw all of them: what an answer needs has to be gathered while the prompt is read, as large models do.
-MOST_REMEMBERED = 0.6
 
 
 def decoder_loss(
@@ -42,11 +35,23 @@ def decoder_loss(
     """Answers of one group of sub-tasks; the reported number is the accuracy of content words, teacher-forced."""
     (group,) = rng.choices(list(stage.mixture), list(stage.mixture.values()))
     batch = draw_batch(toy, group, stage.batch, rng, tokenizer)
-    share = 1.0 if rng.random() < WHOLE_SHARE else rng.uniform(LEAST_TOKENS, 1.0)
-    seen = rng.uniform(0.0, MOST_REMEMBERED) if stage.forget and rng.random() < stage.forget else 1.0
-    chance = torch.Generator().manual_seed(rng.getrandbits(32))
-    loss, shown = answer_loss(toy, model, batch, share, seen, chance, words, stage.hints)
+    loss, shown = answer_loss(toy, model, batch, words, stage.hints)
     return loss, {group if name == "answer" else f"{group}-{name}": value for name, value in shown.items()}
+
+
+def optimizers(model: nn.Module, trained: list[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the maps between hidden states, AdamW for everything else, word vectors included.
+
+    Muon's steps are scaled to the size of AdamW's, so that both share a learning rate.
+    """
+    linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    linear.discard(id(model.get_input_embeddings().weight))  # the output layer's too
+    hidden = [parameter for parameter in trained if id(parameter) in linear]
+    others = [parameter for parameter in trained if id(parameter) not in linear]
+    return [
+        torch.optim.Muon(hidden, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
 
 
 class Trainer:
@@ -75,18 +80,19 @@ class Trainer:
     def run(self, stage: Stage, start: int) -> None:
         """One stage from step `start`."""
         loss_of, trained, batches = self.plan(stage)
-        optimizer = torch.optim.AdamW(trained, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
+        both = optimizers(self.model, trained, stage.rate)
         if start:
-            load_optimizer(self.state, optimizer)
+            load_optimizers(self.state, both)
         began, before = time.monotonic(), self.seconds
         shown: dict[str, list[float]] = defaultdict(list)
         with self.bar() as bar:
             task = bar.add_task(stage.name, total=stage.steps, completed=start, note="")
             for step in range(start, stage.steps):
                 rng = random.Random(f"{SEED}/{stage.name}/{step}")
-                for group in optimizer.param_groups:
-                    group["lr"] = stage.rate_at(step)
-                optimizer.zero_grad(set_to_none=False)
+                for optimizer in both:
+                    for group in optimizer.param_groups:
+                        group["lr"] = stage.rate_at(step)
+                    optimizer.zero_grad(set_to_none=False)
                 for _ in range(batches):
                     with torch.autocast("cpu", torch.bfloat16):
                         loss, right = loss_of(rng)
@@ -94,13 +100,14 @@ class Trainer:
                     for name, value in {"loss": loss.item(), **right}.items():
                         shown[name].append(value)
                 nn.utils.clip_grad_norm_(trained, 1.0)
-                optimizer.step()
+                for optimizer in both:
+                    optimizer.step()
                 done = step + 1
                 bar.update(task, completed=done, note=f"loss {sum(shown['loss']) / len(shown['loss']):.3f}")
                 if done % self.save_every == 0 or done == stage.steps:
                     self.seconds = before + time.monotonic() - began
                     where = {"stage": stage.name, "step": str(done), "seconds": str(self.seconds)}
-                    save_state(self.state, self.modules, optimizer, where)
+                    save_state(self.state, self.modules, both, where)
                     numbers = "  ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(shown.items()))
                     self.console.print(f"{stage.name} {done}/{stage.steps}  {self.seconds:.0f} s  {numbers}")
                     shown.clear()

@@ -13,7 +13,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from plphp_core.families.base import Family
 from tasks.toy.captions import ORDINALS
-from tasks.toy.scenes import COLORS, GRID, PLACES, SHAPES, Scene, draw, random_scene
+from tasks.toy.samples import make_sample
+from tasks.toy.scenes import CHARACTERS, COLORS, GRID, PLACES, SHAPES, SPOTS, Scene, draw, random_scene
 from tasks.toy.sizes import SIDE, TILE
 
 IGNORED = -100
@@ -21,20 +22,23 @@ IGNORED = -100
 WHOLE_CELL = np.kron(np.arange(GRID * GRID).reshape(GRID, GRID), np.ones((SIDE // GRID,) * 2, dtype=np.int64)).reshape(
     -1
 )
-# What a patch is asked, in the order of `cell_labels`; the answer after the last word is "nothing here".
+# What a patch is asked, in the order of `spot_labels`; the answer after the last word is "nothing here".
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "color": tuple(COLORS),
-    "shape": SHAPES,
+    "shape": (*SHAPES, *CHARACTERS),
     "place": PLACES,
     "rank": ORDINALS,
 }
 
 
 def draw_scenes(rng: random.Random, count: int) -> list[Scene]:
-    """Training scenes of one to three things, more often three."""
+    """Training scenes: half of one to three things, the others crowded, full or written."""
     scenes: list[Scene] = []
     while len(scenes) < count:
-        scene = random_scene(rng, rng.choice((1, 2, 3, 3)))
+        if rng.random() < 0.5:
+            scene = random_scene(rng, rng.choice((1, 2, 3, 3)))
+        else:
+            (scene,) = make_sample(*rng.choice((("reading", "all"), ("reading", "all"), ("finding", "one"), ("long", "tour"))), rng, "train").scenes
         if scene.split() == "train":
             scenes.append(scene)
     return scenes
@@ -57,13 +61,19 @@ def shrunk(images: Tensor, how: InterpolationMode = InterpolationMode.BICUBIC) -
     return normal(transforms.resize(images, [TILE, TILE], how, antialias=True))
 
 
-def cell_labels(scene: Scene) -> np.ndarray:
-    """(9 cells, 4 questions): index of the right word, or the index after the last for "nothing here"."""
-    labels = np.empty((len(PLACES), len(QUESTIONS)), dtype=np.int64)
-    labels[:] = [len(COLORS), len(SHAPES), 0, len(ORDINALS)]
-    labels[:, 2] = np.arange(len(PLACES))
+def spot_labels(scene: Scene) -> np.ndarray:
+    """(36 spots row by row, 4 questions): index of the right word, or the index after the last for "nothing here".
+
+    Every spot knows its place. The rank of a thing is asked only where there are at most three.
+    """
+    side = GRID * SPOTS
+    labels = np.empty((side * side, len(QUESTIONS)), dtype=np.int64)
+    labels[:] = [len(answers) for answers in QUESTIONS.values()]
+    labels[:, 2] = np.kron(np.arange(GRID * GRID).reshape(GRID, GRID), np.ones((SPOTS, SPOTS), dtype=np.int64)).ravel()
     for rank, thing in enumerate(scene.things):
-        labels[thing.place] = [list(COLORS).index(thing.color), SHAPES.index(thing.shape), thing.place, rank]
+        row, column = thing.cell
+        seen = list(COLORS).index(thing.color), QUESTIONS["shape"].index(thing.shape), thing.place
+        labels[row * side + column] = [*seen, rank if len(scene.things) <= len(ORDINALS) else IGNORED]
     return labels
 
 

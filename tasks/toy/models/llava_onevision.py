@@ -22,12 +22,12 @@ from transformers import (
 )
 
 from tasks.toy.captions import ORDINALS
-from tasks.toy.scenes import COLORS, GRID, PLACES, SIZE, Scene
+from tasks.toy.scenes import COLORS, PLACES, SIZE, Scene
 from tasks.toy.sizes import DECODER, SIDE, TILE, VISION
 from tasks.toy.stage import Stage
 from tasks.toy.tokens import make_tokenizer, vocabulary
 from tasks.toy.toy import Toy
-from tasks.toy.vision import IGNORED, WHOLE_CELL, PatchLabels, cell_labels, draw_scenes, normal, pixels, shrunk
+from tasks.toy.vision import IGNORED, WHOLE_CELL, PatchLabels, draw_scenes, normal, pixels, shrunk, spot_labels
 
 PAD, START, END, IMAGE, VIDEO, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>", "<unk>"
 SYSTEM = "You are a helpful assistant."
@@ -51,19 +51,16 @@ FINE = SIZE // TILE  # tiles per side of one image shown alone
 TOKENS_ALONE = SIDE * SIDE + FINE * SIDE * (FINE * SIDE + 1)
 
 # First the tasks in equal measure; naming what a picture shows comes early. Then mostly those that compare pictures or
-# search them for what a question names, which take far longer to learn and get hints.
-NAMING = {"caption": 2, "detail": 1, "change": 4, "birds": 1, "story": 1.5, "parade": 0.7, "views": 2, "choice": 2}
-SEARCH = {"caption": 1, "detail": 0.8, "change": 5, "birds": 0.3, "story": 0.5, "parade": 0.5, "views": 3, "choice": 3}
-CHOICE = {"caption": 1.5, "detail": 1, "change": 3, "birds": 0.3, "story": 0.6, "parade": 0.5, "views": 3, "choice": 3}
-COMPARE = {"caption": 1.5, "detail": 1, "change": 5, "birds": 0.5, "story": 2, "parade": 1.5, "views": 2, "choice": 1}
+# search them for what a question names, which take longer to learn and get hints.
+NAMING = {"caption": 2, "detail": 1, "change": 4, "birds": 1, "story": 1.5, "parade": 0.7, "views": 2, "choice": 1}
+NAMING |= {"read": 3, "find": 2, "tour": 1}
+SEARCH = {"caption": 1, "detail": 0.7, "change": 4, "birds": 0.3, "story": 1, "parade": 0.6, "views": 3, "choice": 3}
+SEARCH |= {"read": 2.5, "find": 4, "tour": 0.8}
 BOTH = ("half-way", "late")
 STAGES = (
-    Stage("vision", steps=1200, rate=2e-3, batch=48),
-    Stage("decoder", steps=600, rate=1.5e-3, batch=16, horizon=3000, mixture=NAMING),
-    Stage("focus", steps=1300, rate=1.4e-3, batch=16, warmup=20, mixture=SEARCH, hints=("half-way",)),
-    Stage("review", steps=600, rate=1.2e-3, batch=16, warmup=20, mixture=CHOICE, hints=BOTH, forget=0.6),
-    # More of the same at a lower rate, mostly changes and stories, which the training scenes show to lag behind.
-    Stage("polish", steps=500, rate=8e-4, batch=16, warmup=20, mixture=COMPARE, hints=BOTH, forget=0.6),
+    Stage("vision", steps=1500, rate=2e-3, batch=48),
+    Stage("decoder", steps=500, rate=2e-3, batch=16, horizon=2500, mixture=NAMING, hints=("half-way",)),
+    Stage("focus", steps=1500, rate=1.8e-3, batch=16, warmup=20, mixture=SEARCH, hints=BOTH),
 )
 
 
@@ -185,22 +182,16 @@ def pack(model, features: Tensor) -> Tensor:
     return torch.cat((whole, rows.flatten(1, 2)), dim=1)
 
 
-_FINE_CELL = (
-    np.kron(np.arange(len(PLACES)).reshape(GRID, GRID), np.ones((FINE * SIDE // GRID,) * 2, dtype=np.int64))
-    .reshape(FINE, SIDE, FINE, SIDE)
-    .transpose(0, 2, 1, 3)
-    .reshape(FINE * FINE, -1)
-)
-
-
 def patch_labels(scene: Scene) -> tuple[Tensor, Tensor]:
     """Labels of the whole view (SIDE², questions) and of the fine tiles (FINE², SIDE², questions).
 
-    A patch answers for the object in its cell. Place and rank cannot be seen in a fine tile: "nothing here" there, and
-    ignored where the tile shows background only, since such a tile looks like an empty whole view.
+    A patch answers for the thing on its spot: one patch of the whole view, 2 x 2 of the fine tiles. Place and rank
+    cannot be seen in a fine tile: "nothing here" there, and ignored where the tile shows background only, since such a
+    tile looks like an empty whole view.
     """
-    cells = cell_labels(scene)
-    whole, fine = cells[WHOLE_CELL], cells[_FINE_CELL]
+    whole = spot_labels(scene)
+    spots = whole.reshape(FINE, SIDE // FINE, FINE, SIDE // FINE, -1).transpose(0, 2, 1, 3, 4)
+    fine = spots.repeat(FINE, axis=2).repeat(FINE, axis=3).reshape(FINE * FINE, SIDE * SIDE, -1)
     empty = (fine[..., 0] == len(COLORS)).all(axis=1)
     fine[..., 2] = np.where(empty[:, None], IGNORED, len(PLACES))
     fine[..., 3] = np.where(empty[:, None], IGNORED, len(ORDINALS))
