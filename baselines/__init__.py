@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from baselines.h2o import H2O
     from baselines.keydiff import KeyDiff
     from baselines.mixkv import MixKV
+    from baselines.oracle import Oracle
     from baselines.pyramidkv import PyramidKV
     from baselines.recency import Recency
     from baselines.snapkv import SnapKV
@@ -25,6 +26,7 @@ __all__ = [
     "FastV",
     "KeyDiff",
     "MixKV",
+    "Oracle",
     "PyramidKV",
     "RandomTokens",
     "Recency",

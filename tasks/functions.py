@@ -49,6 +49,7 @@ from plphp_tasks.interleave.results import (
     sample_mean,
     subset_mean,
 )
+from plphp_tasks.looking.documents import finding_results, long_results, long_target, long_text, reading_results
 
 __all__ = [
     "all_images",
@@ -60,11 +61,15 @@ __all__ = [
     "detailcaps_target",
     "detailcaps_text",
     "detailcaps_visual",
+    "finding_results",
     "first_images",
     "flickr30k_results",
     "flickr30k_text",
     "group_mean",
     "image_visual",
+    "long_results",
+    "long_target",
+    "long_text",
     "meteor",
     "only_ie",
     "only_mv",
@@ -73,6 +78,7 @@ __all__ = [
     "overall_results",
     "overall_results_llava",
     "question",
+    "reading_results",
     "rouge_l_results",
     "rouge_l_results_llava",
     "sample_mean",

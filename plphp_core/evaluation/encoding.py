@@ -53,7 +53,7 @@ def prepare(family: Family, index: int, request: Request) -> PreparedRequest:
         notes = [f"image {number}: {note}" for number, (_, done) in enumerate(converted) for note in done]
         images = family.images([image for image, _ in converted])
     prompt = family.prompt(request.context, len(images))
-    return PreparedRequest(index, request, prompt, images, [_pixels(image) for image in images], notes)
+    return PreparedRequest(index, request, prompt, images, [pixels_sha256(image) for image in images], notes)
 
 
 def encode(loaded: LoadedModel, ready: Sequence[PreparedRequest]) -> dict:
@@ -120,5 +120,6 @@ def _count_new(ids: list[int], ends: set) -> int:
     return next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
 
 
-def _pixels(image: Image.Image) -> str:
+def pixels_sha256(image: Image.Image) -> str:
+    """What a run calls an image: by its size and pixels, 16 hexadecimal digits."""
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()[:16]

@@ -1,9 +1,11 @@
-"""Write the toy data sets: same fields, feature types and splits as the seven real benchmarks.
+"""Write the toy data sets: same fields, feature types and splits as the real benchmarks.
 
     python -m tasks.toy.generate [--out tasks/toy/data] [--samples 48] [--force]
 
 Field lists follow the data set cards of LLaVA-NeXT-Interleave-Bench (in_domain, multi_view_in_domain), flickr30k,
-COCO-Caption2017 and DetailCaps-4870 as lmms-eval 0.7.3 reads them. The same arguments always give the same rows.
+COCO-Caption2017 and DetailCaps-4870 as lmms-eval 0.7.3 reads them; `reading` has those of OCRBench, `finding` those of
+GQA's instructions with the image in the row, `long` those of DetailCaps with one reference thrice. The same arguments
+always give the same rows.
 """
 
 from __future__ import annotations
@@ -87,7 +89,28 @@ FEATURES: dict[str, Features] = {
             "GT_Caption_Gemini15Pro": _TEXT,
         }
     ),
+    "reading": Features(
+        {
+            "dataset": _TEXT,
+            "question": _TEXT,
+            "question_type": _TEXT,
+            "answer": Sequence(_TEXT),
+            "image": Image(),
+        }
+    ),
+    "finding": Features(
+        {
+            "id": _TEXT,
+            "imageId": _TEXT,
+            "image": Image(),
+            "question": _TEXT,
+            "answer": _TEXT,
+            "fullAnswer": _TEXT,
+            "types": {"structural": _TEXT},
+        }
+    ),
 }
+FEATURES["long"] = FEATURES["detailcaps"]
 SPLIT_NAMES = {name: "val" if name == "coco2017" else "test" for name in FEATURES}
 
 
@@ -160,7 +183,7 @@ def _coco2017(sample: Sample, row: int) -> dict:
 
 
 def _detailcaps(sample: Sample, row: int) -> dict:
-    first, second, third = sample.references
+    first, second, third = (sample.references * 3)[:3]
     return {
         "dataset": "toy",
         "image": f"toy_{row:06d}.png",
@@ -171,12 +194,37 @@ def _detailcaps(sample: Sample, row: int) -> dict:
     }
 
 
+def _reading(sample: Sample, row: int) -> dict:
+    return {
+        "dataset": "toy",
+        "question": sample.question,
+        "question_type": sample.sub_task,
+        "answer": list(sample.references),
+        "image": _images(sample, 1, row)["image_0"],
+    }
+
+
+def _finding(sample: Sample, row: int) -> dict:
+    return {
+        "id": str(row),
+        "imageId": str(row),
+        "image": _images(sample, 1, row)["image_0"],
+        "question": sample.question,
+        "answer": sample.answer,
+        "fullAnswer": sample.answer,
+        "types": {"structural": sample.sub_task},
+    }
+
+
 _WRITERS: dict[str, tuple[tuple[str, ...], Callable[[Sample, int], dict]]] = {
     "interleave_in_domain": (("sd", "ie", "vst"), _in_domain),
     "interleave_multi_view": (("mv",), _multi_view),
     "flickr30k": (("flickr30k",), _flickr30k),
     "coco2017": (("coco2017",), _coco2017),
     "detailcaps": (("detailcaps",), _detailcaps),
+    "reading": (("reading",), _reading),
+    "finding": (("finding",), _finding),
+    "long": (("long",), _detailcaps),
 }
 
 
@@ -199,7 +247,7 @@ def build(name: str, samples: int = 48) -> DatasetDict:
 
 def _source() -> str:
     """Hash of the modules that decide what is drawn and asked: data of an older generator are drawn anew."""
-    names = ("captions", "changes", "generate", "samples", "scenes")
+    names = ("captions", "changes", "generate", "glyphs", "samples", "scenes")
     code = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in names)
     return hashlib.sha256(code).hexdigest()[:16]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from copy import deepcopy
 from functools import cache
 
 import torch
@@ -15,8 +14,7 @@ from tasks.toy.stage import Stage
 from tasks.toy.vision import draw_scenes, pixels
 
 # How the decoder of an heir is tuned: to the layout of its prompts, and to what its attention lost with the biases.
-MIXTURE = {"caption": 1.5, "detail": 1, "change": 4, "birds": 0.5, "story": 1.5, "parade": 1, "views": 2.5, "choice": 2}
-TUNING = {"mixture": MIXTURE, "hints": ("half-way", "late"), "forget": 0.6}
+TUNING = {"mixture": llava_onevision.SEARCH, "hints": ("half-way", "late")}
 
 
 @cache
@@ -41,28 +39,6 @@ def copy_weights(source: nn.Module, target: nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def fewer_query_heads(layers: nn.ModuleList, config, count: int) -> nn.ModuleList:
-    """A copy of the layers with `count` query heads each, equally many on every KV head.
-
-    Those stay whose part of the output projection is larger; of the heads on one KV head, this is what differs.
-    """
-    if count == config.num_attention_heads:
-        return layers
-    layers = deepcopy(layers)
-    for layer in layers:
-        attention = layer.self_attn
-        output = attention.o_proj.weight.unflatten(1, (config.num_key_value_heads, -1, config.head_dim))
-        sizes = output.norm(dim=(0, 3))  # (kv_heads, query heads of each)
-        kept = sizes.topk(count // config.num_key_value_heads, dim=1).indices.sort(dim=1).values
-        kept += torch.arange(config.num_key_value_heads)[:, None] * sizes.shape[1]
-        rows = (kept.reshape(-1, 1) * config.head_dim + torch.arange(config.head_dim)).flatten()
-        attention.q_proj.weight = nn.Parameter(attention.q_proj.weight[rows], requires_grad=False)
-        attention.q_proj.bias = nn.Parameter(attention.q_proj.bias[rows], requires_grad=False)
-        attention.o_proj.weight = nn.Parameter(attention.o_proj.weight[:, rows], requires_grad=False)
-    return layers
-
-
-@torch.no_grad()
 def inherit_decoder(model: nn.Module, decoder: nn.Module, tokenizer, aliases: dict[str, str]) -> None:
     """Layers and word vectors of the ancestor's decoder into `decoder`, whose biases, if it has none, are lost.
 
@@ -71,8 +47,7 @@ def inherit_decoder(model: nn.Module, decoder: nn.Module, tokenizer, aliases: di
     """
     source, words = ancestor()
     old = source.model.language_model
-    layers = fewer_query_heads(old.layers, old.config, decoder.config.num_attention_heads)
-    left = copy_weights(layers, decoder.layers) + copy_weights(old.norm, decoder.norm)
+    left = copy_weights(old.layers, decoder.layers) + copy_weights(old.norm, decoder.norm)
     if left:
         raise ValueError(f"the ancestor's decoder has no weights for {left}")
     vectors = model.get_input_embeddings().weight

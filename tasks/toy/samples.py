@@ -8,8 +8,9 @@ Every scene of a sample belongs to the sample's split.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tasks.toy.captions import ORDINALS, captions, descriptions
 from tasks.toy.changes import random_change
@@ -34,6 +35,7 @@ DETAIL_PROMPT = "Describe this image in detail."
 LETTERS = "ABCD"
 
 Turn = tuple[str, str]  # ("human" or "gpt", text)
+Cell = tuple[int, int]  # row and column of a spot
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Sample:
     references: tuple[str, ...]
     turns: tuple[Turn, ...] = ()
     multiple_choice: bool = False
+    about: tuple[frozenset[Cell], ...] = ()  # per scene, the spots that the answer tells of
 
     @property
     def answer(self) -> str:
@@ -54,11 +57,17 @@ class Sample:
         return self.references[0]
 
 
+def _seen(scenes: Sequence[Scene], things: Sequence[Thing]) -> tuple[set[Cell], ...]:
+    """Where the things are, per scene."""
+    return tuple({thing.cell for thing in scene.things if thing in things} for scene in scenes)
+
+
 def _pair(question: str, say: Callable, count: int) -> Callable[[random.Random], tuple]:
     def make(rng: random.Random) -> tuple:
         before = random_scene(rng, count)
         after, change = random_change(rng, before)
-        return (before, after), question, say(change)
+        changed = {thing.cell for thing in set(before.things) ^ set(after.things)}
+        return (before, after), question, say(change), (changed, changed)
 
     return make
 
@@ -134,9 +143,10 @@ def _ask(rng: random.Random, thing: Thing) -> tuple[str, str]:
 
 def _scan_qa(rng: random.Random) -> tuple:
     views = _views(rng)
-    question, answer = _ask(rng, rng.choice(views).things[0])
+    asked = rng.choice(views).things[0]
+    question, answer = _ask(rng, asked)
     text = f"{VIEWS}Answer with a single word. {question}"
-    return views, (("human", text),), answer
+    return views, (("human", text),), answer, _seen(views, [asked])
 
 
 def _scan_chat(rng: random.Random) -> tuple:
@@ -144,7 +154,7 @@ def _scan_chat(rng: random.Random) -> tuple:
     one, two = (view.things[0] for view in rng.sample(views, 2))
     first, second = _ask(rng, one), _ask(rng, two)
     opening = f"{CAMERAS}Answer with a single word. {first[0]}"
-    return views, (("human", opening), ("gpt", first[1]), ("human", second[0])), second[1]
+    return views, (("human", opening), ("gpt", first[1]), ("human", second[0])), second[1], _seen(views, [two])
 
 
 def _alfred(rng: random.Random) -> tuple:
@@ -152,7 +162,12 @@ def _alfred(rng: random.Random) -> tuple:
     which = rng.randrange(3)
     thing = views[which].things[0]
     ask = f"Robot, fetch the object that the {ORDINALS[which]} view shows. What is your plan?"
-    return views, (("human", VIEWS + ask),), f"go {thing.where} and take {thing.color} {thing.shape}"
+    return (
+        views,
+        (("human", VIEWS + ask),),
+        f"go {thing.where} and take {thing.color} {thing.shape}",
+        _seen(views, [thing]),
+    )
 
 
 def _choice(
@@ -171,7 +186,7 @@ def _nuscenes(rng: random.Random) -> tuple:
     absent = rng.choice([color for color in COLORS if color not in {view.things[0].color for view in views}])
     question = f"What is the color of the {asked.shape}?"
     turns, answer = _choice(rng, CAMERAS, question, asked.color, [*(thing.color for thing in rest), absent])
-    return views, turns, answer
+    return views, turns, answer, _seen(views, [asked])
 
 
 def _scan_task(rng: random.Random) -> tuple:
@@ -180,11 +195,11 @@ def _scan_task(rng: random.Random) -> tuple:
     absent = rng.choice([place for place in PLACES if place not in {view.things[0].where for view in views}])
     question = f"Where is the {asked.shape}?"
     turns, answer = _choice(rng, VIEWS, question, asked.where, [*(thing.where for thing in rest), absent])
-    return views, turns, answer
+    return views, turns, answer, _seen(views, [asked])
 
 
 _SPOT = "First picture <image> second picture <image> Compare them place by place: what has changed?"
-_CLEVR = "A table before <image> and after <image> somebody touched it. Which object was touched and what happened to it?"
+_CLEVR = "A table before <image> and after <image> somebody touched it. Which object was touched and what happened?"
 _IEDIT = "<image>\n<image>\nWrite the edit instruction which turns the source picture into the target picture."
 _HQ = "Source picture <image> Target picture <image> What would you tell an editor to do?"
 _MAGIC = "The picture before the edit is <image> and after the edit is <image> What is the edit instruction?"
@@ -198,31 +213,33 @@ def _instruction(change) -> str:
     return change.instruction()
 
 
-def _lines(rng: random.Random) -> tuple[Scene, list[tuple[str, str]]]:
-    """A picture with three lines of three or four characters, and (colour, characters) of each from top to bottom.
+def _lines(rng: random.Random) -> tuple[Scene, list[tuple[Thing, ...]]]:
+    """A picture with three lines of three or four characters, and the lines from top to bottom.
 
     No character comes twice, and every line has a colour of its own.
     """
     side = GRID * SPOTS
-    characters, things, lines = rng.sample(CHARACTERS, len(CHARACTERS)), [], []
+    characters, lines = rng.sample(CHARACTERS, len(CHARACTERS)), []
     for row, color in zip(sorted(rng.sample(range(side), 3)), rng.sample(list(COLORS), 3), strict=True):
         length = rng.choice((3, 4))
         start = rng.randrange(side - length + 1)
-        line = [characters.pop() for _ in range(length)]
-        things += [thing_at(row, start + i, color, character) for i, character in enumerate(line)]
-        lines.append((color, " ".join(line)))
-    return Scene(tuple(things)), lines
+        lines.append(tuple(thing_at(row, start + i, color, characters.pop()) for i in range(length)))
+    return Scene(tuple(thing for line in lines for thing in line)), lines
+
+
+def _said(line: Sequence[Thing]) -> str:
+    return " ".join(thing.shape for thing in line)
 
 
 def _read_all(rng: random.Random) -> tuple:
     scene, lines = _lines(rng)
-    return scene, "Read all lines from top to bottom.", ", ".join(line for _, line in lines)
+    return scene, "Read all lines from top to bottom.", ", ".join(map(_said, lines))
 
 
 def _read_one(rng: random.Random) -> tuple:
     scene, lines = _lines(rng)
-    color, line = rng.choice(lines)
-    return scene, f"What does the {color} line say?", line
+    line = rng.choice(lines)
+    return scene, f"What does the {line[0].color} line say?", _said(line), _seen([scene], line)
 
 
 CROWD = 12
@@ -238,7 +255,7 @@ def _find(field: str, question: str, say: str) -> Callable[[random.Random], tupl
             groups.setdefault(getattr(thing, field), []).append(thing)
         asked = rng.choice([value for value, group in groups.items() if len(group) > 1])
         told = ", ".join(say.format(color=t.color, shape=t.shape, where=t.where) for t in groups[asked])
-        return scene, question.format(asked), told
+        return scene, question.format(asked), told, _seen([scene], groups[asked])
 
     return make
 
@@ -246,7 +263,7 @@ def _find(field: str, question: str, say: str) -> Callable[[random.Random], tupl
 def _find_one(rng: random.Random) -> tuple:
     scene = crowded_scene(rng, CROWD)
     thing = rng.choice(scene.things)
-    return scene, f"Where is the {thing.color} {thing.shape}?", f"in {thing.where}"
+    return scene, f"Where is the {thing.color} {thing.shape}?", f"in {thing.where}", _seen([scene], [thing])
 
 
 def _tour(rng: random.Random) -> tuple:
@@ -317,18 +334,23 @@ def make_sample(benchmark: str, sub_task: str, rng: random.Random, split: str) -
 
 
 def _draw(benchmark: str, sub_task: str, rng: random.Random) -> Sample:
-    if benchmark in _INTERLEAVE:
-        scenes, question, answer = _INTERLEAVE[benchmark][sub_task](rng)
-        return Sample(benchmark, sub_task, scenes, question, (answer,))
+    if benchmark in _CAPTIONS:
+        prompt, write, counts = _CAPTIONS[benchmark]
+        scene = random_scene(rng, rng.choice(counts))
+        return _sample(benchmark, sub_task, (scene,), prompt, tuple(write(scene)))
     if benchmark == "mv":
-        scenes, turns, answer = _MULTI_VIEW[sub_task](rng)
-        return Sample(benchmark, sub_task, scenes, "", (answer,), turns, multiple_choice=answer in LETTERS)
-    if benchmark in _LOOKING:
-        scene, question, answer = _LOOKING[benchmark][sub_task](rng)
-        return Sample(benchmark, sub_task, (scene,), question, (answer,))
-    prompt, write, counts = _CAPTIONS[benchmark]
-    scene = random_scene(rng, rng.choice(counts))
-    return Sample(benchmark, sub_task, (scene,), prompt, tuple(write(scene)))
+        scenes, turns, answer, about = _MULTI_VIEW[sub_task](rng)
+        return _sample(
+            benchmark, sub_task, scenes, "", (answer,), about, turns=turns, multiple_choice=answer in LETTERS
+        )
+    scenes, question, answer, *about = (_INTERLEAVE | _LOOKING)[benchmark][sub_task](rng)
+    return _sample(benchmark, sub_task, scenes if isinstance(scenes, tuple) else (scenes,), question, (answer,), *about)
+
+
+def _sample(benchmark: str, sub_task: str, scenes: tuple[Scene, ...], *said: Any, **more: Any) -> Sample:
+    question, references, *about = said
+    found = about[0] if about else _seen(scenes, [thing for scene in scenes for thing in scene.things])
+    return Sample(benchmark, sub_task, scenes, question, references, about=tuple(map(frozenset, found)), **more)
 
 
 def make_samples(benchmark: str, count: int, seed: str, split: str) -> Iterator[Sample]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Stage:
-    """Muon and AdamW with a linear warm-up and a cosine over `horizon` steps (default: all) down to `floor` times the peak."""
+    """A learning rate with a linear warm-up and a cosine over `horizon` steps (default: all) to `floor` of the peak."""
 
     name: str
     steps: int

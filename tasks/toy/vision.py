@@ -31,14 +31,16 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+MANY_THINGS = (("reading", "all"), ("reading", "all"), ("finding", "one"), ("long", "tour"))
+
+
 def draw_scenes(rng: random.Random, count: int) -> list[Scene]:
     """Training scenes: half of one to three things, the others crowded, full or written."""
     scenes: list[Scene] = []
     while len(scenes) < count:
+        scene = random_scene(rng, rng.choice((1, 2, 3, 3)))
         if rng.random() < 0.5:
-            scene = random_scene(rng, rng.choice((1, 2, 3, 3)))
-        else:
-            (scene,) = make_sample(*rng.choice((("reading", "all"), ("reading", "all"), ("finding", "one"), ("long", "tour"))), rng, "train").scenes
+            (scene,) = make_sample(*rng.choice(MANY_THINGS), rng, "train").scenes
         if scene.split() == "train":
             scenes.append(scene)
     return scenes

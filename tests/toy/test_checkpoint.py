@@ -8,6 +8,7 @@ import torch
 
 from plphp_core.families import get_family
 from tasks.toy.batches import assemble, decoder_states
+from tasks.toy.fairness import NEW_TOKENS, OTHERS
 from tasks.toy.prompts import context
 from tasks.toy.samples import BENCHMARKS, SUB_TASKS, make_sample, make_samples
 from tasks.toy.scenes import draw
@@ -45,7 +46,7 @@ def test_shape_is_the_real_family_scaled_down(toy):
     }
     text = model.config.text_config
     assert (text.model_type, model.config.vision_config.model_type) == kinds[toy.name]
-    assert (text.num_hidden_layers, text.num_key_value_heads) == (8, 2)
+    assert (text.num_hidden_layers, text.num_key_value_heads) == (12, 2)
     biased = [name for name, _ in toy.family.decoder(model).named_parameters() if name.endswith("bias")]
     assert bool(biased) == text.model_type.startswith("qwen2"), "of these decoders, only Qwen2's attention has biases"
 
@@ -118,7 +119,7 @@ def test_marks_are_single_tokens_and_texts_survive(toy):
 def test_answers_fit_the_generation_limits(toy):
     tokenizer = loaded(toy)[1].tokenizer
     for benchmark in BENCHMARKS:
-        limit = {"flickr30k": 64, "coco2017": 64, "detailcaps": 512}.get(benchmark, 16)
+        limit = NEW_TOKENS.get(benchmark, OTHERS)
         for sample in make_samples(benchmark, 60, "lengths", "train"):
             assert len(tokenizer(sample.answer + toy.end, add_special_tokens=False)["input_ids"]) <= limit
 

@@ -1,4 +1,4 @@
-"""What only the toy Qwen2-VL has: M-RoPE, patches in merged order, JPEG images in training, fewer query heads."""
+"""What only the toy Qwen2-VL has: M-RoPE, patches in merged order, JPEG images in training."""
 
 import random
 
@@ -7,11 +7,9 @@ import torch
 
 from plphp_core.families import get_family
 from tasks.toy.batches import assemble
-from tasks.toy.inherit import ancestor, fewer_query_heads
 from tasks.toy.models.qwen2_vl import TOY, patches
 from tasks.toy.samples import BENCHMARKS, SUB_TASKS, make_sample
 from tasks.toy.scenes import SIZE, draw
-from tasks.toy.sizes import DECODER
 from tasks.toy.vision import pixels
 
 STYLES = ("lmms_eval", "plain")
@@ -70,26 +68,3 @@ def test_training_sees_jpeg_where_the_evaluation_does(built):
     assert torch.equal(plain, drawn)
     assert not torch.equal(reencoded, drawn)
     assert (reencoded.float() - drawn.float()).abs().mean() < 5
-
-
-def test_heads_that_go_are_as_if_they_said_nothing():
-    """A layer with fewer query heads equals the ancestor's with the output of the smaller heads set to zero."""
-    decoder = ancestor()[0].model.language_model
-    heads, kv_heads, size = (DECODER[key] for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
-    narrow = fewer_query_heads(decoder.layers, decoder.config, 4)
-    states = torch.randn(2, 9, DECODER["hidden_size"], generator=torch.Generator().manual_seed(0))
-    rotary = decoder.rotary_emb(states, torch.arange(9)[None])
-    for whole, part in zip(decoder.layers, narrow, strict=True):
-        norms = whole.self_attn.o_proj.weight.unflatten(1, (heads, size)).norm(dim=(0, 2))
-        kept = torch.zeros(heads)
-        for group in torch.arange(heads).chunk(kv_heads):
-            kept[sorted(group.tolist(), key=lambda head: -norms[head])[:2]] = 1
-        gate = whole.self_attn.o_proj.register_forward_pre_hook(
-            lambda _, args, kept=kept: (args[0] * kept.repeat_interleave(size),)
-        )
-        wanted = whole(states, attention_mask=None, position_embeddings=rotary)
-        gate.remove()
-        part.self_attn.num_key_value_groups = 2
-        made = part(states, attention_mask=None, position_embeddings=rotary)
-        torch.testing.assert_close(made, wanted, rtol=1e-5, atol=1e-4)
-    assert fewer_query_heads(decoder.layers, decoder.config, heads) is decoder.layers

@@ -69,7 +69,7 @@ def test_long_captions_are_long(split):
 @pytest.mark.parametrize("make, said", [
     (lambda: make_sample("sd", "VIST", random.Random(0), "train"), "unknown sub-task 'sd'/'VIST'"),
     (lambda: make_sample("sd", "CLEVR-Change", random.Random(0), "dev"), "unknown split 'dev'"),
-    (lambda: Scene((Thing(1, "red", "ring"), Thing(1, "blue", "ring"))), "share a place"),
+    (lambda: Scene((Thing(1, "red", "ring"), Thing(1, "blue", "ring"))), "share a spot"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(make, said):
     with pytest.raises(ValueError, match=said):

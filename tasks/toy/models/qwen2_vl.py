@@ -1,8 +1,4 @@
-"""The toy Qwen2-VL: its own vision tower, M-RoPE, and the ancestor's decoder with half of the query heads.
-
-transformers' `Qwen2VLAttention` takes the head size from hidden size / query heads, so that at hidden size 128 heads of
-the ancestor's size 32 can only be four; both KV heads stay.
-"""
+"""The toy Qwen2-VL: its own vision tower, M-RoPE, and the ancestor's decoder."""
 
 from __future__ import annotations
 
@@ -17,8 +13,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from tasks.toy.inherit import ImageTokensOfTheAncestor, ancestor, inherit_decoder
-from tasks.toy.models.llava_onevision import CHOICE, COMPARE, SEARCH
+from tasks.toy.inherit import TUNING, ImageTokensOfTheAncestor, ancestor, inherit_decoder
 from tasks.toy.sizes import DECODER, PATCH, SIDE, VISION
 from tasks.toy.stage import Stage
 from tasks.toy.tokens import family_words, make_tokenizer
@@ -58,12 +53,9 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 # Pairs of a head's 16 rotated pairs that follow time, height and width; 16, 24, 24 of 64 in the real model.
 MROPE = [4, 6, 6]
 
-BOTH = ("half-way", "late")
 STAGES = (
-    Stage("vision", steps=700, rate=2e-3, batch=32),
-    Stage("decoder", steps=500, rate=1e-3, batch=16, mixture=SEARCH, hints=("half-way",), floor=0.5),
-    Stage("review", steps=300, rate=7e-4, batch=16, warmup=20, mixture=CHOICE, hints=BOTH, forget=0.6, floor=0.5),
-    Stage("polish", steps=300, rate=5e-4, batch=16, warmup=20, mixture=COMPARE, hints=BOTH, forget=0.6),
+    Stage("vision", steps=600, rate=2e-3, batch=32),
+    Stage("decoder", steps=600, rate=1.5e-3, batch=16, warmup=30, **TUNING),
 )
 
 
@@ -145,10 +137,8 @@ def patches(images: Tensor) -> Tensor:
 
 
 def _config(vocabulary_size: int, ids: dict[str, int]) -> Qwen2VLConfig:
-    head = DECODER["head_dim"]
-    text = {name: value for name, value in DECODER.items() if name != "head_dim"}
+    text = {name: value for name, value in DECODER.items() if name != "head_dim"}  # hidden size / heads, which it is
     text |= {
-        "num_attention_heads": DECODER["hidden_size"] // head,
         "vocab_size": vocabulary_size,
         "rms_norm_eps": 1e-6,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": MROPE},

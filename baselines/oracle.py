@@ -1,0 +1,55 @@
+"""Control, toy only: the tokens that lie on what the answer is about stay. Would keeping the right tokens suffice?"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from baselines.budgeted import Budgeted
+from plphp_core.pruning.validation import require
+from plphp_core.pruning.view import LayerView
+
+
+@dataclass(frozen=True)
+class Oracle(Budgeted):
+    """Of each image, tokens on the spots that the reference answer tells of come first, those of the whole view before
+    those of the fine tiles; what is left of the budget goes to random others.
+
+    It looks at the reference, so it is no method: it says what keeping the right tokens would be worth. Only the toy's
+    test samples are known, in runs, which name a sample by its images' pixels (`prompt.sample_keys`).
+
+    Raises:
+        ValueError: in a prefill, a sample that the toy did not draw.
+    """
+
+    name: ClassVar[str] = "oracle"
+    label: ClassVar[str] = "Oracle"
+    control: ClassVar[bool] = True
+
+    def scores(self, view: LayerView) -> Tensor:
+        found = torch.zeros(view.image_of.shape)
+        for row, (key, sizes) in enumerate(zip(view.sample_keys, view.image_sizes, strict=True)):
+            if sizes:
+                shown = view.image_of[row].cpu() >= 0
+                found[row, shown] = torch.cat([self._rank(*image) for image in self._images(key, sizes)])
+        drawn = torch.rand(found.shape, generator=torch.Generator().manual_seed(view.layer))
+        return (found + drawn)[:, None].expand(-1, view.kv_heads, -1).to(view.image_of.device)
+
+    @staticmethod
+    def _images(key: str, sizes: list[int]) -> list[tuple[frozenset, int]]:
+        from tasks.toy.known import answers_about
+
+        about = answers_about().get(tuple(key.split(" ")[-len(sizes) :]))
+        require(about is not None, "oracle knows the toy's test samples only, in runs of profile=toy; take random here")
+        return list(zip(about, sizes, strict=True))
+
+    @staticmethod
+    def _rank(about: frozenset, tokens: int) -> Tensor:
+        """`(tokens,)`: 2 on a spot that matters in the whole view, 1 in a fine tile, 0 elsewhere."""
+        from tasks.toy.known import SPOTS_PER_SIDE, token_spots
+
+        spots = torch.from_numpy(token_spots(tokens))
+        matters = torch.isin(spots, torch.tensor([row * SPOTS_PER_SIDE + column for row, column in about]))
+        first = torch.arange(tokens) < SPOTS_PER_SIDE**2
+        return matters.float() * (1 + first.float())
