@@ -3,7 +3,7 @@
 Answers alone teach a small decoder slowly to compare two pictures or to search pictures for what a question names.
 A hint is a word that the model's own output words must find in the states after the first HINT_LAYERS layers:
 
-- at every patch of the second picture, what happened to its place: `nothing`, `turned`, `became`, `appeared`, `vanished`;
+- at every patch of the second picture, what happened to its place: `nothing`, `turned`, `became`, `appeared` …;
 - at the words of a question that name a thing, the answer; at the words of an option, the option's letter.
 
 Late hints are read off the last layer: at an option, whether it is `right` or to be `left` aside; at every word after
