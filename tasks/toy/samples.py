@@ -26,7 +26,6 @@ from tasks.toy.scenes import (
     Thing,
     crowded_scene,
     random_scene,
-    random_thing,
     thing_at,
 )
 
@@ -266,9 +265,13 @@ def _find_one(rng: random.Random) -> tuple:
     return scene, f"Where is the {thing.color} {thing.shape}?", f"in {thing.where}", _seen([scene], [thing])
 
 
+FULL = 7
+
+
 def _tour(rng: random.Random) -> tuple:
-    scene = Scene(tuple(random_thing(rng, place) for place in range(len(PLACES))))
-    told = ", ".join(f"in the {thing.where} there is a {thing.color} {thing.shape}" for thing in scene.things)
+    """Two places stay empty, so that the places too must be seen."""
+    scene = random_scene(rng, FULL)
+    told = ", ".join(f"in the {t.where} of the picture there is a {t.color} {t.shape}" for t in scene.things)
     return scene, "Describe every place of the picture.", told
 
 

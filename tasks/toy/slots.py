@@ -22,7 +22,8 @@ _CHOICE = re.compile(r"^\s*\(?([A-E])(?:\s*[.:)]|\s*$)")
 def slots(text: str) -> list[str]:
     """The content words of `text` in order; a multiple-choice letter, if the text opens with one, comes first."""
     choice = _CHOICE.match(text)
-    words = [word for word in _WORD.findall(text.lower()) if word in CONTENT]
+    rest = text[choice.end() :] if choice else text
+    words = [word for word in _WORD.findall(rest.lower()) if word in CONTENT]
     return [choice.group(1), *words] if choice else words
 
 

@@ -2,12 +2,13 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from tasks.toy.changes import random_change
 from tasks.toy.generate import image_seed, test_samples
 from tasks.toy.samples import BENCHMARKS, SUB_TASKS, make_sample, make_samples
-from tasks.toy.scenes import COLORS, PLACES, SHAPES, Scene, Thing, draw, random_scene
+from tasks.toy.scenes import CHARACTERS, COLORS, PLACES, SHAPES, SPOT, Scene, Thing, draw, random_scene
 from tasks.toy.slots import slot_accuracy, slots
 
 REFERENCE = "red circle in north turned blue"
@@ -58,6 +59,45 @@ def test_a_change_is_the_only_difference():
         if change.value:
             (thing,) = new
             assert change.value in (thing.color, thing.shape, thing.where)
+
+
+def test_answers_tell_of_things_on_the_spots_they_are_about():
+    """Every content word of the answer belongs to a thing on one of these spots, or names a change."""
+    for benchmark in ("finding", "reading", "long", "vst", "flickr30k"):
+        for sample in make_samples(benchmark, 24, "about", "train"):
+            assert len(sample.about) == len(sample.scenes)
+            seen = [
+                t for s, spots in zip(sample.scenes, sample.about, strict=True) for t in s.things if t.cell in spots
+            ]
+            assert set(slots(sample.answer)) <= {word for t in seen for word in (t.color, t.shape, t.where)}
+            assert sum(map(len, sample.about)) == len(seen)
+    for sample in make_samples("sd", 24, "about", "train"):
+        if sample.sub_task != "Birds-to-Words":
+            before, after = (set(scene.things) for scene in sample.scenes)
+            assert {thing.cell for thing in before ^ after} == sample.about[0] == sample.about[1]
+
+
+def test_characters_of_a_picture_come_once_and_lines_differ_in_colour():
+    for sample in make_samples("reading", 20, "lines", "train"):
+        things = sample.scenes[0].things
+        assert len({thing.shape for thing in things}) == len(things) and {t.shape for t in things} <= set(CHARACTERS)
+        assert len({thing.color for thing in things}) == len({thing.cell[0] for thing in things}) == 3
+        assert [t.shape for t in sorted(things, key=lambda t: t.cell) if t.cell in sample.about[0]] == slots(
+            sample.answer
+        )
+
+
+def test_a_thing_stays_within_its_spot():
+    """So an image token of the whole view, or four of a fine one, carry it whole."""
+    for seed in range(20):
+        rng = random.Random(seed)
+        thing = random_scene(rng, 1).things[0]
+        pixels = np.asarray(draw(Scene((thing,)), seed)).astype(int)
+        empty = np.asarray(draw(Scene(()), seed)).astype(int)
+        rows, columns = np.nonzero(np.abs(pixels - empty).max(axis=2))
+        row, column = (SPOT * index for index in thing.cell)
+        assert row - 1 <= rows.min() and rows.max() <= row + SPOT and column - 1 <= columns.min()
+        assert columns.max() <= column + SPOT
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -55,7 +55,7 @@ TOKENS_ALONE = SIDE * SIDE + FINE * SIDE * (FINE * SIDE + 1)
 NAMING = {"caption": 2, "detail": 1, "change": 4, "birds": 1, "story": 1.5, "parade": 0.7, "views": 2, "choice": 1}
 NAMING |= {"read": 3, "find": 2, "tour": 1}
 SEARCH = {"caption": 1, "detail": 0.7, "change": 4, "birds": 0.3, "story": 1, "parade": 0.6, "views": 3, "choice": 3}
-SEARCH |= {"read": 2.5, "find": 4, "tour": 0.8}
+SEARCH |= {"read": 4, "find": 4, "tour": 1}
 BOTH = ("half-way", "late")
 STAGES = (
     Stage("vision", steps=1500, rate=2e-3, batch=48),
