@@ -4,7 +4,6 @@ Answers alone teach a small decoder slowly to compare two pictures or to search 
 A hint is a word that the model's own output words must find in the states after the first HINT_LAYERS layers:
 
 - at every patch of the second picture, what happened to its place: `nothing`, `turned`, `became`, `appeared` …;
-- at every character of the whole view, the one that follows on its line, `nothing` after the last;
 - at the words of a question that name a thing, the answer; at the words of an option, the option's letter.
 
 Late hints are read off the last layer: at an option, whether it is `right` or to be `left` aside; at every word after
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 
 from tasks.toy.captions import ORDINALS
 from tasks.toy.samples import LETTERS, Sample
-from tasks.toy.scenes import COLORS, GRID, SHAPES, SPOTS, Thing
+from tasks.toy.scenes import COLORS, SHAPES, Thing
 
 HINT_LAYERS = 6
 NO_CHANGE = "nothing"
@@ -71,13 +70,6 @@ def late_hints(sample: Sample, tokens: list[str]) -> dict[int, str]:
     return found | {i: sample.answer for i in range(max(found) + 1, len(tokens) - 1)}
 
 
-def _lines(sample: Sample, tokens: list[str], image_token: str) -> dict[int, str]:
-    patches = [i for i, token in enumerate(tokens) if token == image_token]
-    shown = {thing.cell: thing.shape for thing in sample.scenes[0].things}
-    side = GRID * SPOTS
-    return {patches[row * side + column]: shown.get((row, column + 1), NO_CHANGE) for row, column in shown}
-
-
 def _sought(sample: Sample, tokens: list[str]) -> dict[int, str]:
     mark = max(i for i, token in enumerate(tokens) if token == "?")
     return {mark - 1: next(word for word in sample.answer.split() if word != "in")}
@@ -90,8 +82,6 @@ def hints(sample: Sample, tokens: list[str], image_token: str, cells: Sequence[i
     """
     if sample.benchmark in ("sd", "ie") and sample.sub_task != "Birds-to-Words":
         return _comparison(sample, tokens, image_token, cells)
-    if sample.benchmark == "reading":
-        return _lines(sample, tokens, image_token)
     if sample.benchmark == "finding":
         return _sought(sample, tokens)
     return _search(sample, tokens) if sample.benchmark == "mv" else {}

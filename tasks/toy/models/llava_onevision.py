@@ -50,17 +50,30 @@ PINPOINTS = [[TILE, TILE], [TILE, 2 * TILE], [2 * TILE, TILE], [2 * TILE, 2 * TI
 FINE = SIZE // TILE  # tiles per side of one image shown alone
 TOKENS_ALONE = SIDE * SIDE + FINE * SIDE * (FINE * SIDE + 1)
 
-# First the tasks in equal measure; naming what a picture shows comes early. Then mostly those that compare pictures or
-# search them for what a question names, which take longer to learn and get hints.
+# First the tasks in equal measure; naming what a picture shows comes early. Then more of those that compare pictures,
+# read or search for what a question names, which take longer to learn and get hints.
 NAMING = {"caption": 2, "detail": 1, "change": 4, "birds": 1, "story": 1.5, "parade": 0.7, "views": 2, "choice": 1}
 NAMING |= {"read": 3, "find": 2, "tour": 1}
-SEARCH = {"caption": 1, "detail": 0.7, "change": 4, "birds": 0.3, "story": 1, "parade": 0.6, "views": 3, "choice": 3}
-SEARCH |= {"read": 4, "find": 4, "tour": 1}
+READING = {"caption": 1, "detail": 0.7, "change": 4, "birds": 0.3, "story": 1, "parade": 0.6, "views": 3, "choice": 3}
+READING |= {"read": 4, "find": 4, "tour": 1}
+SEARCH = {
+    "caption": 0.5,
+    "detail": 0.3,
+    "change": 3,
+    "birds": 0.1,
+    "story": 0.3,
+    "parade": 0.2,
+    "views": 7,
+    "choice": 3,
+}
+SEARCH |= {"read": 1.5, "find": 7, "tour": 0.5}
 BOTH = ("half-way", "late")
 STAGES = (
     Stage("vision", steps=1500, rate=2e-3, batch=48),
     Stage("decoder", steps=500, rate=2e-3, batch=16, horizon=2500, mixture=NAMING, hints=("half-way",)),
-    Stage("focus", steps=1500, rate=1.8e-3, batch=16, warmup=20, mixture=SEARCH, hints=BOTH),
+    Stage("focus", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1500, mixture=READING, hints=BOTH),
+    Stage("search", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1400, mixture=SEARCH, hints=BOTH),
+    Stage("polish", steps=400, rate=1e-3, batch=16, warmup=20, mixture=READING, hints=BOTH),
 )
 
 
