@@ -13,8 +13,8 @@ from plphp_core.pruning.view import LayerView
 
 @dataclass(frozen=True)
 class Oracle(Budgeted):
-    """Of each image, tokens on the spots that the reference answer tells of come first, those of the whole view before
-    those of the fine tiles; what is left of the budget goes to random others.
+    """Of each image, the whole view's tokens on the spots that the reference answer tells of come first, one per spot;
+    what is left of the budget goes to random others.
 
     It looks at the reference, so it is no method: it says what keeping the right tokens would be worth. Only the toy's
     test samples are known, in runs, which name a sample by its images' pixels (`prompt.sample_keys`).
@@ -46,10 +46,9 @@ class Oracle(Budgeted):
 
     @staticmethod
     def _rank(about: frozenset, tokens: int) -> Tensor:
-        """`(tokens,)`: 2 on a spot that matters in the whole view, 1 in a fine tile, 0 elsewhere."""
+        """`(tokens,)`: 1 on a spot of the whole view that matters, 0 elsewhere; fine tiles show the same again."""
         from tasks.toy.known import SPOTS_PER_SIDE, token_spots
 
         spots = torch.from_numpy(token_spots(tokens))
         matters = torch.isin(spots, torch.tensor([row * SPOTS_PER_SIDE + column for row, column in about]))
-        first = torch.arange(tokens) < SPOTS_PER_SIDE**2
-        return matters.float() * (1 + first.float())
+        return (matters & (torch.arange(tokens) < SPOTS_PER_SIDE**2)).float()
