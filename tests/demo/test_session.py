@@ -80,7 +80,7 @@ def test_one_method_refuses_the_others_answer(session, examples):
     errors = {name: turns[0].error for name, turns in conversation.turns.items()}
     assert errors == {
         "plphp": "PLPHP: delta_r = 0.3 > r = 0.2; delta_r ≤ r is needed",
-        "vtw": "VTW: K = 99, but the model has 8 layers",
+        "vtw": "VTW: K = 99, but the model has 12 layers",
         "fastv": "K = 2.5: Input should be a valid integer, got a number with a fractional part",
         "none": None,
     }

@@ -110,7 +110,7 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
         ("limit=[1", "quotes, for Hydra and for the shell"),
         ("model.checkpoint=/a=b", "quotes, for Hydra and for the shell"),
         ("limit=1,2", "-m in front of all options runs one after the other, limit=[1,2] is a list"),
-        ("method=vtw method.K=9", "vtw K=9 does not fit llava_onevision: VTW: K = 9, but the model has 8 layers"),
+        ("method=vtw method.K=13", "vtw K=13 does not fit llava_onevision: VTW: K = 13, but the model has 12 layers"),
         ("dry=7", "dry must be true or false, got 7"),
         ("+method.q=1", "no parameter q; known: r, delta_r"),
         ("model.checkpoint=no/such/folder", "no checkpoint at no/such/folder"),
@@ -163,7 +163,7 @@ def test_short_dtypes_are_the_same_cells(short, full):
 def test_the_toys_vtw_withdraws_where_its_tables_do():
     for model in ("llava_onevision", "qwen2_vl", "idefics2", "mantis"):
         (row,) = configured("profile=toy", "method=vtw", f"model={model}").methods
-        assert (row.params, row.setting) == ({"K": 4}, "K=4")
+        assert (row.params, row.setting) == ({"K": 6}, "K=6")
         table = configured("profile=toy", "table=table4", f"model={model}", "tasks=[sd]").methods
         assert row in table
     assert configured("profile=paper", "method=vtw").methods[0].params == {"K": 14}

@@ -41,7 +41,7 @@ def test_the_curves_are_the_cell_files(tmp_path, draw):
         for line in (latency.lines[at], cache.lines[at]):
             assert line.get_color() == look.colour and line.get_marker() == (look.marker or "D")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["Uncompressed", "FastV K=2, R=0.5", "VTW K=4", "PLPHP r=0.4, Δr=0.3"] + [
+    assert labels == ["Uncompressed", "FastV K=2, R=0.5", "VTW K=6", "PLPHP r=0.4, Δr=0.3"] + [
         f"{control} r=0.4, Δr=0.3" for control in ("Random", "Uniform", "Shared heads")
     ]
 

@@ -131,12 +131,12 @@ def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
 
 
 def test_missing_cells_are_listed_and_never_averaged_over(tmp_path):
-    one = made(tmp_path, "table1", without(factories.suite(), "vtw", "K=6", "MV", "SD"))
+    one = made(tmp_path, "table1", without(factories.suite(), "vtw", "K=9", "MV", "SD"))
     row = by_heading(one.sheets[0], 6)
     assert {row[name].text for name in ("SD R-L", "MV Overall", "Average change", "Vision kept")} == {"n/a"}
     assert row["IE R-L"].text != "n/a"
-    assert "n/a, not run yet (2 of 91 cells): VTW K=6: SD, MV." in one.sheets[0].notes
-    line = one.tables[""].query("method == 'vtw' and setting == 'K=6' and benchmark == 'SD'")
+    assert "n/a, not run yet (2 of 91 cells): VTW K=9: SD, MV." in one.sheets[0].notes
+    line = one.tables[""].query("method == 'vtw' and setting == 'K=9' and benchmark == 'SD'")
     assert list(line.metric) == ["rouge_l"] and line[["value", "n", "retention"]].isna().all(axis=None)
 
 

@@ -85,8 +85,6 @@ STAGES = (
     Stage("focus", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1500, mixture=READING, hints=BOTH),
     Stage("search", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1400, mixture=SEARCH, hints=BOTH),
     Stage("polish", steps=400, rate=1e-3, batch=16, warmup=20, mixture=READING, hints=BOTH),
-    # Lists of what agrees in one thing lag behind on training scenes.
-    Stage("finding", steps=400, rate=1.2e-3, batch=16, warmup=20, mixture=FINDING, hints=BOTH),
 )
 
 

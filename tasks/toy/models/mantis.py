@@ -34,7 +34,7 @@ class MantisToy(Toy):
     image_token, end = IMAGE_MARK, TURN_END
     styles = {"lmms_eval": 0.7, "plain": 0.3}
     cells = tuple(WHOLE_CELL.tolist())
-    stages = (Stage("decoder", steps=500, rate=1.2e-3, batch=16, warmup=30, **TUNING),)
+    stages = (Stage("decoder", steps=400, rate=1.2e-3, batch=16, warmup=30, **TUNING),)
 
     def build_processor(self) -> LlavaProcessor:
         words = family_words(self, SPECIAL)
