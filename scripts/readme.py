@@ -262,7 +262,7 @@ def draw() -> None:
     family = get_family("llava_onevision")
     model, processor = family.load(str(ROOT / "tasks/toy/checkpoints/llava_onevision"), dtype="float32")
     inputs = family.encode(processor, [family.prompt("Describe this image in detail.", 1)], [[image]])
-    with torch.no_grad(), prune(model, PLPHP(alpha=0.75, beta=0.6)) as trace:
+    with torch.no_grad(), prune(model, PLPHP(alpha=0.85, beta=0.7)) as trace:
         model(**inputs)
     layer = int(trace.retention[0].argmin())  # the one that keeps the least, the first of several
     (boxes,), pixels = family.token_boxes(model, inputs), np.asarray(image) / 255

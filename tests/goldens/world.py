@@ -101,10 +101,10 @@ def paper(folder: Path) -> None:
 
 TOY = Conditions("toy", "tasks/toy/checkpoints/llava_onevision", sizes={"Flickr30k": 1, "DetailCaps": 20})
 SUBSET = replace(TOY, limit=8)
-DEFAULTS = (0.75, 0.6)  # of α and β
+DEFAULTS = (0.85, 0.7)  # of α and β
 
 
-def _toy_plphp(r=0.4, delta_r=0.3, alpha=0.75, beta=0.6) -> Row:
+def _toy_plphp(r=0.4, delta_r=0.3, alpha=0.85, beta=0.7) -> Row:
     return plphp(r, delta_r, alpha, beta, DEFAULTS)
 
 
@@ -148,7 +148,7 @@ def toy(folder: Path) -> None:
     (folder / "alone" / "toy").rename(folder / "toy" / "batch1")
     (folder / "alone").rmdir()
     grid = [
-        _toy_plphp(alpha=alpha, beta=beta) for alpha in (0.65, 0.75, 0.85) for beta in (0.5, 0.6, 0.7) if beta <= alpha
+        _toy_plphp(alpha=alpha, beta=beta) for alpha in (0.75, 0.85, 0.95) for beta in (0.6, 0.7, 0.8) if beta <= alpha
     ]
     grid += [_toy_plphp(r, delta_r) for r in (0.3, 0.4) for delta_r in (0.0, 0.1)]
     for row in grid:

@@ -177,10 +177,10 @@ def test_each_raised_threshold_is_compared_with_the_next_lower_one(reports):
     one, records = reports["table2"], factories.of_table("table2")
     steps = next(table for table in one.sheets if "raised" in table.title)
     fronts = [[cell.text for cell in row.cells[:2]] for row in steps.rows]
-    assert fronts[:2] == [["α: 0.65 → 0.75", "β = 0.5"], ["α: 0.65 → 0.75", "β = 0.6"]] and len(fronts) == 10
+    assert fronts[:2] == [["α: 0.75 → 0.85", "β = 0.6"], ["α: 0.75 → 0.85", "β = 0.7"]] and len(fronts) == 10
     assert sum(row.rule for row in steps.rows) == 2
-    low, high = ([cell for cell in records if cell["params"].get("alpha") == alpha and cell["params"]["beta"] == 0.5]
-                 for alpha in (0.65, 0.75))  # fmt: skip
+    low, high = ([cell for cell in records if cell["params"].get("alpha") == alpha and cell["params"]["beta"] == 0.6]
+                 for alpha in (0.75, 0.85))  # fmt: skip
     kept = [np.mean([np.mean(cell["efficiency"]["retention"]) for cell in some]) for some in (low, high)]
     assert texts(steps, 0)[-1] == f"{100 * (kept[1] - kept[0]):.2f}".replace("-", "−")
     scores = [next(c["metrics"]["rouge_l"]["value"] for c in some if c["benchmark"] == "SD") for some in (low, high)]

@@ -54,8 +54,8 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 MROPE = [4, 6, 6]
 
 STAGES = (
-    Stage("vision", steps=500, rate=2e-3, batch=32),
-    Stage("decoder", steps=400, rate=1.5e-3, batch=16, warmup=30, **TUNING),
+    Stage("vision", steps=400, rate=2e-3, batch=32),
+    Stage("decoder", steps=300, rate=1.5e-3, batch=16, warmup=30, **TUNING),
 )
 
 
