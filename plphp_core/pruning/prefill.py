@@ -172,7 +172,7 @@ class Prefill:
         if view is not None and (self.record_attention or view.scored):
             gamma = view.vision_attention
         else:
-            gamma = torch.full((len(keys),), 0.0 if view is None else float("nan"), device=keys.device)
+            gamma = torch.full((keys.shape[0],), 0.0 if view is None else float("nan"), device=keys.device)
         if view is None or method is None or not method.allocates:
             return {layer: self._hold(stored[layer], selection, stream, gamma)}
         self.waiting.append((stream, gamma))
@@ -265,8 +265,12 @@ class Prefill:
         projected, stream = self.query, self.stream
         if projected is None or position_embeddings is None:
             raise ValueError(f"layer {layer}: q_proj was not called, or without rotary tables: no query to score with")
-        cos, sin = (table[..., -projected.shape[1] :, :] for table in position_embeddings)
         vision = self._vision_in(stream)
+
+        def rotated() -> Tensor:  # not for methods that do not look
+            cos, sin = (table[..., -projected.shape[1] :, :] for table in position_embeddings)
+            return rotate(attention, projected, cos, sin)
+
         return LayerView(
             layer=layer,
             num_layers=self.num_layers,
@@ -280,7 +284,7 @@ class Prefill:
             post_vision=self.prompt.post_vision,
             sample_keys=self.prompt.sample_keys,
             scaling=attention.scaling,
-            rotated=lambda: rotate(attention, projected, cos, sin),  # not rotated for methods that do not look
+            rotated=rotated,
             once=memo(),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from plphp_core.pruning.validation import require
 
 if TYPE_CHECKING:
     from plphp_core.pruning.method import Method
@@ -209,7 +212,7 @@ class SelectionCheck:
 
     def __init__(self, method: Method | None):
         self.method = method
-        self._open: list[tuple[str, Counts, Tensor, Tensor]] = []
+        self._open: list[tuple[tuple[int, bool], Counts, Tensor, Tensor]] = []  # where, counts, tokens kept, and lost
 
     def __call__(
         self, selection: Selection | None, stream: Stream, kv_heads: int, layer: int, withdraws: bool = False
@@ -224,19 +227,20 @@ class SelectionCheck:
         """
         if selection is None or self.method is None:
             return None
-        where = f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
+        where = (layer, withdraws)
         if not isinstance(selection, Selection) or not isinstance(selection.mask, Tensor):
-            raise TypeError(f"{where}: got {type(selection).__name__}, but a Selection or None is needed")
+            raise TypeError(f"{self._place(*where)}: got {type(selection).__name__}, but a Selection or None is needed")
         batch, tokens = stream.image_of.shape
         shape = (batch, tokens) if withdraws else (batch, kv_heads, tokens)
         mask, counts = selection.mask, selection.counts
         if tuple(mask.shape) != shape or mask.dtype != torch.bool or mask.device != stream.image_of.device:
             right = f"{shape} bool on {stream.image_of.device}"
-            raise ValueError(f"{where}: mask is {tuple(mask.shape)} {mask.dtype} on {mask.device}, but must be {right}")
+            found = f"{tuple(mask.shape)} {mask.dtype} on {mask.device}"
+            raise ValueError(f"{self._place(*where)}: mask is {found}, but must be {right}")
         if not _countable(counts, batch, 0 if withdraws else kv_heads, tokens):
             heads = "" if withdraws else f", or {kv_heads} of them each"
             allowed = f"{batch} plain integers from 0 to {tokens}{heads}"
-            raise ValueError(f"{where}: counts = {counts!r}, but must be {allowed}")
+            raise ValueError(f"{self._place(*where)}: counts = {counts!r}, but must be {allowed}")
         mask = mask.view(batch, -1, tokens)
         # Padding and filler, which are no image's either, go by themselves, and counts include them.
         needed = ~stream.valid if self.method.evicts_text else stream.image_of < 0
@@ -254,23 +258,23 @@ class SelectionCheck:
         if not pending:
             return
         device = pending[0][2].device
-        numbers = torch.cat([part.flatten().to(device) for _, _, *parts in pending for part in parts]).tolist()
+        numbers = iter(torch.cat([part.flatten().to(device) for _, _, *parts in pending for part in parts]).tolist())
         for where, counts, found, _ in pending:
-            batch, heads = found.shape
-            size = batch * heads
-            expected = head_counts(counts, heads)
-            kept, lost, numbers = numbers[:size], numbers[size : 2 * size], numbers[2 * size :]
-            for at in range(size):
-                sample, head = divmod(at, heads)
-                place = f"{where}, sample {sample}, head {head}" if heads > 1 else f"{where}, sample {sample}"
-                if kept[at] != expected[sample][head]:
-                    told = expected[sample][head]
-                    raise ValueError(f"{place}: the mask keeps {kept[at]} tokens, but counts say {told}")
-                if lost[at]:
-                    raise ValueError(
-                        f"{place}: the mask leaves out {lost[at]} tokens that must stay: text (unless the method sets "
-                        "evicts_text), padding, which goes by itself, and in withdraw the last token"
-                    )
+            heads = found.shape[1]
+            told = list(itertools.chain(*head_counts(counts, heads)))
+            kept, lost = (list(itertools.islice(numbers, len(told))) for _ in range(2))
+            if kept == told and not any(lost):
+                continue
+            at = next(at for at, of_head in enumerate(kept) if of_head != told[at] or lost[at])
+            place = f"{self._place(*where)}, sample {at // heads}" + (f", head {at % heads}" if heads > 1 else "")
+            require(kept[at] == told[at], f"{place}: the mask keeps {kept[at]} tokens, but counts say {told[at]}")
+            raise ValueError(
+                f"{place}: the mask leaves out {lost[at]} tokens that must stay: text (unless the method sets "
+                "evicts_text), padding, which goes by itself, and in withdraw the last token"
+            )
+
+    def _place(self, layer: int, withdraws: bool) -> str:
+        return f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
 
 
 def _countable(counts: Counts, batch: int, heads: int, tokens: int) -> bool:
