@@ -9,7 +9,7 @@ from torch import Tensor
 
 from baselines.snapkv import SnapKV
 from plphp_core.pruning.selection import Count, head_budgets
-from plphp_core.pruning.validation import fraction
+from plphp_core.pruning.validation import fraction, require
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class AdaKV(SnapKV):
             average.
 
     Raises:
-        ValueError: as `SnapKV`; or α outside of [0, 1].
+        ValueError: as `SnapKV`; or α outside of [0, 1], or `official_rounding` under `kv_share`.
     """
 
     name: ClassVar[str] = "adakv"
@@ -40,6 +40,8 @@ class AdaKV(SnapKV):
     def __post_init__(self) -> None:
         super().__post_init__()
         fraction("AdaKV", "alpha", self.alpha)
+        exact = self.kv_share is None or not self.official_rounding
+        require(exact, "AdaKV: kv_share is held exactly, which official_rounding does not do; leave out one of them")
 
     def head_budgets(self, scores: Tensor, candidates: Tensor, keep: list[int]) -> tuple[Count, ...]:
         if self.normalize:

@@ -1,8 +1,9 @@
 """What methods share that keep the best-scored tokens of a layer within a budget."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -25,19 +26,24 @@ class Budgeted(Method):
             text competes too, except for the last `window` tokens.
         whole_layers: `"none"`: every layer is compressed, as in official codes; `"plphp"`: not the first two and the
             last, which PLPHP leaves whole.
+        kv_share: instead of `budget`, share of the prompt's KV cache that is held, text and whole layers included, in
+            (0, 1]: of n tokens ⌊kv_share · n⌋ per layer and head, in the mean over layers. All methods that have this
+            parameter hold equally many bytes of a sample, exactly.
 
     Raises:
-        ValueError: a parameter outside of what is allowed; in a prefill, a budget that its window does not fit in.
+        ValueError: a parameter outside of what is allowed; in a prefill, a budget that its window does not fit in, or
+            a share of the cache that text and whole layers alone exceed.
     """
 
     budget: float = 0.4
     tokens: int | None = None
     scope: Literal["vision", "prompt"] = "vision"
     whole_layers: Literal["none", "plphp"] = "none"
+    kv_share: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        number = isinstance(self.budget, (int, float)) and not isinstance(self.budget, bool)
-        require(number and 0 < self.budget <= 1, self.wrong("budget", "be a number in (0, 1]"))
+        require(is_share(self.budget), self.wrong("budget", SHARE))
+        require(self.kv_share is None or is_share(self.kv_share), self.wrong("kv_share", f"be None or {SHARE[3:]}"))
         require(self.tokens is None or (type(self.tokens) is int and self.tokens >= 1), self.wrong("tokens", COUNT))
         for name, allowed in (("scope", ("vision", "prompt")), ("whole_layers", ("none", "plphp"))):
             require(getattr(self, name) in allowed, self.wrong(name, f"be one of {', '.join(allowed)}"))
@@ -74,9 +80,17 @@ class Budgeted(Method):
         return view.vision_counts if self.scope == "vision" else view.lengths
 
     def capacities(self, layer: int, view: LayerView) -> list[int]:
-        """Tokens that each head keeps of them, per sample; all of a sample without images."""
-        sizes = zip(self.sizes(view), view.vision_counts, strict=True)
-        return [self.share(size) if vision else size for size, vision in sizes]
+        """Tokens that each head keeps of them in a layer, per sample."""
+        layers = compressed_layers(self, view.num_layers)
+        return [dealt(total, layers.index(layer), len(layers)) for total in self.totals(view)]
+
+    def totals(self, view: LayerView) -> list[int]:
+        """The same in all compressed layers together; everything of a sample without images."""
+        layers = len(compressed_layers(self, view.num_layers))
+        if self.kv_share is None:
+            sizes = zip(self.sizes(view), view.vision_counts, strict=True)
+            return [layers * (self.share(size) if vision else size) for size, vision in sizes]
+        return share_of_cache(self, self.kv_share, view, (0,) * len(view.lengths) if self.evicts_text else None)
 
     def share(self, size: int) -> int:
         """The budget's part of `size` tokens, at most all. Floor, as PLPHP; 1e-9: 0.7 · 10 may be 6.999… in binary."""
@@ -120,6 +134,59 @@ class Budgeted(Method):
 
 
 COUNT = "be None or a whole number from 1 on"
+SHARE = "be a number in (0, 1]"
+
+
+class CompressesLayers(Protocol):
+    """What compresses some layers, or all."""
+
+    def prunes(self, layer: int, num_layers: int) -> bool: ...
+
+
+def is_share(value: object) -> bool:
+    """Whether it is a number in (0, 1]."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def compressed_layers(method: CompressesLayers, num_layers: int) -> list[int]:
+    """The layers that a method compresses at all."""
+    return [layer for layer in range(num_layers) if method.prunes(layer, num_layers)]
+
+
+def dealt(total: int, place: int, layers: int) -> int:
+    """What one of `layers` gets of `total`, in equal parts; of what does not divide the first ones get one more."""
+    return (total + layers - 1 - place) // layers
+
+
+def share_of_cache(
+    method: CompressesLayers, share: float, view: LayerView, texts: Sequence[int] | None = None
+) -> list[int]:
+    """Tokens that a head keeps in all compressed layers together beside text, so that `share` of the cache is held.
+
+    Args:
+        texts: tokens that every layer holds in any case, per sample; None: all text.
+
+    Returns:
+        per sample; all of one without images.
+
+    Raises:
+        ValueError: text and the layers that are left whole exceed the share.
+    """
+    layers = len(compressed_layers(method, view.num_layers))
+    whole = view.num_layers - layers
+    found = []
+    for length, text, vision in zip(view.lengths, texts or view.text_counts, view.vision_counts, strict=True):
+        held = whole * length + layers * text
+        total = view.num_layers * math.floor(share * length + 1e-9) - held
+        what = f"text, {text} of {length} prompt tokens," * bool(text) + " and " * bool(text and whole)
+        what += f"{whole} of {view.num_layers} layers left whole" * bool(whole)
+        require(
+            not vision or total >= (0 if text else layers),
+            f"{what or 'one token'} alone is {held / view.num_layers / length:.1%} of the KV cache, more than "
+            f"kv_share = {share:g}",
+        )
+        found.append(total if vision else layers * (length - text))
+    return found
 
 
 def part_of(share: float, capacity: int) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from baselines.budgeted import compressed_layers
 from baselines.snapkv import SnapKV
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import LayerView
@@ -14,7 +15,8 @@ class PyramidKV(SnapKV):
 
     https://arxiv.org/abs/2406.02069, semantics of github.com/Zefan-Cai/KVCache-Factory at c97f9d7 in the scope of the
     prompt: integer division, so that the sum is a little over budget, and a uniform budget for prompts shorter than
-    twice of it. In the scope of vision remainders are spread, so that the layers together keep exactly the budget.
+    twice of it. In the scope of vision, and under `kv_share`, remainders are spread, so that the layers together keep
+    exactly the budget.
 
     Args:
         beta: the deepest layer keeps 1/β of the mean, ≥ 1; 1 is SnapKV.
@@ -32,13 +34,15 @@ class PyramidKV(SnapKV):
         require(type(self.beta) is int and self.beta >= 1, self.wrong("beta", "be a whole number from 1 on"))
 
     def capacities(self, layer: int, view: LayerView) -> list[int]:
-        first, last = (0, view.num_layers) if self.whole_layers == "none" else (2, view.num_layers - 1)
-        place, layers = layer - first, last - first
-        means = super().capacities(layer, view)
-        if self.scope == "vision":
-            sizes = zip(means, self.sizes(view), strict=True)
-            return [spread(mean, size, self.beta, layers)[place] for mean, size in sizes]
+        compressed = compressed_layers(self, view.num_layers)
+        place, layers = compressed.index(layer), len(compressed)
+        means, totals = super().capacities(layer, view), self.totals(view)
         windows = self.windows(view, means)
+        if self.scope == "vision" or self.kv_share is not None:
+            return [
+                window + spread(total - layers * window, size - window, self.beta, layers)[place]
+                for total, size, window in zip(totals, self.sizes(view), windows, strict=True)
+            ]
         return [
             mean if mean >= size else window + stepped(mean - window, size, window, self.beta, layers, place)
             for mean, size, window in zip(means, self.sizes(view), windows, strict=True)
@@ -57,14 +61,15 @@ def stepped(mean: int, size: int, window: int, beta: int, layers: int, place: in
     return high - place * ((high - low) // (layers - 1))
 
 
-def spread(mean: int, most: int, beta: int, layers: int) -> list[int]:
-    """Whole numbers on a falling line, at most `most`, that add up to `layers * mean`: largest remainders."""
+def spread(total: int, most: int, beta: int, layers: int) -> list[int]:
+    """Whole numbers on a falling line, at most `most`, that add up to `total`: largest remainders."""
+    mean = total / layers
     low = mean / beta
     high = min(2 * mean - low, most)
     low = 2 * mean - high
     line = [high - (high - low) * place / max(layers - 1, 1) if layers > 1 else mean for place in range(layers)]
     floors = [int(value + 1e-9) for value in line]
-    missing = layers * mean - sum(floors)
+    missing = total - sum(floors)
     for place in sorted(range(layers), key=lambda n: (floors[n] - line[n], n))[:missing]:
         floors[place] += 1
     return floors

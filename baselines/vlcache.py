@@ -18,8 +18,8 @@ class VLCache(Budgeted):
     """Budgets by the density of each layer's attention behind the last image, tokens by the attention of those rows.
 
     https://arxiv.org/abs/2410.23317, Algorithm 1, from the paper (no code is public). Decided after the last layer.
-    Desired shares of a layer are clipped to [0.01, 1] and not renormalised; what is left by rounding goes to the
-    largest remainders, up to the budget.
+    Desired shares of a layer are clipped to [0.01, 1] and not renormalised, except under `kv_share`, which is held
+    exactly; what is left by rounding goes to the largest remainders, up to the budget.
 
     Args:
         p: entries below this share of their row's largest count as zero, in [0, 1].
@@ -57,8 +57,10 @@ class VLCache(Budgeted):
         view = observed[seen[0]][0]
         densities = torch.stack([observed[number][2] for number in seen], 1).tolist()  # (batch, layers)
         sizes, least = self.sizes(view), int(self.scope == "prompt")
-        means = self.capacities(seen[0], view)
-        kept = [layer_budgets(*sample, least) for sample in zip(densities, means, sizes, strict=True)]
+        exact = self.kv_share is not None
+        kept = [
+            layer_budgets(*sample, least, exact) for sample in zip(densities, self.totals(view), sizes, strict=True)
+        ]
         selections: list[Selection | None] = [None] * len(observed)
         for place, number in enumerate(seen):
             view, scores, _ = observed[number]
@@ -66,22 +68,33 @@ class VLCache(Budgeted):
         return selections
 
 
-def layer_budgets(density: list[float], mean: int, size: int, least: int) -> list[int]:
-    """Tokens that each layer keeps of a sample, `mean` on average unless a share is clipped.
+def layer_budgets(density: list[float], total: int, size: int, least: int, exact: bool = False) -> list[int]:
+    """Tokens that each layer keeps of a sample, `total` together unless a share is clipped.
 
     Args:
         density: share of large entries, per layer.
-        mean: the budget, in tokens.
-        size: tokens that it is a part of.
+        total: the budget of all layers, in tokens.
+        size: tokens of a layer that it is a part of.
         least: tokens that every layer keeps.
+        exact: clipped shares are made up for by the others.
     """
-    total, layers = sum(density), len(density)
-    if mean >= size:
+    layers = len(density)
+    if total >= layers * size:
         return [size] * layers
-    shares = [value / total if total else 1 / layers for value in density]
-    desired = [min(max(share * mean * layers, 0.01 * size, least), size) for share in shares]
-    floors = [int(value + 1e-9) for value in desired]
-    missing = min(mean * layers, math.floor(sum(desired) + 1e-6)) - sum(floors)
-    for place in sorted(range(layers), key=lambda n: (floors[n] - desired[n], n))[: max(missing, 0)]:
+    # A layer without a large entry grows too, where all the others are full.
+    shares = [max(value / sum(density), 1e-9) if sum(density) else 1 / layers for value in density]
+    low = max(0.01 * size, least)
+
+    def desired(scale: float) -> list[float]:
+        return [min(max(share * scale, min(low, total / layers) if exact else low), size) for share in shares]
+
+    below, above = 0.0, size / min(shares)
+    for _ in range(100 if exact else 0):
+        middle = (below + above) / 2
+        below, above = (middle, above) if sum(desired(middle)) < total else (below, middle)
+    wanted = desired(above if exact else total)
+    floors = [int(value + 1e-9) for value in wanted]
+    missing = (total if exact else min(total, math.floor(sum(wanted) + 1e-6))) - sum(floors)
+    for place in sorted(range(layers), key=lambda n: (floors[n] - wanted[n], n))[: max(missing, 0)]:
         floors[place] += 1
     return floors

@@ -165,16 +165,19 @@ def test_pyramids_by_hand():
     capacities = [stepped(648, 7200, 72, 20, 28, place) for place in range(28)]
     assert (capacities[0], capacities[-1]) == (1264, 49) and sum(capacities) / 28 == pytest.approx(656.5)
     assert stepped(648, 1295, 72, 20, 28, 5) == 648  # shorter than twice the budget
-    line = spread(40, 100, 20, 8)
+    line = spread(320, 100, 20, 8)
     assert sum(line) == 320 and line == sorted(line, reverse=True) and max(line) <= 78
-    assert sum(spread(70, 100, 20, 8)) == 560 and max(spread(70, 100, 20, 8)) == 100
+    assert sum(spread(560, 100, 20, 8)) == 560 and max(spread(560, 100, 20, 8)) == 100
+    assert sum(spread(563, 100, 20, 8)) == 563
 
 
 def test_layer_budgets_of_vl_cache_by_hand():
-    assert layer_budgets([0.5, 0.5], 10, 40, 0) == [10, 10]
-    assert layer_budgets([0.75, 0.25], 10, 40, 0) == [15, 5]
-    assert layer_budgets([1.0, 0, 0, 0], 40, 100, 0) == [100, 1, 1, 1]  # clipped and not renormalised
-    assert layer_budgets([0.2, 0.8], 40, 40, 0) == [40, 40]
+    assert layer_budgets([0.5, 0.5], 20, 40, 0) == [10, 10]
+    assert layer_budgets([0.75, 0.25], 20, 40, 0) == [15, 5]
+    assert layer_budgets([1.0, 0, 0, 0], 160, 100, 0) == [100, 1, 1, 1]  # clipped and not renormalised
+    assert layer_budgets([1.0, 0, 0, 0], 160, 100, 0, exact=True) == [100, 20, 20, 20]
+    assert layer_budgets([0.6, 0.3, 0.1], 31, 20, 0, exact=True) == [19, 9, 3]
+    assert layer_budgets([0.2, 0.8], 80, 40, 0) == [40, 40]
 
 
 def test_row_density_is_one_for_flat_rows_and_falls_with_sharp_ones():
