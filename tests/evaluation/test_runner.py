@@ -349,7 +349,7 @@ def first_words_agree(prediction: str, references: list[str]) -> float:
 
 
 def test_unknown_tasks_and_metrics_are_named(world, tmp_path, fake, display):
-    with pytest.raises(UserError, match="unknown task 'mini_c'; allowed: mini_a, mini_b"):
+    with pytest.raises(UserError, match="unknown task 'mini_c'; near: mini_b, mini_a"):
         run(settings(world, tasks=("mini_c",), results=tmp_path / "mini"), {}, fake, display)
     with pytest.raises(UserError, match=r"no function 'nothing\.here'"):
         run(settings(world, results=tmp_path / "mini", extra_metrics={"x": "nothing.here"}), {}, fake, display)
