@@ -110,7 +110,7 @@ def _toy_plphp(r=0.4, delta_r=0.3, alpha=0.85, beta=0.7) -> Row:
 
 def _toy_quality(row: Row) -> Quality:
     p = row.params
-    kept = 0.58 + 0.8 * (p["r"] - 0.4) + 0.1 * (p["delta_r"] - 0.3) - 0.3 * (p["alpha"] + p["beta"] - 1.35)
+    kept = 0.58 + 0.8 * (p["r"] - 0.4) + 0.1 * (p["delta_r"] - 0.3) - 0.3 * (p["alpha"] + p["beta"] - 1.55)
     return Quality(round(0.9 + 0.1 * kept, 4), round(kept, 4), 1.2, 1.0)
 
 
@@ -125,17 +125,17 @@ def toy(folder: Path) -> None:
         (fastv(2, 0.75), Quality(0.85, 0.44, on={"COCO2017": 0.8})),
         (fastv(2, 0.5), Quality(0.88, 0.62, alike=("IE",))),
         (fastv(2, 0.25), Quality(0.9, 0.81, alike=("IE",))),
-        (vtw(3), Quality(0.2, 0.375, on={"VST": 0.0})),
-        (vtw(4), Quality(0.4, 0.5, 1.1)),
-        (vtw(6), Quality(0.8, 0.75)),
+        (vtw(4), Quality(0.2, 0.375, on={"VST": 0.0})),
+        (vtw(6), Quality(0.4, 0.5, 1.1)),
+        (vtw(9), Quality(0.8, 0.75)),
         *((row, _toy_quality(row)) for row in (_toy_plphp(0.3), _toy_plphp(0.4), _toy_plphp(0.5))),
         *controls(_toy_plphp(), _toy_quality(_toy_plphp())),
     ]
     failed = {(fastv(2, 0.5), "SD"): (3,), (_toy_plphp(0.5), "SD"): (3, 7), (_toy_plphp(0.5), "DetailCaps"): (11,)}
     for row, quality in rows:
-        on = replace(TOY, hardware="4 CPU cores") if row == vtw(4) else TOY
+        on = replace(TOY, hardware="4 CPU cores") if row == vtw(6) else TOY
         for name in BENCHMARKS:
-            if (row, name) != (vtw(6), "MV"):
+            if (row, name) != (vtw(9), "MV"):
                 finish(folder, on, row, quality, [name], failed.get((row, name), ()))
     for row, quality in (rows[0], rows[2], rows[8]):
         finish(folder, SUBSET, row, quality, ("SD", "MV", "COCO2017"))
@@ -170,7 +170,7 @@ def toy(folder: Path) -> None:
     boxes = [[x / side, y / side, (x + 1) / side, (y + 1) / side] for y in range(side) for x in range(side)]
     image_of = np.repeat(np.arange(2, dtype=np.int32), side**2)
     write_sight(folder, TOY, _toy_plphp(), 3, looks, kept, np.array(boxes * 2, np.float32), image_of)
-    write_depth_rule(folder, TOY, {3: 0.5, 4: 0.0125, 5: 0.004, 6: 0.002}, 6)
+    write_depth_rule(folder, TOY, {4: 0.5, 6: 0.0125, 8: 0.004, 9: 0.002}, 9)
 
 
 PUBLISHED = {

@@ -55,7 +55,7 @@ MROPE = [4, 6, 6]
 
 STAGES = (
     Stage("vision", steps=400, rate=2e-3, batch=32),
-    Stage("decoder", steps=300, rate=1.5e-3, batch=16, warmup=30, **TUNING),
+    Stage("decoder", steps=600, rate=1.5e-3, batch=16, warmup=30, **TUNING),
 )
 
 
