@@ -53,7 +53,7 @@ def test_the_grids_share_their_middle_with_table_1():
 
 @pytest.mark.parametrize("tasks", ["nothing", "[sd,nothing]"])
 def test_unknown_tasks_are_refused_with_those_there_are(tasks):
-    with pytest.raises(ReportError, match="options of tasks: ablations, cases, coco2017, detailcaps"):
+    with pytest.raises(ReportError, match="options of tasks: ablations, cases, coco2017, compare_paper"):
         benchmarks_configured(tasks)
 
 
