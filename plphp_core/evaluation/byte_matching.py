@@ -79,7 +79,7 @@ def searched(search: ByteSearch, high: float, wanted: float, full: float) -> Sea
             high, above, below = between, held - wanted, below / 2
         else:
             low, below, above = between, held - wanted, above / 2
-    sides = sorted(tried, key=lambda value: abs(tried[value] - wanted))[:2]
+    sides = sorted(sorted(tried, key=lambda value: abs(tried[value] - wanted))[:2], key=tried.__getitem__)
     shown = " and ".join(f"{tried[value] / full:.1%} ({search.parameter} = {value:g})" for value in sides)
     return f"comes no nearer than {shown} of the KV bytes"
 

@@ -103,7 +103,7 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
     [
         ("method=other", "Could not find 'method/other'; options of method: adakv, fastv, "),
         ("model=typo", "options of model: idefics2, llava_onevision"),
-        ("table=typo", "options of table: all, claims, engines, figure1,"),
+        ("table=typo", "options of table: all, claims, compare, engines, figure1,"),
         ("tasks=[sd,other]", "options of tasks: ablations, cases, coco2017"),
         ("method.q=1", "Could not override 'method.q'; known keys of method: name, setting, r, delta_r"),
         ("limits=8", "nearest: limit"),
