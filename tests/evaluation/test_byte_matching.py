@@ -216,7 +216,7 @@ REFUSED = {
         "table.methods of compare names something twice: none, random, {'method': 'snapkv'",
     ),
     "without a name": ("table.methods=[none,random,{scope:prompt}]", "{'scope': 'prompt'} names no method; write {m"),
-    "nothing to search": ("table.search.fastv=null", "fastv has no parameter kv_share, and table.search does not say what"),
+    "nothing to search": ("table.search.fastv=null", "fastv has no parameter kv_share, and table.search does not say"),
     "a wrong search": ("table.search.plphp.parameter=q", "unknown parameter of plphp in table.search 'q'; allowed: "),
     "bounds": (
         "table.search.plphp.low=2",
