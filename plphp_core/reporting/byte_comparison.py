@@ -155,7 +155,7 @@ def gather(name: str, asked: ReportRequest) -> tuple[ByteComparison, str]:
     cells = [cell for cell in asked.usual_cells([model]) if cell.benchmark in labels and cell.model == model]
     matches = _matches([cell for cell in cells if cell.method == NONE])
     if not matches:
-        raise NothingToShow(f"nothing is measured at equal bytes on {', '.join(labels)}: make compare does it")
+        raise NothingToShow(f"nothing is measured at equal bytes on {', '.join(labels)} yet: `make compare` does it")
     rows = [RowSpec(NONE)]
     for budget in equal.budgets:
         for one in equal.contenders:

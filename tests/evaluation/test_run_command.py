@@ -196,7 +196,7 @@ def test_help_shows_the_keys_of_the_command_with_their_comments(capsys):
     assert entry_point.command("report", ["--help"]) == 0
     said = capsys.readouterr().out
     assert "rank: compressed     # rows that compete for bold" in said and "limit: null" in said
-    assert "table=all | claims | engines" in said and "weights" not in said.split() and "dry: " not in said
+    assert "table=all | claims | compare | engines" in said and "weights" not in said.split() and "dry: " not in said
     for name in entry_point.COMMANDS:
         assert entry_point.command(name, ["--help"]) == 0
         assert capsys.readouterr().out.count("\n") > 10
