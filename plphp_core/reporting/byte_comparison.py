@@ -32,7 +32,7 @@ AGAINST_RANDOM = ("relative_to_random", "random_low", "random_high")
 COSTS = ("kv_share", "attended_tokens", FLOPS, PREFILL, DECODE)
 COLUMNS = ("model", "budget", "method", "setting", "benchmark", "metric", *VALUE, *AGAINST_NONE, *AGAINST_RANDOM,
            *COSTS, "parameters", "not_reached")  # fmt: skip
-NOT_LOOKED_FOR: Mapping[str, Any] = {"": None}  # parameters that no cell has
+NOT_LOOKED_FOR: Mapping[str, Any] = {"": "not looked for"}  # parameters that no cell has
 LOOK = (
     "What to look for: which line is higher at the same bytes, by more than the bars, and whether it is above the "
     "dashed lines of the controls; a method that is not above Random chooses no better than chance at that budget."
