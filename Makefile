@@ -56,7 +56,7 @@ preflight: $(DATA) ## would a run work? ARGS=weights=false
 	@$(PYTHON) -m scripts.preflight profile=$(PROFILE) $(COMMON) $(ARGS)
 demo: setup ## the methods side by side in a browser, on 127.0.0.1; PROFILE=toy (its default)|paper ARGS=demo.port=7861
 	@$(PYTHON) -m scripts.demo $(if $(filter-out file,$(origin PROFILE)),profile=$(PROFILE)) $(COMMON) $(ARGS)
-bench: setup ## decoding beside its roofline; ARGS=bench=gpu, bench=memory, bench=sharing; docs/performance.md
+bench: setup ## decoding beside its roofline; ARGS=bench=gpu, bench=memory, bench=sharing, bench=scores; docs/performance.md
 	@$(PYTHON) -m scripts.bench $(call key,results,RESULTS) $(ARGS)
 gpu-check: setup ## what only a GPU can show, in 8 minutes, nothing downloaded; ARGS="--minutes 5 --parts kernels"
 	@$(PYTHON) scripts/gpu_check.py --out $(RESULTS)/gpu $(ARGS)

@@ -161,19 +161,26 @@ def mean_estimates(samples: pd.DataFrame, resamples: Resamples, confidence: floa
     """
     metrics = {str(name): own for name, own in samples.groupby("metric", sort=False)}
     costs = one_per_sample(samples)
-    docs = costs.doc_id.to_numpy()
+    docs = costs.unit.to_numpy()
+    alone = len(np.unique(docs)) < 2
     columns = {name: own.score.to_numpy() for name, own in metrics.items()}
+    partly = {name: scores for name, scores in columns.items() if np.isnan(scores).any()}
     columns |= {name: costs[name].to_numpy() for name in (RETENTION, KV, FULL)}
     drawn = dict(zip(columns, resamples.means(docs, np.stack(list(columns.values()), axis=1)), strict=True))
+    for name, scores in partly.items():  # a metric that is about some of the documents
+        asked = ~np.isnan(scores)
+        drawn[name] = resamples.means(docs[asked], scores[asked])
 
     def found(value: float, replicates: np.ndarray) -> Estimate:
-        return with_interval(value, replicates if len(docs) > 1 else np.full_like(replicates, math.nan), confidence)
+        return with_interval(value, np.full_like(replicates, math.nan) if alone else replicates, confidence)
 
     estimates = {}
     for name, own in metrics.items():
         kind, value, scores = own.kind.iloc[0], float(own.value.iloc[0]), columns[name]
         if kind == "group_mean":
             drawn[name] = resamples.group_means(docs, scores, own.group.to_numpy())
+        elif kind == "whole":
+            drawn[name] = np.full(len(resamples.counts), math.nan)
         elif kind == "corpus":
             drawn[name] = drawn[name] + (value - float(scores.mean()))
         estimates[name] = without_width(found(value, drawn[name]))
@@ -182,6 +189,19 @@ def mean_estimates(samples: pd.DataFrame, resamples: Resamples, confidence: floa
         saved = found(1 - held / full if full > 0 else math.nan, 1 - drawn[KV] / drawn[FULL])
     costs_found = {name: found(float(columns[name].mean()), drawn[name]) for name in (RETENTION, KV)}
     return estimates | costs_found | {KV_SAVED: saved}
+
+
+def whole_estimates(cell: CellResult, resamples: int, confidence: float) -> dict[str, Estimate]:
+    """The metrics of a cell that were computed anew from resampled documents when it was scored.
+
+    Their resamples are those that this module draws for the cell's documents with seed 0: paired with other rows' where
+    these answered the same documents.
+    """
+    found = {}
+    for name, metric in cell.metrics.items():
+        if metric.replicates is not None and len(metric.replicates) >= resamples:
+            found[name] = without_width(with_interval(metric.value, metric.replicates[:resamples], confidence))
+    return found
 
 
 def typical_cost(cell: CellResult, name: str) -> float:

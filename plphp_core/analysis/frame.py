@@ -13,9 +13,10 @@ from plphp_core.records.cell_result import CellResult
 def sample_frame(cells: Mapping[tuple[int, str], CellResult], reference: int | None = None) -> pd.DataFrame:
     """One row per sample × metric.
 
-    Columns: `row` (of the table), `benchmark`, `doc_id`, `metric`, `score` (a fraction), `group` (of a group mean, else
-    None); `kind` and `value` of the cell's metric, since a corpus metric's value is not the mean of its scores; what
-    the sample cost (`CellResult.costs`); `batch`, see `_batches`. Samples of a cell without a metric have one row,
+    Columns: `row` (of the table), `benchmark`, `doc_id`, `unit` (what the bootstrap draws: the document, or the first
+    of those that belong together), `metric`, `score` (on its task's scale), `group` (of a group mean, else None);
+    `kind` and `value` of the cell's metric, since a corpus metric's value is not the mean of its scores; what the
+    sample cost (`CellResult.costs`); `batch`, see `_batches`. Samples of a cell without a metric have one row,
     metric None.
 
     Args:
@@ -24,7 +25,8 @@ def sample_frame(cells: Mapping[tuple[int, str], CellResult], reference: int | N
     """
     parts, batch_of = [], _batches(cells, reference)
     for (row, benchmark), cell in cells.items():
-        place = {"row": row, "benchmark": benchmark, "doc_id": cell.doc_ids}
+        unit = cell.doc_ids if cell.together is None else cell.together.astype(np.int64)
+        place = {"row": row, "benchmark": benchmark, "doc_id": cell.doc_ids, "unit": unit}
         costs = {**cell.costs, "batch": [batch_of[benchmark][doc] for doc in cell.doc_ids.tolist()]}
         for name, metric in cell.metrics.items():
             groups = None if metric.groups is None else metric.groups.astype(object)

@@ -22,6 +22,7 @@ from plphp_core.analysis.bootstrap import (
     relative,
     scaled,
     time_estimate,
+    whole_estimates,
 )
 from plphp_core.analysis.comparable import RowSpec, admits, comparable, one_protocol, rows_found
 from plphp_core.analysis.frame import one_per_sample, sample_frame
@@ -72,6 +73,7 @@ class Results:
                 self._values[place] = time_estimate(samples, quantity, self.resamples(benchmark, "batch"), confidence)
             else:
                 found = mean_estimates(samples, self.resamples(benchmark), confidence)
+                found |= whole_estimates(self.cells[row, benchmark], self.options.resamples, confidence)
                 self._values.update({(row, benchmark, name): one for name, one in found.items()})
         return self._values.setdefault(place, MISSING)
 
@@ -126,11 +128,12 @@ class Results:
             return f"batch size {cell.batch_size}, {name} {other.batch_size}"
         return ""
 
-    def resamples(self, benchmark: str, unit: str = "doc_id") -> Resamples:
-        """How often each document of the benchmark, or each "batch" of them, is drawn: the same for all rows."""
+    def resamples(self, benchmark: str, unit: str = "unit") -> Resamples:
+        """How often each document (or group of documents that belong together) of the benchmark, or each "batch" of
+        them, is drawn: the same for all rows."""
         if (benchmark, unit) not in self._draws:
             units = np.concatenate([own[unit] for (_, name), own in self._samples.items() if name == benchmark])
-            name = benchmark if unit == "doc_id" else f"{benchmark} batches"
+            name = benchmark if unit == "unit" else f"{benchmark} batches"
             self._draws[benchmark, unit] = Resamples(units, name, self.options.resamples, self.options.seed)
         return self._draws[benchmark, unit]
 

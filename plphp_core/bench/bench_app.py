@@ -11,13 +11,19 @@ from omegaconf import OmegaConf
 from plphp_core.bench.bench_settings import GRID, bench_from_config
 from plphp_core.bench.bench_tables import file_slug
 from plphp_core.bench.capacity_benchmark import capacity_benchmark
+from plphp_core.bench.scoring_benchmark import scoring_benchmark
 from plphp_core.bench.sharing_benchmark import sharing_benchmark
 from plphp_core.bench.speed_benchmark import speed_benchmark
 from plphp_core.config.hydra_app import composed
 from plphp_core.records.atomic import write_atomically
 
-BENCHMARKS = {"speed": speed_benchmark, "memory": capacity_benchmark, "sharing": sharing_benchmark}
-LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r"))
+BENCHMARKS = {
+    "speed": speed_benchmark,
+    "memory": capacity_benchmark,
+    "sharing": sharing_benchmark,
+    "scores": scoring_benchmark,
+}
+LISTS = tuple(f"bench.{name}" for name in (*GRID, "delta_r", "windows"))
 
 
 def main(arguments: list[str]) -> int:

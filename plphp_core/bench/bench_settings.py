@@ -20,7 +20,7 @@ GRID = ("models", "backends", "methods", "batch", "vision_tokens", "retention")
 LEAST = {
     "rounds": 1, "steps": 1, "at_least": 1, "warm_up": 0, "prefill_rounds": 1, "prefill_warm_up": 0, "text_tokens": 2,
 }  # fmt: skip
-KINDS = ("speed", "memory", "sharing")
+KINDS = ("speed", "memory", "sharing", "scores")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class BenchSettings:
     memory_gb: float | None = None
     new_tokens: int = 256
     delta_r: list[float] = field(default_factory=lambda: [0.3])  # of kind sharing: each with every retention
+    windows: list[int] = field(default_factory=lambda: [1])  # of kind scores
     bandwidth_mb: int = 1024
     out: Path = Path("results/bench")
 
@@ -125,7 +126,7 @@ def _check(bench: BenchSettings) -> None:
         values = getattr(bench, name)
         if not isinstance(values, list) or not values:
             raise UserError(f"bench.{name} = {values!r}, but must be a list of at least one value: bench.{name}=[…]")
-    for name in ("batch", "vision_tokens"):
+    for name in ("batch", "vision_tokens", "windows"):
         for value in getattr(bench, name):
             whole(f"each value of bench.{name}", value, 1)
     names = [("bench.kind", KINDS, [bench.kind]), ("backend", BACKENDS, bench.backends)]

@@ -75,8 +75,8 @@ def times(value: float) -> str:
     return f"{number(value)}×"
 
 
-def share(value: float) -> str:
-    return f"{number(100 * value, 1)} %"
+def share(value: float, decimals: int = 1) -> str:
+    return f"{number(100 * value, decimals)} %"
 
 
 def megabytes(value: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -38,7 +39,12 @@ class ForcedPLPHP(PLPHP):
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
         # Where Δr = 0, PLPHP's rate is r in every layer.
-        return PLPHP(r=self.rate(layer), delta_r=0.0, gqa=self.gqa).compress(layer, view)
+        return _of_rate(self.rate(layer), self.gqa).compress(layer, view)
+
+
+@functools.cache  # its checks are no part of a layer's work
+def _of_rate(rate: float, gqa: Literal["mean", "max"]) -> PLPHP:
+    return PLPHP(r=rate, delta_r=0.0, gqa=gqa)
 
 
 def forced_method(name: str, params: dict) -> Method | None:

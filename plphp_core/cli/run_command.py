@@ -252,14 +252,14 @@ def run_groups(groups: Sequence[Sequence[Run]], run: Callable[[Sequence[Run]], i
 
 
 def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """A name for each group: its model, and where that is not enough, what it does not share with all others."""
+    """A name for each group: its model, and where several have the same, what they do not share with one another."""
     firsts = [_plain(group[0][0]) for group in groups]
-    models = [one["name"] for one in firsts]
-    if len(set(models)) == len(models):
-        return models
-    differing = {key for one in firsts for key in one if any(other[key] != one[key] for other in firsts)}
-    extra = sorted(differing - {"name"})
-    return [", ".join([one["name"], *(f"{key}={one[key]}" for key in extra)]) for one in firsts]
+    named = []
+    for one in firsts:
+        same = [other for other in firsts if other["name"] == one["name"]]
+        extra = sorted(key for key in one if any(other[key] != one[key] for other in same))
+        named.append(", ".join([one["name"], *(f"{key}={one[key]}" for key in extra)]))
+    return named
 
 
 def _plain(settings: Settings) -> dict:

@@ -35,9 +35,10 @@ def main(arguments: Sequence[str]) -> int:
     fingerprints = Fingerprints(settings.results / "fingerprints.json")
     weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
     suite = Suite(settings, fingerprints)
+    facts = suite.all_facts(settings.benchmarks)
     answerer = JointAnswerer(load(settings.model))
 
-    tasks = [suite.open(suite.facts(benchmark)) for benchmark in settings.benchmarks]
+    tasks = list(map(suite.open, facts))
     prompts = [task.requests[doc] for task in tasks for doc in task.chosen(rule.samples, settings.limit_seed)]
     try:
         found = divergences(answerer.loaded.model, map(answerer.inputs, prompts), rule.first)

@@ -1,4 +1,7 @@
-"""What tables know of the benchmarks: label, headline metrics, order and group, from `configs/tasks/*.yaml`."""
+"""What is known of the benchmarks beyond lmms-eval's task files, from `configs/tasks/*.yaml`.
+
+A file there may describe one benchmark or many; each can be chosen by its own name.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import yaml
 
 from plphp_core.config.locations import config_folders
 
+SCALES = {"fraction": 100.0, "percent": 1.0, "sum": 1.0}
+
 
 @dataclass(frozen=True)
 class BenchmarkInfo:
@@ -24,7 +29,11 @@ class BenchmarkInfo:
         order: place among the benchmarks of a table; those without one come last, by label.
         group: "multi_image", "caption" or any other word; averages are given for each group.
         by_protocol: whether generation or scoring differ between protocols.
-        scale: what scores are multiplied by in print.
+        scale: what scores are multiplied by in print. Files may say "fraction" (the default, × 100), "percent" or "sum"
+            (both as they are) instead of a number.
+        lower_is_better: whether less is better, of all its metrics.
+        together: the column whose equal values belong together, perhaps with `% number` or `// number` behind it: such
+            documents are drawn together, by a limit and by the bootstrap. Empty: each document stands alone.
     """
 
     label: str
@@ -34,6 +43,8 @@ class BenchmarkInfo:
     group: str = ""
     by_protocol: bool = False
     scale: float = 100.0
+    lower_is_better: bool = False
+    together: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,9 +64,42 @@ class BenchmarkCatalogue:
         """`labels`, each once, in the order of tables."""
         return sorted(dict.fromkeys(labels), key=lambda label: (self[label].order, label))
 
+    def label_of_task(self, task: str) -> str:
+        """The label under which tables show a task; its own name where no file describes it."""
+        return next((label for label, one in self.infos.items() if one.task == task), task)
+
+    def knows_task(self, task: str) -> bool:
+        return any(one.task == task for one in self.infos.values())
+
     def group(self, name: str, among: Iterable[str] | None = None) -> tuple[str, ...]:
         """The benchmarks of a group, of all or among these."""
         return tuple(label for label in (self.labels if among is None else among) if self[label].group == name)
+
+
+def entries(*configs: Path) -> dict[str, Any]:
+    """Task → what a file says of it, of all files in `tasks/` of these folders of configuration; the first one counts.
+
+    Raises:
+        ValueError: a file is no such description; the message names it.
+    """
+    found: dict[str, Any] = {}
+    for path in (path for folder in configs for path in sorted((folder / "tasks").glob("*.yaml"))):
+        try:
+            for task, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+                if task != "defaults":
+                    _info(task, entry)
+                    found.setdefault(task, entry)
+        except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: describes no benchmark ({error}); see docs/add-a-task.md") from error
+    return found
+
+
+def _info(task: str, entry: object) -> BenchmarkInfo:
+    fields: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {"label": str(entry)}
+    scale = fields.get("scale", "fraction")
+    if isinstance(scale, str) and scale not in SCALES:
+        raise ValueError(f"scale {scale!r} of {task}; allowed: {', '.join(SCALES)} or a number")
+    return BenchmarkInfo(task=task, **fields | {"scale": SCALES[scale] if isinstance(scale, str) else float(scale)})
 
 
 def label_of(entry: object) -> str:
@@ -75,15 +119,9 @@ def catalogue(*configs: Path) -> BenchmarkCatalogue:
 @functools.cache
 def _read(configs: tuple[Path, ...]) -> BenchmarkCatalogue:
     infos: dict[str, BenchmarkInfo] = {}
-    for path in (path for folder in configs for path in sorted((folder / "tasks").glob("*.yaml"))):
-        try:
-            for task, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-                if task != "defaults":
-                    fields: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {"label": str(entry)}
-                    one = BenchmarkInfo(task=task, **fields)
-                    infos.setdefault(one.label, one)
-        except (TypeError, AttributeError, yaml.YAMLError) as error:
-            raise ValueError(f"{path}: describes no benchmark ({error}); see docs/add-a-task.md") from error
+    for task, entry in entries(*configs).items():
+        one = _info(task, entry)
+        infos.setdefault(one.label, one)
     return BenchmarkCatalogue(
         {one.label: one for one in sorted(infos.values(), key=lambda one: (one.order, one.label))}
     )

@@ -23,6 +23,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from plphp_core.config.benchmark_catalogue import entries
 from plphp_core.config.locations import CONFIGS, PACKAGED, config_folders, make_importable, option_files
 from plphp_core.config.table_rows import own_defaults
 from plphp_core.pruning.method import method_names, not_loaded
@@ -49,14 +50,21 @@ class WorkingDirectory(SearchPathPlugin):
             search_path.prepend("working directory", f"file://{folder}", anchor="main")
 
 
-def register() -> None:
-    """What the files in configs/ refer to, and options of the group `method` for methods without a file there."""
+def register(overrides: Sequence[str] = ()) -> None:
+    """What the files in configs/ refer to, and options without a file of their own there: of the group `method` for
+    every method, of `tasks` for every benchmark that some file describes and for every name in `overrides`, which may
+    be lmms-eval's.
+    """
     make_importable()
     Plugins.instance().register(WorkingDirectory)
     OmegaConf.register_new_resolver("packaged", lambda path: str(PACKAGED / path), replace=True)
     for name in set(method_names()) - set(option_files("method")):
         node = OmegaConf.create(own_defaults(name), flags={"allow_objects": True})
         ConfigStore.instance().store(name, node, group="method")
+    asked = {name for one in overrides if key(one) == "tasks" for name in re.findall(r"[\w.+-]+", value(one))}
+    described = entries(*config_folders())
+    for name in (asked - {"null"} | described.keys()) - set(option_files("tasks")):
+        ConfigStore.instance().store(name, OmegaConf.create({name: described.get(name, name)}), group="tasks")
 
 
 def compose_and_call(arguments: Sequence[str], job: Callable[[DictConfig], object]) -> None:
@@ -67,7 +75,7 @@ def compose_and_call(arguments: Sequence[str], job: Callable[[DictConfig], objec
         SystemExit: of Hydra's own options such as --cfg.
         Whatever `job` raises.
     """
-    register()
+    register(arguments)
     sweeps = any(one in ("-m", "--multirun", "hydra.mode=MULTIRUN") or _elsewhere(one) for one in arguments)
     arguments = sorted(arguments if sweeps else listed(arguments), key=lambda one: one not in ("-m", "--multirun"))
     run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)
@@ -96,7 +104,7 @@ def compose_here(arguments: Sequence[str], job: Callable[[DictConfig], object]) 
 
 def composed(overrides: Sequence[str], name: str = "config", lists: Sequence[str] = LISTS) -> DictConfig:
     """The configuration `name` with these overrides, none of them a sweep. Raises UserError if it does not compose."""
-    register()
+    register(overrides)
     overrides = listed(overrides, lists)
     with _sentences(overrides, name):
         return _compose(overrides, name)

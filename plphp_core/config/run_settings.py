@@ -79,10 +79,14 @@ class MethodSettings:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark's label in tables and its task name for lmms-eval."""
+    """A benchmark's label in tables and its task name for lmms-eval.
+
+    name: as it was chosen, without the profile's prefix: lmms-eval's own task where none of ours is called `task`.
+    """
 
     label: str
     task: str
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ def settings_from_config(config: DictConfig) -> Settings:
     profile = config.profile
     prefix = profile.task_prefix
     if not config.get("tasks"):
-        raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,mv]")
+        raise UserError("no tasks chosen; give tasks=table1 or a list such as tasks=[sd,pope]")
     own_batch = table.get("batch_size") if table else None
     labels = {name: label_of(entry) for name, entry in config.tasks.items()}
     skipped = _skipped(config, table)
@@ -195,7 +199,9 @@ def settings_from_config(config: DictConfig) -> Settings:
         model=model,
         methods=methods,
         benchmarks=tuple(
-            Benchmark(label=label, task=prefix + name) for name, label in labels.items() if label not in skipped
+            Benchmark(label=label, task=prefix + name, name=name)
+            for name, label in labels.items()
+            if label not in skipped
         ),
         batch_size=values.whole("batch_size", own_batch or config.batch_size, at_least=1),
         extra_metrics=dict(profile.get("extra_metrics") or {}),

@@ -29,7 +29,7 @@ from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer, SampleLine
 from plphp_core.records.record import digest, visible
 
-SCORES = 4  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
+SCORES = 5  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,12 @@ def cells_of(group: Sequence[Settings], suite: Suite, weights: str) -> list[Cell
     """The cells of a group of runs, each once, benchmark by benchmark."""
     found: dict[str, CellSpec] = {}
     for benchmark in merged(group).benchmarks:
-        facts = suite.facts(benchmark)
-        for settings in group:
-            if benchmark in settings.benchmarks:
-                for row in settings.methods:
-                    cell = CellSpec.of(settings, row, facts, weights)
-                    found.setdefault(cell.name, cell)
+        for facts in suite.facts_of(benchmark):
+            for settings in group:
+                if benchmark in settings.benchmarks:
+                    for row in settings.methods:
+                        cell = CellSpec.of(settings, row, facts, weights)
+                        found.setdefault(cell.name, cell)
     return list(found.values())
 
 
@@ -231,6 +231,7 @@ def write_result(
         error_examples=_examples(failed),
         image_notes=_image_notes(answers.values()),
         doc_ids=list(answers),
+        together=[task.together[row] for row in answers] if task.together else None,
         metrics=metrics,  # type: ignore[arg-type]  # pydantic makes each `Metric` of plain data
         efficiency=costs_of(list(answers.values())),
         batch_size=max((answer.batch_size for answer in answers.values()), default=settings.batch_size),

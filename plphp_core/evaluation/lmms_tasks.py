@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import io
-import math
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import partial
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from importlib import import_module
-from numbers import Real
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+from PIL.Image import Image
+
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.locations import PACKAGED
 from plphp_core.config.run_settings import Benchmark, Settings
+from plphp_core.evaluation.data_sets import DataSets
+from plphp_core.evaluation.options import PASSED_ON
 from plphp_core.evaluation.requests import Request
 from plphp_core.evaluation.task_code import metrics_code, task_code
-from plphp_core.records.errors import RunError, UserError, unknown
+from plphp_core.evaluation.task_index import TaskIndex, TaskRefused, quiet
+from plphp_core.evaluation.task_scores import CAPTION_SCORES, TaskScorer
+from plphp_core.records.cache_keys import installed
+from plphp_core.records.errors import RunError, UserError
 from plphp_core.records.revisions import DATA_FILES, Fingerprints, hub_commit, loaded_data_commit
 
 
@@ -31,6 +34,7 @@ class TaskFacts:
     Attributes:
         code: file → hash, of what chooses documents and makes prompts and images; and the task file's own words on it.
         scoring: the same of what scores, extra metrics included.
+        own: whether it is one of the task files below tasks/, and not lmms-eval's.
     """
 
     benchmark: Benchmark
@@ -40,6 +44,7 @@ class TaskFacts:
     data: str  # revision of the data
     code: dict[str, str] = field(default_factory=dict, repr=False)
     scoring: dict[str, str] = field(default_factory=dict, repr=False)
+    own: bool = True
 
 
 @dataclass(eq=False)
@@ -49,124 +54,145 @@ class OpenTask:
     Attributes:
         population: all samples of the benchmark.
         requests: doc_id → request, for every sample; images are decoded when a request's `visuals` is called.
+        together: doc_id → first of the samples that it belongs together with; empty: each stands alone.
     """
 
     facts: TaskFacts
     task: Any
     population: int
     requests: dict[int, Request] = field(repr=False)
+    together: dict[int, int] = field(default_factory=dict, repr=False)
 
     def chosen(self, limit: int | None, seed: int) -> list[int]:
         """Row numbers to answer, ascending: all, or a random subset that depends on nothing but its arguments.
 
-        A smaller limit's subset lies within a larger one's, so raising the limit answers only what is new.
+        A smaller limit's subset lies within a larger one's, so raising the limit answers only what is new. Rows that
+        belong together are all in it or none, so it may have fewer rows than the limit.
+
+        Raises:
+            UserError: the limit is smaller than the first group of rows.
         """
         rows = sorted(self.requests)
         if limit is None:
             return rows
-        random.Random(seed).shuffle(rows)
-        return sorted(rows[:limit])
+        groups: dict[int, list[int]] = {}
+        for row in rows:
+            groups.setdefault(self.together.get(row, row), []).append(row)
+        drawn = list(groups)
+        found: list[int] = []
+        random.Random(seed).shuffle(drawn)
+        for group in drawn:
+            if len(found) + len(groups[group]) > limit:
+                break
+            found += groups[group]
+        if not found:
+            column = catalogue()[self.facts.benchmark.label].together
+            raise UserError(
+                f"limit={limit} is smaller than a group of {self.facts.task}, whose rows of one {column} are scored "
+                f"together: there are {len(groups[drawn[0]])} in a group; give limit={len(groups[drawn[0]])} or more"
+            )
+        return sorted(found)
 
     def score(self, texts: dict[int, str], extra_metrics: dict[str, Callable]) -> dict[str, dict]:
-        """Metrics of the answered samples, replayed through lmms-eval.
+        """Metrics of the answered samples, by lmms-eval's own functions.
 
         Args:
             texts: doc_id → answer, in the order of the per-sample lists to return.
-            extra_metrics: name → function of (answer text, list of references) giving a score per sample.
+            extra_metrics: name → function of (answer text, list of references) giving a score per sample; of our own
+                tasks alone, since nobody knows what another's references are.
         Returns:
-            name → {"value", "kind", "samples", "groups", "subsets"}; values are fractions.
+            name → what `Metric` holds.
+        Raises:
+            RunError: an answer or a metric cannot be scored, or there is no metric.
         """
-        if not texts:
-            return {name: _nothing() for name in [*list(self.task.aggregation())[:1], *extra_metrics]}
-        instances = self._instances(texts)
-        key = next(iter(instances[0].filtered_resps))
-        documents = self.task.eval_docs_no_media
-        items: dict[str, list] = {name: [] for name in self.task.aggregation()}
-        extra: dict[str, list[float]] = {name: [] for name in extra_metrics}
-        for instance in instances:
-            document = documents[instance.doc_id]
-            answer = instance.filtered_resps[key]
-            for name, item in self._process(document, answer, instance.doc_id).items():
-                if name in items:
-                    items[name].append(item)
-            references = self.task.doc_to_target(document) if extra_metrics else []
-            references = references if isinstance(references, list) else [references]
-            for name, function in extra_metrics.items():
-                with self._scoring(f"metric {name} of sample {instance.doc_id}"):
-                    extra[name].append(float(function(answer, references)))
-        found = {}
-        for name, some in items.items():
-            if some:
-                with self._scoring(f"metric {name}"):
-                    found[name] = _aggregate(self.task.aggregation()[name], some)
-        found = {name: metric for name, metric in found.items() if not _of_subset(name, found, len(texts))}
-        return found | {name: _mean(values) for name, values in extra.items()}
+        return self.scorer.score(texts, extra_metrics if self.facts.own else {})
 
-    def _instances(self, texts: dict[int, str]) -> list:
-        """lmms-eval's own requests of these samples, filled with our answers and sent through its filters."""
-        wanted = {instance.doc_id: instance for instance in self.task.instances if instance.doc_id in texts}
-        instances = []
-        for doc_id, text in texts.items():
-            instance = wanted[doc_id]
-            instance.resps, instance.filtered_resps = [text], {}
-            instances.append(instance)
-        everything, self.task._instances = self.task._instances, instances
-        try:
-            self.task.apply_filters()
-        finally:
-            self.task._instances = everything
-        return instances
-
-    def _process(self, document: dict, answer: str, doc_id: int) -> dict:
-        # lmms-eval retries process_results for seconds, as if a metric were a flaky server; call what it wraps.
-        process = inspect.unwrap(type(self.task).process_results)
-        with self._scoring(f"sample {doc_id}"):
-            return process(self.task, document, [answer])
-
-    @contextlib.contextmanager
-    def _scoring(self, what: str):
-        """A scorer that fails costs its cell, not the run."""
-        try:
-            yield
-        except Exception as error:
-            message = f"task {self.facts.task} cannot score {what}: {type(error).__name__}: {error}"
-            raise RunError(message) from error
+    @cached_property
+    def scorer(self) -> TaskScorer:
+        info = replace(catalogue()[self.facts.benchmark.label], label=self.facts.benchmark.label)
+        return TaskScorer(self.facts.task, self.task, info, self.together)
 
 
 class Suite:
-    """The task files below `folder`, or of the working directory's and the packaged tasks/, as lmms-eval reads them."""
+    """The task files below `folder`, or of the working directory's and the packaged tasks/, and lmms-eval's own."""
 
     def __init__(self, settings: Settings, fingerprints: Fingerprints, folder: Path | None = None):
-        from lmms_eval.tasks import TaskManager
-
         self.settings = settings
         self.fingerprints = fingerprints
+        family = settings.model.make_family()
         own, packaged = settings.root / "tasks", PACKAGED / "tasks"
-        self.folders = [folder] if folder else [*([own] if own.is_dir() and own != packaged else []), packaged]
-        self.manager = TaskManager(include_path=list(map(str, self.folders)), include_defaults=False)
+        folders = [folder] if folder else [*([own] if own.is_dir() and own != packaged else []), packaged]
+        self.index = TaskIndex(folders, family.upstream or family.name)
+        self.data = DataSets(settings.data_root, fingerprints)
+        self.remarks: list[str] = []  # members of groups that are left out, generation arguments that are not passed on
+        self._facts: dict[Benchmark, list[TaskFacts]] = {}
         self._open: dict[str, OpenTask] = {}
 
-    def facts(self, benchmark: Benchmark) -> TaskFacts:
-        """Name, version, generation arguments and data revision of a benchmark under the run's protocol.
+    def all_facts(self, benchmarks: Iterable[Benchmark]) -> list[TaskFacts]:
+        """The tasks of benchmarks, members in the place of groups, each once.
 
         Raises:
-            UserError: no such task, or its data cannot be found.
+            TaskRefused: some of them cannot be run; the message is about each of these.
+            UserError: the data of one cannot be found.
         """
-        name = benchmark.task
-        if self.settings.protocol != "lmms_eval" and f"{name}_{self.settings.protocol}" in self.manager.all_tasks:
-            name = f"{name}_{self.settings.protocol}"
-        if name not in self.manager.all_subtasks:
-            raise unknown("task", name, self.manager.all_subtasks)
-        config, file = self.task_config(name), Path(self.manager.task_index[name]["yaml_path"])
-        where = next(one for one in self.folders if file.is_relative_to(one))
+        found: dict[str, TaskFacts] = {}
+        refused: list[str] = []
+        for benchmark in benchmarks:
+            try:
+                found |= {facts.task: facts for facts in self.facts_of(benchmark)}
+            except TaskRefused as error:
+                refused.append(str(error))
+        if refused:
+            raise TaskRefused("; ".join(refused))
+        return list(found.values())
+
+    def facts(self, benchmark: Benchmark) -> TaskFacts:
+        """What is known of the one task of a benchmark. Raises as `all_facts`, and UserError for a group of several."""
+        first, *others = self.facts_of(benchmark)
+        if others:
+            names = ", ".join(one.task for one in (first, *others))
+            raise UserError(f"{benchmark.name} is a group of tasks; choose one of {names}")
+        return first
+
+    def facts_of(self, benchmark: Benchmark) -> list[TaskFacts]:
+        """Names, versions, generation arguments and data revisions of a benchmark's tasks under the run's protocol."""
+        if benchmark not in self._facts:
+            tasks, left_out = self.index.tasks_of(self._of_protocol(benchmark))
+            self._facts[benchmark] = [self._facts_of_task(one) for one in tasks]
+            self.remarks += [f"{benchmark.name} without {name}: {reason}" for name, reason in left_out.items()]
+        return self._facts[benchmark]
+
+    def _of_protocol(self, benchmark: Benchmark) -> Benchmark:
+        name = f"{benchmark.task}_{self.settings.protocol}"
+        own = self.settings.protocol != "lmms_eval" and self.index.is_own(name)
+        return replace(benchmark, task=name) if own else benchmark
+
+    def _facts_of_task(self, benchmark: Benchmark) -> TaskFacts:
+        name, own = benchmark.task, self.index.is_own(benchmark.task)
+        config, file = self.task_config(name), Path(self.index.manager(name).task_index[name]["yaml_path"])
+        where = next((one for one in self.index.folders if file.is_relative_to(one)), file.parent)
+        generation, version = dict(config.get("generation_kwargs") or {}), {}
+        if not own:
+            ignored = {key: value for key, value in generation.items() if key not in PASSED_ON}
+            generation = {key: value for key, value in generation.items() if key in PASSED_ON}
+            version = {"lmms-eval": installed("lmms-eval")}
+            if ignored:
+                said = ", ".join(f"{key}={value!r}" for key, value in ignored.items())
+                self.remarks.append(f"task {name}: {said} not passed on, as by lmms-eval's models")
+        info = catalogue()[benchmark.label]
+        extra = [f"{CAPTION_SCORES}.cider"] if info.group == "caption" and not own else []
+        extra += self.settings.extra_metrics.values() if own else []
         return TaskFacts(
             benchmark=benchmark,
             task=name,
             version=_version(config.get("metadata")),
-            generation=dict(config.get("generation_kwargs") or {}),
-            data=self._data_revision(config),
-            code=task_code(config, where, scoring=False),
-            scoring=task_code(config, where, scoring=True) | metrics_code(self.settings.extra_metrics.values()),
+            generation=generation,
+            data=self._data_revision(config) if own else self.data.revision(config),
+            code=version | task_code(config, where, scoring=False),
+            scoring=task_code(config, where, scoring=True)
+            | metrics_code(extra)
+            | ({"together": info.together} if info.together else {}),
+            own=own,
         )
 
     def is_open(self, facts: TaskFacts) -> bool:
@@ -177,22 +203,24 @@ class Suite:
         """Load a task's data and build its requests, once.
 
         Raises:
-            UserError: the data cannot be loaded.
+            UserError: the data cannot be loaded, or show no images.
         """
         if facts.task not in self._open:
             self._open[facts.task] = self._load(facts)
         return self._open[facts.task]
 
     def _load(self, facts: TaskFacts) -> OpenTask:
-        override = {"task": facts.task, "dataset_path": self.task_config(facts.task)["dataset_path"]}
-        quiet = io.StringIO()  # progress bars of data loading and request building; ours is the one that counts
+        config = self.task_config(facts.task)
+        override = {"task": facts.task, "dataset_path": config["dataset_path"]}
+        if not facts.own:
+            override["dataset_kwargs"] = _without_login(config)
         try:
-            with contextlib.redirect_stderr(quiet):
-                task = self.manager.load_config(override)[facts.task]
+            # progress bars of data loading and request building; ours is the one that counts
+            with quiet(), self.data.in_place():
+                task = self.index.manager(facts.task).load_config(override)[facts.task]
                 task.build_all_requests(limit=None, rank=0, world_size=1)
-        except Exception as error:
-            cause = _cause(error)
-            raise UserError(f"cannot open task {facts.task}: {type(cause).__name__}: {cause}") from error
+        except (Exception, SystemExit) as error:
+            raise UserError(f"cannot open task {facts.task}: {_reason(error)}") from error
         split = task.config.test_split or task.config.validation_split
         documents = task.dataset[split]
         commit = loaded_data_commit(documents.cache_files)
@@ -204,14 +232,19 @@ class Suite:
         requests = {}
         for instance in task.instances:
             context, generation, doc_to_visual, doc_id, *_ = instance.args
+            if not facts.own:
+                generation = {key: value for key, value in generation.items() if key in PASSED_ON}
             visuals = partial(_visuals, doc_to_visual, documents, doc_id)
             name = f"{facts.benchmark.label} document {doc_id}"
             requests[doc_id] = Request(context, generation, visuals, doc_id, name)
-        return OpenTask(facts, task, len(requests), requests)
+        if not facts.own:
+            _shows_images(facts.task, requests[min(requests)])
+        together = groups_of_rows(catalogue()[facts.benchmark.label].together, task.eval_docs_no_media)
+        return OpenTask(facts, task, len(requests), requests, together)
 
     def task_config(self, name: str) -> dict:
         """A task's configuration with its includes, local data below the profile's data folder."""
-        config = self.manager._get_config(name)
+        config = self.index.config(name)
         root = self.settings.data_root
         if (config.get("dataset_kwargs") or {}).get("load_from_disk") and root is not None:
             config = config | {"dataset_path": str(root / Path(config["dataset_path"]).name)}
@@ -232,6 +265,27 @@ class Suite:
         return hub_commit(path, options.get("revision"), "dataset")
 
 
+def groups_of_rows(rule: str, rows) -> dict[int, int]:
+    """Row → first row of its group, by a column of `rows` or its number: "question_id", "index % 1000000", "row // 2".
+
+    Empty without a rule. Raises UserError for a rule that is none, or of another column.
+    """
+    if not rule:
+        return {}
+    parts = re.fullmatch(r"([^%/]+?)(?: (%|//) (\d+))?", rule)
+    known = ["row", *rows.column_names]
+    if parts is None or parts[1] not in known:
+        raise UserError(f"together: {rule!r} of configs/tasks names none of the columns {', '.join(known)}")
+    column, sign, number = parts.groups()
+    first: dict[Any, int] = {}
+    found = {}
+    for row, value in enumerate(range(len(rows)) if column == "row" else rows[column]):
+        if sign:
+            value = int(value) % int(number) if sign == "%" else int(value) // int(number)
+        found[row] = first.setdefault(value, row)
+    return found
+
+
 def metric_function(path: str) -> Callable[[str, list[str]], float]:
     """The function at a dotted path such as `tasks.toy.slots.slot_accuracy`.
 
@@ -246,49 +300,36 @@ def metric_function(path: str) -> Callable[[str, list[str]], float]:
 
 
 def _visuals(doc_to_visual: Callable, documents, doc_id: int) -> list:
-    return doc_to_visual(documents[doc_id])
+    try:
+        return doc_to_visual(documents[doc_id])
+    except SystemExit as error:  # of tasks that look for files
+        raise RunError(f"the task gives up: {error}") from error
+
+
+def _shows_images(task: str, request: Request) -> None:
+    """Raises UserError unless what a task shows are images, or nothing."""
+    try:
+        shown = request.visuals() or []
+    except Exception as error:
+        raise UserError(f"task {task} cannot show {request}: {_reason(error)}") from error
+    kinds = {type(one).__name__ for one in shown if not isinstance(one, Image)}
+    if kinds:
+        raise UserError(f"task {task} shows {', '.join(sorted(kinds))} (video, sound, paths); a run shows images")
+
+
+def _without_login(config: Mapping) -> dict:
+    """What lmms-eval is told of the data: `token: True` would want a login of whoever has none."""
+    return {key: value for key, value in (config.get("dataset_kwargs") or {}).items() if key != "token"}
+
+
+def _reason(error: BaseException) -> str:
+    """The reason inside lmms-eval's retry wrapper, and what to do where that is known."""
+    attempt = getattr(error, "last_attempt", None)
+    cause = (attempt.exception() if attempt is not None else None) or error
+    advice = "; `hf auth login` says who you are" if "gated" in str(cause) or "TokenNotFound" in repr(cause) else ""
+    return f"{type(cause).__name__}: {cause}{advice}"
 
 
 def _version(metadata) -> Any:
     entries = metadata if isinstance(metadata, list) else [metadata or {}]
     return next((entry["version"] for entry in entries if isinstance(entry, dict) and "version" in entry), None)
-
-
-def _aggregate(function: Callable, items: list) -> dict:
-    if detail := getattr(function, "detail", None):
-        found = detail(items)
-        return {
-            "value": float(found["value"]),
-            "kind": found["kind"],
-            "samples": [float(x) for x in found["samples"]],
-            "groups": found.get("groups"),
-            "subsets": found.get("subsets") or {},
-        }
-    # A task of somebody else: some of lmms-eval's aggregations want to know where to write submission files.
-    wants_args = "args" in inspect.signature(function).parameters
-    value = float(function(items, args=SimpleNamespace(output_path="results")) if wants_args else function(items))
-    if all(isinstance(item, Real) for item in items) and abs(value - sum(items) / len(items)) < 1e-9:
-        return _mean(map(float, items))
-    return {"value": value, "kind": "whole", "samples": [math.nan] * len(items), "groups": None, "subsets": {}}
-
-
-def _of_subset(name: str, found: dict[str, dict], n: int) -> bool:
-    """Whether a metric only repeats a sub-set of another, as lmms-eval needs it for its own table of results."""
-    whole = [other for other in found if name.startswith(f"{other}_")]
-    repeats = any(name.removeprefix(f"{other}_") in found[other]["subsets"] for other in whole)
-    return repeats or len(found[name]["samples"]) != n
-
-
-def _mean(values: Iterable[float]) -> dict:
-    values = list(values)
-    return {"value": sum(values) / len(values), "kind": "mean", "samples": values, "groups": None, "subsets": {}}
-
-
-def _nothing() -> dict:
-    return {"value": None, "kind": "mean", "samples": [], "groups": None, "subsets": {}}
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The reason inside lmms-eval's retry wrapper."""
-    attempt = getattr(error, "last_attempt", None)
-    return (attempt.exception() if attempt is not None else None) or error

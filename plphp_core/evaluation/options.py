@@ -39,6 +39,8 @@ SET_BY_RUN = {
 ASIDE = SEARCH | SET_BY_RUN
 IDS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"}
 NOT_PASSED = {"until", "image_aspect_ratio", "use_cache"}  # of tasks: the family's, upstream's, the run's to set
+# Of lmms-eval's own tasks, what its models take; they pass over whatever else a task file says, and so do runs.
+PASSED_ON = {"max_new_tokens", "temperature", "top_p", "num_beams", "do_sample", "until"}
 OF_TASKS = OBEYED | SEARCH | NOT_PASSED | {"max_new_tokens", "eos_token_id"}
 
 

@@ -11,6 +11,7 @@ from plphp_core.evaluation.distributed import parts
 from plphp_core.evaluation.estimate import PlannedCell, duration, measured, with_seconds
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.evaluation.progress import Display
+from plphp_core.evaluation.task_index import TaskRefused
 from plphp_core.records.cell_result import load_cell
 from plphp_core.records.errors import ReportError, UserError
 from plphp_core.records.journal import Journal
@@ -105,8 +106,10 @@ def plan_ahead(group: Sequence[Run]) -> tuple[list[PlannedCell], list[str]]:
         try:
             if not weights:
                 raise UserError
-            facts = suite.facts(benchmark)
-            planned += [_planned(CellSpec.of(settings, row, facts, weights), None, samples) for row in methods]
+            for facts in suite.facts_of(benchmark):
+                planned += [_planned(CellSpec.of(settings, row, facts, weights), None, samples) for row in methods]
+        except TaskRefused:
+            raise
         except UserError as error:
             notes += [f"{error}; nothing is taken as finished"] if weights else []
             planned += [PlannedCell(row, benchmark.task, benchmark.label, None, samples) for row in methods]

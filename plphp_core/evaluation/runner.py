@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.run_settings import Run, Settings, merged
 from plphp_core.evaluation.cell_spec import CellSpec, cells_of, write_result
 from plphp_core.evaluation.distributed import Ranks, fold
@@ -128,8 +129,11 @@ class _GroupRun:
         todo, lacking = [], []
         with ranks.first_alone():  # hashing weights, downloading data
             fingerprints = Fingerprints(settings.results / "fingerprints.json")
-            weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
             self.suite = Suite(settings, fingerprints)
+            self.suite.all_facts(settings.benchmarks)  # what cannot be run is refused before 15 GB are hashed
+            for remark in self.suite.remarks if ranks.first else ():
+                self.display.say(remark)
+            weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
             cells = cells_of([one for one, _ in self.group], self.suite, weights)
             for facts in {cell.facts.task: cell.facts for cell in cells}.values():
                 refused = refused_of_task(facts.generation, settings.model.engine)
@@ -237,9 +241,9 @@ class _GroupRun:
             self.display.say(f"{cell.label}: {error}")
             return
         self.outcome.scored.append(cell.name)
-        scores = ", ".join(
-            f"{name} {100 * metric.value:.1f}" for name, metric in result.metrics.items() if math.isfinite(metric.value)
-        )
+        scale = catalogue()[cell.facts.benchmark.label].scale
+        known = {name: metric.value for name, metric in result.metrics.items() if math.isfinite(metric.value)}
+        scores = ", ".join(f"{name} {scale * value:.1f}" for name, value in known.items())
         errors = f", errors={result.errors}" if result.errors else ""
         self.display.say(f"{cell.label}: {scores} (n={result.n}{errors}){self.display.eta}")
         if result.errors:

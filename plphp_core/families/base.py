@@ -34,6 +34,7 @@ class Family:
     title: ClassVar[str]  # as tables print it
     model_classes: ClassVar[tuple[str, ...]]  # transformers classes, by name
     default_checkpoint: ClassVar[str]
+    upstream: ClassVar[str] = ""  # lmms-eval's id of the model, whose prompts tasks may have; empty: the family's name
     dtype: ClassVar[str] = "bfloat16"  # on a GPU, where nobody says otherwise; upstream's
     max_new_tokens: ClassVar[int] = 1024  # of lmms-eval's wrapper, where a task names no limit
     options: ClassVar[tuple[str, ...]] = ()  # attributes that a configuration may set

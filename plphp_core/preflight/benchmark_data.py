@@ -14,6 +14,7 @@ from plphp_core.config.run_settings import Benchmark
 from plphp_core.evaluation.encoding import whole_images_only
 from plphp_core.evaluation.lmms_tasks import Suite, TaskFacts, metric_function
 from plphp_core.evaluation.requests import Request
+from plphp_core.evaluation.task_index import TaskRefused
 from plphp_core.preflight.checks import BenchmarkSample, CheckFailed, Findings, PlannedRun, check, gib, reason
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints
@@ -44,8 +45,10 @@ def data(run: PlannedRun) -> Findings:
 def _opened(run: PlannedRun, suite: Suite, benchmark: Benchmark) -> str | CheckFailed:
     name = benchmark.label
     columns: list[str] = []
-    if benchmark.task not in suite.manager.all_subtasks:
-        return CheckFailed(f"{name}: lmms-eval finds no task {benchmark.task}; choose other benchmarks with tasks=[…]")
+    try:
+        ((benchmark, *_), _) = suite.index.tasks_of(benchmark)
+    except TaskRefused as error:
+        return CheckFailed(f"{name}: {error}; choose other benchmarks with tasks=[…]")
     config = suite.task_config(benchmark.task)
     run.metrics |= {one["metric"]: one["aggregation"] for one in config.get("metric_list") or ()}
     path = config["dataset_path"]

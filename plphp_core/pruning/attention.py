@@ -41,9 +41,9 @@ def attention_rows(query: Tensor, keys: Tensor, visible: Tensor | None, scaling:
     kv_heads, tokens = keys.shape[1:3]
     # fp32 before the product: scores rounded to bf16 tie by the dozen and would be ranked by position.
     grouped = query.float().reshape(batch, kv_heads, -1, dim)
-    scores = (grouped @ keys.float().mT * scaling).view(batch, kv_heads, -1, rows, tokens)
+    scores = (grouped @ keys.float().mT).mul_(scaling).view(batch, kv_heads, -1, rows, tokens)
     if visible is not None:
-        scores = scores.masked_fill(~visible, float("-inf"))
+        scores.masked_fill_(~visible, float("-inf"))
     return scores.softmax(-1).view(batch, query_heads, rows, tokens)
 
 

@@ -125,18 +125,21 @@ class PrunedLayer(DynamicLayer):
         self.seen, self.filled = 0, False
 
     def crop(self, tokens_to_remove: int) -> None:
-        removed = abs(tokens_to_remove)
-        if tokens_to_remove > 0:
-            raise ValueError(f"crop takes the number of tokens to remove as a negative integer, got {tokens_to_remove}")
-        if removed == 0 or not self.is_initialized:
-            return
+        require(
+            tokens_to_remove <= 0,
+            f"crop takes the number of tokens to remove as a negative integer, got {tokens_to_remove}",
+        )
+        if tokens_to_remove < 0 and self.is_initialized:
+            self._crop(-tokens_to_remove)
+
+    def _crop(self, removed: int) -> None:
         tokens = self.tokens()
         last = torch.arange(self.seen - removed, self.seen, device=tokens.device)
         if removed > tokens.shape[-1] or not bool((tokens[..., -removed:] == last).all()):
             raise ValueError(
                 f"cannot crop {removed} tokens: that reaches into pruned vision tokens, which are gone; prefill again"
             )
-        super().crop(tokens_to_remove)
+        super().crop(-removed)
         self.kept = self.kept[..., : self.keys.shape[-2]]
         self.seen -= removed
 
@@ -208,12 +211,7 @@ class RaggedLayer(PrunedLayer):
         kept = self.kept[rows].long().masked_fill(filler, -1)
         return torch.cat([kept, tail.expand(*kept.shape[:2], -1)], dim=-1)
 
-    def crop(self, tokens_to_remove: int) -> None:
-        removed = abs(tokens_to_remove)
-        require(
-            tokens_to_remove <= 0,
-            f"crop takes the number of tokens to remove as a negative integer, got {tokens_to_remove}",
-        )
+    def _crop(self, removed: int) -> None:
         later = self.new_keys.shape[-2]
         require(
             removed <= later,

@@ -17,11 +17,11 @@ from plphp_core.pruning.selection import (
     Counts,
     Selection,
     SelectionCheck,
-    flat_index,
     gather_index,
     head_counts,
     is_ragged,
     sample_counts,
+    slot_rows,
 )
 from plphp_core.pruning.trace import LayerRecord, Trace
 from plphp_core.pruning.validation import require
@@ -169,9 +169,10 @@ class Prefill:
             if layer + 1 < self.num_layers:
                 found = self.check(method.withdraw(layer + 1, view), stream, view.kv_heads, layer + 1, withdraws=True)
                 self.withdrawn = self._valid_only(found, stream)
-        gamma = torch.zeros(len(keys), device=keys.device)
-        if view is not None:
-            gamma = view.vision_attention if self.record_attention or view.scored else gamma + float("nan")
+        if view is not None and (self.record_attention or view.scored):
+            gamma = view.vision_attention
+        else:
+            gamma = torch.full((keys.shape[0],), 0.0 if view is None else float("nan"), device=keys.device)
         if view is None or method is None or not method.allocates:
             return {layer: self._hold(stored[layer], selection, stream, gamma)}
         self.waiting.append((stream, gamma))
@@ -191,33 +192,32 @@ class Prefill:
     def _hold(self, stored: DynamicLayer, selection: Selection | None, stream: Stream, gamma: Tensor) -> DynamicLayer:
         """What is left of a layer under `selection` of the tokens in `stream`; the next line of the trace."""
         keys, values = stored.keys, stored.values
-        heads, dim = keys.shape[1], keys.shape[3]
-        tokens = stream.tokens[:, None].expand(-1, heads, -1)
+        batch, heads, _, dim = keys.shape
         length, window = self.prompt.image_of.shape[1], getattr(stored, "sliding_window", None)
-        kept, filled, held = stream.tokens[:, None], stream.filled, stored
+        kept, filled, held = stream.tokens.int()[:, None], stream.filled, stored
         counts: Counts = stream.counts
         vision: tuple[float, ...] = self._vision_in(stream)
         chosen = self._valid_only(selection, stream)
         if chosen is not None:
             counts, vision = chosen.counts, self._vision_among(chosen, stream)
-        if chosen is not None and is_ragged(counts):
-            index = flat_index(chosen.mask)
-            keys, values = (tensor.reshape(-1, dim).index_select(0, index) for tensor in (keys, values))
-            held = RaggedLayer(keys, values, tokens.flatten()[index], head_counts(counts, heads), length, window)
-            kept = held.tokens()
-        else:
-            if chosen is not None:
-                counts = sample_counts(counts)
-                index, filler = gather_index(chosen.mask, counts)
-                kept = tokens.gather(-1, index)
-                kept = kept if filler is None else kept.masked_fill(filler[:, None], -1)
-                filled = filled or filler is not None
-                keys, values = _take_slots(index, keys, values)
-            if filled or keys.shape[2] != length:
-                held = PrunedLayer(keys, values, kept.expand(-1, heads, -1), length, filled, window)
+            rows, filler = slot_rows(chosen.mask, counts)
+            kept = kept.expand(-1, heads, -1).flatten().index_select(0, rows)
+            # By whole rows, since `gather` copies number by number: on a CPU ten times slower.
+            keys, values = (tensor.reshape(-1, dim).index_select(0, rows) for tensor in (keys, values))
+        if is_ragged(counts):
+            held = RaggedLayer(keys, values, kept, head_counts(counts, heads), length, window)
+            kept = held.tokens().int()
+        elif chosen is not None:
+            counts = sample_counts(counts)
+            keys, values = (tensor.view(batch, heads, -1, dim) for tensor in (keys, values))
+            kept = kept.view(batch, heads, -1)
+            if filler is not None:
+                kept, filled = kept.masked_fill(filler[:, None], -1), True
+        if held is stored and (filled or keys.shape[2] != length):
+            held = PrunedLayer(keys, values, kept.expand(-1, heads, -1), length, filled, window)
         self.trace.layers.append(
             LayerRecord(
-                tokens=kept.int(),
+                tokens=kept,
                 entered=tuple(stream.counts),
                 counts=counts,
                 nbytes=sum(tensor.untyped_storage().nbytes() for tensor in (keys, values)),
@@ -266,8 +266,12 @@ class Prefill:
         projected, stream = self.query, self.stream
         if projected is None or position_embeddings is None:
             raise ValueError(f"layer {layer}: q_proj was not called, or without rotary tables: no query to score with")
-        cos, sin = (table[..., -projected.shape[1] :, :] for table in position_embeddings)
         vision = self._vision_in(stream)
+
+        def rotated() -> Tensor:  # not for methods that do not look
+            cos, sin = (table[..., -projected.shape[1] :, :] for table in position_embeddings)
+            return rotate(attention, projected, cos, sin)
+
         return LayerView(
             layer=layer,
             num_layers=self.num_layers,
@@ -281,20 +285,9 @@ class Prefill:
             post_vision=self.prompt.post_vision,
             sample_keys=self.prompt.sample_keys,
             scaling=attention.scaling,
-            rotated=lambda: rotate(attention, projected, cos, sin),  # not rotated for methods that do not look
+            rotated=rotated,
             once=memo(),
         )
-
-
-def _take_slots(index: Tensor, *stored: Tensor) -> list[Tensor]:
-    """Slots `index` `(batch, kv_heads, n)` of keys and values `(batch, kv_heads, slots, head_dim)`.
-
-    By whole rows, since `gather` copies number by number: on a CPU ten times slower.
-    """
-    batch, heads, slots, dim = stored[0].shape
-    first = torch.arange(0, batch * heads * slots, slots, device=index.device).view(batch, heads, 1)
-    rows = (first + index).flatten()
-    return [tensor.reshape(-1, dim).index_select(0, rows).view(batch, heads, -1, dim) for tensor in stored]
 
 
 def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:

@@ -1,5 +1,6 @@
 """Where the vision tokens of each image sit in a prompt."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,7 +30,7 @@ class Prompt:
     padding: tuple[int, ...]
     sample_keys: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def image_sizes(self) -> list[list[int]]:
         """S_j: tokens of each image, per sample."""
         return [[len(image) for image in images] for images in self.images]
@@ -45,7 +46,7 @@ class Prompt:
         """Tokens behind the last image, in the sample that has fewest."""
         return min(self._behind())
 
-    @property
+    @functools.cached_property
     def post_vision(self) -> tuple[int, ...]:
         """Query rows behind the last image, per sample; one, the last, where there are none or there is no image."""
         return tuple(max(rows, 1) if images else 1 for rows, images in zip(self._behind(), self.images, strict=True))
@@ -54,18 +55,18 @@ class Prompt:
         length = self.image_of.shape[1]
         return [length - 1 - int(images[-1][-1]) if images else length for images in self.images]
 
-    @property
+    @functools.cached_property
     def text_counts(self) -> list[int]:
         """Tokens that are neither vision nor padding, per sample."""
         length = self.image_of.shape[1]
         return [length - n - pads for n, pads in zip(self.vision_counts, self.padding, strict=True)]
 
-    @property
+    @functools.cached_property
     def lengths(self) -> list[int]:
         """Prompt tokens without padding, per sample."""
         return [self.image_of.shape[1] - pads for pads in self.padding]
 
-    @property
+    @functools.cached_property
     def vision_counts(self) -> list[int]:
         """Vision tokens, per sample."""
         return [sum(sizes) for sizes in self.image_sizes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from plphp_core.pruning.validation import require
 
 if TYPE_CHECKING:
     from plphp_core.pruning.method import Method
@@ -55,7 +59,8 @@ def top_per_image(
 ) -> Selection:
     """Keep, per head and image, the `budget` tokens with the highest score, and all text.
 
-    Ties go to the earlier token. One stable sort, no loop over images and no device synchronisation.
+    Ties go to the earlier token. One stable sort, no loop over images and no device synchronisation. What depends on
+    `image_of` alone is computed once, so that the tensor must not be changed afterwards.
 
     Args:
         scores: `(batch, heads, tokens)`, fp32.
@@ -63,21 +68,36 @@ def top_per_image(
         vision_counts: tokens with `image_of ≥ 0`, per sample.
         budget: tokens to keep of each image, per sample; lists may differ in length.
     """
-    batch, heads, tokens = scores.shape
+    _, heads, tokens = scores.shape
     most = max((len(row) for row in budget), default=0)
     # Column 0 stands for text, which is always kept.
     limit = torch.tensor([[tokens, *row, *[0] * (most - len(row))] for row in budget])
     limit = limit.to(scores.device, non_blocking=True)
 
     # Sorted by group, then by score from high to low, then by position.
-    key, order = ((image_of + 1)[:, None] * 2**32 - _ordinal(scores)).sort(dim=-1, stable=True)
-    group = (key[:, 0] + (2**31 - 1)) >> 32  # the same for every head
-    first = torch.searchsorted(group, torch.arange(most + 1, device=group.device).expand(batch, -1).contiguous())
-    rank = torch.arange(tokens, device=group.device) - first.gather(-1, group)
+    high, group, rank = _groups(image_of)
+    order = (high[:, None] - _ordinal(scores)).argsort(dim=-1, stable=True)
     keep_sorted = rank < limit.gather(-1, group)
-
     mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, order, keep_sorted[:, None].expand(-1, heads, -1))
     return Selection(mask, tuple(tokens - n + sum(row) for n, row in zip(vision_counts, budget, strict=True)))
+
+
+_GROUPS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _groups(image_of: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What of a sort by group, text first and then image after image, is the same in every layer, computed once.
+
+    Returns:
+        Each `(batch, tokens)` long: the high half of every token's key; of the sorted tokens the group, and how many of
+        the same group come before.
+    """
+    found = _GROUPS.get(image_of)
+    if found is None:
+        group, _ = (image_of + 1).sort(dim=-1)
+        rank = torch.arange(group.shape[-1], device=group.device) - torch.searchsorted(group, group)
+        found = _GROUPS[image_of] = ((image_of + 1) << 32, group, rank)
+    return found
 
 
 def _ordinal(scores: Tensor) -> Tensor:
@@ -154,8 +174,6 @@ def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor 
         filler: bool, `(batch, max(counts))`, True in the slots that only fill up; None if there are none.
     """
     width = max(counts)
-    if min(counts) == width and mask.device.type == "cpu":  # others would have to wait for the number of entries
-        return mask.nonzero()[:, -1].view(*mask.shape[:-1], width), None
     index = mask.to(torch.int8).argsort(dim=-1, stable=True)[..., mask.shape[-1] - width :]
     if min(counts) == width:
         return index, None
@@ -163,12 +181,23 @@ def gather_index(mask: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor 
     return index, torch.arange(width, device=mask.device) < missing[:, None]
 
 
-def flat_index(mask: Tensor) -> Tensor:
+def slot_rows(mask: Tensor, counts: Counts) -> tuple[Tensor, Tensor | None]:
     """Rows of the True entries of `mask` `(batch, kv_heads, tokens)` in a tensor of its first three dimensions, flat.
 
-    Head after head, sample after sample, each in the order of its tokens. Reads the device.
+    Head after head, sample after sample, each in the order of its tokens. Where all heads of a sample keep equally many
+    but samples differ, the shorter samples are filled up as in `gather_index`: the rows of a rectangle.
+
+    Returns:
+        rows: long, one-dimensional.
+        filler: as in `gather_index`.
     """
-    return mask.flatten().nonzero()[:, 0]
+    ragged = is_ragged(counts)
+    if ragged or (mask.device.type == "cpu" and len(set(counts)) == 1):  # other devices wait for the number of entries
+        return mask.flatten().nonzero()[:, 0], None
+    batch, heads, tokens = mask.shape
+    index, filler = gather_index(mask, sample_counts(counts))
+    first = torch.arange(0, batch * heads * tokens, tokens, device=mask.device).view(batch, heads, 1)
+    return (first + index).flatten(), filler
 
 
 class SelectionCheck:
@@ -183,7 +212,7 @@ class SelectionCheck:
 
     def __init__(self, method: Method | None):
         self.method = method
-        self._open: list[tuple[str, Counts, Tensor, Tensor]] = []
+        self._open: list[tuple[tuple[int, bool], Counts, Tensor, Tensor]] = []  # where, counts, tokens kept, and lost
 
     def __call__(
         self, selection: Selection | None, stream: Stream, kv_heads: int, layer: int, withdraws: bool = False
@@ -198,26 +227,27 @@ class SelectionCheck:
         """
         if selection is None or self.method is None:
             return None
-        where = f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
+        where = (layer, withdraws)
         if not isinstance(selection, Selection) or not isinstance(selection.mask, Tensor):
-            raise TypeError(f"{where}: got {type(selection).__name__}, but a Selection or None is needed")
+            raise TypeError(f"{self._place(*where)}: got {type(selection).__name__}, but a Selection or None is needed")
         batch, tokens = stream.image_of.shape
         shape = (batch, tokens) if withdraws else (batch, kv_heads, tokens)
         mask, counts = selection.mask, selection.counts
         if tuple(mask.shape) != shape or mask.dtype != torch.bool or mask.device != stream.image_of.device:
             right = f"{shape} bool on {stream.image_of.device}"
-            raise ValueError(f"{where}: mask is {tuple(mask.shape)} {mask.dtype} on {mask.device}, but must be {right}")
+            found = f"{tuple(mask.shape)} {mask.dtype} on {mask.device}"
+            raise ValueError(f"{self._place(*where)}: mask is {found}, but must be {right}")
         if not _countable(counts, batch, 0 if withdraws else kv_heads, tokens):
             heads = "" if withdraws else f", or {kv_heads} of them each"
             allowed = f"{batch} plain integers from 0 to {tokens}{heads}"
-            raise ValueError(f"{where}: counts = {counts!r}, but must be {allowed}")
-        found = mask.sum(-1).view(batch, -1)
-        needed = stream.valid & (stream.image_of < 0) if not self.method.evicts_text else torch.zeros_like(stream.valid)
-        needed = needed | ~stream.valid  # padding and filler go by themselves, and counts include them
+            raise ValueError(f"{self._place(*where)}: counts = {counts!r}, but must be {allowed}")
+        mask = mask.view(batch, -1, tokens)
+        # Padding and filler, which are no image's either, go by themselves, and counts include them.
+        needed = ~stream.valid if self.method.evicts_text else stream.image_of < 0
         if withdraws:
             needed[:, -1] = True  # the token that answers
-        lost = (needed.view(batch, -1, tokens) & ~mask.view(batch, -1, tokens)).sum(-1)
-        self._open.append((where, counts, found, lost))
+        lost = needed[:, None] & ~mask
+        self._open.append((where, counts, mask.sum(-1), lost.sum(-1)))
         if mask.device.type == "cpu":
             self.verify()
         return selection
@@ -228,23 +258,23 @@ class SelectionCheck:
         if not pending:
             return
         device = pending[0][2].device
-        numbers = torch.cat([part.flatten().to(device) for _, _, *parts in pending for part in parts]).tolist()
+        numbers = iter(torch.cat([part.flatten().to(device) for _, _, *parts in pending for part in parts]).tolist())
         for where, counts, found, _ in pending:
-            batch, heads = found.shape
-            size = batch * heads
-            expected = head_counts(counts, heads)
-            kept, lost, numbers = numbers[:size], numbers[size : 2 * size], numbers[2 * size :]
-            for at in range(size):
-                sample, head = divmod(at, heads)
-                place = f"{where}, sample {sample}, head {head}" if heads > 1 else f"{where}, sample {sample}"
-                if kept[at] != expected[sample][head]:
-                    told = expected[sample][head]
-                    raise ValueError(f"{place}: the mask keeps {kept[at]} tokens, but counts say {told}")
-                if lost[at]:
-                    raise ValueError(
-                        f"{place}: the mask leaves out {lost[at]} tokens that must stay: text (unless the method sets "
-                        "evicts_text), padding, which goes by itself, and in withdraw the last token"
-                    )
+            heads = found.shape[1]
+            told = list(itertools.chain(*head_counts(counts, heads)))
+            kept, lost = (list(itertools.islice(numbers, len(told))) for _ in range(2))
+            if kept == told and not any(lost):
+                continue
+            at = next(at for at, of_head in enumerate(kept) if of_head != told[at] or lost[at])
+            place = f"{self._place(*where)}, sample {at // heads}" + (f", head {at % heads}" if heads > 1 else "")
+            require(kept[at] == told[at], f"{place}: the mask keeps {kept[at]} tokens, but counts say {told[at]}")
+            raise ValueError(
+                f"{place}: the mask leaves out {lost[at]} tokens that must stay: text (unless the method sets "
+                "evicts_text), padding, which goes by itself, and in withdraw the last token"
+            )
+
+    def _place(self, layer: int, withdraws: bool) -> str:
+        return f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
 
 
 def _countable(counts: Counts, batch: int, heads: int, tokens: int) -> bool:

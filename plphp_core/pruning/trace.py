@@ -1,5 +1,6 @@
 """What a method did to the latest prefill."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -107,22 +108,21 @@ class Trace:
     @property
     def retention(self) -> Tensor:
         """Kept fraction of each layer's vision tokens, `(batch, layers)`, fp32; 1 where a prompt has no image."""
-        if self.prompt is None or not self.layers:
-            return torch.empty(len(self.images), 0)
-        vision = self.prompt.vision_counts
-        return torch.tensor(
-            [[layer.vision_counts[b] / n if n else 1.0 for layer in self.layers] for b, n in enumerate(vision)]
-        )
+        return self._shares(lambda layer, sample: layer.vision_counts[sample], lambda prompt: prompt.vision_counts)
 
     @property
     def text_retention(self) -> Tensor:
         """Kept fraction of each layer's text, `(batch, layers)`, fp32: 1 unless the method may evict text."""
+        return self._shares(
+            lambda layer, sample: layer.slots(sample) - layer.vision_counts[sample], lambda prompt: prompt.text_counts
+        )
+
+    def _shares(self, held: Callable[[LayerRecord, int], float], whole: Callable[[Prompt], Sequence[int]]) -> Tensor:
+        """What each layer holds of each sample, as a share of the sample's `whole`; 1 where that is nothing."""
         if self.prompt is None or not self.layers:
             return torch.empty(len(self.images), 0)
-        text = self.prompt.text_counts
-        return torch.tensor(
-            [[(layer.slots(b) - layer.vision_counts[b]) / n for layer in self.layers] for b, n in enumerate(text)]
-        )
+        wholes = enumerate(whole(self.prompt))
+        return torch.tensor([[held(layer, b) / n if n else 1.0 for layer in self.layers] for b, n in wholes])
 
     @property
     def kept(self) -> list[list[Tensor | list[Tensor]]]:

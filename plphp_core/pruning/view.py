@@ -128,7 +128,7 @@ class LayerView:
         """Whether anybody has looked at γ."""
         return "vision_attention" in vars(self)
 
-    @property
+    @functools.cached_property
     def vision(self) -> Tensor:
         """`(batch, tokens)` bool, True for the tokens of images."""
         return self.image_of >= 0

@@ -25,15 +25,21 @@ COSTS = (*EFFICIENCY, "decode_ms", "new_tokens", "prompt_tokens")
 FLOPS = "prefill_flops"  # a cost too, which older files do not have
 # CIDEr-D weighs an n-gram by log N − log df, with N documents and df of them that have it. Of one document every
 # weight, and so every score, is 0 whatever the answer. From two on, n-grams that not all documents share have weight.
-FEWEST_DOCUMENTS = {"cider": 2}
+FEWEST_FOR_CIDER = 2
+
+
+def fewest_documents(metric: str) -> int:
+    """With fewer documents than these a metric has no value."""
+    return FEWEST_FOR_CIDER if metric.lower().endswith("cider") else 1
 
 
 class Metric(Part):
-    """One metric of one cell: `value`, a fraction, and `samples` (n,), one score per document of `doc_ids`.
+    """One metric of one cell: `value`, on the scale of its task, and `samples` (n,), a score per document of `doc_ids`.
 
-    kind: "mean" (value is the mean of samples), "group_mean" (unweighted mean of the means of `groups`), "corpus"
-    (value is computed from all samples together, so that the mean of `samples` need not equal it) or "whole" (the same,
-    and there are no scores per sample: all are nan, and the value has no interval).
+    kind: "mean" (value is the mean of samples; nan are those of documents that it is not about), "group_mean"
+    (unweighted mean of the means of `groups`), "corpus" (value is computed from all samples together, and differs from
+    their mean by a constant) or "whole" (computed from all together; samples may be nan and say nothing of its spread).
+    replicates: of "whole", its values in the resamples of the bootstrap; None: it has no interval.
     """
 
     value: Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -41,6 +47,7 @@ class Metric(Part):
     samples: Numbers
     groups: Names | None = None
     subsets: dict[str, Any] = {}
+    replicates: Numbers | None = None
 
     def plain(self, keep: np.ndarray | None = None) -> float:
         """The estimate that the per-sample scores alone give, over the samples where `keep` (bool, (n,)) is true."""
@@ -48,7 +55,8 @@ class Metric(Part):
         if not keep.any():
             return math.nan
         if self.kind != "group_mean":
-            return float(self.samples[keep].mean())
+            keep = keep & ~np.isnan(self.samples)
+            return float(self.samples[keep].mean()) if keep.any() else math.nan
         assert self.groups is not None, "check() refuses a group_mean without groups"
         groups = self.groups[keep]
         return float(np.mean([self.samples[keep][groups == name].mean() for name in np.unique(groups)]))
@@ -57,13 +65,13 @@ class Metric(Part):
         """Raises ValueError if its parts contradict each other or are not of `n` samples."""
         if len(self.samples) != n or (self.groups is not None and len(self.groups) != n):
             raise ValueError(f"metric {name}: per-sample lists must have n = {n} entries")
-        if self.kind != "whole" and not np.isfinite(self.samples).all():
+        if self.kind in ("group_mean", "corpus") and not np.isfinite(self.samples).all():
             raise ValueError(f"metric {name}: a per-sample score is not a number")
         if self.kind == "group_mean" and self.groups is None:
             raise ValueError(f"metric {name}: kind group_mean needs groups")
         if not math.isfinite(self.value):
             raise ValueError(f"metric {name}: value is not a number")
-        if self.kind in ("mean", "group_mean") and abs(self.value - self.plain()) > 1e-6:
+        if self.kind in ("mean", "group_mean") and abs(self.value - self.plain()) > 1e-5 * max(1, abs(self.value)):
             raise ValueError(f"metric {name}: value {self.value} is not the {self.kind} of its samples, {self.plain()}")
 
 
@@ -77,6 +85,7 @@ class CellResult(Record):
         population: documents of the benchmark; n: those with an answer; errors: those without, tried and failed.
         image_notes: how many images were not upright RGB, by what was done to them.
         doc_ids: `(n,)`, the answered rows of the data set.
+        together: `(n,)`, of each the first row of the group that it is drawn with; None: each stands alone.
         costs: COSTS and FLOPS of each document, `(n,)` each, nan where unmeasured; a batch's times are shared equally
             among its samples. batch_size: the largest there was.
         code: kind of code → file → hash. scores: version of scoring. extra_metrics: name → dotted path.
@@ -116,6 +125,7 @@ class CellResult(Record):
     error_examples: list[str]
     image_notes: dict[str, int]
     doc_ids: Identifiers
+    together: Numbers | None = None
     metrics: dict[str, Metric]
     costs: dict[str, Numbers] = Field(alias="efficiency")
     batch_size: int
@@ -133,9 +143,9 @@ class CellResult(Record):
         """Where too few documents were scored there is no score, whatever is said; and no seed without a subset."""
         raw = raw if raw.get("limit") is not None else {**raw, "limit_seed": None}
         n, metrics = raw.get("n"), raw.get("metrics")
-        if not isinstance(n, int) or not isinstance(metrics, dict) or not 0 <= n < max(1, *FEWEST_DOCUMENTS.values()):
+        if not isinstance(n, int) or not isinstance(metrics, dict) or not 0 <= n < FEWEST_FOR_CIDER:
             return raw
-        few = {name for name in metrics if n < FEWEST_DOCUMENTS.get(name, 1) and isinstance(metrics[name], dict)}
+        few = {name for name in metrics if n < fewest_documents(name) and isinstance(metrics[name], dict)}
         nothing = {"value": math.nan, "samples": [math.nan] * n}
         return {**raw, "metrics": {name: metrics[name] | (nothing if name in few else {}) for name in metrics}}
 
@@ -144,13 +154,15 @@ class CellResult(Record):
         if len(self.doc_ids) != self.n:
             raise ValueError(f"n is {self.n} but doc_ids has {len(self.doc_ids)} entries")
         self.costs.setdefault(FLOPS, np.full(self.n, math.nan))
+        if self.together is not None and len(self.together) != self.n:
+            raise ValueError(f"n is {self.n} but together has {len(self.together)} entries")
         if missing := [name for name in COSTS if name not in self.costs]:
             raise ValueError(f"field efficiency {missing[0]} is missing")
         for name, values in self.costs.items():
             if len(values) != self.n:
                 raise ValueError(f"efficiency {name}: must have n = {self.n} entries, has {len(values)}")
         for name, metric in self.metrics.items():
-            if self.n >= FEWEST_DOCUMENTS.get(name, 1):
+            if self.n >= fewest_documents(name):
                 metric.check(name, self.n)
         return self
 
@@ -210,7 +222,7 @@ def costs_of(answers: Sequence[Answer]) -> dict[str, list[float | None]]:
 
 def evaluated_alone(cells: Iterable[CellResult]) -> list[str]:
     """The benchmarks on which a metric of some cell has no value, since too few documents were scored for it."""
-    few = (cell for cell in cells if any(0 < cell.n < FEWEST_DOCUMENTS.get(name, 1) for name in cell.metrics))
+    few = (cell for cell in cells if any(0 < cell.n < fewest_documents(name) for name in cell.metrics))
     return list(dict.fromkeys(cell.benchmark for cell in few))
 
 

@@ -132,7 +132,7 @@ def samples(parts: Sequence[Results]) -> list[str]:
         f"{cell.benchmark} {name}"
         for cell in _cells(parts)
         for name, metric in cell.metrics.items()
-        if metric.kind == "whole"
+        if metric.kind == "whole" and metric.replicates is None
     )
     if whole_only:
         found.append(f"No interval, since the task gives one value of all samples together: {', '.join(whole_only)}.")

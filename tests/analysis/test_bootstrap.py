@@ -18,8 +18,9 @@ SCORES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=3
 def estimate(samples, resamples, kind="mean", value=None):
     """The estimate of one metric of a cell that nothing else is known of."""
     samples = np.asarray(samples, dtype=float)
-    frame = pd.DataFrame({"row": 0, "benchmark": "SD", "doc_id": np.arange(len(samples)), "metric": "m",
-                          "score": samples, "kind": kind, "value": samples.mean() if value is None else value,
+    frame = pd.DataFrame({"row": 0, "benchmark": "SD", "unit": np.arange(len(samples)),
+                          "doc_id": np.arange(len(samples)), "metric": "m", "score": samples, "kind": kind,
+                          "value": samples.mean() if value is None else value,
                           "retention": 1.0, "kv_bytes": 1.0, "kv_bytes_full": 1.0})  # fmt: skip
     return mean_estimates(frame, resamples, CONFIDENCE)["m"]
 

@@ -45,18 +45,28 @@ def test_memory_preset(tmp_path):
     assert batch["plphp", "delta_r=0.3, r=0.4"] > 1.5 * batch["none", ""]
 
 
+def test_scores_preset(tmp_path):
+    tiny = ["bench.models=[tiny]", "bench.vision_tokens=[65]", "bench.prefill_rounds=2", "bench.bandwidth_mb=4"]
+    assert run(tmp_path, "bench=scores", *tiny, "bench.windows=[1,8]") == 0
+    rows = written(tmp_path)
+    assert rows.rows.tolist() == [1, 8] and (rows.prompt_tokens == 200 + 2 * 65).all()
+    assert (0 < rows.added_prefill_ms).all() and (rows.added_prefill_ms < rows.prefill_ms).all()
+    assert rows.added_share_of_prefill.between(rows.added_share_q1, rows.added_share_q3).all()
+
+
 @pytest.mark.parametrize("arguments, said", [
     (["bench.methods=[none,magic]"], "unknown method 'magic'; allowed: adakv, fastv"),
     (["+bench.params.plphp.alpha=0.5"], "plphp.alpha = 0.5 needs attention scores"),
     (["bench.backends=[slow]"], "unknown backend 'slow'; allowed: fast, generate, legacy"),
     (["bench.models=[huge]"], "unknown model shape 'huge'"),
     (["bench.batch=[0]"], "bench.batch must be a whole number, at least 1, got 0"),
+    (["+bench.windows=[0]"], "each value of bench.windows must be a whole number, at least 1, got 0"),
     (["bench.batch=[]"], "must be a list of at least one value"),
     (["bench.rounds=0"], "bench.rounds must be a whole number, at least 1, got 0"),
     (["dtype=int8"], "unknown dtype 'int8'"),
     (["device=tpu"], "unknown device 'tpu'"),
     (["+bench.stepz=3"], "unknown option of bench 'stepz'"),
-    (["+bench.kind=magic"], "memory, sharing, speed"),
+    (["+bench.kind=magic"], "memory, scores, sharing, speed"),
     (["bench=tpu"], "cpu"),
     (["bench.params.vtw.K=99"], "tiny: VTW: K = 99, but the model has 6 layers"),
     (["model.checkpoint=somewhere"], "Could not override 'model.checkpoint'"),

@@ -18,19 +18,37 @@ METRICS = """metric_list:
   - {metric: words, aggregation: mean, higher_is_better: true}
   - {metric: longest, aggregation: !function plain.longest, higher_is_better: true}
   - {metric: pieces, aggregation: !function plain.pieces, higher_is_better: true}
+  - {metric: once, aggregation: !function plain.once, higher_is_better: true}
+  - {metric: parts, aggregation: !function plain.parts, higher_is_better: true}
+  - {metric: nothing, aggregation: !function plain.nothing, higher_is_better: true}
+  - {metric: submission, aggregation: !function plain.fails, higher_is_better: true}
 """
 FUNCTIONS = """
 import numpy
 
 def process_results(doc, results):
     words = results[0].split()
-    return {"words": numpy.float32(len(words)) / 8, "longest": len(words), "pieces": words}
+    own = {"once": doc["question"], "parts": len(words), "nothing": 1, "submission": 1}
+    return {"words": numpy.float32(len(words)) / 8, "longest": len(words), "pieces": words, **own}
 
 def longest(items):
     return max(items)
 
 def pieces(items):
     return len(set().union(*items)) / 100
+
+def once(items):
+    assert len(items) == len(set(items))
+    return len(items) / 20
+
+def parts(items):
+    return {"most": max(items), "mean": sum(items) / len(items), "said": "well"}
+
+def nothing(items):
+    return None
+
+def fails(items, args):
+    raise OSError(args)
 """
 
 
@@ -56,10 +74,24 @@ def test_the_mean_of_numbers_has_scores_and_an_interval(cell):
     assert found.low < found.value < found.high
 
 
-@pytest.mark.parametrize("name", ["longest", "pieces"])
-def test_any_other_aggregation_is_a_value_without_interval_and_tables_say_so(cell, name):
-    assert cell.metrics[name].kind == "whole" and np.isnan(cell.metrics[name].samples).all()
+@pytest.mark.parametrize("name", ["longest", "pieces", "parts_most"])
+def test_any_other_aggregation_is_asked_again_for_its_interval(cell, name):
+    metric = cell.metrics[name]
+    assert metric.kind == "whole" and len(metric.replicates) == Options().resamples
+    assert max(metric.replicates) == metric.value > min(metric.replicates)
+    found = evaluate([cell], None, Filters(), Options()).value(0, cell.benchmark, name)
+    assert found.low < found.high <= found.value == metric.value
+
+
+def test_one_that_cannot_be_asked_again_has_no_interval_and_tables_say_so(cell):
+    assert cell.metrics["once"].kind == "whole" and cell.metrics["once"].replicates is None
     results = evaluate([cell], None, Filters(), Options())
-    found = results.value(0, cell.benchmark, name)
-    assert found.value == cell.metrics[name].value and math.isnan(found.low) and math.isnan(found.high)
-    assert any(said.startswith("No interval") and f"MINI_C {name}" in said for said in notes.samples([results]))
+    found = results.value(0, cell.benchmark, "once")
+    assert found.value == 0.5 and math.isnan(found.low) and math.isnan(found.high)
+    (said,) = (said for said in notes.samples([results]) if said.startswith("No interval"))
+    assert "MINI_C once" in said and "longest" not in said
+
+
+def test_what_is_no_number_costs_no_cell(cell):
+    assert set(cell.metrics) == {"words", "longest", "pieces", "once", "parts_most", "parts_mean"}
+    assert cell.metrics["parts_mean"].kind == "mean"

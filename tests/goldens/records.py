@@ -148,7 +148,7 @@ def write_cell(
     identity = {part: {} for part in CODE}
     cell = cell_spec.CellSpec(settings, method, _facts(on, benchmark), on.revision, key, identity)
     requests = {doc: request(benchmark, doc) for doc in results}
-    task = Scored(cell.facts, None, len(results), requests, metrics)
+    task = Scored(cell.facts, None, len(results), requests, metrics=metrics)
     fixed = {"library_versions": lambda: VERSIONS, "installed": lambda name: LMMS_EVAL, "_now": lambda: TIME}
     with mock.patch.multiple(cell_spec, **fixed), Journal(cell.journal_path) as journal:
         keys = cell.keys(task)

@@ -31,17 +31,20 @@ def test_top_per_image_equals_a_loop_with_ties_to_the_earlier_token(data):
     )
     values = st.sampled_from([float("-inf"), -3e20, -2.0, -1e-40, -0.0, 0.0, 1e-40, 1e-8, 0.25, 0.5, 7e20])
     count = batch * heads * tokens
-    scores = torch.tensor(data.draw(st.lists(values, min_size=count, max_size=count))).view(batch, heads, tokens)
-    budget = [[data.draw(st.integers(0, int((row == j).sum()))) for j in range(int(row.max()) + 1)] for row in image_of]
-    selection = top_per_image(scores, image_of, tuple((image_of >= 0).sum(1).tolist()), budget)
-    for b in range(batch):
-        for h in range(heads):
-            expected = set((image_of[b] < 0).nonzero().flatten().tolist())
-            for j, keep in enumerate(budget[b]):
-                own = (image_of[b] == j).nonzero().flatten().tolist()
-                expected |= set(sorted(own, key=lambda i: (-float(scores[b, h, i]), i))[:keep])
-            assert set(selection.mask[b, h].nonzero().flatten().tolist()) == expected
-        assert selection.counts[b] == len(expected)
+    for _ in range(2):  # two layers of one prompt
+        scores = torch.tensor(data.draw(st.lists(values, min_size=count, max_size=count))).view(batch, heads, tokens)
+        budget = [
+            [data.draw(st.integers(0, int((row == j).sum()))) for j in range(int(row.max()) + 1)] for row in image_of
+        ]
+        selection = top_per_image(scores, image_of, tuple((image_of >= 0).sum(1).tolist()), budget)
+        for b in range(batch):
+            for h in range(heads):
+                expected = set((image_of[b] < 0).nonzero().flatten().tolist())
+                for j, keep in enumerate(budget[b]):
+                    own = (image_of[b] == j).nonzero().flatten().tolist()
+                    expected |= set(sorted(own, key=lambda i: (-float(scores[b, h, i]), i))[:keep])
+                assert set(selection.mask[b, h].nonzero().flatten().tolist()) == expected
+            assert selection.counts[b] == len(expected)
 
 
 def test_gather_index_fills_up_in_front():

@@ -12,7 +12,7 @@ from pycocoevalcap.cider.cider import Cider
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.results import evaluate
 from plphp_core.config.report_choices import Filters, Options
-from plphp_core.records.cell_result import FEWEST_DOCUMENTS, load_cell, load_cells
+from plphp_core.records.cell_result import fewest_documents, load_cell, load_cells
 from plphp_core.reporting.figures.score_panels import FIGURE5, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect
 from tests.claims.claims_factories import ledger, paper_cells
@@ -33,7 +33,7 @@ def scored(references, answers):
 
 
 def test_the_bound_is_two_documents_as_idf_is_log_n_less_log_df():
-    assert FEWEST_DOCUMENTS["cider"] == 2
+    assert fewest_documents("cider") == fewest_documents("nocaps_CIDEr") == 2 and fewest_documents("meteor") == 1
     assert scored(CAPTIONS[:1], CAPTIONS[:1]) == scored(CAPTIONS[:1], ["nothing like it"]) == 0  # log 1 − log 1
     assert scored(CAPTIONS[:2], CAPTIONS[:2]) == pytest.approx(10) and scored(CAPTIONS[:2], CAPTIONS[1::-1]) == 0
     # from two on it can still be 0 by construction, where all documents share all n-grams: no count tells that apart

@@ -68,10 +68,10 @@ class _AttentionRun:
         """Returns how many samples of which benchmark could not be read."""
         settings = self.settings
         fingerprints = Fingerprints(settings.results / "fingerprints.json")
-        weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
         suite = Suite(settings, fingerprints)
+        facts = suite.all_facts(settings.benchmarks)
+        weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
         none, version = MethodSettings("none"), {"version": READINGS}
-        facts = map(suite.facts, settings.benchmarks)
         cells = [CellSpec.of(settings, none, one, weights, readings=version) for one in facts]
         planned = [_planned(cell, suite) for cell in cells]
         title = f"{settings.model.name}, profile {settings.profile}: where the last prompt token looks"

@@ -1,0 +1,99 @@
+"""lmms-eval's own tasks by name, from the question to the table: answered by a model, killed, resumed."""
+
+import dataclasses
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from plphp_core.analysis.results import evaluate
+from plphp_core.config.report_choices import Filters, Options
+from plphp_core.evaluation.run_status import OK
+from plphp_core.records.cell_result import load_cells
+from tests.configured import configured
+from tests.evaluation.factories import FakeAnswerer, cells, fake_answer, in_child, journal_keys, run, settings, timeless
+from tests.upstream_data import save
+
+NAMES = ("gqa", "pope", "mme", "textvqa_val", "ocrbench")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("data"), NAMES)
+
+
+def asked(world, data, results, methods=("none", "plphp"), names=NAMES, **changes):
+    benchmarks = configured("profile=toy", f"tasks=[{','.join(names)}]").benchmarks
+    return settings(world, methods, (), benchmarks=benchmarks, data_root=data, results=results, **changes)
+
+
+def test_a_model_answers_them_under_every_method(world, data, loader, tmp_path, display):
+    run_settings = asked(world, data, tmp_path / "mini", ("none", "plphp", "fastv"), limit=6)
+    assert run(run_settings, {}, loader, display) == OK
+    found = cells(run_settings).values()
+    assert len(found) == 15 and {cell["benchmark"] for cell in found} == {"GQA", "POPE", "MME", "TextVQA", "OCRBench"}
+    for cell in found:
+        assert cell["n"] == 6 and cell["errors"] == 0 and cell["task"] in NAMES
+        assert (max(cell["efficiency"]["retention"]) < 1) == (cell["method"] != "none")
+        assert cell["code"]["task_code"]["lmms-eval"] == cell["versions"]["lmms-eval"]
+    assert {tuple(cell["doc_ids"]) for cell in found if cell["task"] == "mme"} != {
+        (0, 1, 2, 3, 4, 5)
+    }  # a random subset
+
+
+def test_killed_and_resumed_equals_uninterrupted(world, data, tmp_path, fake, monkeypatch, display):
+    answers = {"mme": "Yes", "pope": "yes"}
+
+    def answer(self, batch, methods):
+        for method in methods:
+            time.sleep(self.pause)
+            yield method, [(one, fake_answer(answers.get(one.name[:4].strip().lower(), "red"))) for one in batch]
+
+    monkeypatch.setattr(FakeAnswerer, "answer", answer)
+    whole = asked(world, data, tmp_path / "whole", batch_size=1)
+    assert run(whole, {}, fake, display) == OK
+    killed = dataclasses.replace(whole, results=tmp_path / "killed")
+    monkeypatch.setattr(FakeAnswerer, "pause", 0.02)
+    for lines in (5, 45, 90):
+        pid = in_child(lambda: run(killed, {}, fake, display))
+        while len(journal_keys(killed)) < lines:
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert len(journal_keys(killed)) < 120
+    monkeypatch.setattr(FakeAnswerer, "pause", 0.0)
+    assert run(killed, {}, fake, display) == OK
+    keys = journal_keys(killed)
+    assert len(keys) == len(set(keys)) == 5 * 12 * 2
+    assert {k: timeless(v) for k, v in cells(killed).items()} == {k: timeless(v) for k, v in cells(whole).items()}
+    (mme,) = (
+        json.loads(json.dumps(cell)) for cell in cells(whole).values() if cell["cell"].startswith("tiny.none.mme")
+    )
+    assert mme["metrics"]["mme_perception_score"]["value"] == 100  # two categories, one of each pair right
+    assert mme["together"] == [doc // 2 * 2 for doc in range(12)]
+
+
+def test_tables_have_intervals_on_the_scale_of_the_task(world, data, tmp_path, fake, monkeypatch, display):
+    monkeypatch.setattr("tests.evaluation.factories.fake_answer", fake_answer)
+
+    def answer(self, batch, methods):
+        said = ("yes", "no", "red")
+        yield from ((method, [(one, fake_answer(said[one.tag % 3])) for one in batch]) for method in methods)
+
+    monkeypatch.setattr(FakeAnswerer, "answer", answer)
+    run_settings = asked(world, data, tmp_path / "mini", ("none",), ("pope", "mme", "gqa"))
+    assert run(run_settings, {}, fake, display) == OK
+    found = evaluate(load_cells(run_settings.results / "cells", "mini"), None, Filters(), Options())
+    scales = {name: found.catalogue[name].scale for name in ("GQA", "POPE", "MME")}
+    assert scales == {"GQA": 100, "POPE": 100, "MME": 1}
+    for name, metric in (("POPE", "pope_f1_score"), ("POPE", "pope_accuracy"), ("GQA", "exact_match")):
+        one = found.value(0, name, metric)
+        assert one.low < one.value < one.high, name
+    draws = found.resamples("POPE")
+    assert draws.doc_ids.tolist() == [0, 3, 6, 9]  # the three questions of one id are drawn together
+    f1 = found.value(0, "POPE", "pope_f1_score")
+    (cell,) = (cell for cell in found.cells.values() if cell.benchmark == "POPE")
+    assert np.array_equal(f1.replicates, cell.metrics["pope_f1_score"].replicates)
