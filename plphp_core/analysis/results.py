@@ -213,7 +213,8 @@ class Results:
 
     def missing(self) -> list[tuple[int, str]]:
         """The (row index, benchmark) places without a finished cell."""
-        return [(i, b) for i in range(len(self.rows)) for b in self.asked() if (i, b) not in self.cells]
+        every = [(i, b) for i, row in enumerate(self.rows) for b in self.asked() if row.on.get(b, {}) is not None]
+        return [place for place in every if place not in self.cells]
 
     def label(self, index: int) -> str:
         """Method and setting of a row."""
