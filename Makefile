@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope
 DATA = setup $(if $(filter toy,$(PROFILE)),toy-data)
 TABLES := $(foreach n,1 2 3 4 5,reproduce-table$(n)) $(foreach n,1 2 3 5 6 7 8,reproduce-figure$(n))
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-newest test-oldest smoke lint docs readme lock toy-data toy-model preflight report leaderboard compare-engines demo bench gpu-check reproduce $(TABLES)
+.PHONY: help setup test test-all test-newest test-oldest smoke lint docs readme lock toy-data toy-model preflight report leaderboard compare compare-engines demo bench gpu-check reproduce $(TABLES)
 
 help: ## this list
 	@grep -hE '^[a-zA-Z0-9$$()-]+( [a-z-]+)*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/; s/$$(TABLES)/reproduce-table1 …/' | expand -t 24
@@ -44,6 +44,8 @@ reproduce: $(DATA) ## every table and figure, no cell twice; PROFILE=paper|toy L
 	@$(PYTHON) -m scripts.reproduce table=all profile=$(PROFILE) $(COMMON) $(ARGS)
 $(TABLES): reproduce-%: $(DATA) ## one of them: reproduce-table1 … 5, reproduce-figure1, 2, 3, 5 … 8; TASKS=[sd,vst] too
 	@$(PYTHON) -m scripts.reproduce table=$* profile=$(PROFILE) $(COMMON) $(ARGS)
+compare: $(DATA) ## methods at the same measured bytes; TASKS=[ie] ARGS='table.budgets=[0.2,0.5]'; docs/compare.md
+	@$(PYTHON) -m scripts.reproduce table=compare profile=$(PROFILE) $(COMMON) $(ARGS)
 compare-engines: $(DATA) ## do generate and fast answer alike? as Table 1
 	@$(PYTHON) -m scripts.reproduce table=engines profile=$(PROFILE) $(COMMON) $(ARGS)
 report: setup ## the tables again, from what has been measured

@@ -119,6 +119,11 @@ def scaled(one: Estimate, factor: float) -> Estimate:
     return Estimate(factor * one.value, factor * one.replicates, factor * one.low, factor * one.high)
 
 
+def negative(one: Estimate) -> Estimate:
+    """−1 times the estimate."""
+    return Estimate(-one.value, -one.replicates, -one.high, -one.low)
+
+
 def relative(changed: Estimate, reference: Estimate, confidence: float = CONFIDENCE) -> Estimate:
     """(changed − reference) / reference, a fraction, paired resample by resample; MISSING where the reference is 0."""
     if math.isnan(changed.value) or math.isnan(reference.value) or reference.value == 0:

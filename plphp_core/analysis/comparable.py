@@ -7,11 +7,12 @@ business; where the cells that come here disagree, the report refuses and names 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from plphp_core.analysis.method_style import method_order, method_style
 from plphp_core.config.benchmark_catalogue import catalogue
@@ -39,12 +40,14 @@ def one_protocol(benchmark: str) -> bool:
 class RowSpec:
     """A row of a table: a method and the parameters that name it. Parameters it leaves open may have any single value.
 
-    `text` is how the setting is printed; without it the parameters are listed.
+    `text` is how the setting is printed; without it the parameters are listed. `on`: benchmark → its own parameters,
+    where they differ from one to the next; None: the row has no place there.
     """
 
     method: str
     params: dict[str, float | int | str] = field(default_factory=dict)
     text: str = ""
+    on: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -56,7 +59,10 @@ class RowSpec:
 
     def matches(self, cell: CellResult) -> bool:
         """True for cells of this method whose parameters include this row's."""
-        return cell.method == self.method and all(_same(cell.params.get(k), v) for k, v in self.params.items())
+        own = self.on.get(cell.benchmark, {})
+        if own is None or cell.method != self.method:
+            return False
+        return all(_same(cell.params.get(name), value) for name, value in {**self.params, **own}.items())
 
 
 def _same(found: object, wanted: object) -> bool:

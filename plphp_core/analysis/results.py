@@ -19,6 +19,7 @@ from plphp_core.analysis.bootstrap import (
     Resamples,
     average,
     mean_estimates,
+    negative,
     relative,
     scaled,
     time_estimate,
@@ -78,7 +79,8 @@ class Results:
         return self._values.setdefault(place, MISSING)
 
     def change(self, row: int, benchmark: str, quantity: str, base: int | None = None) -> Estimate:
-        """(value − value of row `base`) / value of row `base`, paired; base None: the uncompressed row.
+        """(value − value of row `base`) / value of row `base`, paired; base None: the uncompressed row. The negative of
+        that for a score of which less is better: more is better in every change.
 
         MISSING without either, and for times that cannot be compared (`apart`).
         """
@@ -86,7 +88,9 @@ class Results:
         if quantity in TIMES and self.apart(row, benchmark, base):
             return MISSING
         value, reference = (self.value(at, benchmark, quantity) for at in (row, base))
-        return relative(value, reference, self.options.confidence)
+        found = relative(value, reference, self.options.confidence)
+        lower = self.catalogue[benchmark].lower_is_better and quantity in self.headings(benchmark)
+        return negative(found) if lower else found
 
     def average(self, row: int, quantity: str) -> Estimate:
         """Unweighted mean over the benchmarks that any row has the quantity of; MISSING if this row lacks one."""
@@ -209,7 +213,8 @@ class Results:
 
     def missing(self) -> list[tuple[int, str]]:
         """The (row index, benchmark) places without a finished cell."""
-        return [(i, b) for i in range(len(self.rows)) for b in self.asked() if (i, b) not in self.cells]
+        every = [(i, b) for i, row in enumerate(self.rows) for b in self.asked() if row.on.get(b, {}) is not None]
+        return [place for place in every if place not in self.cells]
 
     def label(self, index: int) -> str:
         """Method and setting of a row."""

@@ -13,7 +13,7 @@ from plphp_core.cli import run_command
 from plphp_core.cli.report_command import write_reports
 from plphp_core.config.hydra_app import composed, key
 from plphp_core.config.report_settings import report_from_config
-from plphp_core.config.table_configs import ALL, RUN
+from plphp_core.config.table_configs import ALL, COMPARE, RUN
 from plphp_core.evaluation.attention import attend_app
 
 OK, FAILED, INTERRUPTED = 0, 1, 128
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         steps = [(run_command, [*run, "table=table1", f"engine={engine}"]) for engine in ("generate", "fast")]
         also = ("protocol", "limit")
     else:
-        steps, also = [(run_command, run)] if kind == RUN else [], ("protocol", "engine", "limit")
+        steps, also = [(run_command, run)] if kind in (RUN, COMPARE) else [], ("protocol", "engine", "limit")
     codes = [OK]
     for command, overrides in steps:
         code = command.main(overrides)

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.cli.report_command import write_reports
 from plphp_core.config.checked_values import flag
+from plphp_core.config.equal_bytes import EqualBytes, equal_bytes
 from plphp_core.config.hydra_app import compose_and_call, key
 from plphp_core.config.locations import make_importable
 from plphp_core.config.report_choices import Filters
@@ -33,7 +34,7 @@ from plphp_core.config.run_settings import (
     resolved,
     settings_from_config,
 )
-from plphp_core.config.table_configs import ALL, RUN, configurations
+from plphp_core.config.table_configs import ALL, COMPARE, RUN, configurations
 from plphp_core.evaluation.distributed import first_process, say
 from plphp_core.evaluation.loading import misfits
 from plphp_core.evaluation.run_status import FAILED, INTERRUPTED, OK, USAGE
@@ -76,6 +77,7 @@ class Scheduler:
 
     def __init__(self):
         self.runs: list[Run] = []
+        self.compared: list[tuple[Run, EqualBytes]] = []  # become runs once their methods are at the same bytes
         self.refused: list[tuple[list[str], str]] = []  # combinations that their method does not allow, and why
         self.errors: list[str] = []
         self.combinations: list[list[str]] = []
@@ -113,20 +115,32 @@ class Scheduler:
         self._dry |= flag("dry", config.dry)
         if config.get("table") and any(key(one) == "method" or key(one).startswith("method.") for one in overrides):
             raise UserError("table=… brings its own methods; leave out either table=… or method=…")
-        if (kind := (config.get("table") or {}).get("kind", RUN)) != RUN:
+        if (kind := (config.get("table") or {}).get("kind", RUN)) not in (RUN, COMPARE):
             raise UserError(f"table={config.table.name} has no cells of its own to run ({kind}); see `plphp reproduce`")
         configs = configurations(config)
         settings = [settings_from_config(one) for one in configs]
         if self._sweep and not config.get("table") and flag("with_none", config.with_none):
             # what changes are measured against; it shares the prefill of those that only compress
             settings = [replace(one, methods=distinct([MethodSettings("none"), *one.methods])) for one in settings]
-        return [(some, resolved(one, some)) for one, some in zip(configs, settings, strict=True)]
+        runs = [(some, resolved(one, some)) for one, some in zip(configs, settings, strict=True)]
+        if kind == COMPARE:
+            equal = [equal_bytes(one.table, one.profile, one.model) for one in configs]
+            self.compared += zip(runs, equal, strict=True)
+            return []
+        return runs
 
     def run(self) -> int:
         """Carry out all that has been added. Returns the exit code. Raises UserError."""
         if self.errors:
             others = f" ({len(self.errors) - 1} more combinations cannot be served either)" * (len(self.errors) > 1)
             raise UserError(f"{self.errors[0]}{others}")
+        from plphp_core.evaluation.loading import LoadOnce
+
+        loader = LoadOnce()
+        if self.compared:
+            from plphp_core.evaluation.byte_matching import matched_runs
+
+            self.runs += [one for pair in self.compared for one in matched_runs(*pair, loader, self._dry)]
         if unfit := distinct(sentence for settings, _ in self.runs for sentence in misfits(settings)):
             if len(self.runs) == 1:
                 raise UserError("; ".join(unfit))
@@ -141,10 +155,9 @@ class Scheduler:
         if groups and not self._dry:
             from torch import distributed
 
-            from plphp_core.evaluation.loading import LoadOnce
             from plphp_core.evaluation.runner import run_group
 
-            code = run_groups(groups, partial(run_group, loader=LoadOnce()))
+            code = run_groups(groups, partial(run_group, loader=loader))
             if distributed.is_initialized():  # torchrun's processes stay connected from one group to the next
                 distributed.destroy_process_group()
             if self._sweep and code < 128 and first_process():

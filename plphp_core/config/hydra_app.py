@@ -34,6 +34,8 @@ LISTS = (
     "tasks",
     "table.models",
     "table.skip",
+    "table.budgets",
+    "table.methods",
     "attention.models",
     "report.exclude",
     "report.docs",

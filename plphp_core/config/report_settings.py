@@ -10,10 +10,12 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config import checked_values as values
+from plphp_core.config.equal_bytes import EqualBytes, equal_bytes
 from plphp_core.config.hydra_app import composed, key, value
 from plphp_core.config.locations import PACKAGED
 from plphp_core.config.report_choices import ANY, Filters, Options
 from plphp_core.config.run_settings import ENGINES, PROTOCOL_PROMPTS, PROTOCOLS
+from plphp_core.config.table_configs import COMPARE
 from plphp_core.families.base import STYLES
 from plphp_core.records.errors import UserError
 from plphp_core.vision.spatial_groups import CUTS
@@ -27,6 +29,7 @@ class ReportSettings:
 
     tasks: the option of the group, or a list such as "[sd,ie]"; None: the table's own.
     models: of a table or figure over several, such as "mantis,idefics2"; empty: its own, or all that were read.
+    equal: budgets and methods of a comparison at equal bytes; None: of other tables.
     filters: of the cells; a field that they leave open has the usual kind of those there are (`analysis.usual_kind`).
     """
 
@@ -48,6 +51,7 @@ class ReportSettings:
     docs: str | None = None
     strict: bool = False
     quiet: bool = False
+    equal: EqualBytes | None = None
 
     @property
     def model_names(self) -> list[str]:
@@ -93,6 +97,7 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
     models = ",".join(OmegaConf.select(config, several[0])) if several else ""
     if ("models" in config.table or config.table.get("kind") == "attention") and "model" in given:
         models = config.model.name
+    compares = config.table.get("kind") == COMPARE
     limit, protocol = number("limit"), asked("protocol", one_of(*PROTOCOLS))
     return ReportSettings(
         table=config.table.name,
@@ -134,4 +139,5 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
         docs=node.docs if node.docs is None else ",".join([node.docs] if isinstance(node.docs, str) else node.docs),
         strict=values.flag("report.strict", node.strict),
         quiet=values.flag("report.quiet", node.quiet),
+        equal=equal_bytes(config.table, config.profile, config.model) if compares else None,
     )

@@ -221,6 +221,8 @@ def settings_from_config(config: DictConfig) -> Settings:
 
 def _methods(config: DictConfig, table: DictConfig | None) -> tuple[tuple[MethodSettings, ...], tuple[str, ...]]:
     """The methods of a run: a table's rows for this profile, or the one chosen method; and what its grids leave out."""
+    if table and "budgets" in table:  # kind compare: the others are known once they are at the same bytes
+        return (MethodSettings("none"),), ()
     if table:
         return table_methods(table, config.profile, config.model)
     chosen = OmegaConf.to_container(config.method, resolve=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageFile
 
+from plphp_core.decoding.measure import layer_flops
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.requests import Request
 from plphp_core.families.base import Family
@@ -82,6 +83,8 @@ def read_answers(
     retention = trace.retention.float().cpu().tolist()
     ends = loaded.model.generation_config.eos_token_id if ends is None else ends
     end_tokens = set(ends) if isinstance(ends, (list, tuple)) else {ends}
+    config = loaded.family.decoder(loaded.model).config
+    sizes = config.hidden_size, getattr(config, "intermediate_size", None)
     answers = {}
     beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
     for row, one in enumerate(ready):
@@ -97,6 +100,7 @@ def read_answers(
             kv_bytes=int(trace.kv_bytes_alone[first]),
             kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
             prefill_ms=round(float(found.prefill_ms), 3),
+            prefill_flops=_flops(trace, first, *sizes),
             decode_ms=round(float(found.decode_ms), 3),
             decode_steps=int(found.decode_steps),
             batch_size=len(ready),
@@ -113,6 +117,13 @@ def whole_images_only() -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _flops(trace: Trace, row: int, hidden: int, intermediate: int | None) -> int | None:
+    """Operations of the decoder in a sample's prefill; None where nothing was followed, or a size is unknown."""
+    if intermediate is None or not trace.layers:
+        return None
+    return sum(layer_flops(layer.entered[row], hidden, intermediate) for layer in trace.layers)
 
 
 def _count_new(ids: list[int], ends: set) -> int:

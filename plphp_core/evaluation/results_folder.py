@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from plphp_core.records.errors import UserError
 
 FIRST_TRY = 0.2  # seconds before the waiting is announced
-OF_A_RUN = ("cells", "journal", "locks", "logs", "manifests")
+OF_A_RUN = ("cells", "journal", "locks", "logs", "manifests", "matches")
 
 
 class Busy(UserError):

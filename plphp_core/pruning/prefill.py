@@ -218,6 +218,7 @@ class Prefill:
         self.trace.layers.append(
             LayerRecord(
                 tokens=kept,
+                entered=tuple(stream.counts),
                 counts=counts,
                 nbytes=sum(tensor.untyped_storage().nbytes() for tensor in (keys, values)),
                 slot_bytes=2 * heads * dim * keys.element_size(),

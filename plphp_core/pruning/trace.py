@@ -16,6 +16,7 @@ class LayerRecord:
 
     Attributes:
         tokens: int, `(batch, kv_heads or 1, slots)`, prompt position of each slot, ascending; −1 for filler.
+        entered: tokens that came into the layer, padding not counted, per sample.
         counts: slots that hold a token of the prompt, padding not counted, per sample; per sample and KV head where
             heads keep different numbers.
         nbytes: memory that keys and values occupy, whole batch.
@@ -26,6 +27,7 @@ class LayerRecord:
     """
 
     tokens: Tensor
+    entered: tuple[int, ...]
     counts: Counts
     nbytes: int
     slot_bytes: int

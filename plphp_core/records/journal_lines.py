@@ -32,6 +32,7 @@ class Answer(Part):
     kv_bytes: int  # the prompt's keys and values, all layers, what this sample's own slots take
     kv_bytes_full: int  # the same with nothing pruned
     prefill_ms: float
+    prefill_flops: int | None = None  # of the decoder's layers, by FastV's count, over the tokens that came into each
     decode_ms: float
     decode_steps: int
     batch_size: int

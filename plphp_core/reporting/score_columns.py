@@ -40,6 +40,7 @@ def _score(results: Results, benchmark: str, metric: str, heading: str, gains: S
         lambda index: results.value(index, benchmark, metric),
         scale=scale,
         ranked=True,
+        lower=results.catalogue[benchmark].lower_is_better,
         gain=gain,
         mark=lambda index: failed(results, index, benchmark),
         instead=lambda index: "" if benchmark in results.asked() else NOT_ASKED,

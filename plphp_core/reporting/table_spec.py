@@ -40,7 +40,7 @@ class NumberColumn:
     Attributes:
         estimate: the number and its interval.
         text: prints a number, after it was multiplied by `scale`; `ends` prints those of an interval.
-        ranked: whether its best are marked.
+        ranked: whether its best are marked, which are the lowest where `lower` is set.
         spread: whether the table of intervals has the column; `inline`: the interval stands behind the number.
         gain: what stands in parentheses behind the number; `mark`: superscript.
         instead: a word in place of the number; `no_interval`: a word in place of the interval.
@@ -53,6 +53,7 @@ class NumberColumn:
     scale: float = 100.0
     ends: Callable[[float], str] | None = None
     ranked: bool = False
+    lower: bool = False
     spread: bool = True
     inline: bool = False
     gain: Callable[[int], str] = nothing
@@ -131,7 +132,8 @@ class TableSpec:
         rows = filled(self._rows(), [column.cell for column in self.columns])
         for at, column in enumerate(self.columns):
             if isinstance(column, NumberColumn) and column.ranked:
-                marks = self._marks([column.value(index) for index in range(len(rows))])
+                sign = -1 if column.lower else 1
+                marks = self._marks([sign * column.value(index) for index in range(len(rows))])
                 rows = emphasised(rows, at + len(self.head), marks)
         if self.reference is not None:
             rows += published_rows(self.columns, self.reference, self.front)

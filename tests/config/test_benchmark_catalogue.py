@@ -21,6 +21,10 @@ def test_a_benchmark_may_be_nothing_but_a_label_or_not_be_there_at_all(tmp_path)
     known = catalogue(tmp_path)
     assert known.labels == ("Ay", "Bee") and known.ordered(["Zed", "Bee", "Ay", "Bee"]) == ["Ay", "Bee", "Zed"]
     assert known["Ay"].scale == 1 and not known["Zed"].metrics
+    (tmp_path / "tasks" / "c.yaml").write_text(
+        "c: {label: See, scale: sum, together: id}\nd: {label: Dee, scale: percent}\n"
+    )
+    assert all(catalogue(tmp_path, tmp_path / "none")[name].scale == 1 for name in ("See", "Dee"))
 
 
 def test_a_file_that_describes_nothing_is_named(tmp_path):
@@ -28,3 +32,6 @@ def test_a_file_that_describes_nothing_is_named(tmp_path):
     (tmp_path / "tasks" / "a.yaml").write_text("a: {label: Ay, metric: acc}\n")
     with pytest.raises(ValueError, match=r"a\.yaml.*metric"):
         catalogue(tmp_path)
+    (tmp_path / "tasks" / "a.yaml").write_text("a: {label: Ay, scale: ratio}\n")
+    with pytest.raises(ValueError, match="scale 'ratio' of a; allowed: fraction, percent, sum or a number"):
+        catalogue(tmp_path, tmp_path / "none")

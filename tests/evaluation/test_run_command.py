@@ -103,7 +103,7 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
     [
         ("method=other", "Could not find 'method/other'; options of method: adakv, fastv, "),
         ("model=typo", "options of model: idefics2, llava_onevision"),
-        ("table=typo", "options of table: all, claims, engines, figure1,"),
+        ("table=typo", "options of table: all, claims, compare, engines, figure1,"),
         ("method.q=1", "Could not override 'method.q'; known keys of method: name, setting, r, delta_r"),
         ("limits=8", "nearest: limit"),
         ("limit=[1", "quotes, for Hydra and for the shell"),
@@ -195,7 +195,7 @@ def test_help_shows_the_keys_of_the_command_with_their_comments(capsys):
     assert entry_point.command("report", ["--help"]) == 0
     said = capsys.readouterr().out
     assert "rank: compressed     # rows that compete for bold" in said and "limit: null" in said
-    assert "table=all | claims | engines" in said and "weights" not in said.split() and "dry: " not in said
+    assert "table=all | claims | compare | engines" in said and "weights" not in said.split() and "dry: " not in said
     for name in entry_point.COMMANDS:
         assert entry_point.command(name, ["--help"]) == 0
         assert capsys.readouterr().out.count("\n") > 10

@@ -21,7 +21,9 @@ from plphp_core.evaluation.attention.attention_runner import write_readings
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.atomic import write_atomically
+from plphp_core.records.byte_matches import ByteMatch, ByteMatches, matches_path
 from plphp_core.records.cache_keys import CODE
+from plphp_core.records.cell_result import load_cell
 from plphp_core.records.depth_rule import DepthRule, rule_path
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer, AttentionReading, SampleLine
@@ -219,6 +221,30 @@ def write_depth_rule(folder: Path, on: Conditions, divergence: dict[int, float],
                      benchmarks=["SD", "IE"], samples=40, seed=0, eta=0.003, divergence=divergence,
                      chosen=chosen)  # fmt: skip
     rule.write(rule_path(folder, on.profile, on.model))
+
+
+def write_matches(folder: Path, on: Conditions, reference: Path, matches: list[tuple], unequal: tuple) -> None:
+    """How methods were brought to budgets on a benchmark: what their cells hold, or 5 % more of the one `unequal`.
+
+    Args:
+        reference: result file of Uncompressed.
+        matches: budget, contender, method at it or None, why not.
+    """
+    cell, found = load_cell(reference), []
+    prompts = [int(length) for length in cell.costs["prompt_tokens"]]
+    for budget, one, method, why in matches:
+        held = 4096 * budget * sum(prompts) / len(prompts)
+        for path in (folder / on.profile / "cells").glob(f"*{cell.task}*.json"):
+            other = load_cell(path)
+            if method is not None and (other.method, other.params) == (method.name, method.params):
+                held = float(other.costs["kv_bytes"].mean())
+        wanted = 1.05 * held if (one.name, budget, cell.benchmark) == unequal else held
+        params = None if method is None else method.params
+        found.append(ByteMatch(budget=budget, method=one.name, asked=one.params, params=params, wanted=wanted,
+                               kv_bytes=None if method is None else held, missing=why))  # fmt: skip
+    record = ByteMatches(key=cell.key, model=on.model, benchmark=cell.benchmark, lengths=prompts, token_bytes=4096,
+                         layers=2, found=found)  # fmt: skip
+    record.write(matches_path(reference))
 
 
 def damage(path: Path, **changes) -> None:

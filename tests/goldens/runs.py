@@ -44,6 +44,8 @@ TOY = {
     "figure8_docs": "figure8 profile=toy report.docs=sd:2,vst:5",
     "sweep_limit": "sweep profile=toy limit=8",
     "engines": "engines profile=toy",
+    "compare": "compare profile=toy results={world}/compared tasks=[ie,flickr30k] "
+    "table.budgets=[0.33,0.5] 'table.methods=[none,random,recency,{{method:snapkv,scope:prompt}},plphp,vtw]'",
     "claims": "claims profile=toy",
 }
 REFUSED = {
@@ -65,6 +67,7 @@ REFUSED = {
     "unknown_task": "table2 profile=toy tasks=nowhere",
     "unanswered_sample": "figure8 profile=toy report.docs=sd:99",
     "no_sight": "figure3 profile=toy attention.doc=77",
+    "nothing_compared": "compare profile=toy tasks=[sd]",
     "no_places": "figure2 profile=toy attention.models=[idefics2]",
 }
 # to stay small: what says the same as the file beside it, and is there in the other profile

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from plphp_core.config.equal_bytes import equal_bytes
+from plphp_core.config.hydra_app import composed
 from tests.goldens.draws import BENCHMARKS, MULTI_IMAGE, Quality, draw, finish, readings
-from tests.goldens.records import Conditions, Row, damage, write_depth_rule, write_sight
+from tests.goldens.records import Conditions, Row, damage, write_depth_rule, write_matches, write_sight
 
 ABLATIONS = ("DetailCaps", "SD", "IE", "VST")
 NONE = Row("none")
@@ -192,6 +194,43 @@ def published(folder: Path) -> None:
         (folder / f"{table}.csv").write_text(text, encoding="utf-8")
 
 
+# Methods at equal bytes -----------------------------------------------------------------------------------------------
+
+COMPARED = (
+    "table.budgets=[0.33,0.5]",
+    "table.methods=[none,random,recency,{method:snapkv,scope:prompt},plphp,vtw]",
+)
+
+
+def compared(folder: Path) -> None:
+    """Random does not reach the lower budget on IE, PLPHP not on Flickr30k, VTW none; a cell does not hold its bytes,
+    one is not finished."""
+    on = replace(TOY, sizes={})
+    config = composed(["table=compare", "profile=toy", *COMPARED])
+    equal = equal_bytes(config.table, config.profile, config.model)
+    scores = {"random": 0.8, "recency": 0.6, "snapkv": 0.85, "plphp": 0.9}
+    nothing = {("random", 0.33, "IE"): "text, 50 of 120 prompt tokens, alone is 41.7% of the KV cache, more than …",
+               ("plphp", 0.33, "Flickr30k"): "holds at least 41.0% of the KV bytes (r = 0)"}  # fmt: skip
+    for benchmark in ("IE", "Flickr30k"):
+        (reference,) = finish(folder, on, NONE, Quality(), [benchmark])
+        matches = []
+        for budget in equal.budgets:
+            for one in equal.contenders:
+                why = nothing.get((one.name, budget, benchmark), "")
+                if one.name == "vtw":
+                    why = "comes no nearer than 31.0% (K = 2) and 41.0% (K = 3) of the KV bytes"
+                if why:
+                    matches.append((budget, one, None, why))
+                    continue
+                r = {0.33: 0.2134, 0.5: 0.4021}[budget] + 0.01 * (benchmark == "IE")
+                method = one.at(budget, one.search and one.search.params(r))
+                matches.append((budget, one, method, ""))
+                if (one.name, budget, benchmark) != ("snapkv", 0.5, "IE"):
+                    row = Row(method.name, method.params, method.setting)
+                    finish(folder, on, row, Quality(scores[one.name] + 0.1 * budget, (budget - 0.2) / 0.8), [benchmark])
+        write_matches(folder, on, reference, matches, unequal=("recency", 0.5, "Flickr30k"))
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
@@ -224,5 +263,6 @@ def make(folder: Path) -> Path:
     paper(folder / "results")
     toy(folder / "results")
     published(folder / "published")
+    compared(folder / "compared")
     refused(folder)
     return folder

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -11,6 +12,8 @@ from lmms_eval import evaluator
 from lmms_eval.api.model import lmms
 
 from plphp_core.analysis.bootstrap import Resamples
+from plphp_core.config.benchmark_catalogue import entries
+from plphp_core.config.locations import CONFIGS
 from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints
@@ -174,3 +177,24 @@ def test_generation_arguments_that_no_model_takes_are_left_out_and_said(opened, 
     task = opened("seedbench")
     assert set(task.requests[0].generation) == {"until"}
     assert any("seedbench: image_aspect_ratio='original' not passed on" in one for one in suite.remarks)
+
+
+def test_the_documents_list_is_the_catalogue():
+    """docs/tasks.md says of each checked task what tables show."""
+    lines = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    written = {
+        cells[0]: (cells[1], cells[2].replace("`", ""), cells[3], cells[5]) for cells in cells if len(cells) == 6
+    }
+    scales = {1000.0: "of 1000"}
+    known = {}
+    for task, entry in entries(CONFIGS).items():
+        if task in TASKS:
+            scale = entry.get("scale", "fraction")
+            known[task] = (
+                entry["label"],
+                ", ".join(entry["metrics"]),
+                scales.get(scale, scale),
+                entry.get("together", ""),
+            )
+    assert written == known and set(known) == set(TASKS)

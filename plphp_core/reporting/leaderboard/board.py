@@ -134,12 +134,15 @@ def _table(one: Ranking, profile: str) -> Table:
         hardware = dict.fromkeys(cell.hardware for (own, _), cell in results.cells.items() if own == at)
         cells += [TableCell(number(one.mean(at, DECODE).value)), TableCell(_short(", ".join(hardware)))]
         rows.append(TableRow(tuple(cells), rule=at == 0 or one.band(at) != one.band(at - 1)))
-    values = [[one.change(at).value for at in range(len(rows))]]
-    values += [[results.value(at, name, metric).value for at in range(len(rows))] for name, metric, _ in places]
+    values = [[100 * one.change(at).value for at in range(len(rows))]]
+    for name, metric, _ in places:
+        info = results.catalogue[name]
+        factor = -info.scale if info.lower_is_better else info.scale
+        values.append([factor * results.value(at, name, metric).value for at in range(len(rows))])
     for place, column in zip(
         (len(HEAD), *range(len(HEAD) + len(KEY), len(HEAD) + len(KEY) + len(places))), values, strict=True
     ):
-        rows = emphasised(rows, place, _marks(one, [100 * value for value in column]))
+        rows = emphasised(rows, place, _marks(one, column))
     columns = (*HEAD, *KEY, *(TableColumn(label, _short(name)) for name, _, label in places), *TIMES)
     notes = (*READING, *_conditions(one))
     title = f"{_short(results.title)}{'' if profile == 'paper' else f' ({profile} profile)'}"

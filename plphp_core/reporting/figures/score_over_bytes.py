@@ -1,0 +1,75 @@
+"""The figure of a comparison at equal bytes: change of the scores over the KV bytes held, a line per method."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from plphp_core.analysis.bootstrap import Estimate, scaled
+from plphp_core.analysis.method_style import method_style
+from plphp_core.reporting.byte_comparison import ByteComparison, cost_of
+from plphp_core.reporting.figures import drawing
+from plphp_core.reporting.table_spec import where
+
+AVERAGE = "average"
+ACROSS = 3  # panels of a line
+DOTTED = ":"  # the second setting of a method
+
+
+def pictures(shown: ByteComparison) -> dict[str, bytes]:
+    """File type → the figure."""
+    with drawing.style():
+        return drawing.files(draw(shown))
+
+
+def draw(shown: ByteComparison) -> Figure:
+    """A panel for the average and one per benchmark; a method's budgets make its line."""
+    names = [AVERAGE, *shown.results.finished()]
+    wide, lines = min(len(names), ACROSS), -(-len(names) // ACROSS)
+    figure = drawing.blank(1.9 * lines + 1.1, 2 * drawing.COLUMN)
+    places = list(figure.subplots(lines, wide, squeeze=False).flat)
+    handles: dict[str, Artist] = {}
+    for axes, name in zip(places, names, strict=False):
+        _panel(axes, shown, name)
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    for axes in places[len(names) :]:
+        axes.axis("off")
+    figure.supxlabel("KV bytes held (% of the prompt's)")
+    figure.supylabel("change of the scores (%)")
+    title = f"{shown.results.title}{where(shown.profile)}"
+    figure.legend(handles.values(), handles.keys(), title=title, loc="outside upper center", ncols=4)
+    return figure
+
+
+def _panel(axes: Axes, shown: ByteComparison, name: str) -> None:
+    """A line per method, on a benchmark or on average; bars are the intervals of the paired changes."""
+    axes.set_title(name if name == AVERAGE else f"{name} ({', '.join(shown.results.headings(name).values())})")
+    axes.axhline(0, color=method_style("none").colour, linewidth=0.9, label=method_style("none").label, zorder=1.8)
+    seen: list[str] = []
+    for one in shown.equal.contenders:
+        look = method_style(one.name)
+        line = DOTTED if one.name in seen else look.line
+        seen.append(one.name)
+        own = [at for at, (_, other) in enumerate(shown.places, start=1) if other is one]
+        points = [(100 * held, scaled(change, 100)) for held, change in (_point(shown, at, name) for at in own)]
+        points = [(held, change) for held, change in points if not math.isnan(held + change.value)]
+        for held, change in points:
+            if not math.isnan(change.low):
+                axes.vlines(held, change.low, change.high, color=look.colour, linewidth=0.6, alpha=0.5, zorder=2)
+        if points:
+            style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": line}
+            label = f"{look.label} {one.setting}".strip()
+            axes.plot(*zip(*((held, change.value) for held, change in points), strict=True), label=label, **style)
+
+
+def _point(shown: ByteComparison, index: int, name: str) -> tuple[float, Estimate]:
+    """What a row holds, a fraction, and the change of its scores, on a benchmark or on average."""
+    if name == AVERAGE:
+        return shown.cost(index, "kv_share"), shown.change(index)
+    cell = shown.results.cells.get((index, name))
+    held = math.nan if cell is None else cost_of(cell, "kv_share")
+    return held, shown.results.average_change(index, [name])

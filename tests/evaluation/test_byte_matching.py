@@ -1,0 +1,242 @@
+"""Methods at the same bytes: what a search finds, that cells then hold them, that a killed search goes on, refusals."""
+
+import json
+import os
+import re
+import signal
+from functools import partial
+
+import pytest
+
+from plphp_core.cli import entry_point
+from plphp_core.config.equal_bytes import ByteSearch
+from plphp_core.evaluation import byte_matching, loading
+from plphp_core.evaluation.byte_matching import searched
+from plphp_core.records.byte_matches import TOLERANCE
+from tests.evaluation.factories import in_child, never
+from tests.evaluation.repositories import command
+
+REAL = ByteSearch("r", 0.0, 1.0)
+WHOLE = ByteSearch("K", 1, None, whole=True)
+FULL = 1000.0
+
+
+def found(search, holds, wanted, high=1.0):
+    """What a search ends with on a method that holds `holds(value)`, and the values it tried."""
+    going, tried = searched(search, high, wanted, FULL), []
+    value = next(going)
+    while True:
+        tried.append(value)
+        try:
+            value = going.send(holds(value))
+        except StopIteration as end:
+            return end.value, tried
+
+
+RISES = {
+    "a line": lambda x: 200 + 800 * x,
+    "steps of a token": lambda x: 200 + 2 * int(400 * x),
+    "a falling line": lambda x: 1000 - 700 * x,
+    "a bend, as where Δr is cut off": lambda x: 200 + (900 * x if x < 0.57 else 513 + 668 * (x - 0.57)),
+    "steep at one end": lambda x: 200 + 800 * x**6,
+}
+
+
+@pytest.mark.parametrize("what", RISES)
+@pytest.mark.parametrize("wanted", [331.0, 500.0, 777.0])
+def test_a_search_comes_as_near_as_it_says_in_few_steps(what, wanted):
+    value, tried = found(REAL, RISES[what], wanted)
+    assert abs(RISES[what](value) - wanted) <= TOLERANCE * wanted
+    assert value == round(value, 4) and len(tried) <= 24 and len(set(tried)) == len(tried)
+    assert found(REAL, RISES[what], wanted) == (value, tried)
+
+
+NOT_REACHED = {
+    "too little": (REAL, lambda x: 400 + 100 * x, 300.0, r"holds at least 40\.0% of the KV bytes \(r = 0\)"),
+    "too much": (REAL, lambda x: 400 - 300 * x, 900.0, r"holds at most 40\.0% of the KV bytes \(r = 0\)"),
+    "between two": (WHOLE, lambda K: 100.0 * K, 350.0, r"nearer than 30\.0% \(K = 3\) and 40\.0% \(K = 4\) of the KV"),
+    "a gap": (REAL, lambda x: 200.0 if x < 0.3 else 800.0, 500.0, r"comes no nearer than (20|80)\.0%"),
+    "refused": (REAL, lambda x: "no image" if x else 1.0, 500.0, "r = 1: no image"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_REACHED)
+def test_what_cannot_be_reached_says_how_near_it_comes(what):
+    search, holds, wanted, words = NOT_REACHED[what]
+    value, tried = found(search, holds, wanted, high=8.0 if search.whole else 1.0)
+    assert isinstance(value, str) and len(tried) < 40
+    assert re.search(words, value), value
+
+
+def test_whole_numbers_are_bisected():
+    value, tried = found(WHOLE, lambda K: 100.0 * K, 500.0, high=28.0)
+    assert value == 5 and all(one == int(one) for one in tried)
+
+
+def test_tied_parameters_never_leave_what_the_method_allows():
+    search = ByteSearch("r", 0.0, 1.0, (("delta_r", 0.75),))
+    assert search.params(0.4) == {"r": 0.4, "delta_r": 0.3}
+    assert search.params(0.8) == {"r": 0.8, "delta_r": 0.2} and search.params(1.0) == {"r": 1.0, "delta_r": 0.0}
+
+
+# --- On the command line ----------------------------------------------------------------------------------------------
+
+SNAPKV = "{method:snapkv,window_size:2},{method:snapkv,window_size:2,scope:prompt}"
+METHODS = f"table.methods=[none,random,{SNAPKV},plphp,fastv,vtw]"
+ASKED = ("table=compare", "model=one", "tasks=mini", "limit=4", "table.budgets=[0.6,0.85]", METHODS)
+
+
+@pytest.fixture
+def run(repository, tmp_path, monkeypatch, capfd):
+    return partial(command(repository, tmp_path, monkeypatch, capfd), "profile=toy", *ASKED)
+
+
+def records(folder):
+    """Benchmark → what was found."""
+    read = [json.loads(path.read_text()) for path in sorted((folder / "toy" / "matches").glob("*.json"))]
+    return {one["benchmark"]: one for one in read}
+
+
+def test_cells_hold_the_bytes_of_their_budget_or_there_are_none(run, tmp_path):
+    done = run()
+    assert done.code == 0, done.said
+    known = records(tmp_path)
+    assert set(known) == {"SD", "IE"}
+    reached = 0
+    for label, record in known.items():
+        assert len(record["found"]) == 2 * 6 and len(record["lengths"]) == 4
+        for one in record["found"]:
+            own = [cell for cell in done.files if cell["benchmark"] == label and cell["params"] == one["params"]]
+            slots = [int(one["budget"] * length + 1e-9) for length in record["lengths"]]
+            assert one["wanted"] == pytest.approx(record["token_bytes"] * sum(slots) / len(slots))
+            if one["params"] is None:
+                assert one["missing"] and not own
+                continue
+            (cell,) = own
+            held = sum(cell["efficiency"]["kv_bytes"]) / cell["n"]
+            assert abs(held - one["wanted"]) <= TOLERANCE * one["wanted"] and held == pytest.approx(one["kv_bytes"])
+            if "kv_share" in one["params"]:  # sample by sample
+                tokens = cell["efficiency"]["prompt_tokens"]
+                assert cell["efficiency"]["kv_bytes"] == [
+                    record["token_bytes"] * int(one["budget"] * n + 1e-9) for n in tokens
+                ]
+            reached += 1
+    assert reached >= 8
+    found_methods = {cell["method"] for cell in done.files}
+    assert {"none", "random", "snapkv"} <= found_methods
+    prefills = {cell["method"]: cell["efficiency"]["prefill_flops"] for cell in done.files}
+    assert all(flops and min(flops) > 0 for flops in prefills.values())
+
+
+def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):
+    first = run()
+    before = records(tmp_path)
+    monkeypatch.setattr(byte_matching, "_Pass", never)
+    monkeypatch.setattr(loading, "load", never)
+    again = run()
+    assert again.code == 0 and records(tmp_path) == before
+    assert len(again.files) == len(first.files)
+    assert run("dry=true").code == 0
+
+
+def test_a_dry_run_measures_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(byte_matching, "_Pass", never)
+    done = run("dry=true")
+    assert done.code == 0 and not records(tmp_path) and not done.files
+    assert "equal bytes: 0 of 12 methods × budgets" in done.said
+
+
+def test_a_search_that_is_killed_goes_on_and_finds_the_same(run, tmp_path, monkeypatch, repository, capfd):
+    """SIGKILL in the third pass over the prompts: what the first two measured is there, and the answer is the same."""
+    count = 0
+    add = byte_matching._Pass.add
+
+    def deadly(self, batch):
+        nonlocal count
+        count += 1
+        if count == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        add(self, batch)
+
+    monkeypatch.setattr(byte_matching._Pass, "add", deadly)
+    _, status = os.waitpid(in_child(lambda: run().code), 0)
+    assert os.WIFSIGNALED(status)
+    capfd.readouterr()
+    (half,) = records(tmp_path).values()
+    assert half["measured"] and not half["found"]
+
+    monkeypatch.setattr(byte_matching._Pass, "add", add)
+    measured = []
+    results = byte_matching._Pass.results
+    monkeypatch.setattr(
+        byte_matching._Pass, "results", lambda self: measured.append(len(self.methods)) or results(self)
+    )
+    done = run()
+    assert done.code == 0, done.said
+    resumed = records(tmp_path)
+    assert sum(measured) + len(half["measured"]) == sum(len(one["measured"]) for one in resumed.values())
+
+    elsewhere = tmp_path / "elsewhere"
+    assert command(repository, elsewhere, monkeypatch, capfd)("profile=toy", *ASKED).code == 0
+    assert {label: one["found"] for label, one in records(elsewhere).items()} == {
+        label: one["found"] for label, one in resumed.items()
+    }
+
+
+def test_other_weights_are_measured_anew(run, tmp_path):
+    run()
+    path = next((tmp_path / "toy" / "matches").glob("*.json"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"key": "of other weights", "measured": {}, "found": [], "lengths": [3]}))
+    assert run().code == 0 and all(len(one["lengths"]) == 4 for one in records(tmp_path).values())
+    path.write_text("{torn")
+    assert run().code == 0 and len(records(tmp_path)) == 2
+
+
+REFUSED = {
+    "a budget above": (
+        "table.budgets=[1.2]",
+        "table.budgets: 1.2 is no share of the KV cache; allowed: numbers in (0",
+    ),
+    "a budget of nothing": ("table.budgets=[0,0.5]", "table.budgets: 0 is no share"),
+    "a word": ("table.budgets=[half]", "table.budgets: 'half' is no share"),
+    "twice": ("table.budgets=[0.5,0.5]", "table.budgets of compare names something twice: 0.5, 0.5"),
+    "no budget": ("table.budgets=[]", "table.budgets of compare is empty; give at least one"),
+    "no method": ("table.methods=[]", "table.methods of compare is empty"),
+    "unknown": ("table.methods=[none,random,snapvk]", "unknown method 'snapvk'; allowed: adakv, "),
+    "unknown parameter": (
+        "table.methods=[none,random,{method:snapkv,scop:prompt}]",
+        "unknown parameter of snapkv in table.methods 'scop'; allowed: ",
+    ),
+    "a value": ("table.methods=[none,random,{method:snapkv,scope:image}]", "scope = 'image', but must be one of"),
+    "no none": ("table.methods=[random,snapkv]", "table.methods lacks none, and changes are relative to it; add it"),
+    "no random": ("table.methods=[none,snapkv]", "table.methods lacks random, and all are compared with it"),
+    "the same twice": (
+        "table.methods=[none,random,{method:snapkv,scope:prompt},{method:snapkv,scope:prompt}]",
+        "table.methods of compare names something twice: none, random, {'method': 'snapkv'",
+    ),
+    "without a name": ("table.methods=[none,random,{scope:prompt}]", "{'scope': 'prompt'} names no method; write {m"),
+    "nothing to search": ("table.search.fastv=null", "fastv has no parameter kv_share, and table.search does not say"),
+    "a wrong search": ("table.search.plphp.parameter=q", "unknown parameter of plphp in table.search 'q'; allowed: "),
+    "bounds": (
+        "table.search.plphp.low=2",
+        "table.search.plphp: low = 2 and high = 1.0, but must be numbers",
+    ),
+    "a method of its own": ("method=snapkv", "table=… brings its own methods; leave out either table=… or method=…"),
+}
+
+
+@pytest.mark.parametrize("verb", ["run", "reproduce", "report"])
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_compared_is_refused_in_a_sentence_before_anything_is_loaded(
+    what, verb, monkeypatch, tmp_path, capfd
+):
+    override, message = REFUSED[what]
+    if verb == "report" and what == "a method of its own":
+        return  # a report takes it as a choice among cells
+    monkeypatch.setattr(loading, "load", never)
+    monkeypatch.setattr(byte_matching, "ByteMatcher", never)
+    assert entry_point.command(verb, ["table=compare", "profile=toy", f"results={tmp_path}", override]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())

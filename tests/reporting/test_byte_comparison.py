@@ -1,0 +1,93 @@
+"""The comparison at equal bytes: what its figure draws, its place on the page, and what it does not take."""
+
+import json
+import math
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.method_style import method_style
+from plphp_core.cli.entry_point import command
+from plphp_core.config.report_settings import report_settings
+from plphp_core.records.cell_result import load_cells
+from plphp_core.reporting.byte_comparison import gather, verdict
+from plphp_core.reporting.figures.drawing import style
+from plphp_core.reporting.figures.score_over_bytes import draw
+from plphp_core.reporting.request import ReportRequest
+from tests.goldens.records import ROOT, DocumentsAtHand
+from tests.goldens.world import COMPARED, compared
+from tests.reporting.reports_made import lines_of
+
+ASKED = ("table=compare", "profile=toy", "tasks=[ie,flickr30k]", *COMPARED)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    compared(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shown(world):
+    settings = report_settings([*ASKED, f"results={world}"])
+    return gather("compare", ReportRequest(load_cells(world / "toy" / "cells", "toy"), settings, ROOT))[0]
+
+
+def test_the_figure_has_a_line_per_method_over_the_bytes_it_holds(shown):
+    with style():
+        panels = draw(shown).axes
+    assert [panel.get_title() for panel in panels] == ["average", "IE (R-L)", "Flickr30k (C, M)"]
+    found = lines_of(panels[2])
+    assert list(found) == ["Uncompressed", "Random", "Recency", "SnapKV scope=prompt", "PLPHP"]
+    dashed = {label for label, line in found.items() if line.get_linestyle() == "--"}
+    assert dashed == {"Random", "Recency"}
+    rows = [at for at, (_, one) in enumerate(shown.places, start=1) if one.name == "random"]
+    cells = [shown.results.cells[at, "Flickr30k"] for at in rows]
+    held = [100 * cell.costs["kv_bytes"].mean() / cell.costs["kv_bytes_full"].mean() for cell in cells]
+    changes = [100 * shown.results.average_change(at, ["Flickr30k"]).value for at in rows]
+    assert found["Random"].get_xdata() == pytest.approx(held)
+    assert found["Random"].get_ydata() == pytest.approx(changes)
+    assert found["PLPHP"].get_color() == method_style("plphp").colour and len(found["PLPHP"].get_xdata()) == 1
+
+
+def test_averages_run_over_what_random_reaches(shown):
+    low, high = (shown.places.index((budget, shown.equal.against)) + 1 for budget in (0.33, 0.5))
+    assert shown.benchmarks(low) == ["Flickr30k"] and shown.benchmarks(high) == ["IE", "Flickr30k"]
+    assert shown.change(low).value == shown.results.average_change(low, ["Flickr30k"]).value
+    snapkv = high + 2  # not run on IE
+    assert shown.results.rows[snapkv].method == "snapkv" and math.isnan(shown.change(snapkv).value)
+    assert (snapkv, "IE") in shown.results.missing() and (low, "IE") not in shown.results.missing()
+
+
+@pytest.mark.parametrize(
+    "ends, word",
+    [
+        ((0.01, 0.2), "above"),
+        ((-0.2, -0.01), "below"),
+        ((-0.1, 0.1), "no difference shown"),
+        ((0.0, 0.1), "no difference shown"),
+        ((math.nan, math.nan), "n/a"),
+    ],
+)
+def test_a_verdict_is_what_the_interval_says(ends, word):
+    assert verdict(Estimate(sum(ends) / 2, np.zeros(1), *ends)) == word
+
+
+def test_matches_of_other_weights_are_not_taken(world, tmp_path, capsys):
+    compared(tmp_path)
+    for path in (tmp_path / "toy" / "matches").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "other"}))
+    assert command("report", [*ASKED, f"results={tmp_path}", "report.quiet=true"]) == 1
+    assert "nothing is measured at equal bytes on IE, Flickr30k yet: `make compare` does it" in capsys.readouterr().err
+
+
+def test_it_has_its_place_on_the_page(world, capsys):
+    with mock.patch("plphp_core.reporting.dataset_access.DatasetAccess", DocumentsAtHand):
+        arguments = ["table=page", "profile=toy", f"results={world}", "report.quiet=true"]
+        assert command("report", arguments) == 0, capsys.readouterr().err
+    html = (world / "toy" / "report.html").read_text()
+    section = html.partition('id="compare"')[2].partition("</section>")[0]
+    assert "how each budget was reached" in section and "data:image/png;base64," in section
