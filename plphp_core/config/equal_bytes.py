@@ -84,6 +84,7 @@ def equal_bytes(table: DictConfig, profile: Mapping, model: Mapping) -> EqualByt
     """
     plain: dict[str, Any] = OmegaConf.to_container(table, resolve=True)
     entries = [one if isinstance(one, dict) else {"method": one} for one in _listed(plain, "methods")]
+    entries = [one for one in entries if one.pop("only", profile["name"]) == profile["name"]]
     for entry in entries:
         if "method" not in entry:
             raise UserError(f"table.methods: {entry} names no method; write {{method: snapkv, scope: prompt}}")

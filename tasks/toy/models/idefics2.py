@@ -45,7 +45,7 @@ class Idefics2Toy(Toy):
     cells = tuple(WHOLE_CELL.tolist())
     stages = (
         Stage("vision", steps=400, rate=3e-3, batch=32),
-        Stage("decoder", steps=400, rate=1.2e-3, batch=16, warmup=30, **TUNING),
+        Stage("decoder", steps=300, rate=1.2e-3, batch=16, warmup=30, **TUNING),
     )
 
     def build_processor(self) -> Idefics2Processor:
