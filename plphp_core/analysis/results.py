@@ -237,7 +237,7 @@ def evaluate(
 
     Args:
         rows: None takes the rows that have finished cells.
-        benchmarks: of the table; None: all that are known, and those that only cells name.
+        benchmarks: of the table; None: those of the cells.
         skipped: of these, the ones that the table does not ask of this model.
     Raises:
         NothingToShow: nothing matches.
@@ -245,8 +245,7 @@ def evaluate(
     """
     rows = tuple(rows if rows is not None else rows_found(cell for cell in cells if admits(filters, cell)))
     known = catalogue()
-    named = (*known.labels, *(cell.benchmark for cell in cells)) if benchmarks is None else benchmarks
-    names = tuple(known.ordered(named))
+    names = tuple(known.ordered((cell.benchmark for cell in cells) if benchmarks is None else benchmarks))
     chosen = comparable(cells, rows, names, filters)
     if not chosen:
         raise NothingToShow(f"none of the {len(cells)} finished cells belongs in the table with these options")

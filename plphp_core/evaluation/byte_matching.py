@@ -158,7 +158,7 @@ class ByteMatcher:
             return ByteMatch(**place, params=params, kv_bytes=held.kv_bytes, missing=missing)
         high = self._layers if one.search.high is None else one.search.high
         search = searched(one.search, high, wanted, full)
-        value, known = next(search), None
+        value = next(search)
         while True:
             method = one.at(budget, one.search.params(value))
             known = yield method

@@ -20,7 +20,7 @@ from plphp_core.evaluation.data_sets import DataSets
 from plphp_core.evaluation.options import PASSED_ON
 from plphp_core.evaluation.requests import Request
 from plphp_core.evaluation.task_code import metrics_code, task_code
-from plphp_core.evaluation.task_index import TaskIndex, TaskRefused, quiet
+from plphp_core.evaluation.task_index import TaskIndex, TaskRefused, is_told_to_stop, quiet
 from plphp_core.evaluation.task_scores import CAPTION_SCORES, TaskScorer
 from plphp_core.records.cache_keys import installed
 from plphp_core.records.errors import RunError, UserError
@@ -220,6 +220,8 @@ class Suite:
                 task = self.index.manager(facts.task).load_config(override)[facts.task]
                 task.build_all_requests(limit=None, rank=0, world_size=1)
         except (Exception, SystemExit) as error:
+            if is_told_to_stop(error):
+                raise
             raise UserError(f"cannot open task {facts.task}: {_reason(error)}") from error
         split = task.config.test_split or task.config.validation_split
         documents = task.dataset[split]
@@ -303,6 +305,8 @@ def _visuals(doc_to_visual: Callable, documents, doc_id: int) -> list:
     try:
         return doc_to_visual(documents[doc_id])
     except SystemExit as error:  # of tasks that look for files
+        if is_told_to_stop(error):
+            raise
         raise RunError(f"the task gives up: {error}") from error
 
 

@@ -109,7 +109,7 @@ class TaskIndex:
                 with quiet():
                     self._configs[name] = self.manager(name)._get_config(name)
             except (Exception, SystemExit) as error:
-                if self.is_own(name) and not isinstance(error, SystemExit):
+                if is_told_to_stop(error) or (self.is_own(name) and not isinstance(error, SystemExit)):
                     raise
                 raise TaskRefused(f"task {name} {_import_reason(error)}") from error
         return dict(self._configs[name])
@@ -249,6 +249,11 @@ def _import_reason(error: BaseException) -> str:
     if any(key in str(root) for key in KEYS):
         return f"has its answers judged over a network ({said}); choose a task that is scored by rule"
     return f"cannot be read here ({said}); choose another, or put its cause right"
+
+
+def is_told_to_stop(error: BaseException) -> bool:
+    """Whether a signal's handler ends the process, in whoever's code it happened to be, and not that code itself."""
+    return isinstance(error, SystemExit) and isinstance(error.code, int) and not 0 <= error.code < 128
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ import numpy as np
 
 from plphp_core.analysis.bootstrap import Resamples
 from plphp_core.config.benchmark_catalogue import BenchmarkInfo
-from plphp_core.evaluation.task_index import only_written, quiet
+from plphp_core.evaluation.task_index import is_told_to_stop, only_written, quiet
 from plphp_core.records.errors import RunError
 
 PATIENCE = 120.0  # seconds that repeated aggregations of one metric may take; a slower one has no interval
@@ -293,6 +293,8 @@ class TaskScorer:
         except RunError:
             raise
         except (Exception, SystemExit) as error:
+            if is_told_to_stop(error):
+                raise
             message = f"task {self.name} cannot score {what}: {type(error).__name__}: {error}"
             raise RunError(message) from error
 

@@ -129,13 +129,15 @@ def columns(results: Results) -> list[NumberColumn | WordColumn]:
 def parameters(results: Results) -> dict[str, bool]:
     """The parameters of all rows, in their methods' order → whether they are worth a printed column.
 
-    Numbers are; a choice between words only if the sweep has several.
+    Numbers are; a choice between words, or what nobody has set, only if the sweep has several.
     """
     values: dict[str, dict[str, object]] = {}
     for row in results.rows:
         for name, value in row.params.items():
             values.setdefault(name, {})[repr(value)] = value  # a parameter may be a list
-    return {name: len(some) > 1 or not isinstance(next(iter(some.values())), str) for name, some in values.items()}
+    return {
+        name: len(some) > 1 or not isinstance(next(iter(some.values())), str | None) for name, some in values.items()
+    }
 
 
 def notes(content: TableContent) -> list[str]:

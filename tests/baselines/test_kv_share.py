@@ -3,29 +3,14 @@
 import pytest
 import torch
 
-from baselines import (
-    H2O,
-    TOVA,
-    AdaKV,
-    KeyDiff,
-    MixKV,
-    PyramidKV,
-    RandomTokens,
-    Recency,
-    SharedHeads,
-    SnapKV,
-    Uniform,
-    VLCache,
-)
+from baselines import H2O, TOVA, AdaKV, KeyDiff, RandomTokens, SnapKV, Uniform
 from plphp_core import prune
 from plphp_core.pruning import make_method, method_names
+from tests.baselines.rivals import BUDGETED, CONTROLS, ONE_IMAGE
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.tiny_models import FAMILIES
 
-BUDGETED = (SnapKV, PyramidKV, AdaKV, H2O, VLCache, MixKV, KeyDiff, TOVA, Recency)
-CONTROLS = (RandomTokens, Uniform, SharedHeads)
 SHARES = {"none": 0.72, "plphp": 0.88}  # of the cache; text alone is up to two thirds of these prompts
-ONE_IMAGE = [[4, (20, 28, 1), 5], [6, (16, 16, 2), 8]]
 SMALL = {"window_size": 2}
 
 

@@ -5,20 +5,7 @@ from operator import le
 import pytest
 import torch
 
-from baselines import (
-    H2O,
-    TOVA,
-    AdaKV,
-    KeyDiff,
-    MixKV,
-    PyramidKV,
-    RandomTokens,
-    Recency,
-    SharedHeads,
-    SnapKV,
-    Uniform,
-    VLCache,
-)
+from baselines import TOVA, AdaKV, KeyDiff, PyramidKV, RandomTokens, SharedHeads, SnapKV, Uniform, VLCache
 from baselines.adakv import concentration
 from baselines.pyramidkv import spread, stepped
 from baselines.vlcache import layer_budgets
@@ -26,11 +13,10 @@ from plphp_core import PLPHP, prune
 from plphp_core.pruning import method_names
 from plphp_core.pruning.prompt import sample_keys
 from plphp_core.pruning.selection import head_budgets
+from tests.baselines.rivals import BUDGETED, ONE_IMAGE
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.tiny_models import FAMILIES, tiny
 
-BUDGETED = (SnapKV, PyramidKV, AdaKV, H2O, VLCache, MixKV, KeyDiff, TOVA, Recency)
-ONE_IMAGE = [[4, (20, 28, 1), 5], [6, (16, 16, 2), 8]]
 SNAP = {"window_size": 2, "kernel_size": 3}
 PARAMETERS = {"r": 0.4, "delta_r": 0.3, "alpha": 0.8, "beta": 0.6}
 

@@ -133,7 +133,8 @@ def check_make(words):
     assert set(targets) <= make_targets(), words
     for word in set(words) - set(targets):
         assert re.search(rf"\b{word.partition('=')[0]}\b", MAKEFILE), f"the Makefile knows no {word}"
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS")  # of the make that runs the tests
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
     said = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert said.returncode == 0, said.stderr
     for started in said.stdout.splitlines():

@@ -202,7 +202,8 @@ def test_help_shows_the_keys_of_the_command_with_their_comments(capsys):
 
 
 def test_reports_of_a_misspelt_bench_are_one_line(capfd):
-    for override, said in (("bench=typo", "options of bench: cpu, gpu, memory, sharing"), ("results=", "is empty")):
+    options = "options of bench: cpu, gpu, memory, scores, sharing"
+    for override, said in (("bench=typo", options), ("results=", "is empty")):
         assert entry_point.command("bench", [override]) == 2
         err = capfd.readouterr().err
         assert said in err and err.count("\n") == 1

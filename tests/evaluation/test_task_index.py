@@ -38,7 +38,7 @@ def benchmark(name: str) -> Benchmark:
     [
         ("popee", "unknown task 'popee'; near: pope, "),
         ("arc_easy", "asks for log-likelihoods of given answers .output_type multiple_choice."),
-        ("mmsearch_end2end", "several rounds"),
+        ("ovo_forward", "several rounds"),
         ("videomme", "shows videos"),
         ("longvideobench_val_i", "needs the Python module decord, which is not installed; `pip install`"),
         ("mmvet", r"judged over a network \(OpenAIError"),

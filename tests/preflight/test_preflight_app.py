@@ -58,7 +58,6 @@ def test_a_table_over_several_models_checks_each_of_them_without_weights(toy_dat
     [
         ("model=other", "options of model"),
         ("weights=perhaps", "weights must be true or false"),
-        ("tasks=[sd,other]", "options of tasks"),
         ("dtype=int3", "unknown dtype 'int3'"),
         ("wieghts=false", "known keys of the configuration"),
     ],
@@ -67,6 +66,12 @@ def test_bad_usage_ends_with_2(argument, message, capfd):
     assert command(argument) == 2
     captured = capfd.readouterr()
     assert message in captured.err and "Traceback" not in captured.err and not captured.out
+
+
+def test_an_unknown_task_is_a_failed_check(capfd):
+    assert command("tasks=[sd,other]") == 1
+    said = " ".join(capfd.readouterr().out.split())
+    assert "unknown task 'other'; near:" in said and "Traceback" not in said
 
 
 def test_no_line_is_wider_than_the_terminal_and_brackets_survive():

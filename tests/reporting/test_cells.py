@@ -71,7 +71,7 @@ DAMAGE = {  # what a file holds, or how its record is changed → what is said
     put(5, "n"): "doc_ids has 8",
     put([], "metrics"): "metrics is a list, expected an object",
     put(["a"] * 8, *SAMPLES): "metrics rouge_l samples holds what is not a number",
-    put([0.1] * 7 + [math.nan], *SAMPLES): "not a number",
+    put([0.1] * 7 + [math.nan], *SAMPLES): "not the mean of its samples",
     put([0.1], *SAMPLES): "n = 8",
     put(0.9, "metrics", "rouge_l", "value"): "not the mean of its samples",
     put("median", "metrics", "rouge_l", "kind"): "metrics rouge_l kind is 'median', expected 'mean', 'group_mean'",
