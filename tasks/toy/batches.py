@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from plphp_core.families import get_family
-from tasks.toy.hints import HINT_LAYERS, NO_CHANGE, hints, late_hints
+from tasks.toy.hints import HINT_LAYERS, NO_CHANGE, hints
 from tasks.toy.samples import LETTERS, Sample, make_sample
 from tasks.toy.slots import CONTENT
 from tasks.toy.toy import Toy
@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "views": tuple(("mv", name) for name in ("ScanQA", "ALFRED", "ScanNet_chat")),
     "choice": (("mv", "nuscenes"), ("mv", "ScanNet_task")),
     "read": (("reading", "all"), ("reading", "one")),
-    "find": tuple(("finding", name) for name in ("color", "shape", "place", "one")),
+    "find": tuple(("finding", name) for name in ("color", "shape", "place")),
     "tour": (("long", "tour"),),
 }
 
@@ -46,7 +46,6 @@ class Batch:
     ids: Tensor
     targets: Tensor
     hints: Tensor  # (batch, length): the word that must be readable half-way, or IGNORED
-    late_hints: Tensor  # the same after the last layer, apart from the targets
     images: Tensor  # uint8 (batch * images, 3, SIZE, SIZE), sample by sample
     alone: bool
     image_mask: Tensor  # (batch, length): an image token stands here
@@ -70,20 +69,17 @@ def assemble(toy: Toy, samples: list[Sample], seeds: list[int], tokenizer, style
     image_id = tokenizer.convert_tokens_to_ids(toy.image_token)
     prompts = tokenizer([toy.expand(toy.chat(sample, style), alone) for sample in samples])["input_ids"]
     answers = tokenizer([sample.answer + toy.end for sample in samples], add_special_tokens=False)["input_ids"]
-    rows, targets, half_way, late = [], [], [], []
+    rows, targets, told = [], [], []
     for sample, prompt, answer in zip(samples, prompts, answers, strict=True):
         rows.append(prompt + answer[:-1])
         targets.append([IGNORED] * (len(prompt) - 1) + answer)
         tokens = tokenizer.convert_ids_to_tokens(prompt)
-        told = hints(sample, tokens, toy.image_token, toy.cells)
-        for table, found in ((half_way, told), (late, late_hints(sample, tokens))):
-            words = tokenizer.convert_tokens_to_ids(list(found.values()))
-            table.append([dict(zip(found, words, strict=True)).get(i, IGNORED) for i in range(len(rows[-1]))])
+        found = hints(sample, tokens, toy.image_token, toy.cells)
+        words = dict(zip(found, tokenizer.convert_tokens_to_ids(list(found.values())), strict=True))
+        told.append([words.get(i, IGNORED) for i in range(len(rows[-1]))])
     length = max(map(len, rows))
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows])
-    padded = [
-        torch.tensor([row + [IGNORED] * (length - len(row)) for row in table]) for table in (targets, half_way, late)
-    ]
+    padded = [torch.tensor([row + [IGNORED] * (length - len(row)) for row in table]) for table in (targets, told)]
     return Batch(ids, *padded, images, alone, ids == image_id)
 
 
@@ -130,10 +126,8 @@ def _word_loss(model, states: Tensor, targets: Tensor, weights: Tensor) -> tuple
     return loss, wanted, logits.argmax(-1) == wanted
 
 
-def answer_loss(
-    toy: Toy, model, batch: Batch, words: Words, hinted: tuple[str, ...]
-) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy of answers, plus the `hinted` kinds of hints.
+def answer_loss(toy: Toy, model, batch: Batch, words: Words) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of answers and of hints.
 
     Also returns the teacher-forced accuracy of content words, `answer`, and of hints other than "no change", `hint`.
     """
@@ -141,14 +135,11 @@ def answer_loss(
     features = toy.image_tokens(model, batch.images, batch.alone)
     embeddings = embeddings.masked_scatter(batch.image_mask[..., None], features.to(embeddings.dtype))
     positions = toy.positions(batch.ids, batch.image_mask)
-    targets, hint, late = batch.targets, batch.hints, batch.late_hints
     states, half_way = decoder_states(toy.family.decoder(model), embeddings, positions)
-    loss, wanted, right = _word_loss(model, states, targets, words.answer_weight)
+    loss, wanted, right = _word_loss(model, states, batch.targets, words.answer_weight)
     shown = {"answer": right[words.content[wanted]].float().mean().item()}
-    if "late" in hinted and (late != IGNORED).any():
-        loss = loss + _word_loss(model, states, late, words.hint_weight)[0]
-    if "half-way" in hinted and (hint != IGNORED).any():
-        hint_loss, wanted, right = _word_loss(model, half_way, hint, words.hint_weight)
+    if (batch.hints != IGNORED).any():
+        hint_loss, wanted, right = _word_loss(model, half_way, batch.hints, words.hint_weight)
         loss = loss + hint_loss
         shown["hint"] = right[wanted != words.no_change].float().mean().item()
     return loss, shown

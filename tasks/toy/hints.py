@@ -4,20 +4,17 @@ Answers alone teach a small decoder slowly to compare two pictures or to search 
 A hint is a word that the model's own output words must find in the states after the first HINT_LAYERS layers:
 
 - at every patch of the second picture, what happened to its place: `nothing`, `turned`, `became`, `appeared` …;
-- at the words of a question that name a thing, the answer; at the words of an option, the option's letter.
-
-Late hints are read off the last layer: at an option, whether it is `right` or to be `left` aside; at every word after
-the options, the letter of the right one.
+- at the words of a question that name a thing, the answer, and behind the options of a
+  multiple choice where the thing is.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from tasks.toy.captions import ORDINALS
-from tasks.toy.samples import LETTERS, Sample
-from tasks.toy.scenes import COLORS, SHAPES, Thing
+from tasks.toy.samples import Sample
+from tasks.toy.scenes import COLORS, PLACES, SHAPES, Thing
 
 HINT_LAYERS = 6
 NO_CHANGE = "nothing"
@@ -38,36 +35,17 @@ def _comparison(sample: Sample, tokens: list[str], image_token: str, cells: Sequ
     return {patches[i]: by_cell[cell] for i, cell in enumerate(cells) if cell >= 0}
 
 
-def _letter(token: str) -> str | None:
-    """The option that a token names, the n of a JSON line break taken off (`nA`)."""
-    letter = token.removeprefix("n")
-    return letter if len(letter) == 1 and letter in LETTERS else None
-
-
 def _search(sample: Sample, tokens: list[str]) -> dict[int, str]:
-    text = sample.turns[-1][1]
     if sample.sub_task == "ALFRED":
         last = max(i for i, token in enumerate(tokens) if token in ORDINALS)
         return {last: sample.scenes[ORDINALS.index(tokens[last])].things[0].color}
-    answer, found = sample.answer, {}
-    if sample.multiple_choice:
-        answer = re.search(rf"{sample.answer}\. (\w+)", text).group(1)
-        for i, token in enumerate(tokens[:-2]):
-            if _letter(token) and tokens[i + 1] == ".":
-                found[i + 2] = _letter(token)
     mark = max(i for i, token in enumerate(tokens) if token == "?")
-    return found | {i: answer for i in (mark - 2, mark - 1) if tokens[i] in COLORS or tokens[i] in SHAPES}
-
-
-def late_hints(sample: Sample, tokens: list[str]) -> dict[int, str]:
-    """Position to word for the prompt `tokens` of a multiple-choice sample; empty for any other."""
     if not sample.multiple_choice:
-        return {}
-    found = {}
-    for i, token in enumerate(tokens[:-2]):
-        if _letter(token) and tokens[i + 1] == ".":
-            found[i + 2] = "right" if _letter(token) == sample.answer else "left"
-    return found | {i: sample.answer for i in range(max(found) + 1, len(tokens) - 1)}
+        return {i: sample.answer for i in (mark - 2, mark - 1) if tokens[i] in COLORS or tokens[i] in SHAPES}
+    pairs = zip(sample.scenes, sample.about, strict=True)
+    (thing,) = (thing for scene, spots in pairs for thing in scene.things if thing.cell in spots)
+    last = max(i for i, token in enumerate(tokens) if token in PLACES)  # of the options
+    return {i: thing.where for i in range(last + 1, len(tokens))}
 
 
 def _sought(sample: Sample, tokens: list[str]) -> dict[int, str]:

@@ -14,7 +14,7 @@ from tasks.toy.stage import Stage
 from tasks.toy.vision import draw_scenes, pixels
 
 # How the decoder of an heir is tuned: to the layout of its prompts, and to what its attention lost with the biases.
-TUNING = {"mixture": llava_onevision.READING, "hints": ("half-way", "late")}
+TUNING = {"mixture": llava_onevision.FINDING}
 
 
 @cache

@@ -31,7 +31,7 @@ from tasks.toy.scenes import (
 
 CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
 DETAIL_PROMPT = "Describe this image in detail."
-LETTERS = "ABCD"
+LETTERS = "ABC"
 
 Turn = tuple[str, str]  # ("human" or "gpt", text)
 Cell = tuple[int, int]  # row and column of a spot
@@ -169,32 +169,25 @@ def _alfred(rng: random.Random) -> tuple:
     )
 
 
-def _choice(
-    rng: random.Random, opening: str, question: str, right: str, wrong: list[str]
-) -> tuple[tuple[Turn, ...], str]:
-    options = [right, *wrong]
-    rng.shuffle(options)
-    listed = " ".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
-    text = f"{opening}{question}\n{listed}\nAnswer with the letter of the right option."
-    return (("human", text),), LETTERS[options.index(right)]
+def _choice(opening: str, asked: str, options: str, which: Callable[[int], int]) -> Callable[[random.Random], tuple]:
+    """In which row or column of its picture a thing is. The options' order is fixed: no toy learned to look them up."""
+
+    def make(rng: random.Random) -> tuple:
+        views = _views(rng)
+        thing = rng.choice(views).things[0]
+        question = f"Where is the {asked.format(color=thing.color, shape=thing.shape)}?"
+        text = f"{opening}{question}\n{options}\nAnswer with the letter of the right option."
+        return views, (("human", text),), LETTERS[which(thing.place)], _seen(views, [thing])
+
+    return make
 
 
-def _nuscenes(rng: random.Random) -> tuple:
-    views = _views(rng)
-    asked, *rest = rng.sample([view.things[0] for view in views], 3)
-    absent = rng.choice([color for color in COLORS if color not in {view.things[0].color for view in views}])
-    question = f"What is the color of the {asked.shape}?"
-    turns, answer = _choice(rng, CAMERAS, question, asked.color, [*(thing.color for thing in rest), absent])
-    return views, turns, answer, _seen(views, [asked])
+def _column(place: int) -> int:
+    return place % GRID
 
 
-def _scan_task(rng: random.Random) -> tuple:
-    views = _views(rng)
-    asked, *rest = rng.sample([view.things[0] for view in views], 3)
-    absent = rng.choice([place for place in PLACES if place not in {view.things[0].where for view in views}])
-    question = f"Where is the {asked.shape}?"
-    turns, answer = _choice(rng, VIEWS, question, asked.where, [*(thing.where for thing in rest), absent])
-    return views, turns, answer, _seen(views, [asked])
+def _row(place: int) -> int:
+    return place // GRID
 
 
 _SPOT = "First picture <image> second picture <image> Compare them place by place: what has changed?"
@@ -244,25 +237,19 @@ def _read_one(rng: random.Random) -> tuple:
 CROWD = 12
 
 
-def _find(field: str, question: str, say: str) -> Callable[[random.Random], tuple]:
-    """All things that agree in one `field`; at least two do, which a dozen among nine places always have."""
+def _find(question: str, asked: str, given: tuple[str, ...]) -> Callable[[random.Random], tuple]:
+    """One thing of a dozen: its `asked` field, by the fields that tell it from all others."""
 
     def make(rng: random.Random) -> tuple:
-        scene = crowded_scene(rng, CROWD)
-        groups: dict[object, list[Thing]] = {}
-        for thing in scene.things:
-            groups.setdefault(getattr(thing, field), []).append(thing)
-        asked = rng.choice([value for value, group in groups.items() if len(group) > 1])
-        told = ", ".join(say.format(color=t.color, shape=t.shape, where=t.where) for t in groups[asked])
-        return scene, question.format(asked), told, _seen([scene], groups[asked])
+        while True:
+            scene = crowded_scene(rng, CROWD)
+            thing = rng.choice(scene.things)
+            alike = [t for t in scene.things if all(getattr(t, field) == getattr(thing, field) for field in given)]
+            if len(alike) == 1:
+                told = question.format(color=thing.color, shape=thing.shape, where=thing.where)
+                return scene, told, getattr(thing, asked), _seen([scene], [thing])
 
     return make
-
-
-def _find_one(rng: random.Random) -> tuple:
-    scene = crowded_scene(rng, CROWD)
-    thing = rng.choice(scene.things)
-    return scene, f"Where is the {thing.color} {thing.shape}?", f"in {thing.where}", _seen([scene], [thing])
 
 
 FULL = 7
@@ -291,9 +278,9 @@ _INTERLEAVE: dict[str, dict[str, Callable]] = {
 _MULTI_VIEW: dict[str, Callable] = {
     "ScanQA": _scan_qa,
     "ALFRED": _alfred,
-    "nuscenes": _nuscenes,
+    "nuscenes": _choice(CAMERAS, "{shape}", "A. west B. center C. east", _column),
     "ScanNet_chat": _scan_chat,
-    "ScanNet_task": _scan_task,
+    "ScanNet_task": _choice(VIEWS, "{color} object", "A. north B. center C. south", _row),
 }
 _CAPTIONS: dict[str, tuple[str, Callable, tuple[int, ...]]] = {
     "flickr30k": (CAPTION_PROMPT, captions, (1, 2, 3)),
@@ -304,10 +291,9 @@ _CAPTIONS: dict[str, tuple[str, Callable, tuple[int, ...]]] = {
 _LOOKING: dict[str, dict[str, Callable]] = {
     "reading": {"all": _read_all, "one": _read_one},
     "finding": {
-        "color": _find("color", "Which objects are {}?", "{shape} in {where}"),
-        "shape": _find("shape", "Where is every {}?", "{color} in {where}"),
-        "place": _find("where", "Which objects are in the {}?", "{color} {shape}"),
-        "one": _find_one,
+        "color": _find("What is the color of the {shape} in the {where}?", "color", ("shape", "where")),
+        "shape": _find("What is the shape of the {color} object in the {where}?", "shape", ("color", "where")),
+        "place": _find("Where is the {color} {shape}?", "where", ("color", "shape")),
     },
     "long": {"tour": _tour},
 }

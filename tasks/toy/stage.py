@@ -18,7 +18,6 @@ class Stage:
     horizon: int | None = None
     floor: float = 0.02
     mixture: dict[str, float] = field(default_factory=dict)  # how often a batch comes from each group; empty: vision
-    hints: tuple[str, ...] = ()  # decoder only: "half-way", "late"
 
     def rate_at(self, step: int) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * step / (self.horizon or self.steps)))

@@ -35,7 +35,7 @@ def decoder_loss(
     """Answers of one group of sub-tasks; the reported number is the accuracy of content words, teacher-forced."""
     (group,) = rng.choices(list(stage.mixture), list(stage.mixture.values()))
     batch = draw_batch(toy, group, stage.batch, rng, tokenizer)
-    loss, shown = answer_loss(toy, model, batch, words, stage.hints)
+    loss, shown = answer_loss(toy, model, batch, words)
     return loss, {group if name == "answer" else f"{group}-{name}": value for name, value in shown.items()}
 
 

@@ -31,7 +31,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-MANY_THINGS = (("reading", "all"), ("reading", "all"), ("finding", "one"), ("long", "tour"))
+MANY_THINGS = (("reading", "all"), ("reading", "all"), ("finding", "place"), ("long", "tour"))
 
 
 def draw_scenes(rng: random.Random, count: int) -> list[Scene]:

@@ -67,24 +67,17 @@ SEARCH = {
     "choice": 3,
 }
 SEARCH |= {"read": 1.5, "find": 7, "tour": 0.5}
-FINDING = {
-    "caption": 1,
-    "detail": 1,
-    "change": 2.5,
-    "birds": 0.2,
-    "story": 0.6,
-    "parade": 0.4,
-    "views": 1.5,
-    "choice": 4,
-}
-FINDING |= {"choice": 4, "read": 2, "find": 10, "tour": 1.5}
-BOTH = ("half-way", "late")
+FINDING = {"caption": 0.7, "detail": 0.7, "change": 2, "birds": 0.1, "story": 0.5, "parade": 0.3, "views": 1.5}
+FINDING |= {"choice": 2, "read": 2, "find": 7, "tour": 2}
 STAGES = (
     Stage("vision", steps=1500, rate=2e-3, batch=48),
-    Stage("decoder", steps=500, rate=2e-3, batch=16, horizon=2500, mixture=NAMING, hints=("half-way",)),
-    Stage("focus", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1500, mixture=READING, hints=BOTH),
-    Stage("search", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1400, mixture=SEARCH, hints=BOTH),
-    Stage("polish", steps=400, rate=1e-3, batch=16, warmup=20, mixture=READING, hints=BOTH),
+    Stage("decoder", steps=500, rate=2e-3, batch=16, horizon=2500, mixture=NAMING),
+    Stage("focus", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1500, mixture=READING),
+    Stage("search", steps=900, rate=1.8e-3, batch=16, warmup=20, horizon=1400, mixture=SEARCH),
+    Stage("polish", steps=400, rate=1e-3, batch=16, warmup=20, mixture=READING),
+    Stage("finding", steps=600, rate=1.5e-3, batch=16, warmup=20, mixture=FINDING),
+    Stage("end", steps=450, rate=1.2e-3, batch=16, warmup=20, mixture=FINDING),
+    Stage("choice", steps=250, rate=1.2e-3, batch=16, warmup=20, mixture=FINDING | {"choice": 7}),
 )
 
 
