@@ -14,7 +14,7 @@ from plphp_core.pruning.view import LayerView
 @dataclass(frozen=True)
 class Oracle(Budgeted):
     """Of each image, the whole view's tokens on the spots that the reference answer tells of come first, one per spot;
-    what is left of the budget goes to random others.
+    what is left of the budget goes to others, drawn at random in every layer and head.
 
     It looks at the reference, so it is no method: it says what keeping the right tokens would be worth. Only the toy's
     test samples are known, in runs, which name a sample by its images' pixels (`prompt.sample_keys`).
@@ -33,8 +33,9 @@ class Oracle(Budgeted):
             if sizes:
                 shown = view.image_of[row].cpu() >= 0
                 found[row, shown] = torch.cat([self._rank(*image) for image in self._images(key, sizes)])
-        drawn = torch.rand(found.shape, generator=torch.Generator().manual_seed(view.layer))
-        return (found + drawn)[:, None].expand(-1, view.kv_heads, -1).to(view.image_of.device)
+        per_head = found[:, None].expand(-1, view.kv_heads, -1)
+        drawn = torch.rand(per_head.shape, generator=torch.Generator().manual_seed(view.layer))
+        return (per_head + drawn).to(view.image_of.device)
 
     @staticmethod
     def _images(key: str, sizes: list[int]) -> list[tuple[frozenset, int]]:

@@ -156,7 +156,7 @@ def toy(folder: Path) -> None:
     for row in grid:
         if row != _toy_plphp():
             finish(folder, TOY, row, _toy_quality(row), ABLATIONS)
-    others = {"qwen2_vl": (0.5, 0.3), "idefics2": (0.65, 0.5)}
+    others = {"qwen2_vl": (0.65, 0.55), "idefics2": (0.75, 0.6)}
     for model, defaults in others.items():  # mantis is not run yet
         checkpoint = f"tasks/toy/checkpoints/{model}" + "_random" * (model == "idefics2")
         on = replace(TOY, model=model, checkpoint=checkpoint)
