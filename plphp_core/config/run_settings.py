@@ -287,6 +287,12 @@ def _model(config: DictConfig) -> ModelSettings:
         raise unknown("device", device, ("cpu", "cuda", "cuda:<number>"))
     checkpoint = values.text("model.checkpoint", config.model.checkpoint)
     local, revision = values.absolute(checkpoint), config.model.revision
+    own = config.profile.get("checkpoints") or {}
+    if own and config.model.name not in own and not local.is_dir():
+        raise UserError(
+            f"profile={config.profile.name} has no checkpoint for model={config.model.name}, only for {', '.join(own)}; "
+            "choose one of these, give a folder with model.checkpoint=…, or take profile=paper"
+        )
     if revision is not None and local.is_dir():
         raise UserError(
             f"model.revision={revision} is of a hub repository, but model.checkpoint={checkpoint} is a folder, which "

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from plphp_core.families import family_names, get_family
 from plphp_core.families.qwen2_vl import resized
 from tests.families.idefics2_factory import LATENTS
+from tests.families.llava_factory import IMAGE_SIZE as LLAVA_SIZE
 from tests.families.mantis_factory import IMAGE_SIZE
 from tests.families.pictures import picture, positions, spans
 from tests.families.qwen_factory import GENERATIONS, SIDE
@@ -26,6 +27,7 @@ TOKENS = {
     ("idefics2", (("splitting", True),)): lambda *_: 5 * LATENTS,
     ("mantis", (("strategy", "default"),)): lambda *_: IMAGE_SIZE,
     ("mantis", (("strategy", "full"),)): lambda *_: IMAGE_SIZE + 1,
+    **{("llava_1_5", (("pad", pad),)): lambda *_: LLAVA_SIZE for pad in (True, False)},
 }
 
 
