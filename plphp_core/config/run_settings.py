@@ -290,8 +290,8 @@ def _model(config: DictConfig) -> ModelSettings:
     own = config.profile.get("checkpoints") or {}
     if own and config.model.name not in own and not local.is_dir():
         raise UserError(
-            f"profile={config.profile.name} has no checkpoint for model={config.model.name}, only for {', '.join(own)}; "
-            "choose one of these, give a folder with model.checkpoint=…, or take profile=paper"
+            f"profile={config.profile.name} has no checkpoint of model={config.model.name}, only of {', '.join(own)}; "
+            "take one of these, give a folder with model.checkpoint=…, or take profile=paper"
         )
     if revision is not None and local.is_dir():
         raise UserError(

@@ -80,7 +80,7 @@ def test_tasks_are_chosen_by_group_or_list():
         ("model.family=llava", "unknown model family 'llava'; allowed: .*llava_onevision"),
         (
             "model=qwen3_vl",
-            "profile=toy has no checkpoint for model=qwen3_vl, only for llava_onevision, .*model.checkpoint=",
+            "profile=toy has no checkpoint of model=qwen3_vl, only of llava_onevision, .*model.checkpoint=",
         ),
         ("method.name=other", "unknown method 'other'; allowed: adakv, fastv, .*none, plphp, .*vtw"),
         ("method.r=0.9", "delta_r|r \\+"),
