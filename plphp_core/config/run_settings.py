@@ -285,14 +285,9 @@ def _model(config: DictConfig) -> ModelSettings:
     device = str(config.device)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise unknown("device", device, ("cpu", "cuda", "cuda:<number>"))
+    _refuse_without_toy(config)
     checkpoint = values.text("model.checkpoint", config.model.checkpoint)
     local, revision = values.absolute(checkpoint), config.model.revision
-    own = config.profile.get("checkpoints") or {}
-    if own and config.model.name not in own and not local.is_dir():
-        raise UserError(
-            f"profile={config.profile.name} has no checkpoint of model={config.model.name}, only of {', '.join(own)}; "
-            "take one of these, give a folder with model.checkpoint=…, or take profile=paper"
-        )
     if revision is not None and local.is_dir():
         raise UserError(
             f"model.revision={revision} is of a hub repository, but model.checkpoint={checkpoint} is a folder, which "
@@ -315,3 +310,15 @@ def _model(config: DictConfig) -> ModelSettings:
         engine=values.one_of("engine", config.engine, ENGINES),
         prompts=values.one_of("prompts", config.prompts or PROTOCOL_PROMPTS[config.protocol], STYLES),
     )
+
+
+def _refuse_without_toy(config: DictConfig) -> None:
+    """Raise UserError if the profile is offline and neither it nor the command line brings weights of the model."""
+    profile, model = config.profile, config.model
+    given = not OmegaConf.is_interpolation(model, "checkpoint")  # as its file has it
+    if profile.offline and not given and model.name not in profile.checkpoints:
+        raise UserError(
+            f"profile={profile.name} has no checkpoint of model={model.name}; it has: "
+            f"{', '.join(sorted(profile.checkpoints))}. Choose one of these, another profile, or give a folder, or a "
+            "hub name that is in this machine's cache, as model.checkpoint=…"
+        )

@@ -1,6 +1,7 @@
 """What differs between model families, and nothing else."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,6 +40,7 @@ class Family:
     max_new_tokens: ClassVar[int] = 1024  # of lmms-eval's wrapper, where a task names no limit
     options: ClassVar[tuple[str, ...]] = ()  # attributes that a configuration may set
     special_tokens: tuple[str, ...] = ()  # what prompts are built from; each must be one token
+    image_token: ClassVar[str] = IMAGE_MARK  # that the tokenizer reads `image_token_id` from
     uses_chat_template: bool = False  # `prompt` must equal what the checkpoint's own template renders
     located: ClassVar[bool] = False  # whether a vision token stands for one place of the image, see `token_boxes`
 
@@ -201,6 +203,25 @@ def dtype_name(name: object) -> str:
     if found is None:
         raise ValueError(f"unknown dtype {name!r}; allowed: {known}")
     return found
+
+
+def token_runs(ids: Tensor, token: int) -> list[list[tuple[int, int]]]:
+    """Start and length of every run of `token`, in each row of ids `(batch, prompt_length)`."""
+    found: list[list[tuple[int, int]]] = []
+    for row in (ids == token).tolist():
+        at, runs = 0, []
+        for wanted, same in groupby(row):
+            length = len(list(same))
+            runs += [(at, length)] if wanted else []
+            at += length
+        found.append(runs)
+    return found
+
+
+def refuse_tokens(context: str, tokens: tuple[str, ...]) -> None:
+    """Raise ValueError if a text contains one of the tokens that a processor takes for images or videos."""
+    for token in tokens:
+        require(token not in context, f"the prompt contains {token}, which stands for pixels; mark images {IMAGE_MARK}")
 
 
 def place_marks(context: str, num_images: int) -> str:

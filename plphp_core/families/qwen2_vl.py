@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, json_turns
+from plphp_core.families.base import IMAGE_MARK, Family, json_turns, refuse_tokens
 from plphp_core.pruning.hf import encoded_images
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid
@@ -26,6 +26,7 @@ class Qwen2VL(Family):
     default_checkpoint = "Qwen/Qwen2-VL-7B-Instruct"
     max_new_tokens = 128
     special_tokens = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+    image_token = "<|image_pad|>"
     uses_chat_template = True
     located = True
     # Of lmms-eval's wrapper, models/simple/qwen2_vl.py:
@@ -88,8 +89,7 @@ class Qwen2VL(Family):
             marks in (0, num_images),
             f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}",
         )
-        for pad in PADS:
-            require(pad not in context, f"the prompt contains {pad}, which stands for pixels; mark images {IMAGE_MARK}")
+        refuse_tokens(context, PADS)
         turns = None if self.as_upstream else json_turns(context)
         turns = turns or [context]
         if self.as_upstream or not marks:

@@ -9,7 +9,6 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from plphp_core.evaluation import options
 from plphp_core.families import get_family
-from plphp_core.families.base import IMAGE_MARK
 from plphp_core.preflight.checkpoint import configuration, weights
 from plphp_core.preflight.checks import CheckFailed, Findings, PlannedRun, check, failing
 
@@ -36,10 +35,8 @@ def tokenizer(run: PlannedRun) -> Findings:
         problems.append(f"token ids go up to {largest}, but vocab_size in config.json is {rows}")
     if found.pad_token_id is None and found.eos_token_id is None:
         problems.append("neither pad_token nor eos_token is set, and batches need one")
-    marks = [token for token in family.special_tokens if "image" in token]
-    mark = IMAGE_MARK if IMAGE_MARK in marks or not marks else marks[0]
-    own, wanted = found.convert_tokens_to_ids(mark), family.image_token_id(run.model)
-    if own != wanted:
+    mark, wanted = family.image_token, family.image_token_id(run.model)
+    if (own := found.convert_tokens_to_ids(mark)) != wanted:
         problems.append(f"{mark} is token {own}, but image_token_id in config.json is {wanted}")
     content, engine = {}, run.settings.model.engine
     if (file := folder / options.FILE).is_file():

@@ -31,6 +31,17 @@ def grid(rows: int, columns: int, area: tuple[float, float, float, float] = (0.0
     return raster(y[:-1], y[1:], x[:-1], x[1:])
 
 
+def tiled(rows: int, columns: int, side: int, read: float = 1.0) -> Tensor:
+    """Boxes of `side` · `side` tokens of each of the equal tiles that an image is cut into, tile by tile, row by row.
+
+    Args:
+        read: share of a tile's height and of its width that tokens cover, from its upper left corner.
+    """
+    corners = [(column, row) for row in range(rows) for column in range(columns)]
+    areas = [(x / columns, y / rows, (x + read) / columns, (y + read) / rows) for x, y in corners]
+    return torch.cat([grid(side, side, area) for area in areas])
+
+
 def nowhere(tokens: int) -> Tensor:
     """Boxes of tokens without a place, `(tokens, 4)`, nan."""
     return torch.full((tokens, 4), torch.nan)

@@ -2,7 +2,8 @@
 
 Values: config.json of llava-hf/llava-onevision-qwen2-7b-ov-hf and -0.5b-ov-hf, Qwen/Qwen2-VL-7B-Instruct,
 Qwen/Qwen2.5-VL-7B-Instruct, Qwen/Qwen3-VL-8B-Instruct, HuggingFaceM4/idefics2-8b-chatty,
-TIGER-Lab/Mantis-8B-siglip-llama3, llava-hf/llava-1.5-7b-hf and -13b-hf.
+TIGER-Lab/Mantis-8B-siglip-llama3, llava-hf/llava-1.5-7b-hf and -13b-hf. Of InternVL3-8B and InternVL3.5-8B, those of
+the models they are made of: Qwen2.5-7B, Qwen3-8B, InternViT-300M.
 """
 
 from dataclasses import dataclass, field
@@ -54,18 +55,22 @@ QWEN_VL = SEVEN | {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
     "use_sliding_window": False,
 }
-QWEN3_VL = {
+QWEN3 = {
+    "vocab_size": 151936,
     "hidden_size": 4096,
     "intermediate_size": 12288,
     "num_hidden_layers": 36,
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
     "head_dim": 128,
+}
+QWEN3_VL = QWEN3 | {
     "max_position_embeddings": 262144,
     "rope_parameters": {
         "rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True,
     },
 }  # fmt: skip
+UNTIED = {"tie_word_embeddings": False}
 LLAMA3 = {
     "model_type": "llama",
     "vocab_size": 128258,
@@ -137,6 +142,13 @@ RELEASED = {
         "mantis", "Llava", LLAMA3, SIGLIP | {"image_size": 384}, (32, 32, 8, 128), 128256,
         {"image_token_index": 128256}, (8.4, 8.6),
     ),
+    "internvl3": Released(
+        "internvl3", "InternVL", {"model_type": "qwen2"} | SEVEN | QWEN2, None, (28, 28, 4, 128), 151667, UNTIED,
+        (7.9, 8.0),
+    ),
+    "internvl3_5": Released(
+        "internvl3", "InternVL", {"model_type": "qwen3"} | QWEN3, None, (36, 32, 8, 128), 151667, UNTIED, (8.5, 8.6),
+    ),
     "llava_1_5 7b": Released(
         "llava_1_5", "Llava", VICUNA, CLIP, (32, 32, 32, 128), 32000, {"image_token_index": 32000}, (7.0, 7.1)
     ),
@@ -153,6 +165,7 @@ SIZES = {  # vision tokens of the images of `image_inputs`
     "qwen3_vl": [1508, 6],
     "idefics2": [64] * 3,
     "mantis": [728] * 2,
+    "internvl3": [13 * 256, 256],
     "llava_1_5": [576] * 2,
 }
 
@@ -168,6 +181,9 @@ def image_inputs(family, model):
         return {"pixel_values": pixels, "input_ids": torch.tensor([[32001]])}
     if family == "mantis":
         return {"pixel_values": torch.empty(2, 3, 384, 384)}
+    if family == "internvl3":  # thirteen tiles and one
+        ids = [0] + [151667] * (13 * 256) + [1, 0] + [151667] * 256 + [1]
+        return {"pixel_values": torch.empty(14, 0), "input_ids": torch.tensor([ids])}
     if family == "llava_1_5":
         return {"pixel_values": torch.empty(2, 3, 336, 336)}
     patch = model.config.vision_config.patch_size

@@ -9,8 +9,11 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from transformers import (
+    GotOcr2ImageProcessor,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaImageProcessor,
@@ -21,12 +24,16 @@ from transformers import (
     SiglipImageProcessor,
     SiglipVisionConfig,
 )
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from plphp_core.families import family_names, family_of, get_family
+from plphp_core.families.internvl3 import _cut
 from tests.families.idefics2_factory import idefics2_batch, tiny_idefics2
+from tests.families.internvl_factory import internvl_processor, tiny_internvl
 from tests.families.llava_factory import clip_images, tiny_llava_1_5
 from tests.families.qwen_factory import GENERATIONS, tiny_qwen, tiny_qwen_processor
 
+SQUARE = 64  # of families whose tiles are read whole
 TILE, PATCH = 62, 4  # two pixels of a tile belong to no patch, as 6 of SigLIP's 384 do
 PINPOINTS = [[62, 124], [124, 62], [124, 124], [62, 186], [186, 62], [124, 186]]
 TEXT = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
@@ -64,6 +71,12 @@ def mantis(strategy):
     return LlavaForConditionalGeneration(config).eval(), processor
 
 
+def internvl():
+    """Its whole processor, since the text tells how many tiles an image has."""
+    model = tiny_internvl(layers=2, vision={"num_hidden_layers": 0, "image_size": SQUARE, "patch_size": PATCH})
+    return model, internvl_processor(SQUARE, (SQUARE // PATCH // 2) ** 2)
+
+
 def qwen(family):
     extra = {"deepstack_visual_indexes": []} if family == "qwen3_vl" else {}
     return tiny_qwen(family, layers=2, vision={"depth": 0, **extra}), tiny_qwen_processor(family).image_processor
@@ -82,6 +95,12 @@ def picture(width, height, mark=None):
 @torch.no_grad()
 def features(model, processor, images):
     """One `(tokens, hidden)` per image of a prompt with these images, and the inputs."""
+    if hasattr(processor, "tokenizer"):
+        family = family_of(model)
+        inputs = family.encode(processor, [family.prompt("w1", len(images))], [images])
+        pixels = {name: values for name, values in inputs.items() if name.startswith("pixel")}
+        made = torch.cat(list(model.model.get_image_features(**pixels, return_dict=True).pooler_output))
+        return made.split(family.image_sizes(model, inputs)), inputs
     flat = (
         processor([images], return_tensors="pt")
         if "Onevision" in type(processor).__name__
@@ -224,6 +243,28 @@ def test_every_familys_boxes_may_be_asked_with_the_images():
         assert list(known) == ["model", "inputs", "images"], name
 
 
+@pytest.mark.parametrize(
+    "size, tiles", [((64, 64), 1), ((300, 80), 4), ((66, 280), 4), ((400, 270), 6), ((160, 130), 12)]
+)
+def test_internvl_tiles_and_thumbnail(size, tiles):
+    model, processor = internvl()
+    images, side = [picture(40, 40), picture(*size), picture(100, 50)], SQUARE // PATCH // 2
+    boxes = family_of(model).token_boxes(model, features(model, processor, images)[1])
+    assert [len(one) // side**2 for one in boxes] == [1, tiles + (tiles > 1), 3]
+    expect_mark_found(model, processor, images, which=1, base=tiles * side**2)
+
+
+@given(width=st.integers(20, 900), height=st.integers(20, 900), seed=st.integers(0, 99))
+@settings(max_examples=60)
+def test_internvl_sees_how_an_image_was_cut(width, height, seed):
+    """Against the processor's own choice, on pictures of random coarse patches."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (7, 7, 3)).astype(np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
+    tiles = GotOcr2ImageProcessor(size={"height": 32, "width": 32}, crop_to_patches=True)(image, return_tensors="pt")
+    columns, rows = get_optimal_tiled_canvas((height, width), (32, 32), 1, 12)
+    assert _cut(tiles["pixel_values"]) == (rows, columns)
+
+
 def test_idefics2_latents_look_at_their_crop():
     model = tiny_idefics2(layers=2)
     latents = model.config.perceiver_config.resampler_n_latents
@@ -247,4 +288,6 @@ def test_a_family_that_says_nothing_has_tokens_without_places():
 
 def test_which_families_have_places():
     located = {name for name in family_names() if get_family(name).located}
-    assert located == {"llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mantis", "llava_1_5"}
+    assert located == {
+        "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mantis", "llava_1_5", "internvl3",
+    }  # fmt: skip

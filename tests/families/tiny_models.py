@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from tests.factories import prompt_batch, tiny_llava_onevision, tiny_processor, tokens_of
 from tests.families.idefics2_factory import LATENTS, idefics2_batch, idefics2_processor, tiny_idefics2
+from tests.families.internvl_factory import TILE_TOKENS, internvl_batch, internvl_processor, tiny_internvl
 from tests.families.llava_factory import IMAGE_SIZE as LLAVA_SIZE
 from tests.families.llava_factory import llava_1_5_batch, llava_1_5_processor, tiny_llava_1_5
 from tests.families.mantis_factory import IMAGE_SIZE, mantis_batch, mantis_processor, tiny_mantis
@@ -38,6 +39,17 @@ def qwen(family):
     )
 
 
+def internvl(decoder):
+    samples = [[4, (3, 1), 5], [3, (1, 2), (4, 3), 4, (1, 4), 6], [7], [(5, 5), 1, (1, 6), 3]]
+    return TinyFamily(
+        lambda **k: tiny_internvl(**{"decoder": decoder} | k),
+        lambda **k: internvl_processor(**k),
+        internvl_batch,
+        samples,
+        lambda _, images: [TILE_TOKENS * tiles for tiles, _ in images],
+    )
+
+
 TILED = [4, (20, 28, 1), 5]
 ADJACENT = [3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]
 FOUR_IMAGES = [(16, 16, 5), 1, (16, 16, 6), (16, 16, 7), 2, (16, 16, 8), 3]
@@ -65,6 +77,8 @@ FAMILIES = {
         [[4, (1,), 5], [3, (2,), (3,), 4, (4,), 6], [7], [(5,), 1, (6,), 3]],
         lambda _, images: [IMAGE_SIZE] * len(images),
     ),
+    "internvl3": internvl("qwen2"),
+    "internvl3-qwen3": internvl("qwen3"),
 }
 FAMILIES["llava_1_5"] = replace(
     FAMILIES["mantis"],

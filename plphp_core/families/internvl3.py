@@ -1,0 +1,141 @@
+"""InternVL3 and InternVL3.5: InternViT tiles of 448 pixels, a Qwen2 or Qwen3 decoder; the checkpoints ending in -hf."""
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from plphp_core.families.base import IMAGE_MARK, Family, json_turns, refuse_tokens, token_runs
+from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.validation import require
+from plphp_core.vision.token_geometry import grid, tiled
+
+IMAGE = "<IMG_CONTEXT>"
+GLANCE = 24  # pixels along a side of the pictures that tell how an image was cut
+
+
+class InternVL3(Family):
+    """One image: 256 tokens of each tile, and of a thumbnail where there are several, between two text tokens.
+
+    The processor hands over the tiles of a batch one after another and the encoder is a tensor of tiles: what tells
+    images apart is the text token on either side. A video is a number of images of one tile.
+
+    Attributes:
+        max_tiles: most tiles of an image, thumbnail not counted; upstream's.
+    """
+
+    name = "internvl3"
+    title = "InternVL3"
+    model_classes = ("InternVLForConditionalGeneration",)
+    default_checkpoint = "OpenGVLab/InternVL3-8B-hf"
+    upstream = "internvl_hf"
+    special_tokens = ("<|im_start|>", "<|im_end|>", "<img>", "</img>", IMAGE)
+    image_token = IMAGE
+    uses_chat_template = True
+    located = True
+    options = ("max_tiles",)
+    max_tiles = 12
+
+    def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
+        """As in `Family`.
+
+        Raises:
+            ValueError: the prompt has not as many image tokens as the model makes features.
+        """
+        pixels = inputs.get("pixel_values")
+        if (encoded := encoded_images(inputs)) is not None:
+            made = sum(len(features) for features in encoded)
+        elif pixels is not None:
+            made = len(pixels) * _side(model.config) ** 2
+        else:
+            return []
+        runs = token_runs(inputs["input_ids"], self.image_token_id(model))
+        sizes = [length for row in runs for _, length in row]
+        require(
+            sum(sizes) == made,
+            f"the prompt has {sum(sizes)} image tokens, but the model makes {made} features: the processor's "
+            f"image_seq_length must be {_side(model.config) ** 2}",
+        )
+        return sizes
+
+    def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
+        """Tiles row by row, each a raster, then the thumbnail: a raster of the whole image, squeezed."""
+        side = _side(model.config)
+        tiles = [size // side**2 for size in self.image_sizes(model, inputs)]
+        return [_token_boxes(own, side) for own in inputs["pixel_values"].split(tiles)] if tiles else []
+
+    def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
+        """The processor saved with the checkpoint, with the family's limit on tiles."""
+        require(self.max_tiles > 0, f"max_tiles = {self.max_tiles}, but an image has at least 1")
+        processor = super().load_processor(checkpoint, revision, model)
+        processor.image_processor.min_patches, processor.image_processor.max_patches = 1, self.max_tiles
+        return processor
+
+    # --- prompts ---------------------------------------------------------------------------------------------------
+
+    def prompt(self, context: str, num_images: int) -> str:
+        """The chat template. lmms_eval: all images first; the text as it is, marks and Multi-View's JSON too, since to
+        the tokenizer `<image>` is text. plain: images in place, turns.
+
+        Raises:
+            ValueError: the text marks some images but not as many as there are, or contains a token that stands for
+                pixels.
+        """
+        marks = context.count(IMAGE_MARK)
+        require(
+            marks in (0, num_images),
+            f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}",
+        )
+        refuse_tokens(context, (IMAGE, "<video>"))
+        turns = (None if self.as_upstream else json_turns(context)) or [context]
+        if not self.as_upstream:  # the template puts a line break behind every image
+            turns = [re.sub(rf"{IMAGE_MARK}\n?", f"{IMAGE}\n", turn) for turn in turns]
+        if self.as_upstream or not marks:
+            turns = [f"{IMAGE}\n" * num_images + turns[0], *turns[1:]]
+        text = ""
+        for i, turn in enumerate(turns):
+            text += f"<|im_start|>{('user', 'assistant')[i % 2]}\n{turn}<|im_end|>\n"
+        return text + "<|im_start|>assistant\n"
+
+    def encode(self, processor, prompts: list[str], images: list[list]) -> dict:
+        flat = [image for sample in images for image in sample]
+        return processor(text=prompts, images=flat or None, padding=True, padding_side="left", return_tensors="pt")
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    def end_tokens(self, processor) -> list[int]:
+        """Upstream names the tokenizer's end token."""
+        return [processor.tokenizer.eos_token_id]
+
+    def decode_answer(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
+        """lmms_eval: neither cut nor stripped. plain: stripped."""
+        text = processor.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text if self.as_upstream else text.strip()
+
+
+def _side(config) -> int:
+    """Tokens along a side of a tile, after the pixel shuffle."""
+    vision = config.vision_config
+    return int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio)
+
+
+def _token_boxes(tiles: Tensor, side: int) -> Tensor:
+    """Boxes of one image's tokens from its tiles' pixels `(tiles, 3, height, width)`."""
+    cells = tiled(*_cut(tiles), side)
+    return cells if len(tiles) == 1 else torch.cat([cells, grid(side, side)])
+
+
+def _cut(tiles: Tensor) -> tuple[int, int]:
+    """Rows and columns that an image was cut into, which nothing but its pixels tells: put together, its tiles look
+    like the thumbnail behind them. Where several grids do alike, as in an empty image, the one with the fewest rows.
+    """
+    *_, thumbnail = small = adaptive_avg_pool2d(tiles.float(), GLANCE)
+    number = max(1, len(tiles) - 1)
+
+    def unlike(cut: tuple[int, int]) -> float:
+        rows = small[:number].unflatten(0, cut).permute(2, 0, 3, 1, 4)  # channels, rows, height, columns, width
+        whole = adaptive_avg_pool2d(rows.flatten(3, 4).flatten(1, 2), GLANCE)
+        return float((whole - thumbnail).square().sum())
+
+    return min(((rows, number // rows) for rows in range(1, number + 1) if number % rows == 0), key=unlike)

@@ -1,0 +1,106 @@
+"""Tiny random InternVL models with a Qwen2 or a Qwen3 decoder, prompts and processors: no files, no network."""
+
+import random
+
+import torch
+from transformers import (
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    InternVLVisionConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+
+START, TURN_END, PAD_TOKEN, IMAGE_START, IMAGE_END, IMAGE_TOKEN, VIDEO_TOKEN, VOCAB = 90, 91, 92, 93, 94, 95, 96, 98
+SIDE, PATCH = 16, 4
+TILE_TOKENS = (SIDE // PATCH // 2) ** 2  # the pixel shuffle merges 2 × 2 patches
+SPECIAL = {
+    "<|im_start|>": START,
+    "<|im_end|>": TURN_END,
+    "<|endoftext|>": PAD_TOKEN,
+    "<img>": IMAGE_START,
+    "</img>": IMAGE_END,
+    "<IMG_CONTEXT>": IMAGE_TOKEN,
+    "<video>": VIDEO_TOKEN,
+}
+DECODERS = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}
+# As transformers' own tests of the released processor render it.
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\n' }}"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def tiny_internvl(
+    layers=8,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=8,
+    dtype=torch.float32,
+    attention="sdpa",
+    seed=0,
+    sharpness=1.5,
+    decoder="qwen2",
+    text=None,
+    vision=None,
+):
+    """A random model; `text` and `vision` replace values of its configurations."""
+    torch.manual_seed(seed)
+    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, None, TURN_END)
+    values["head_dim"] = head_dim
+    config = InternVLConfig(
+        vision_config=InternVLVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
+        text_config=DECODERS[decoder](**values | (text or {})),
+        image_token_id=IMAGE_TOKEN,
+        tie_word_embeddings=False,
+    )
+    model = InternVLForConditionalGeneration(config)
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            if "q_norm" in path or "k_norm" in path:
+                parameter.uniform_(0.5, 1.0 + sharpness)
+    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, TURN_END)
+
+
+def internvl_batch(model, samples, seed=0):
+    """Model inputs for `samples`, left-padded; a sample is text lengths (int) and images (tiles, seed), in order.
+
+    Every image stands between a start and an end token, as the processor writes it.
+    """
+    rng = random.Random(seed)
+    rows, pixels = [], []
+    for sample in samples:
+        row = []
+        for part in sample:
+            if isinstance(part, int):
+                row += [rng.randrange(50) for _ in range(part)]
+            else:
+                tiles, image_seed = part
+                row += [IMAGE_START] + [IMAGE_TOKEN] * (TILE_TOKENS * tiles) + [IMAGE_END]
+                pixels.append(torch.randn(tiles, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(image_seed)))
+        rows.append(row)
+    inputs = left_padded(rows, PAD_TOKEN)
+    return inputs | ({"pixel_values": torch.cat(pixels).to(model.dtype)} if pixels else {})
+
+
+def internvl_processor(side=SIDE, tokens=TILE_TOKENS, most=12, decoder="qwen2"):
+    """A processor with a word-level tokenizer; its ids match `tiny_internvl`, whatever the decoder."""
+    roles = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "video_token": "<video>"}
+    roles |= {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    tokenizer = word_tokenizer(["system user assistant ?"], SPECIAL, VOCAB, **roles)
+    tokenizer.padding_side = "left"
+    size = {"height": side, "width": side}
+    return InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size=size, max_patches=most),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(size=size),
+        image_seq_length=tokens,
+        chat_template=TEMPLATE,
+    )
