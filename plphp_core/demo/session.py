@@ -53,9 +53,9 @@ class DemoSession:
         }
         self.ticked = settings.ticked
         self._device = threading.Lock()
-        inputs = encode(self.loaded, "warm up", [Image.new("RGB", (96, 96), "grey")])
+        inputs, shown = encode(self.loaded, "warm up", [Image.new("RGB", (96, 96), "grey")])
         for name in self.parameters:  # else the first answers would pay for kernels and caches
-            list(stream(self.loaded, build(name, self.start[name], self.num_layers), inputs, 3, bool))
+            list(stream(self.loaded, build(name, self.start[name], self.num_layers), inputs, shown, 3, bool))
 
     def ask(
         self,
@@ -139,8 +139,8 @@ class DemoSession:
         try:
             method = build(name, values, self.num_layers)
             images = [conversation.images[number] for one in turns for number in one.images]
-            inputs = encode(self.loaded, context(self.loaded.family, turns), images)
-            for part in stream(self.loaded, method, inputs, max_new_tokens, lambda: conversation.stopped):
+            inputs, shown = encode(self.loaded, context(self.loaded.family, turns), images)
+            for part in stream(self.loaded, method, inputs, shown, max_new_tokens, lambda: conversation.stopped):
                 if isinstance(part, str):
                     turn.text = part
                 else:
@@ -158,6 +158,10 @@ class DemoSession:
             yield
 
 
-def encode(loaded: LoadedModel, context: str, images: list) -> dict:
-    """What the model is called with, on its device. Raises ValueError if the family cannot make a prompt of it."""
+def encode(loaded: LoadedModel, context: str, images: list) -> tuple[dict, list[list]]:
+    """What the model is called with, on its device, and its images as the processor got them.
+
+    Raises:
+        ValueError: the family cannot make a prompt of it.
+    """
     return JointAnswerer(loaded).inputs(Request(context, {}, lambda: images))

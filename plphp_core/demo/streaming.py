@@ -56,13 +56,19 @@ class StopWhen(StoppingCriteria):
 
 
 def stream(
-    loaded: LoadedModel, method: Method | None, inputs: dict, max_new_tokens: int, stopped: Callable[[], bool]
+    loaded: LoadedModel,
+    method: Method | None,
+    inputs: dict,
+    images: list[list],
+    max_new_tokens: int,
+    stopped: Callable[[], bool],
 ) -> Iterator[str | StreamedAnswer]:
     """The text so far, now and then, and in the end the `StreamedAnswer`. Greedy.
 
     Whoever closes the iterator ends the generation; it is over when `close()` returns.
 
     Args:
+        images: those of the inputs, as the processor was given them.
         stopped: asked after every token; True ends the answer there.
 
     Raises:
@@ -75,7 +81,7 @@ def stream(
     def run() -> None:
         stop = StopWhen(lambda: closed.is_set() or stopped())
         try:
-            answer.set_result(_generate(loaded, method, inputs, max_new_tokens, streamer, stop))
+            answer.set_result(_generate(loaded, method, inputs, images, max_new_tokens, streamer, stop))
         except Exception as error:
             answer.set_exception(error)
         finally:
@@ -98,11 +104,17 @@ def stream(
 
 @torch.inference_mode()
 def _generate(
-    loaded: LoadedModel, method: Method | None, inputs: dict, max_new_tokens: int, streamer, stop: StopWhen
+    loaded: LoadedModel,
+    method: Method | None,
+    inputs: dict,
+    images: list[list],
+    max_new_tokens: int,
+    streamer,
+    stop: StopWhen,
 ) -> StreamedAnswer:
     family, model, processor = loaded.family, loaded.model, loaded.processor
     arguments = generation_arguments({"max_new_tokens": max_new_tokens}, family, processor)
-    boxes = [one.cpu() for one in family.token_boxes(model, inputs)]  # before the clock starts: the demo's own
+    boxes = [one.cpu() for one in family.token_boxes(model, inputs, images)]  # before the clock starts: the demo's own
     with prune(model, method) as trace:
         clock = StepClock()
         sequences = model.generate(

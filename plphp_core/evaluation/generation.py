@@ -46,9 +46,10 @@ class JointAnswerer:
         with prune(self.loaded.model, method):
             pass
 
-    def inputs(self, request: Request) -> dict:
-        """What the model is called with for one request, on its device."""
-        return encode(self.loaded, [prepare(self.loaded.family, 0, request)])
+    def inputs(self, request: Request) -> tuple[dict, list[list]]:
+        """What the model is called with for one request, on its device; and its images as the processor got them."""
+        ready = prepare(self.loaded.family, 0, request)
+        return encode(self.loaded, [ready]), [ready.images]
 
     def answer(
         self, batch: list[Request], methods: Sequence[Method | None]

@@ -39,9 +39,9 @@ class Family:
     dtype: ClassVar[str] = "bfloat16"  # on a GPU, where nobody says otherwise; upstream's
     max_new_tokens: ClassVar[int] = 1024  # of lmms-eval's wrapper, where a task names no limit
     options: ClassVar[tuple[str, ...]] = ()  # attributes that a configuration may set
-    special_tokens: ClassVar[tuple[str, ...]] = ()  # what prompts are built from; each must be one token
+    special_tokens: tuple[str, ...] = ()  # what prompts are built from; each must be one token
     image_token: ClassVar[str] = IMAGE_MARK  # that the tokenizer reads `image_token_id` from
-    uses_chat_template: ClassVar[bool] = False  # `prompt` must equal what the checkpoint's own template renders
+    uses_chat_template: bool = False  # `prompt` must equal what the checkpoint's own template renders
     located: ClassVar[bool] = False  # whether a vision token stands for one place of the image, see `token_boxes`
 
     def __init__(self, style: str = "lmms_eval", **options):
@@ -76,7 +76,7 @@ class Family:
         """
         raise NotImplementedError(f"family {self.name!r} does not say how many tokens an image has")
 
-    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+    def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
         """Where the vision tokens of every image of the batch lie on it, `(S_j, 4)` fp32 each, in order.
 
         A box is left, top, right, bottom as fractions of the image as it was handed to the processor, and may reach
@@ -84,6 +84,7 @@ class Family:
 
         Args:
             inputs: what the processor returned.
+            images: per sample, as `encode` was given them; needed where the inputs do not tell their sizes (LLaVA-1.5).
         """
         return [torch.full((size, 4), torch.nan) for size in self.image_sizes(model, inputs)]
 

@@ -58,7 +58,7 @@ class Idefics2(Family):
         )
         return [latents * CROPS] * (pictures // CROPS) if split else [latents] * pictures
 
-    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+    def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
         """Latents look at their whole crop: the quarters of a split image, then all of it (`split_image`)."""
         latents = model.config.perceiver_config.resampler_n_latents
         crops = torch.cat([grid(2, 2), grid(1, 1)]).repeat_interleave(latents, dim=0)

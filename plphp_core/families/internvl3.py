@@ -59,7 +59,7 @@ class InternVL3(Family):
         )
         return sizes
 
-    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+    def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
         """Tiles row by row, each a raster, then the thumbnail: a raster of the whole image, squeezed."""
         side = _side(model.config)
         tiles = [size // side**2 for size in self.image_sizes(model, inputs)]

@@ -4,21 +4,17 @@ Upstream is the package `mantis` (github.com/TIGER-AI-Lab/Mantis: models/convers
 models/mllava/processing_llava.py), which does not run on transformers 5.
 """
 
-from torch import Tensor, nn
+from torch import nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, json_turns
-from plphp_core.pruning.hf import encoded_images
+from plphp_core.families.base import IMAGE_MARK, json_turns
+from plphp_core.families.llava import LLAMA3, TURN_END, Llava, extra_tokens, give_pad_token, llama3_ends, llama3_system
 from plphp_core.pruning.validation import require
-from plphp_core.vision.token_geometry import grid
 
 # Not a joke of this file: the conversation that the model was trained with begins so.
 SYSTEM_PROMPT = "You are a pirate chatbot who always responds in pirate speak!"
-TURN_END = "<|eot_id|>"
-# Tokens of an image beside its patches, by the model type of the vision tower.
-EXTRA_TOKENS = {"siglip_vision_model": 0, "clip_vision_model": 1}
 
 
-class Mantis(Family):
+class Mantis(Llava):
     """Every image has equally many tokens, within a text that numbers it: `(image 1: <Image>…</Image>)`.
 
     `<Image>` and `</Image>` are ordinary text to the tokenizer.
@@ -29,42 +25,8 @@ class Mantis(Family):
     model_classes = ("LlavaForConditionalGeneration",)
     default_checkpoint = "TIGER-Lab/Mantis-8B-siglip-llama3"
     special_tokens = ("<|start_header_id|>", "<|end_header_id|>", TURN_END, IMAGE_MARK)
-    dtype = "float16"
-    located = True
-
-    def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
-        if (encoded := encoded_images(inputs)) is not None:
-            return [len(features) for features in encoded]
-        pixels = inputs.get("pixel_values")
-        if pixels is None:
-            return []
-        require(inputs.get("image_sizes") is None, "image_sizes: images of several sizes are not supported here")
-        strategy = inputs.get("vision_feature_select_strategy") or model.config.vision_feature_select_strategy
-        return [_image_size(model.config.vision_config, strategy)] * len(pixels)
-
-    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
-        """SigLIP's patches, row by row; the tower sees the whole image, squeezed, but for its last few pixels.
-
-        No places are known for a CLIP tower: its processor crops to an extent that the inputs do not tell.
-        """
-        vision = model.config.vision_config
-        if vision.model_type != "siglip_vision_model":
-            return super().token_boxes(model, inputs)
-        side = vision.image_size // vision.patch_size
-        read = side * vision.patch_size / vision.image_size
-        return [grid(side, side, (0.0, 0.0, read, read))[-size:] for size in self.image_sizes(model, inputs)]
 
     # --- loading ---------------------------------------------------------------------------------------------------
-
-    def load(self, checkpoint: str | None = None, revision: str | None = None, *args, **kwargs):
-        """As `Family.load`.
-
-        Raises:
-            ValueError: another model than Mantis on LLaVA's classes, such as LLaVA-1.5 with its Vicuna prompts.
-        """
-        checkpoint = checkpoint or self.default_checkpoint
-        self._tokenizer(checkpoint, revision)  # before gigabytes of weights are read
-        return super().load(checkpoint, revision, *args, **kwargs)
 
     def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
         """Made from its parts: the released checkpoint names a processor that only the package `mantis` has."""
@@ -76,28 +38,14 @@ class Mantis(Family):
             image_id == config.image_token_id,
             f"{IMAGE_MARK} is token {image_id}, but the model's configuration says {config.image_token_id}",
         )
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = _pad_token(tokenizer, config)
+        give_pad_token(tokenizer, config)
         return LlavaProcessor(
             image_processor=AutoImageProcessor.from_pretrained(checkpoint, revision=revision, trust_remote_code=False),
             tokenizer=tokenizer,
             patch_size=config.vision_config.patch_size,
             vision_feature_select_strategy=config.vision_feature_select_strategy,
-            num_additional_image_tokens=_extra_tokens(config.vision_config),
+            num_additional_image_tokens=extra_tokens(config.vision_config),
         )
-
-    def _tokenizer(self, checkpoint: str, revision: str | None):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=revision, trust_remote_code=False)
-        known = tokenizer.get_vocab()
-        missing = [token for token in self.special_tokens if token not in known]
-        require(
-            not missing,
-            f"{checkpoint} has no {', '.join(missing)} in its vocabulary; family {self.name!r} talks to Mantis on "
-            "Llama 3, and other LLaVA models need prompts of their own",
-        )
-        return tokenizer
 
     # --- prompts ---------------------------------------------------------------------------------------------------
 
@@ -112,48 +60,15 @@ class Mantis(Family):
         first, *rest = json_turns(context) or [context]
         return _number(_chat([missing + first, *rest]))
 
-    def encode(self, processor, prompts: list[str], images: list[list]) -> dict:
-        """Nothing is truncated: upstream asks for it, but the tokenizer's limit of 10^30 tokens never cuts."""
-        inputs = {"text": prompts, "padding": True, "padding_side": "left", "return_tensors": "pt"}
-        flat = [image for sample in images for image in sample]
-        return processor(**inputs, images=flat) if flat else processor(**inputs)
-
     # --- answers ---------------------------------------------------------------------------------------------------
 
     def end_tokens(self, processor) -> list[int]:
-        """Llama 3 Instruct's two: the end of the text and the end of the turn."""
-        tokenizer = processor.tokenizer
-        return list(dict.fromkeys([tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END)]))
-
-    def decode_answer(self, processor, ids: Tensor, gen_kwargs: dict) -> str:
-        """lmms_eval: neither cut nor stripped. plain: stripped."""
-        text = processor.tokenizer.decode(ids, skip_special_tokens=True)
-        return text if self.as_upstream else text.strip()
-
-
-def _image_size(vision_config, strategy: str) -> int:
-    """Tokens of an image as `LlavaModel.get_image_features` makes them; "default" drops the first, be it a patch."""
-    side = vision_config.image_size // vision_config.patch_size
-    return side * side + _extra_tokens(vision_config) - (strategy == "default")
-
-
-def _extra_tokens(vision_config) -> int:
-    kind = vision_config.model_type
-    require(kind in EXTRA_TOKENS, f"vision tower {kind!r} is not supported; known: {', '.join(EXTRA_TOKENS)}")
-    return EXTRA_TOKENS[kind]
-
-
-def _pad_token(tokenizer, config) -> str:
-    """The configuration's pad token, or the end token; masked either way."""
-    found = config.pad_token_id if getattr(config, "pad_token_id", None) is not None else tokenizer.eos_token_id
-    return tokenizer.convert_ids_to_tokens(found)
+        return llama3_ends(processor.tokenizer)
 
 
 def _chat(turns: list[str]) -> str:
     """Llama 3's layout. `<|begin_of_text|>` is the tokenizer's to add, so it is not in the text."""
-    said = [("system", SYSTEM_PROMPT), *((("user", "assistant")[i % 2], turn) for i, turn in enumerate(turns))]
-    text = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{turn}{TURN_END}" for role, turn in said)
-    return text + "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    return llama3_system(SYSTEM_PROMPT) + LLAMA3.write(turns)
 
 
 def _missing(context: str, num_images: int) -> str:

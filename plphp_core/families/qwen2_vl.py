@@ -47,7 +47,7 @@ class Qwen2VL(Family):
             return []
         return (grids.prod(-1) // model.config.vision_config.spatial_merge_size**2).tolist()
 
-    def token_boxes(self, model: nn.Module, inputs: dict) -> list[Tensor]:
+    def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
         """A token is `spatial_merge_size`² patches; they come row by row."""
         grids = inputs.get("image_grid_thw")
         if inputs.get("pixel_values") is None or grids is None:

@@ -88,7 +88,8 @@ def _same_prompt(run: PlannedRun) -> None:
     begin = tokenizer.bos_token or ""  # the tokenizer adds it, so prompts do not have it
     with failing("the chat template does not render", COPY):
         rendered = renderer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-    prompt = get_family(family.name, "plain").prompt(QUESTION, 1)
+    options = {name: getattr(family, name) for name in family.options}
+    prompt = get_family(family.name, "plain", **options).prompt(QUESTION, 1)
     if rendered.removeprefix(begin) != prompt.removeprefix(begin):
         raise CheckFailed(f"the chat template renders {rendered!r}, but {family.title}'s prompt is {prompt!r}; {COPY}")
 

@@ -59,7 +59,7 @@ def _samples(run: PlannedRun) -> list[tuple[str, Request]]:
 def _answered(loaded: LoadedModel, name: str, request: Request) -> str | CheckFailed:
     """The same sample without any pruning, with pruning off in two ways, and with PLPHP."""
     try:
-        inputs = Answerer(loaded, None).inputs(request)
+        inputs, _ = Answerer(loaded, None).inputs(request)
         plain, _, clock = _generate(loaded, inputs, request)
         off, _, _ = _generate(loaded, inputs, request, prune(loaded.model, None))
         everything, _, _ = _generate(loaded, inputs, request, prune(loaded.model, PLPHP(r=1.0, delta_r=0.0)))

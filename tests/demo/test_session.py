@@ -46,7 +46,8 @@ def test_an_answer_is_the_evaluations(session, examples, name):
 
 def test_text_comes_in_pieces_and_grows(session, examples, at_once):
     (question, files), loaded = examples[4], session.loaded
-    *texts, answer = stream(loaded, PLPHP(), encode(loaded, question, read_images(files)), TOKENS, lambda: False)
+    inputs, shown = encode(loaded, question, read_images(files))
+    *texts, answer = stream(loaded, PLPHP(), inputs, shown, TOKENS, lambda: False)
     assert len(texts) > 5 and all(b.startswith(a) for a, b in pairwise(texts))
     assert answer.text.startswith(texts[-1].strip()) and answer.new_tokens == TOKENS
 
@@ -70,7 +71,7 @@ def test_the_second_turn_reads_the_first(session, examples):
     assert [len(trace.images[0]) for trace in (first, second)] == [3, 3] and conversation.seen("plphp") == [0, 1, 2]
     assert [row[0] for row in conversation.figures] == ["1", "2"]
     loaded = session.loaded
-    prompt = encode(loaded, context(loaded.family, conversation.turns["plphp"]), read_images(files))
+    prompt, _ = encode(loaded, context(loaded.family, conversation.turns["plphp"]), read_images(files))
     assert second.prompt.lengths[0] == prompt["input_ids"].shape[1] > first.prompt.lengths[0] + 3
 
 

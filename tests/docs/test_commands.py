@@ -81,7 +81,7 @@ def as_the_documents_say(tmp_path, monkeypatch):
     """A working folder with the files that the documents tell one to write, and the classes that they print."""
     monkeypatch.chdir(tmp_path)
     for option, page in (("table/mine", "add-a-table"), ("method/my_snapkv", "add-a-method"),
-                         ("model/llava_1_5", "add-a-family"), ("tasks/nocaps", "add-a-task"),
+                         ("model/llava_interleave", "add-a-family"), ("tasks/nocaps", "add-a-task"),
                          ("tasks/my_photos", "own-data")):  # fmt: skip
         written = blocks(ROOT / f"docs/{page}.md", "yaml")
         file = tmp_path / "configs" / f"{option}.yaml"
@@ -94,7 +94,7 @@ def as_the_documents_say(tmp_path, monkeypatch):
     (code,) = (one for one in blocks(ROOT / "docs/add-a-family.md", "python") if "(Family)" in one)
     scope = {}
     exec(code, scope)
-    monkeypatch.setitem(families._families(), "llava_1_5", scope["Llava15"])
+    monkeypatch.setitem(families._families(), "llava_interleave", scope["LlavaInterleave"])
 
 
 def test_there_are_commands():

@@ -56,14 +56,14 @@ def journal(run_settings):
 
 @pytest.mark.parametrize("doc", [0, 1])  # two images, one in tiles
 def test_a_reading_equals_the_float64_reference(chosen, reader, doc):
-    inputs = reader.inputs(requests_of(chosen)[doc])
-    found = read(reader.loaded, inputs)
+    inputs, shown = reader.inputs(requests_of(chosen)[doc])
+    found = read(reader.loaded, inputs, shown)
     ref = Reference(reader.loaded.model, inputs, found.image_sizes)
     _, maps = ref.forward(ref.embeds, lambda layer, head: torch.zeros(len(ref.ids), len(ref.ids), dtype=torch.bool))
     rows = torch.stack([layer.mean(0)[-1] for layer in maps])[:, ref.vision]
     np.testing.assert_allclose(found.vision_attention, rows.sum(-1), atol=1e-5)
     assert found.prompt_tokens == len(ref.ids) and len(found.image_sizes) == 2 - doc
-    boxes = reader.loaded.family.token_boxes(reader.loaded.model, inputs)
+    boxes = reader.loaded.family.token_boxes(reader.loaded.model, inputs, shown)
     for cut in CUTS:
         groups = torch.cat([group_of(one, cut) for one in boxes])
         for at, group in enumerate((0, 1, 2, 3, 4, -1)):
@@ -87,11 +87,11 @@ def test_a_result_holds_every_sample_and_is_not_read_twice(chosen, loader, displ
 def test_an_interrupted_run_goes_on_where_it_stopped(chosen, loader, display, monkeypatch):
     done = []
 
-    def until_the_fourth(loaded, inputs):
+    def until_the_fourth(*given):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(1)
-        return read(loaded, inputs)
+        return read(*given)
 
     monkeypatch.setattr(run_module, "read", until_the_fourth)
     assert attend(chosen, {}, loader, display) == INTERRUPTED
@@ -114,10 +114,10 @@ def test_a_subset_lies_in_a_larger_one_and_is_not_read_again(chosen, loader, dis
 
 
 def test_failures_are_counted_and_tried_again(chosen, loader, display, monkeypatch):
-    def one_breaks(loaded, inputs):
+    def one_breaks(*given):
         if len(journal(chosen)) == 2:
             raise ValueError("this one is broken")
-        return read(loaded, inputs)
+        return read(*given)
 
     monkeypatch.setattr(run_module, "read", one_breaks)
     assert attend(chosen, {}, loader, display) == FAILED
@@ -129,7 +129,7 @@ def test_failures_are_counted_and_tried_again(chosen, loader, display, monkeypat
 
 
 def test_a_run_of_which_nothing_works_stops(chosen, loader, display, monkeypatch):
-    def broken(loaded, inputs):
+    def broken(*given):
         raise ValueError("always")
 
     monkeypatch.setattr(run_module, "read", broken)
@@ -154,7 +154,7 @@ def test_a_look_holds_what_prune_and_generate_do(chosen, reader, loader, display
     one = dataclasses.replace(chosen, methods=(MethodSettings("plphp", params, "r=0.5"),))
     path = look(one, 2, loader, display)
     content, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
-    inputs = reader.inputs(requests_of(chosen)[2])
+    inputs, _ = reader.inputs(requests_of(chosen)[2])
     with prune(reader.loaded.model, PLPHP(**params)) as trace:
         reader.loaded.model.generate(**inputs, max_new_tokens=1, do_sample=False)
     positions = torch.cat(trace.images[0])
@@ -196,7 +196,7 @@ def attending(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: idefics2, llava_onevision"),
+        (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: idefics2, "),
         (["attention.samples=0"], "attention.samples must be a whole number, at least 1"),
         (["table=table1"], "table=… is for `plphp run`"),
         (["attention.models=mantis"], "attention.models must be a list of models"),

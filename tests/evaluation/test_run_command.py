@@ -77,7 +77,7 @@ def test_tasks_are_chosen_by_group_or_list():
         ),
         ("attn_implementation=fast", "unknown attn_implementation 'fast'; allowed: eager"),
         ("device=tpu", "unknown device 'tpu'"),
-        ("model.family=llava_next", "unknown model family 'llava_next'; allowed: .*llava_onevision"),
+        ("model.family=llava", "unknown model family 'llava'; allowed: .*llava_onevision"),
         ("method.name=other", "unknown method 'other'; allowed: adakv, fastv, .*none, plphp, .*vtw"),
         ("method.r=0.9", "delta_r|r \\+"),
         ("+method.K=3", "no parameter K; known: r, delta_r, alpha, beta, gqa"),

@@ -8,6 +8,7 @@ from plphp_core.families import family_names, get_family
 from plphp_core.families.qwen2_vl import resized
 from tests.families.idefics2_factory import LATENTS
 from tests.families.internvl_factory import TILE_TOKENS, internvl_processor
+from tests.families.llava_factory import IMAGE_SIZE as LLAVA_SIZE
 from tests.families.mantis_factory import IMAGE_SIZE
 from tests.families.pictures import picture, positions, spans
 from tests.families.qwen_factory import GENERATIONS, SIDE
@@ -33,6 +34,7 @@ TOKENS = {
     ("mantis", (("strategy", "default"),)): lambda *_: IMAGE_SIZE,
     ("mantis", (("strategy", "full"),)): lambda *_: IMAGE_SIZE + 1,
     **{("internvl3", (("decoder", name),)): internvl_tokens for name in ("qwen2", "qwen3")},
+    **{("llava_1_5", (("pad", pad),)): lambda *_: LLAVA_SIZE for pad in (True, False)},
 }
 
 

@@ -15,10 +15,6 @@ from plphp_core.families.base import Family
 from tests.families.mantis_factory import PATCH, SIDE, mantis_processor, tiny_mantis
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-family.md").read_text()
-HEAD = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions. "
-)
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +25,12 @@ def example():
     return found
 
 
-def test_prompts_are_vicunas(example):
-    assert example().prompt("What is it?", 1) == f"{HEAD}USER: <image>\nWhat is it? ASSISTANT:"
+def test_prompts_are_those_of_transformers_documentation(example):
+    expected = "<|im_start|>user <image>\nWhat is it?<|im_end|><|im_start|>assistant"
+    assert example().prompt("What is it?", 1) == expected
     turns = json.dumps([{"from": who, "value": text} for who, text in (("human", "a"), ("gpt", "b"), ("human", "c"))])
-    assert example("plain").prompt(turns, 0) == f"{HEAD}USER: a ASSISTANT: b</s>USER: c ASSISTANT:"
+    expected = "<|im_start|>user a<|im_end|><|im_start|>assistant b<|im_end|><|im_start|>user c<|im_end|>"
+    assert example("plain").prompt(turns, 0) == f"{expected}<|im_start|>assistant"
     with pytest.raises(ValueError, match="marks 1 images with <image>, but there are 2"):
         example().prompt("<image>?", 2)
 

@@ -5,13 +5,9 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import (
-    CLIPVisionConfig,
-    LlavaProcessor,
-)
+from transformers import LlavaProcessor
 
-from plphp_core.families import family_of, get_family
-from plphp_core.families.mantis import _image_size
+from plphp_core.families import get_family
 from tests.families.mantis_factory import (
     END_TOKEN,
     EOT,
@@ -174,17 +170,3 @@ def test_an_image_token_that_the_model_does_not_know_is_refused(tmp_path):
     as_upstream_saved(tiny_mantis(layers=2, image_token_index=41), tmp_path)
     with pytest.raises(ValueError, match="<image> is token 94, but the model's configuration says 41"):
         UPSTREAM.load(str(tmp_path))
-
-
-# --- images --------------------------------------------------------------------------------------------------------
-
-
-def test_any_llava_model_is_pruned_as_mantis_and_its_class_token_counts():
-    """LLaVA-1.5's CLIP has a class token, which "default" drops."""
-    assert family_of(tiny_mantis(layers=2)).name == "mantis"
-    clip = CLIPVisionConfig(image_size=336, patch_size=14)
-    assert _image_size(clip, "default") == 576 and _image_size(clip, "full") == 577
-    with pytest.raises(ValueError, match="vision tower 'pixtral' is not supported; known: siglip_vision_model"):
-        from transformers import PixtralVisionConfig
-
-        _image_size(PixtralVisionConfig(), "full")

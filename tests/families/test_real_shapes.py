@@ -2,8 +2,8 @@
 
 Values: config.json of llava-hf/llava-onevision-qwen2-7b-ov-hf and -0.5b-ov-hf, Qwen/Qwen2-VL-7B-Instruct,
 Qwen/Qwen2.5-VL-7B-Instruct, Qwen/Qwen3-VL-8B-Instruct, HuggingFaceM4/idefics2-8b-chatty,
-TIGER-Lab/Mantis-8B-siglip-llama3. Of InternVL3-8B and InternVL3.5-8B, those of the models they are made of:
-Qwen2.5-7B, Qwen3-8B, InternViT-300M.
+TIGER-Lab/Mantis-8B-siglip-llama3, llava-hf/llava-1.5-7b-hf and -13b-hf. Of InternVL3-8B and InternVL3.5-8B, those of
+the models they are made of: Qwen2.5-7B, Qwen3-8B, InternViT-300M.
 """
 
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from plphp_core.families.qwen2_vl import resized
 from tests import reference
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.idefics2_factory import idefics2_processor, tiny_idefics2
+from tests.families.llava_factory import llava_1_5_processor, tiny_llava_1_5
 from tests.families.mantis_factory import mantis_processor, tiny_mantis
 from tests.families.pictures import picture
 from tests.families.qwen_factory import GENERATIONS, qwen_batch, tiny_qwen
@@ -79,6 +80,15 @@ LLAMA3 = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
 }
+VICUNA = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096}
+VICUNA_13B = VICUNA | {
+    "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40,
+    "num_key_value_heads": 40,
+}  # fmt: skip
+CLIP = {
+    "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768, "vocab_size": 32000,
+}  # fmt: skip
 SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 SIGLIP |= {"model_type": "siglip_vision_model", "patch_size": 14}
 
@@ -139,6 +149,12 @@ RELEASED = {
     "internvl3_5": Released(
         "internvl3", "InternVL", {"model_type": "qwen3"} | QWEN3, None, (36, 32, 8, 128), 151667, UNTIED, (8.5, 8.6),
     ),
+    "llava_1_5 7b": Released(
+        "llava_1_5", "Llava", VICUNA, CLIP, (32, 32, 32, 128), 32000, {"image_token_index": 32000}, (7.0, 7.1)
+    ),
+    "llava_1_5 13b": Released(
+        "llava_1_5", "Llava", VICUNA_13B, CLIP, (40, 40, 40, 128), 32000, {"image_token_index": 32000}, (13.3, 13.4)
+    ),
 }  # fmt: skip
 
 
@@ -150,6 +166,7 @@ SIZES = {  # vision tokens of the images of `image_inputs`
     "idefics2": [64] * 3,
     "mantis": [728] * 2,
     "internvl3": [13 * 256, 256],
+    "llava_1_5": [576] * 2,
 }
 
 
@@ -167,6 +184,8 @@ def image_inputs(family, model):
     if family == "internvl3":  # thirteen tiles and one
         ids = [0] + [151667] * (13 * 256) + [1, 0] + [151667] * 256 + [1]
         return {"pixel_values": torch.empty(14, 0), "input_ids": torch.tensor([ids])}
+    if family == "llava_1_5":
+        return {"pixel_values": torch.empty(2, 3, 336, 336)}
     patch = model.config.vision_config.patch_size
     height, width = resized(1080, 1920, 2 * patch, *get_family(family).pixels)
     grids = torch.tensor([[1, height // patch, width // patch], [1, 4, 6]])
@@ -283,3 +302,11 @@ def test_mantis_at_the_released_depth_heads_and_image_size():
     vision = {"image_size": 384, "patch_size": 14}
     model = tiny_mantis(**THIRTY_TWO, head_dim=16, text={"hidden_size": 32}, vision=vision)
     expect_half_kept(model, get_family("mantis"), mantis_processor(384, 14), [picture(640, 480)], 728, 16)
+
+
+def test_llava_1_5_at_the_released_depth_heads_and_image_size():
+    vision = {"image_size": 336, "patch_size": 14}
+    model = tiny_llava_1_5(**THIRTY_TWO, head_dim=16, text={"hidden_size": 32}, vision=vision)
+    images = [picture(640, 480), picture(300, 500)]
+    inputs = expect_half_kept(model, get_family("llava_1_5"), llava_1_5_processor(True, 336, 14), images, 576, 16)
+    assert inputs["pixel_values"].shape == (2, 3, 336, 336)

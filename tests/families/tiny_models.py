@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from tests.factories import prompt_batch, tiny_llava_onevision, tiny_processor, tokens_of
 from tests.families.idefics2_factory import LATENTS, idefics2_batch, idefics2_processor, tiny_idefics2
 from tests.families.internvl_factory import TILE_TOKENS, internvl_batch, internvl_processor, tiny_internvl
+from tests.families.llava_factory import IMAGE_SIZE as LLAVA_SIZE
+from tests.families.llava_factory import llava_1_5_batch, llava_1_5_processor, tiny_llava_1_5
 from tests.families.mantis_factory import IMAGE_SIZE, mantis_batch, mantis_processor, tiny_mantis
 from tests.families.qwen_factory import qwen_batch, tiny_qwen, tiny_qwen_processor
 
@@ -78,6 +80,13 @@ FAMILIES = {
     "internvl3": internvl("qwen2"),
     "internvl3-qwen3": internvl("qwen3"),
 }
+FAMILIES["llava_1_5"] = replace(
+    FAMILIES["mantis"],
+    model=tiny_llava_1_5,
+    processor=llava_1_5_processor,
+    batch=llava_1_5_batch,
+    tokens=lambda _, images: [LLAVA_SIZE] * len(images),
+)
 FAMILIES["idefics2-window"] = replace(  # wider than the prompts, as in the real checkpoint
     FAMILIES["idefics2"], model=lambda **k: tiny_idefics2(text={"sliding_window": 4096}, **k)
 )

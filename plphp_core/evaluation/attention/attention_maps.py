@@ -96,7 +96,7 @@ def _look(reader: JointAnswerer, request, method) -> tuple[dict[str, Tensor], di
     `rows` (layers, query_heads, vision tokens) fp32: attention of the last prompt token. `kept` (layers, kv_heads,
     vision tokens) uint8. `boxes` (vision tokens, 4): where each lies on its image. `image_of` (vision tokens).
     """
-    inputs = reader.inputs(request)
+    inputs, shown = reader.inputs(request)
     shared = prefill_to_look_at(reader.loaded, inputs)
     images = shared.prompt.images[0]
     positions = torch.cat(images)
@@ -106,7 +106,7 @@ def _look(reader: JointAnswerer, request, method) -> tuple[dict[str, Tensor], di
     tensors = {
         "rows": torch.stack(rows).contiguous(),
         "kept": torch.stack(kept).to(torch.uint8).contiguous(),
-        "boxes": torch.cat(places(reader.loaded, inputs)).contiguous(),
+        "boxes": torch.cat(places(reader.loaded, inputs, shown)).contiguous(),
         "image_of": torch.cat([torch.full((len(one),), j) for j, one in enumerate(images)]).int().contiguous(),
     }
     facts = {

@@ -113,7 +113,7 @@ class _AttentionRun:
         """What became of one sample."""
         what: dict[str, Any]
         try:
-            what = {"reading": read(self._reader.loaded, self._reader.inputs(request))}
+            what = {"reading": read(self._reader.loaded, *self._reader.inputs(request))}
         except Exception as error:
             failure = Failure.of(error)
             log.warning("%s: %s", request, failure)

@@ -26,18 +26,19 @@ def prefill_to_look_at(loaded: LoadedModel, inputs: dict) -> SharedPrefill:
     return shared
 
 
-def places(loaded: LoadedModel, inputs: dict) -> list[Tensor]:
+def places(loaded: LoadedModel, inputs: dict, images: list[list]) -> list[Tensor]:
     """Boxes of each image's tokens, `(S_j, 4)`; nan where the family's tokens have no place of their own."""
-    boxes = loaded.family.token_boxes(loaded.model, inputs)
+    boxes = loaded.family.token_boxes(loaded.model, inputs, images)
     return boxes if loaded.family.located else [nowhere(len(one)) for one in boxes]
 
 
 @torch.inference_mode()
-def read(loaded: LoadedModel, inputs: dict) -> AttentionReading:
+def read(loaded: LoadedModel, inputs: dict, shown: list[list]) -> AttentionReading:
     """Prefill one sample and read it.
 
     Args:
         inputs: of a batch of one, on the model's device.
+        shown: its images, as the processor was given them.
 
     Raises:
         ValueError: it has no image, or cannot be followed (`prune`).
@@ -47,7 +48,7 @@ def read(loaded: LoadedModel, inputs: dict) -> AttentionReading:
     views = [shared.views[layer] for layer in sorted(shared.views)]
     rows = torch.stack([view.last_row[0].mean(0).cpu() for view in views])[:, torch.cat(images)]
     gamma = rows.sum(-1)
-    boxes = places(loaded, inputs)
+    boxes = places(loaded, inputs, shown)
     shares, tokens = {}, {}
     for cut in CUTS:
         groups = torch.cat([group_of(one, cut) for one in boxes])
