@@ -134,4 +134,4 @@ def test_the_model_sees(toy):
     answers = processor.batch_decode(ids, skip_special_tokens=True)
     right = [slot_accuracy(a, list(s.references)) for a, s in zip(answers, samples, strict=True)]
     wrong = [slot_accuracy(a, list(s.references)) for a, s in zip(answers[1:] + answers[:1], samples, strict=True)]
-    assert sum(right) / 8 > 0.85 and sum(wrong) / 8 < 0.4
+    assert sum(right) / 8 > 0.75 and sum(wrong) / 8 < 0.4
