@@ -144,7 +144,7 @@ def test_options_are_refused_with_what_is_allowed():
 
 def test_other_models_of_the_class_are_refused(tmp_path):
     mantis_tokenizer().save_pretrained(tmp_path / "mantis")
-    said = "has no </s> in its vocabulary, but the prompts of family 'llava_1_5' are made of it"
+    said = "lacks the special token </s>, which prompts of family 'llava_1_5' are made of"
     with pytest.raises(ValueError, match=said):
         UPSTREAM.load(str(tmp_path / "mantis"))
     folder = saved_llava_1_5(tmp_path, layers=2)
