@@ -53,7 +53,7 @@ def tiny_llava_next(
     head_dim=8,
     dtype=torch.float32,
     attention="sdpa",
-    seed=0,
+    seed=1,  # at 0, two of H2O's sums are the same but for fp32's rounding
     sharpness=1.5,
     decoder="llama",
     text=None,
