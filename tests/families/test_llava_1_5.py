@@ -133,7 +133,7 @@ def test_what_was_saved_with_padding_loads_without(tmp_path):
 
 
 def test_options_are_refused_with_what_is_allowed():
-    with pytest.raises(ValueError, match="option pad of family 'llava_1_5' is a bool, got 'yes'"):
+    with pytest.raises(ValueError, match="option pad of family 'llava_1_5' is a bool, got 'yes'; allowed: true, false"):
         get_family("llava_1_5", pad="yes")
     with pytest.raises(ValueError, match="family 'llava_1_5' has no option 'crop'; known: pad"):
         get_family("llava_1_5", crop=True)
