@@ -1,4 +1,4 @@
-"""What LLaVA's successors on transformers share: loading, encoding, and images that are one crop of equal size."""
+"""What LLaVA-1.5, LLaVA-NeXT and Mantis share: loading, encoding, conversations; and images that are one crop."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class ChatLayout(NamedTuple):
     answer: tuple[str, str]
 
     def write(self, turns: list[str]) -> str:
-        """The turns, question and answer by turns, without a system prompt."""
+        """Questions and answers in turn, a question first; no system prompt."""
         return "".join(turn.join((self.question, self.answer)[i % 2]) for i, turn in enumerate(turns))
 
 
