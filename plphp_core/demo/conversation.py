@@ -156,7 +156,7 @@ def _marked(family: Family, question: str, num_images: int) -> str:
     """The question with a mark per image, placed as the family itself places those of an unmarked question."""
     if not num_images or IMAGE_MARK in question:
         return question
-    in_front = [IMAGE_MARK * num_images, f"{IMAGE_MARK}\n" * num_images]
+    in_front = [IMAGE_MARK * num_images, IMAGE_MARK * num_images + "\n", f"{IMAGE_MARK}\n" * num_images]
     ways = [*(marks + question for marks in in_front), place_marks(question, num_images)]
     own = family.prompt(question, num_images) if json_turns(question) is None else None
     return next((way for way in ways if family.prompt(way, num_images) == own), ways[0])

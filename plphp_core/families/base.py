@@ -51,7 +51,9 @@ class Family:
             known = ", ".join(self.options) or "none"
             require(name in self.options, f"family {self.name!r} has no option {name!r}; known: {known}")
             kind = type(getattr(self, name))
-            require(type(value) is kind, f"option {name} of family {self.name!r} is a {kind.__name__}, got {value!r}")
+            allowed = "; allowed: true, false" if kind is bool else ""
+            said = f"option {name} of family {self.name!r} is a {kind.__name__}, got {value!r}{allowed}"
+            require(type(value) is kind, said)
             setattr(self, name, value)
 
     @property

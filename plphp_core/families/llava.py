@@ -1,4 +1,4 @@
-"""What LLaVA's successors on transformers share: loading, encoding, and images that are one crop of equal size."""
+"""What LLaVA-1.5, LLaVA-NeXT and Mantis share: loading, encoding, conversations; and images that are one crop."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class ChatLayout(NamedTuple):
     answer: tuple[str, str]
 
     def write(self, turns: list[str]) -> str:
-        """The turns, question and answer by turns, without a system prompt."""
+        """Questions and answers in turn, a question first; no system prompt."""
         return "".join(turn.join((self.question, self.answer)[i % 2]) for i, turn in enumerate(turns))
 
 
@@ -112,19 +112,18 @@ class Llava(Family):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=revision, trust_remote_code=False)
-        known = tokenizer.get_vocab()
+        known = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
         missing = [token for token in self.special_tokens if token not in known]
         require(
             not missing,
-            f"{checkpoint} has no {', '.join(missing)} in its vocabulary, but the prompts of {self._asked_for()} are "
-            "made of it; other LLaVA models need prompts of their own",
+            f"{checkpoint} lacks the special token {' and '.join(missing)}, which prompts of {self._asked_for()} are "
+            "made of; other LLaVA models need prompts of their own",
         )
         return tokenizer
 
     def _asked_for(self) -> str:
-        """This family with its options, as errors name it."""
-        options = "".join(f" with {name}={getattr(self, name)}" for name in self.options if name == "template")
-        return f"family {self.name!r}{options}"
+        """This family, as errors name it."""
+        return f"family {self.name!r}"
 
     # --- prompts and answers ---------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ TOKENS = {
     ("mantis", (("strategy", "default"),)): lambda *_: IMAGE_SIZE,
     ("mantis", (("strategy", "full"),)): lambda *_: IMAGE_SIZE + 1,
     **{("internvl3", (("decoder", name),)): internvl_tokens for name in ("qwen2", "qwen3")},
+    ("llava_next", ()): lambda *_: None,
     **{("llava_1_5", (("pad", pad),)): lambda *_: LLAVA_SIZE for pad in (True, False)},
 }
 

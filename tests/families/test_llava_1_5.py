@@ -133,7 +133,7 @@ def test_what_was_saved_with_padding_loads_without(tmp_path):
 
 
 def test_options_are_refused_with_what_is_allowed():
-    with pytest.raises(ValueError, match="option pad of family 'llava_1_5' is a bool, got 'yes'"):
+    with pytest.raises(ValueError, match="option pad of family 'llava_1_5' is a bool, got 'yes'; allowed: true, false"):
         get_family("llava_1_5", pad="yes")
     with pytest.raises(ValueError, match="family 'llava_1_5' has no option 'crop'; known: pad"):
         get_family("llava_1_5", crop=True)
@@ -144,7 +144,7 @@ def test_options_are_refused_with_what_is_allowed():
 
 def test_other_models_of_the_class_are_refused(tmp_path):
     mantis_tokenizer().save_pretrained(tmp_path / "mantis")
-    said = "has no </s> in its vocabulary, but the prompts of family 'llava_1_5' are made of it"
+    said = "lacks the special token </s>, which prompts of family 'llava_1_5' are made of"
     with pytest.raises(ValueError, match=said):
         UPSTREAM.load(str(tmp_path / "mantis"))
     folder = saved_llava_1_5(tmp_path, layers=2)

@@ -2,7 +2,8 @@
 
 Values: config.json of llava-hf/llava-onevision-qwen2-7b-ov-hf and -0.5b-ov-hf, Qwen/Qwen2-VL-7B-Instruct,
 Qwen/Qwen2.5-VL-7B-Instruct, Qwen/Qwen3-VL-8B-Instruct, HuggingFaceM4/idefics2-8b-chatty,
-TIGER-Lab/Mantis-8B-siglip-llama3, llava-hf/llava-1.5-7b-hf and -13b-hf. Of InternVL3-8B and InternVL3.5-8B, those of
+TIGER-Lab/Mantis-8B-siglip-llama3, llava-hf/llava-1.5-7b-hf and -13b-hf, llava-hf/llava-v1.6-vicuna-7b-hf and
+-mistral-7b-hf, llava-hf/llama3-llava-next-8b-hf. Of InternVL3-8B and InternVL3.5-8B, those of
 the models they are made of: Qwen2.5-7B, Qwen3-8B, InternViT-300M.
 """
 
@@ -20,6 +21,7 @@ from tests import reference
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.idefics2_factory import idefics2_processor, tiny_idefics2
 from tests.families.llava_factory import llava_1_5_processor, tiny_llava_1_5
+from tests.families.llava_next_factory import llava_next_processor, tiny_llava_next
 from tests.families.mantis_factory import mantis_processor, tiny_mantis
 from tests.families.pictures import picture
 from tests.families.qwen_factory import GENERATIONS, qwen_batch, tiny_qwen
@@ -84,6 +86,10 @@ VICUNA = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings":
 VICUNA_13B = VICUNA | {
     "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40,
     "num_key_value_heads": 40,
+}  # fmt: skip
+MISTRAL = {
+    "model_type": "mistral", "vocab_size": 32064, "intermediate_size": 14336, "max_position_embeddings": 32768,
+    "num_key_value_heads": 8, "sliding_window": None, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
 }  # fmt: skip
 CLIP = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
@@ -155,6 +161,16 @@ RELEASED = {
     "llava_1_5 13b": Released(
         "llava_1_5", "Llava", VICUNA_13B, CLIP, (40, 40, 40, 128), 32000, {"image_token_index": 32000}, (13.3, 13.4)
     ),
+    "llava_next vicuna": Released(
+        "llava_next", "LlavaNext", VICUNA, CLIP, (32, 32, 32, 128), 32000, {"image_token_index": 32000}, (7.0, 7.1)
+    ),
+    "llava_next mistral": Released(
+        "llava_next", "LlavaNext", MISTRAL, CLIP, (32, 32, 8, 128), 32000, {"image_token_index": 32000}, (7.5, 7.6)
+    ),
+    "llava_next llama3": Released(
+        "llava_next", "LlavaNext", LLAMA3 | {"vocab_size": 128320}, CLIP, (32, 32, 8, 128), 128256,
+        {"image_token_index": 128256}, (8.3, 8.4),
+    ),
 }  # fmt: skip
 
 
@@ -167,6 +183,7 @@ SIZES = {  # vision tokens of the images of `image_inputs`
     "mantis": [728] * 2,
     "internvl3": [13 * 256, 256],
     "llava_1_5": [576] * 2,
+    "llava_next": [2340, 1176, 1890],
 }
 
 
@@ -184,6 +201,9 @@ def image_inputs(family, model):
     if family == "internvl3":  # thirteen tiles and one
         ids = [0] + [151667] * (13 * 256) + [1, 0] + [151667] * 256 + [1]
         return {"pixel_values": torch.empty(14, 0), "input_ids": torch.tensor([ids])}
+    if family == "llava_next":
+        sizes = torch.tensor([[480, 640], [336, 336], [336, 1344]])
+        return {"pixel_values": torch.empty(0), "image_sizes": sizes}
     if family == "llava_1_5":
         return {"pixel_values": torch.empty(2, 3, 336, 336)}
     patch = model.config.vision_config.patch_size
@@ -310,3 +330,11 @@ def test_llava_1_5_at_the_released_depth_heads_and_image_size():
     images = [picture(640, 480), picture(300, 500)]
     inputs = expect_half_kept(model, get_family("llava_1_5"), llava_1_5_processor(True, 336, 14), images, 576, 16)
     assert inputs["pixel_values"].shape == (2, 3, 336, 336)
+
+
+def test_llava_next_at_the_released_depth_heads_and_image_size():
+    vision, pinpoints = {"image_size": 336, "patch_size": 14}, transformers.LlavaNextConfig().image_grid_pinpoints
+    model = tiny_llava_next(**THIRTY_TWO, head_dim=16, text={"hidden_size": 32}, vision=vision, pinpoints=pinpoints)
+    processor = llava_next_processor(side=336, patch=14, pinpoints=pinpoints)
+    inputs = expect_half_kept(model, get_family("llava_next"), processor, [picture(336, 336)], 1176, 16)
+    assert inputs["pixel_values"].shape == (1, 3, 3, 336, 336)

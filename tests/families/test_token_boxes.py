@@ -17,6 +17,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaImageProcessor,
+    LlavaNextImageProcessor,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionImageProcessor,
@@ -31,6 +32,7 @@ from plphp_core.families.internvl3 import _cut
 from tests.families.idefics2_factory import idefics2_batch, tiny_idefics2
 from tests.families.internvl_factory import internvl_processor, tiny_internvl
 from tests.families.llava_factory import clip_images, tiny_llava_1_5
+from tests.families.llava_next_factory import tiny_llava_next
 from tests.families.qwen_factory import GENERATIONS, tiny_qwen, tiny_qwen_processor
 
 SQUARE = 64  # of families whose tiles are read whole
@@ -110,10 +112,12 @@ def features(model, processor, images):
     if "image_sizes" in flat:
         config = model.config
         arguments |= {
-            "image_sizes": flat["image_sizes"], "batch_num_images": flat["batch_num_images"],
+            "image_sizes": flat["image_sizes"],
             "vision_feature_layer": config.vision_feature_layer,
             "vision_feature_select_strategy": config.vision_feature_select_strategy,
         }  # fmt: skip
+        if "batch_num_images" in flat:
+            arguments["batch_num_images"] = flat["batch_num_images"]
     return model.model.get_image_features(**arguments, return_dict=True).pooler_output, flat
 
 
@@ -237,6 +241,14 @@ def test_llava_1_5_pads_or_crops_to_a_square(pad, size):
     expect_mark_found(model, processor, [picture(40, 90), picture(*size)], which=1)
 
 
+@pytest.mark.parametrize("size", [(62, 62), (150, 61), (44, 203), (130, 124), (300, 170)])
+def test_llava_next_tiles_every_image(size):
+    vision = {"num_hidden_layers": 1, "image_size": TILE, "patch_size": PATCH}
+    model = tiny_llava_next(layers=1, vision=vision, pinpoints=PINPOINTS)
+    processor = clip_images(LlavaNextImageProcessor, TILE, image_grid_pinpoints=PINPOINTS)
+    expect_mark_found(model, processor, [picture(40, 90), picture(*size)], which=1, base=(TILE // PATCH) ** 2)
+
+
 def test_every_familys_boxes_may_be_asked_with_the_images():
     for name in family_names():
         known = inspect.signature(get_family(name).token_boxes).parameters
@@ -289,5 +301,5 @@ def test_a_family_that_says_nothing_has_tokens_without_places():
 def test_which_families_have_places():
     located = {name for name in family_names() if get_family(name).located}
     assert located == {
-        "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mantis", "llava_1_5", "internvl3",
+        "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mantis", "llava_1_5", "llava_next", "internvl3",
     }  # fmt: skip

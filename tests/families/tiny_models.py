@@ -8,6 +8,12 @@ from tests.families.idefics2_factory import LATENTS, idefics2_batch, idefics2_pr
 from tests.families.internvl_factory import TILE_TOKENS, internvl_batch, internvl_processor, tiny_internvl
 from tests.families.llava_factory import IMAGE_SIZE as LLAVA_SIZE
 from tests.families.llava_factory import llava_1_5_batch, llava_1_5_processor, tiny_llava_1_5
+from tests.families.llava_next_factory import (
+    llava_next_batch,
+    llava_next_processor,
+    llava_next_tokens,
+    tiny_llava_next,
+)
 from tests.families.mantis_factory import IMAGE_SIZE, mantis_batch, mantis_processor, tiny_mantis
 from tests.families.qwen_factory import qwen_batch, tiny_qwen, tiny_qwen_processor
 
@@ -86,6 +92,9 @@ FAMILIES["llava_1_5"] = replace(
     processor=llava_1_5_processor,
     batch=llava_1_5_batch,
     tokens=lambda _, images: [LLAVA_SIZE] * len(images),
+)
+FAMILIES["llava_next"] = TinyFamily(  # every image is tiled, among others too
+    tiny_llava_next, llava_next_processor, llava_next_batch, [TILED, ADJACENT, [7], FOUR_IMAGES], llava_next_tokens
 )
 FAMILIES["idefics2-window"] = replace(  # wider than the prompts, as in the real checkpoint
     FAMILIES["idefics2"], model=lambda **k: tiny_idefics2(text={"sliding_window": 4096}, **k)
