@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from baselines.budgeted import Budgeted
-from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import LayerView
 
 
@@ -38,15 +37,16 @@ class Oracle(Budgeted):
         return (per_head + drawn).to(view.image_of.device)
 
     @staticmethod
-    def _images(key: str, sizes: list[int]) -> list[tuple[frozenset, int]]:
+    def _images(key: str, sizes: list[int]) -> list[tuple[frozenset[tuple[int, int]], int]]:
         from tasks.toy.known import answers_about
 
         about = answers_about().get(tuple(key.split(" ")[-len(sizes) :]))
-        require(about is not None, "oracle knows the toy's test samples only, in runs of profile=toy; take random here")
+        if about is None:
+            raise ValueError("oracle knows the toy's test samples only, in runs of profile=toy; take random here")
         return list(zip(about, sizes, strict=True))
 
     @staticmethod
-    def _rank(about: frozenset, tokens: int) -> Tensor:
+    def _rank(about: frozenset[tuple[int, int]], tokens: int) -> Tensor:
         """`(tokens,)`: 1 on a spot of the whole view that matters, 0 elsewhere; fine tiles show the same again."""
         from tasks.toy.known import SPOTS_PER_SIDE, token_spots
 
