@@ -25,6 +25,7 @@ class Oracle(Budgeted):
     name: ClassVar[str] = "oracle"
     label: ClassVar[str] = "Oracle"
     control: ClassVar[bool] = True
+    needs_answers: ClassVar[bool] = True
 
     def scores(self, view: LayerView) -> Tensor:
         found = torch.zeros(view.image_of.shape)

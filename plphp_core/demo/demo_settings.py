@@ -49,10 +49,15 @@ class DemoSettings:
         self.toy = table.profile == "toy"
         self.ticked = ["none", *dict.fromkeys(row.name for row in table.methods if row.name != "none")]
         self.start: dict[str, dict] = {}
-        for method in method_names():
+        for method in offered_methods():
             rows = [row for row in table.methods if row.name == method]
             rows = rows or list(settings_from_config(composed([*given, f"method={method}"])).methods)
             self.start[method] = dict(rows[len(rows) // 2].params)
+
+
+def offered_methods() -> list[str]:
+    """The methods that serve anybody's questions."""
+    return [name for name in method_names() if not getattr(type(make_method(name)), "needs_answers", False)]
 
 
 def method_title(method: str) -> str:

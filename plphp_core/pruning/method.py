@@ -28,10 +28,13 @@ class Method:
             those behind the last image; None: all of them, which holds the layer's whole projection.
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
         control: whether it is there to be beaten: tables and figures mark it.
+        needs_answers: whether it looks at the right answers, so that it serves only samples whose answers it knows; the
+            demo does not offer it.
     """
 
     name: ClassVar[str]
     control: ClassVar[bool] = False
+    needs_answers: ClassVar[bool] = False
 
     @property
     def query_rows(self) -> QueryRows:

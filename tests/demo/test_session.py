@@ -8,13 +8,13 @@ import pytest
 from plphp_core import PLPHP
 from plphp_core.demo import streaming
 from plphp_core.demo.conversation import Conversation, context
-from plphp_core.demo.demo_settings import VERBS, DemoSettings, verb_of
+from plphp_core.demo.demo_settings import VERBS, DemoSettings, offered_methods, verb_of
 from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
 from plphp_core.evaluation.generation import Answerer
 from plphp_core.evaluation.requests import Request
-from plphp_core.pruning.method import make_method, method_names
+from plphp_core.pruning.method import make_method
 from plphp_core.records.errors import UserError
 from tests.demo.factories import ask
 
@@ -138,7 +138,7 @@ def test_whoever_leaves_ends_the_generation_and_frees_the_model(session, example
 def test_no_method_begins_deeper_than_the_model():
     settings = DemoSettings()
     settings.start["vtw"] = {"K": 14}
-    assert DemoSession(settings).start["vtw"] == {"K": 8}
+    assert DemoSession(settings).start["vtw"] == {"K": 12}
 
 
 def test_asking_again_takes_the_place_of_the_answer_and_not_of_the_figures(session, examples):
@@ -178,6 +178,6 @@ def test_an_answer_as_long_as_it_may_be_is_cut_off(session, examples):
 
 
 def test_every_method_is_there_and_has_a_verb(session):
-    assert list(session.parameters) == method_names() and set(session.ticked) <= set(method_names())
+    assert list(session.parameters) == offered_methods() and set(session.ticked) <= set(offered_methods())
     assert {verb_of("none"), verb_of("fastv"), verb_of("plphp")} == {"", "withdraw", "compress"}
-    assert {verb_of(name) for name in method_names()} <= set(VERBS)
+    assert {verb_of(name) for name in offered_methods()} <= set(VERBS)

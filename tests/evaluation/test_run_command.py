@@ -18,7 +18,7 @@ from tests.configured import ROOT, configured
 def test_table_1_has_the_papers_rows_and_benchmarks(profile):
     found = configured("table=table1", f"profile={profile}")
     rows = [f"{row.name} {row.setting}".strip() for row in found.methods]
-    layers = {"paper": (2, 3, 3, 10, 14, 20), "toy": (2, 2, 2, 3, 4, 6)}[profile]
+    layers = {"paper": (2, 3, 3, 10, 14, 20), "toy": (2, 2, 2, 4, 6, 9)}[profile]
     assert rows == [
         "none",
         *(f"fastv K={k}, R={r}" for k, r in zip(layers[:3], (0.75, 0.5, 0.25), strict=True)),
@@ -78,7 +78,7 @@ def test_tasks_are_chosen_by_group_or_list():
         ("attn_implementation=fast", "unknown attn_implementation 'fast'; allowed: eager"),
         ("device=tpu", "unknown device 'tpu'"),
         ("model.family=llava", "unknown model family 'llava'; allowed: .*llava_onevision"),
-        ("method.name=other", "unknown method 'other'; allowed: adakv, fastv, .*none, plphp, .*vtw"),
+        ("method.name=other", "unknown method 'other'; allowed: adakv, fastv, .*none, oracle, plphp, .*vtw"),
         ("method.r=0.9", "delta_r|r \\+"),
         ("+method.K=3", "no parameter K; known: r, delta_r, alpha, beta, gqa"),
         ("lock_timeout=-1", "lock_timeout must be a number of seconds"),

@@ -40,7 +40,7 @@ def one_lost(state):
             "LlavaNextFor",
         ),
         (LLAVA, broken.edited(CONFIG, model_type="llava_next", architectures=None), configuration, "'llava_next'"),
-        (LLAVA, broken.edited(CONFIG, **NINE), weights, "layers.8."),
+        (LLAVA, broken.edited(CONFIG, **NINE), weights, "layers.10."),
         (LLAVA, broken.edited(CONFIG, **SEVEN), weights, "layers that config.json does not have"),
         (LLAVA, broken.tensors(one_lost), weights, "layers.3.mlp.up_proj"),
         (LLAVA, broken.edited(CONFIG, text_config__vocab_size=300), weights, "(300, 128)"),
@@ -77,7 +77,7 @@ def test_a_checkpoint_in_shards_passes(copied, examine):
     folder, run = copied()
     broken.shard(folder)
     (result,) = examine(checkpoint_files, run)
-    assert result.status is CheckStatus.PASSED and len(run.checkpoint.shapes) == 156
+    assert result.status is CheckStatus.PASSED and len(run.checkpoint.shapes) == 204
 
 
 @pytest.mark.parametrize("folder", sorted(CHECKPOINTS.iterdir()), ids=lambda folder: folder.name)

@@ -45,6 +45,7 @@ def build(manager, tmp_path):
 
 def test_every_benchmark_has_its_files(manager):
     expected = {f"{profile}_{name}" for profile in ("plphp", "toy") for name in NAMES}
+    expected |= {"toy_reading", "toy_finding", "toy_long"}
     assert set(manager.all_subtasks) == set(manager.all_tasks) == expected
 
 
