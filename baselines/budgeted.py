@@ -216,7 +216,7 @@ def pool(scores: Tensor, segments: Tensor, kernel: int, how: str) -> Tensor:
     Args:
         scores: `(batch, heads, tokens)`.
         segments: `(batch, tokens)` long; only tokens of the same segment are neighbours.
-        how: `"avg"`: what is missing at the end of a segment counts as 0, as in official codes; or `"max"`.
+        how: `"avg"`: what is missing at or within a segment counts as 0, as official codes do; or `"max"`.
     """
     if kernel == 1:
         return scores

@@ -255,11 +255,12 @@ def ranked(scope, budget, score, window=lambda capacity: 0, capacity=None, split
 
 
 def smoothed(score, runs, kernel, how):
-    """Pooled within each run of positions; missing neighbours count as 0 for "avg"."""
+    """Pooled over neighbouring positions of the same run; missing neighbours count as 0 for "avg"."""
     found = score.clone()
     for run in runs:
-        for place, i in enumerate(run):
-            near = [score[run[at]] for at in range(place - kernel // 2, place + kernel // 2 + 1) if 0 <= at < len(run)]
+        inside = set(run)
+        for i in run:
+            near = [score[at] for at in range(i - kernel // 2, i + kernel // 2 + 1) if at in inside]
             found[i] = sum(near) / kernel if how == "avg" else max(near)
     return found
 

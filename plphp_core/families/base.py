@@ -1,6 +1,7 @@
 """What differs between model families, and nothing else."""
 
 import json
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
@@ -42,6 +43,7 @@ class Family:
     special_tokens: tuple[str, ...] = ()  # what prompts are built from; each must be one token
     image_token: ClassVar[str] = IMAGE_MARK  # that the tokenizer reads `image_token_id` from
     uses_chat_template: bool = False  # `prompt` must equal what the checkpoint's own template renders
+    packages: ClassVar[tuple[str, ...]] = ()  # that the processor imports, beside those of transformers itself
     located: ClassVar[bool] = False  # whether a vision token stands for one place of the image, see `token_boxes`
 
     def __init__(self, style: str = "lmms_eval", **options):
@@ -121,9 +123,11 @@ class Family:
 
         Raises:
             ValueError: an unknown dtype, a revision of a folder, or a checkpoint of another family.
+            ImportError: one of `packages` is not installed.
         """
         from transformers import AutoModelForImageTextToText
 
+        self.check_packages()  # before gigabytes of weights are read
         checkpoint = checkpoint or self.default_checkpoint
         if isinstance(dtype, str) and dtype != "auto":
             dtype = getattr(torch, dtype_name(dtype))
@@ -147,6 +151,14 @@ class Family:
         processor = self.load_processor(checkpoint, revision, model)
         processor.tokenizer.padding_side = "left"
         return model.to(device).eval(), processor
+
+    def check_packages(self) -> None:
+        """Raise ImportError if one of `packages` is not installed."""
+        if missing := [name for name in self.packages if find_spec(name) is None]:
+            named = " ".join(missing)
+            raise ImportError(
+                f"the processor of {self.title} needs what is not installed here: {named}; `pip install {named}`"
+            )
 
     def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
         """The processor saved with the checkpoint."""

@@ -4,7 +4,6 @@ import re
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
 from plphp_core.families.base import IMAGE_MARK, Family, json_turns, refuse_tokens, token_runs
 from plphp_core.pruning.hf import encoded_images
@@ -12,7 +11,6 @@ from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid, tiled
 
 IMAGE = "<IMG_CONTEXT>"
-GLANCE = 24  # pixels along a side of the pictures that tell how an image was cut
 
 
 class InternVL3(Family):
@@ -60,10 +58,20 @@ class InternVL3(Family):
         return sizes
 
     def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
-        """Tiles row by row, each a raster, then the thumbnail: a raster of the whole image, squeezed."""
-        side = _side(model.config)
-        tiles = [size // side**2 for size in self.image_sizes(model, inputs)]
-        return [_token_boxes(own, side) for own in inputs["pixel_values"].split(tiles)] if tiles else []
+        """Tiles row by row, each a raster, then the thumbnail: a raster of the whole image, squeezed.
+
+        Raises:
+            ValueError: images are cut into several tiles, and `images`, whose shapes tell how, is not given.
+        """
+        side, flat = _side(model.config), None if images is None else [image for sample in images for image in sample]
+        crops = [size // side**2 for size in self.image_sizes(model, inputs)]
+        require(
+            flat is not None or not any(number > 1 for number in crops),
+            f"the inputs of {type(model).__name__} do not tell into which rows and columns images were cut: call "
+            "token_boxes(model, inputs, images) with the images that encode was given",
+        )
+        sizes = [(1, 1)] * len(crops) if flat is None else [image.size for image in flat]
+        return [_token_boxes(number, size, side) for number, size in zip(crops, sizes, strict=True)]
 
     def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
         """The processor saved with the checkpoint, with the family's limit on tiles."""
@@ -120,22 +128,16 @@ def _side(config) -> int:
     return int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio)
 
 
-def _token_boxes(tiles: Tensor, side: int) -> Tensor:
-    """Boxes of one image's tokens from its tiles' pixels `(tiles, 3, height, width)`."""
-    cells = tiled(*_cut(tiles), side)
-    return cells if len(tiles) == 1 else torch.cat([cells, grid(side, side)])
+def _token_boxes(crops: int, size: tuple[int, int], side: int) -> Tensor:
+    """Boxes of the tokens of one image of `size` (width, height): one tile, or several and the thumbnail."""
+    if crops == 1:
+        return grid(side, side)
+    return torch.cat([tiled(*_cut(crops - 1, *size), side), grid(side, side)])
 
 
-def _cut(tiles: Tensor) -> tuple[int, int]:
-    """Rows and columns that an image was cut into, which nothing but its pixels tells: put together, its tiles look
-    like the thumbnail behind them. Where several grids do alike, as in an empty image, the one with the fewest rows.
+def _cut(tiles: int, width: int, height: int) -> tuple[int, int]:
+    """Rows and columns of an image's tiles: of the grids of so many, the one nearest to its shape, as the processor
+    chooses among those of all numbers.
     """
-    *_, thumbnail = small = adaptive_avg_pool2d(tiles.float(), GLANCE)
-    number = max(1, len(tiles) - 1)
-
-    def unlike(cut: tuple[int, int]) -> float:
-        rows = small[:number].unflatten(0, cut).permute(2, 0, 3, 1, 4)  # channels, rows, height, columns, width
-        whole = adaptive_avg_pool2d(rows.flatten(3, 4).flatten(1, 2), GLANCE)
-        return float((whole - thumbnail).square().sum())
-
-    return min(((rows, number // rows) for rows in range(1, number + 1) if number % rows == 0), key=unlike)
+    grids = [(rows, tiles // rows) for rows in range(1, tiles + 1) if tiles % rows == 0]
+    return min(grids, key=lambda cut: abs(width / height - cut[1] / cut[0]))

@@ -57,6 +57,10 @@ def image_tokens(run: PlannedRun) -> Findings:
     for one image and for two it writes as many image tokens as the model makes features.
     """
     family, folder = run.family, run.checkpoint.folder
+    try:
+        family.check_packages()
+    except ImportError as error:
+        raise CheckFailed(str(error)) from error
     with failing(f"no processor can be read from {folder}", COPY):
         run.processor = family.load_processor(str(folder), None, run.model)
         run.processor.tokenizer.padding_side = "left"

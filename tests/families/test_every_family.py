@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from plphp_core.families import family_names, get_family
 from plphp_core.families.qwen2_vl import resized
 from tests.families.idefics2_factory import LATENTS
+from tests.families.idefics3_factory import CROP_TOKENS, idefics3_processor
 from tests.families.internvl_factory import TILE_TOKENS, internvl_processor
 from tests.families.llava_factory import IMAGE_SIZE as LLAVA_SIZE
 from tests.families.mantis_factory import IMAGE_SIZE
@@ -25,6 +26,10 @@ def internvl_tokens(width, height, alone):
     return TILE_TOKENS * tiles
 
 
+def idefics3_tokens(width, height, alone):
+    return CROP_TOKENS * idefics3_processor().image_processor.get_number_of_image_patches(height, width, {})[0]
+
+
 # Options of model and processor, and the tokens of an image; None: known only by the image tokens written
 TOKENS = {
     ("llava_onevision", ()): lambda width, height, alone: None if alone else 17,
@@ -33,6 +38,7 @@ TOKENS = {
     ("idefics2", (("splitting", True),)): lambda *_: 5 * LATENTS,
     ("mantis", (("strategy", "default"),)): lambda *_: IMAGE_SIZE,
     ("mantis", (("strategy", "full"),)): lambda *_: IMAGE_SIZE + 1,
+    **{(name, ()): idefics3_tokens for name in ("idefics3", "smolvlm2")},
     **{("internvl3", (("decoder", name),)): internvl_tokens for name in ("qwen2", "qwen3")},
     ("llava_next", ()): lambda *_: None,
     **{("llava_1_5", (("pad", pad),)): lambda *_: LLAVA_SIZE for pad in (True, False)},

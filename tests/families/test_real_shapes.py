@@ -3,8 +3,8 @@
 Values: config.json of llava-hf/llava-onevision-qwen2-7b-ov-hf and -0.5b-ov-hf, Qwen/Qwen2-VL-7B-Instruct,
 Qwen/Qwen2.5-VL-7B-Instruct, Qwen/Qwen3-VL-8B-Instruct, HuggingFaceM4/idefics2-8b-chatty,
 TIGER-Lab/Mantis-8B-siglip-llama3, llava-hf/llava-1.5-7b-hf and -13b-hf, llava-hf/llava-v1.6-vicuna-7b-hf and
--mistral-7b-hf, llava-hf/llama3-llava-next-8b-hf. Of InternVL3-8B and InternVL3.5-8B, those of
-the models they are made of: Qwen2.5-7B, Qwen3-8B, InternViT-300M.
+-mistral-7b-hf, llava-hf/llama3-llava-next-8b-hf. Of InternVL3-8B, InternVL3.5-8B, Idefics3-8B-Llama3 and SmolVLM2-2.2B,
+those of the models they are made of: Qwen2.5-7B, Qwen3-8B, InternViT-300M, Llama 3.1 8B, SmolLM2-1.7B, SigLIP so400m.
 """
 
 from dataclasses import dataclass, field
@@ -82,6 +82,18 @@ LLAMA3 = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
 }
+SMOL = {
+    "model_type": "llama",
+    "vocab_size": 49280,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+}
+SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+SO400M |= {"patch_size": 14}
+SIGLIP = SO400M | {"model_type": "siglip_vision_model"}
 VICUNA = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096}
 VICUNA_13B = VICUNA | {
     "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40,
@@ -95,8 +107,6 @@ CLIP = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
     "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768, "vocab_size": 32000,
 }  # fmt: skip
-SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
-SIGLIP |= {"model_type": "siglip_vision_model", "patch_size": 14}
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,7 @@ RELEASED = {
     ),
     "idefics2": Released(
         "idefics2", "Idefics2", {"model_type": "mistral", "vocab_size": 32003, "pad_token_id": 0},
-        {name: value for name, value in SIGLIP.items() if name != "model_type"} | {"image_size": 980},
+        SO400M | {"image_size": 980},
         (32, 32, 8, 128), 32001, billions=(8.3, 8.5),
     ),
     "mantis": Released(
@@ -154,6 +164,14 @@ RELEASED = {
     ),
     "internvl3_5": Released(
         "internvl3", "InternVL", {"model_type": "qwen3"} | QWEN3, None, (36, 32, 8, 128), 151667, UNTIED, (8.5, 8.6),
+    ),
+    "idefics3": Released(
+        "idefics3", "Idefics3", LLAMA3 | {"vocab_size": 128259}, SO400M | {"image_size": 364}, (32, 32, 8, 128),
+        128257, {"scale_factor": 2}, (8.4, 8.5),
+    ),
+    "smolvlm2": Released(
+        "smolvlm2", "SmolVLM", SMOL, SO400M | {"image_size": 384}, (24, 32, 32, 64), 49190,
+        {"scale_factor": 3, "image_token_id": 49190}, (2.2, 2.3),
     ),
     "llava_1_5 7b": Released(
         "llava_1_5", "Llava", VICUNA, CLIP, (32, 32, 32, 128), 32000, {"image_token_index": 32000}, (7.0, 7.1)
@@ -182,6 +200,8 @@ SIZES = {  # vision tokens of the images of `image_inputs`
     "idefics2": [64] * 3,
     "mantis": [728] * 2,
     "internvl3": [13 * 256, 256],
+    "idefics3": [13 * 169, 169],
+    "smolvlm2": [13 * 81, 81],
     "llava_1_5": [576] * 2,
     "llava_next": [2340, 1176, 1890],
 }
@@ -201,6 +221,11 @@ def image_inputs(family, model):
     if family == "internvl3":  # thirteen tiles and one
         ids = [0] + [151667] * (13 * 256) + [1, 0] + [151667] * 256 + [1]
         return {"pixel_values": torch.empty(14, 0), "input_ids": torch.tensor([ids])}
+    if family in ("idefics3", "smolvlm2"):  # three rows of four tiles and the whole; an image that is not split
+        crop = [0, 1] + [model.config.image_token_id] * SIZES[family][1]
+        ids = (crop * 4 + [2]) * 3 + [2] + crop + [0] + crop + [0]
+        side = model.config.vision_config.image_size
+        return {"pixel_values": torch.ones(1).expand(1, 14, 3, side, side), "input_ids": torch.tensor([ids])}
     if family == "llava_next":
         sizes = torch.tensor([[480, 640], [336, 336], [336, 1344]])
         return {"pixel_values": torch.empty(0), "image_sizes": sizes}

@@ -9,11 +9,10 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from transformers import (
-    GotOcr2ImageProcessor,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaImageProcessor,
@@ -30,6 +29,7 @@ from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_t
 from plphp_core.families import family_names, family_of, get_family
 from plphp_core.families.internvl3 import _cut
 from tests.families.idefics2_factory import idefics2_batch, tiny_idefics2
+from tests.families.idefics3_factory import idefics3_processor, tiny_idefics3
 from tests.families.internvl_factory import internvl_processor, tiny_internvl
 from tests.families.llava_factory import clip_images, tiny_llava_1_5
 from tests.families.llava_next_factory import tiny_llava_next
@@ -77,6 +77,13 @@ def internvl():
     """Its whole processor, since the text tells how many tiles an image has."""
     model = tiny_internvl(layers=2, vision={"num_hidden_layers": 0, "image_size": SQUARE, "patch_size": PATCH})
     return model, internvl_processor(SQUARE, (SQUARE // PATCH // 2) ** 2)
+
+
+def idefics3(family):
+    model = tiny_idefics3(
+        family, layers=2, vision={"num_hidden_layers": 0, "image_size": TILE, "patch_size": PATCH}, scale=3
+    )
+    return model, idefics3_processor(family, side=TILE, longest=4 * TILE, tokens=(TILE // PATCH // 3) ** 2)
 
 
 def qwen(family):
@@ -261,20 +268,44 @@ def test_every_familys_boxes_may_be_asked_with_the_images():
 def test_internvl_tiles_and_thumbnail(size, tiles):
     model, processor = internvl()
     images, side = [picture(40, 40), picture(*size), picture(100, 50)], SQUARE // PATCH // 2
-    boxes = family_of(model).token_boxes(model, features(model, processor, images)[1])
+    boxes = family_of(model).token_boxes(model, features(model, processor, images)[1], [images])
     assert [len(one) // side**2 for one in boxes] == [1, tiles + (tiles > 1), 3]
     expect_mark_found(model, processor, images, which=1, base=tiles * side**2)
 
 
-@given(width=st.integers(20, 900), height=st.integers(20, 900), seed=st.integers(0, 99))
-@settings(max_examples=60)
-def test_internvl_sees_how_an_image_was_cut(width, height, seed):
-    """Against the processor's own choice, on pictures of random coarse patches."""
-    coarse = np.random.default_rng(seed).integers(0, 255, (7, 7, 3)).astype(np.uint8)
-    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
-    tiles = GotOcr2ImageProcessor(size={"height": 32, "width": 32}, crop_to_patches=True)(image, return_tensors="pt")
-    columns, rows = get_optimal_tiled_canvas((height, width), (32, 32), 1, 12)
-    assert _cut(tiles["pixel_values"]) == (rows, columns)
+@pytest.mark.parametrize("family", ["idefics3", "smolvlm2"])
+@pytest.mark.parametrize("size, tiles", [((250, 250), 16), ((300, 200), 12), ((80, 300), 8)])
+def test_idefics3_tiles_and_the_whole(family, size, tiles):
+    model, processor = idefics3(family)
+    images, of_tile = [picture(40, 40), picture(*size), picture(200, 100)], (TILE // PATCH // 3) ** 2
+    boxes = family_of(model).token_boxes(model, features(model, processor, images)[1])
+    assert [len(one) // of_tile for one in boxes] == [17, tiles + 1, 9]
+    expect_mark_found(model, processor, images, which=1, base=tiles * of_tile)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_idefics3_without_tiles_is_one_raster(labels):
+    model = tiny_idefics3(layers=2, vision={"image_size": TILE, "patch_size": PATCH}, scale=3)
+    processor = idefics3_processor(splitting=False, side=TILE, longest=TILE, tokens=25, labels=labels)
+    inputs = features(model, processor, [picture(40, 40), picture(90, 30)])[1]
+    boxes = family_of(model).token_boxes(model, inputs)
+    assert [len(one) for one in boxes] == [25, 25]
+    assert boxes[1][-1].tolist() == pytest.approx([0.8 * 60 / 62] * 2 + [60 / 62] * 2)
+
+
+@given(width=st.integers(20, 900), height=st.integers(20, 900), most=st.integers(1, 12))
+def test_internvl_knows_how_an_image_was_cut(width, height, most):
+    """Against the processor's own choice among all grids."""
+    columns, rows = get_optimal_tiled_canvas((height, width), (32, 32), 1, most)
+    assert _cut(rows * columns, width, height) == (rows, columns)
+
+
+def test_internvl_asks_for_the_images_where_their_cut_is_not_known():
+    model, processor = internvl()
+    alone, tiles = (features(model, processor, [picture(*size)])[1] for size in ((40, 40), (100, 50)))
+    assert family_of(model).token_boxes(model, alone)[0].shape == (64, 4)
+    with pytest.raises(ValueError, match=r"columns images were cut: call token_boxes\(model, inputs, images\)"):
+        family_of(model).token_boxes(model, tiles)
 
 
 def test_idefics2_latents_look_at_their_crop():
@@ -301,5 +332,5 @@ def test_a_family_that_says_nothing_has_tokens_without_places():
 def test_which_families_have_places():
     located = {name for name in family_names() if get_family(name).located}
     assert located == {
-        "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mantis", "llava_1_5", "llava_next", "internvl3",
+        *GENERATIONS, "llava_onevision", "llava_1_5", "llava_next", "mantis", "internvl3", "idefics3", "smolvlm2",
     }  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from tests.factories import prompt_batch, tiny_llava_onevision, tiny_processor, tokens_of
 from tests.families.idefics2_factory import LATENTS, idefics2_batch, idefics2_processor, tiny_idefics2
+from tests.families.idefics3_factory import CROP_TOKENS, idefics3_batch, idefics3_processor, tiny_idefics3
 from tests.families.internvl_factory import TILE_TOKENS, internvl_batch, internvl_processor, tiny_internvl
 from tests.families.llava_factory import IMAGE_SIZE as LLAVA_SIZE
 from tests.families.llava_factory import llava_1_5_batch, llava_1_5_processor, tiny_llava_1_5
@@ -56,6 +57,17 @@ def internvl(decoder):
     )
 
 
+def idefics3(family):
+    samples = [[4, (1, 2, 1), 5], [3, (0, 0, 2), (2, 2, 3), 4, (2, 1, 4), 6], [7], [(1, 1, 5), 1, (0, 0, 6), 3]]
+    return TinyFamily(
+        lambda **k: tiny_idefics3(family, **k),
+        lambda **k: idefics3_processor(family, **k),
+        idefics3_batch,
+        samples,
+        lambda _, images: [CROP_TOKENS * (rows * columns + 1) for rows, columns, _ in images],
+    )
+
+
 TILED = [4, (20, 28, 1), 5]
 ADJACENT = [3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]
 FOUR_IMAGES = [(16, 16, 5), 1, (16, 16, 6), (16, 16, 7), 2, (16, 16, 8), 3]
@@ -85,6 +97,7 @@ FAMILIES = {
     ),
     "internvl3": internvl("qwen2"),
     "internvl3-qwen3": internvl("qwen3"),
+    **{name: idefics3(name) for name in ("idefics3", "smolvlm2")},
 }
 FAMILIES["llava_1_5"] = replace(
     FAMILIES["mantis"],

@@ -2,13 +2,15 @@
 
 import pytest
 
+from plphp_core.evaluation.loading import load
 from plphp_core.preflight.checks import CheckStatus
 from plphp_core.preflight.prompts import image_tokens, tokenizer
+from plphp_core.records.errors import UserError
 from tests.families.tiny_models import FAMILIES
 from tests.preflight import damage
 
 # Tokens of one drawn image of 224 × 160 pixels and of two.
-COUNTS = {"internvl3": (13 * 4, 26 * 4)}
+COUNTS = {"internvl3": (13 * 4, 26 * 4), "idefics3": (13 * 4, 26 * 4), "smolvlm2": (13 * 4, 26 * 4)}
 
 
 @pytest.fixture
@@ -40,6 +42,8 @@ def test_what_a_family_is_made_of_passes(family, saved, examine):
     [
         ("internvl3", {"tokens": 5}, None, "image_seq_length must be 4"),
         ("internvl3", {}, damage.replaced("assistant", "model", "chat_template.jinja"), "the chat template renders"),
+        ("idefics3", {"tokens": 5}, None, "image_seq_len, 5 here, is not the model's"),
+        ("smolvlm2", {}, damage.replaced("Assistant", "Model", "chat_template.jinja"), "the chat template renders"),
     ],
 )
 def test_a_processor_that_does_not_fit_fails(family, options, broken, words, saved, examine):
@@ -48,3 +52,14 @@ def test_a_processor_that_does_not_fit_fails(family, options, broken, words, sav
         broken(folder)
     (found,) = examine(image_tokens, run)
     assert found.status is CheckStatus.FAILED and words in found.sentence, found.sentence
+
+
+def test_a_missing_package_is_named_with_the_remedy_before_weights_are_read(saved, examine, monkeypatch):
+    folder, run = saved("smolvlm2")
+    monkeypatch.setattr(type(run.family), "packages", ("num2words", "no_such_package"))
+    said = "the processor of SmolVLM2 needs what is not installed here: no_such_package; `pip install no_such_package`"
+    (found,) = examine(image_tokens, run)
+    assert (found.status, found.sentence) == (CheckStatus.FAILED, said)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=f"cannot load .*: {said}"):
+        load(run.settings.model)
