@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     tasks = list(map(suite.open, facts))
     prompts = [task.requests[doc] for task in tasks for doc in task.chosen(rule.samples, settings.limit_seed)]
     try:
-        found = divergences(answerer.loaded.model, map(answerer.inputs, prompts), rule.first)
+        found = divergences(answerer.loaded.model, (answerer.inputs(one)[0] for one in prompts), rule.first)
     except ValueError as error:  # vtw_depth.first of a model that is not so deep
         raise UserError(str(error)) from error
     table = Table("K", "mean KL(P_vtw ‖ P_full), nats", "≤ η")

@@ -321,7 +321,7 @@ def test_columns_are_named_in_the_file_one_per_benchmark(own):
 
 
 def test_gains_stand_behind_every_method_unless_some_are_named(own):
-    folder = own("name: mine\nrows: {toy: [{method: none}, {method: vtw, K: 3}]}\n", "")
+    folder = own("name: mine\nrows: {toy: [{method: none}, {method: vtw, K: 4}]}\n", "")
     assert by_heading(made(folder, "mine", factories.suite()).sheets[0], 1)["SD R-L"].detail.endswith("%")
 
 
