@@ -41,8 +41,8 @@ def test_the_toy_sees_the_image_with_and_without_pruning(ran):
 
 
 def test_the_trace_is_told_layer_by_layer(ran):
-    found = re.findall(r"layer (\d): (\d+)% of .* vision, (\d+)% of the tokens kept", ran[0])
-    assert [int(layer) for layer, *_ in found] == list(range(8))
+    found = re.findall(r"layer (\d+): (\d+)% of .* vision, (\d+)% of the tokens kept", ran[0])
+    assert [int(layer) for layer, *_ in found] == list(range(12))
     assert [kept for *_, kept in found[:2]] == ["100", "100"] and found[-1][2] == "100"
     assert min(int(kept) for *_, kept in found) < 100
 
