@@ -22,6 +22,7 @@ from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.pruning.hooks import prune
+from plphp_core.pruning.prompt import sample_keys
 from plphp_core.records.byte_matches import (
     TOLERANCE,
     ByteMatch,
@@ -249,7 +250,12 @@ class _Pass:
 
     @torch.inference_mode()
     def _add(self, batch: list[Request]) -> None:
-        inputs = encode(self.loaded, [prepare(self.loaded.family, at, one) for at, one in enumerate(batch)])
+        ready = [prepare(self.loaded.family, at, one) for at, one in enumerate(batch)]
+        inputs = encode(self.loaded, ready)
+        with sample_keys([one.key for one in ready]):
+            self._measure(inputs)
+
+    def _measure(self, inputs: dict[str, Any]) -> None:
         built = [method.built for method in self.methods]
         shared = SharedPrefill(self.loaded.model, inputs, [None, *(one for one in built if can_share(one))])
         whole = shared.prefilled(None).trace

@@ -31,6 +31,11 @@ class PreparedRequest:
     sha256: list[str]
     notes: list[str]
 
+    @property
+    def key(self) -> str:
+        """What methods that draw, or know their samples, are told that it is: see `pruning.prompt.sample_keys`."""
+        return " ".join([self.prompt, *self.sha256])
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:

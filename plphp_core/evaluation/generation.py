@@ -102,7 +102,7 @@ class JointAnswerer:
             yield from ((method, failure) for method in methods)
             return
         found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
-        keys = [" ".join([one.prompt, *one.sha256]) for one in ready]
+        keys = [one.key for one in ready]
         for method, found in decode_each(self.loaded, methods, inputs, arguments, keys):
             if not isinstance(found, Failure):
                 try:

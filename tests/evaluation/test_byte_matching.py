@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from baselines.controls import RandomTokens
 from plphp_core.cli import entry_point
 from plphp_core.config.equal_bytes import ByteSearch
 from plphp_core.evaluation import byte_matching, loading
@@ -126,6 +127,20 @@ def test_cells_hold_the_bytes_of_their_budget_or_there_are_none(run, tmp_path):
     assert {"none", "random", "snapkv"} <= found_methods
     prefills = {cell["method"]: cell["efficiency"]["prefill_flops"] for cell in done.files}
     assert all(flops and min(flops) > 0 for flops in prefills.values())
+
+
+def test_samples_are_called_the_same_while_bytes_are_measured_and_while_they_answer(run, monkeypatch):
+    """Methods that draw, or know their samples, go by these names."""
+    called, compress = set(), RandomTokens.compress
+
+    def noted(method, layer, view):
+        called.update(view.sample_keys)
+        return compress(method, layer, view)
+
+    monkeypatch.setattr(RandomTokens, "compress", noted)
+    done = run("table.methods=[none,random]")
+    assert done.code == 0, done.said
+    assert len(called) == 8  # four samples of two benchmarks
 
 
 def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):
