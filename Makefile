@@ -62,7 +62,7 @@ gpu-check: setup ## what only a GPU can show, in 8 minutes, nothing downloaded; 
 	@$(PYTHON) scripts/gpu_check.py --out $(RESULTS)/gpu $(ARGS)
 toy-data: setup ## draw the toy data sets (seconds; nothing happens if they are there)
 	$(PYTHON) -m tasks.toy.generate
-toy-model: setup ## train a toy model again; FAMILY=llava_onevision (an hour on 2 cores)|qwen2_vl|idefics2|mantis; resumes
+toy-model: setup ## train a toy model again; FAMILY=llava_onevision (two hours on 2 cores)|llava_1_5|qwen2_vl|idefics2|mantis; resumes
 	$(PYTHON) -m scripts.train_toy --family $(FAMILY) $(ARGS)
 lock: ## resolve requirements.lock anew, with the newest torch, torchvision and transformers that are allowed, and that of docs
 	uv pip compile -q --group docs --python-version 3.11 --universal --no-emit-index-url --no-annotate --no-header -o requirements-docs.lock

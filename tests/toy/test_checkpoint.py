@@ -40,6 +40,7 @@ def test_shape_is_the_real_family_scaled_down(toy):
     model, _processor = loaded(toy)
     kinds = {
         "llava_onevision": ("qwen2", "siglip_vision_model"),
+        "llava_1_5": ("llama", "clip_vision_model"),
         "mantis": ("llama", "siglip_vision_model"),
         "idefics2": ("mistral", "idefics2_vision"),
         "qwen2_vl": ("qwen2_vl_text", "qwen2_vl_vision"),
