@@ -105,7 +105,8 @@ def test_values_that_cannot_be_served_are_refused_with_what_is_allowed(override,
         ("model=typo", "options of model: idefics2, "),
         (
             "model=internvl3",
-            "profile=toy has no checkpoint of model=internvl3; it has: idefics2, llava_1_5, llava_onevision, mantis, qwen2_vl.",
+            "profile=toy has no checkpoint of model=internvl3; it has: idefics2, llava_1_5, llava_onevision, mantis, "
+            "qwen2_vl.",
         ),
         ("table=typo", "options of table: all, claims, compare, engines, figure1,"),
         ("method.q=1", "Could not override 'method.q'; known keys of method: name, setting, r, delta_r"),
