@@ -136,14 +136,18 @@ def test_a_fast_path_that_decodes_other_tokens_is_found_out(tmp_path, monkeypatc
 
 def test_tokens_may_differ_only_from_a_tie_on():
     def decided(gap):
-        return torch.tensor([[0.0, 4.0, 4.0 + gap]] * 3, dtype=torch.bfloat16)
+        return torch.tensor([[0.0, 4.0, 4.0 + gap]] * 3)  # fp32, as `generate()` hands logits over
 
-    tie, clear = decided(0.0625), decided(0.5)  # 8 roundings of 4 are 0.125
+    tie, clear = decided(0.0625), decided(0.5)  # 8 roundings of 4 are 0.25
     expected = torch.tensor([[2, 2, 2], [2, 2, 2], [2, 2, 2]])
     found = torch.tensor([[2, 2, 2], [2, 1, 0], [1, 0, 2]])
-    assert agreement(found, expected, (tie, tie, tie)) == (1, 2, 0)
-    assert agreement(found, expected, (clear, tie, clear)) == (1, 1, 1)
-    assert agreement(found[:1, :2], expected[:1], (clear,) * 3) == (1, 0, 0)  # all have ended: padding follows
+    assert agreement(found, expected, (tie, tie, tie), torch.bfloat16) == (1, 2, 0)
+    assert agreement(found, expected, (clear, tie, clear), torch.bfloat16) == (1, 1, 1)
+    assert agreement(found[:1, :2], expected[:1], (clear,) * 3, torch.bfloat16) == (
+        1,
+        0,
+        0,
+    )  # all have ended: padding follows
 
 
 # --- with a stand-in for CUDA graphs ----------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def test_stop_a_second_tab_and_a_closed_one(browser, address, monkeypatch):
     with tab(browser, address) as one:
         with tab(browser, address) as two:
             ask(one, example=4, wait=False)
-            one.wait_for_selector("#answers-none [data-testid=bot]:has-text('two')")
+            one.wait_for_selector("#answers-none [data-testid=bot]:has-text('three')")
             ask(two, example=4, wait=False)
             wait_for_status(two, "waiting for the model")
             two.wait_for_timeout(200)
@@ -191,7 +191,7 @@ def test_stop_a_second_tab_and_a_closed_one(browser, address, monkeypatch):
             one.click("#stop")
             wait_for_status(one, "^stopped", timeout=10_000)
             assert len(said(one, "none")[0].split()) < 40 and said(one, "vtw") == []
-            two.wait_for_selector("#answers-none [data-testid=bot]:has-text('two')", timeout=20_000)
+            two.wait_for_selector("#answers-none [data-testid=bot]:has-text('three')", timeout=20_000)
         # Whoever closes the tab leaves the model to others.
         began = time.monotonic()
         ask(one, example=1, wait=False)

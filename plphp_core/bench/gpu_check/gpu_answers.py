@@ -16,7 +16,7 @@ from plphp_core.decoding.device import free_memory
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.families import get_family
 
-METHODS = (None, PLPHP(), FastV(K=3, R=0.5), VTW(K=4))
+METHODS = (None, PLPHP(), FastV(K=3, R=0.5), VTW(K=6))
 NEW_TOKENS = 24  # answers of the toy tasks are shorter
 SAMPLES = (("sd", 2), ("vst", 2), ("flickr30k", 2))  # two images, three or four, one: prompts of many lengths
 TIE = 8  # roundings by which two logits may differ and still be a tie
@@ -46,7 +46,9 @@ def _compared(model, inputs: dict, arguments: dict, method, name: str) -> Iterat
     with prune(model, method):
         expected = model.generate(**inputs, **arguments, return_dict_in_generate=True, output_logits=True)
     found = fast_generate(model, inputs, method, **arguments)
-    same, ties, wrong = agreement(found.sequences[:, length:], expected.sequences[:, length:], expected.logits)
+    same, ties, wrong = agreement(
+        found.sequences[:, length:], expected.sequences[:, length:], expected.logits, model.dtype
+    )
     dtype = str(model.dtype).removeprefix("torch.")
     yield {
         "checkpoint": name,
@@ -63,12 +65,13 @@ def _compared(model, inputs: dict, arguments: dict, method, name: str) -> Iterat
     yield GpuCheck(f"fast decodes as generate(), {name}, {dtype}, {method or 'none'!s}", wrong == 0, says)
 
 
-def agreement(found: Tensor, expected: Tensor, logits: tuple[Tensor, ...]) -> tuple[int, int, int]:
+def agreement(found: Tensor, expected: Tensor, logits: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[int, int, int]:
     """Samples with the same tokens; that differ first where `generate()` itself was undecided; and the others.
 
     Args:
         found, expected: new tokens, `(batch, tokens)`; the shorter one ended earlier.
-        logits: `(batch, vocabulary)` per token of `expected`, in the model's dtype.
+        logits: `(batch, vocabulary)` per token of `expected`.
+        dtype: the model's, which the logits were rounded to; `generate()` hands them over in fp32.
     """
     same = ties = wrong = 0
     shared = min(found.shape[1], expected.shape[1])
@@ -81,7 +84,7 @@ def agreement(found: Tensor, expected: Tensor, logits: tuple[Tensor, ...]) -> tu
         row = logits[place][sample]
         gap = float(row[other[place]].float() - row[one[place]].float())
         # Both sums ran over the same numbers in another order: what they may differ by grows with the largest.
-        if abs(gap) <= TIE * torch.finfo(row.dtype).eps * float(row.float().abs().max()):
+        if abs(gap) <= TIE * torch.finfo(dtype).eps * float(row.float().abs().max()):
             ties += 1
         else:
             wrong += 1
