@@ -57,7 +57,7 @@ class DemoSettings:
 
 def offered_methods() -> list[str]:
     """The methods that serve anybody's questions."""
-    return [name for name in method_names() if not getattr(type(make_method(name)), "needs_answers", False)]
+    return [name for name in method_names() if not getattr(make_method(name), "needs_answers", False)]
 
 
 def method_title(method: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class PreparedRequest:
     @property
     def key(self) -> str:
         """What methods that draw, or know their samples, are told that it is: see `pruning.prompt.sample_keys`."""
-        return " ".join([self.prompt, *self.sha256])
+        return sample_key(self.prompt, self.sha256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +134,11 @@ def _flops(trace: Trace, row: int, hidden: int, intermediate: int | None) -> int
 def _count_new(ids: list[int], ends: set) -> int:
     """Generated tokens including the end token, without the padding after it."""
     return next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
+
+
+def sample_key(prompt: str, sha256: Iterable[str]) -> str:
+    """What a run calls a sample: its prompt and its images' `pixels_sha256`."""
+    return " ".join([prompt, *sha256])
 
 
 def pixels_sha256(image: Image.Image) -> str:

@@ -1,6 +1,7 @@
 """What differs between model families, and nothing else."""
 
 import json
+from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -238,17 +239,26 @@ def refuse_tokens(context: str, tokens: tuple[str, ...]) -> None:
         require(token not in context, f"the prompt contains {token}, which stands for pixels; mark images {IMAGE_MARK}")
 
 
+def count_marks(texts: Iterable[str], num_images: int) -> int:
+    """`<image>` marks in the texts of a prompt: none, or one per image.
+
+    Raises:
+        ValueError: some marks, but not as many as images.
+    """
+    marks = sum(text.count(IMAGE_MARK) for text in texts)
+    require(marks in (0, num_images), f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}")
+    return marks
+
+
 def place_marks(context: str, num_images: int) -> str:
     """Leave `<image>` marks where they are; without any, put one per image in front.
 
     Raises:
         ValueError: some marks, but not as many as images.
     """
-    if num_images and IMAGE_MARK not in context:
-        return " ".join([IMAGE_MARK] * num_images) + "\n" + context
-    marks = context.count(IMAGE_MARK)
-    require(marks == num_images, f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}")
-    return context
+    if count_marks([context], num_images) == num_images:
+        return context
+    return " ".join([IMAGE_MARK] * num_images) + "\n" + context
 
 
 def json_turns(context: str) -> list[str] | None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, json_turns
+from plphp_core.families.base import IMAGE_MARK, Family, count_marks, json_turns
 from plphp_core.pruning.hf import encoded_images
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid
@@ -85,11 +85,7 @@ class Idefics2(Family):
         lmms_eval: the text as it is, Multi-View's JSON too. plain: JSON becomes turns.
         """
         turns = (None if self.as_upstream else json_turns(context)) or [context]
-        marks = sum(turn.count(IMAGE_MARK) for turn in turns)
-        require(
-            marks in (0, num_images),
-            f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}",
-        )
+        marks = count_marks(turns, num_images)
         in_front = IMAGE_MARK * (num_images - marks)
         text = ""
         for i, turn in enumerate(turns):

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, json_turns, refuse_tokens, token_runs
+from plphp_core.families.base import IMAGE_MARK, Family, count_marks, json_turns, refuse_tokens, token_runs
 from plphp_core.pruning.hf import encoded_images
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid, tiled
@@ -93,11 +93,7 @@ class Idefics3(Family):
         """
         refuse_tokens(context, (FAKE,))
         turns = (None if self.as_upstream else json_turns(context)) or [context]
-        marks = sum(turn.count(IMAGE_MARK) for turn in turns)
-        require(
-            marks in (0, num_images),
-            f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}",
-        )
+        marks = count_marks(turns, num_images)
         turns = [IMAGE_MARK * (num_images - marks) + turns[0], *turns[1:]]
         text = self.opening if self.as_upstream else self.plain_opening
         for i, turn in enumerate(turns):

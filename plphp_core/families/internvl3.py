@@ -5,7 +5,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, json_turns, refuse_tokens, token_runs
+from plphp_core.families.base import IMAGE_MARK, Family, count_marks, json_turns, refuse_tokens, token_runs
 from plphp_core.pruning.hf import encoded_images
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid, tiled
@@ -90,11 +90,7 @@ class InternVL3(Family):
             ValueError: the text marks some images but not as many as there are, or contains a token that stands for
                 pixels.
         """
-        marks = context.count(IMAGE_MARK)
-        require(
-            marks in (0, num_images),
-            f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}",
-        )
+        marks = count_marks([context], num_images)
         refuse_tokens(context, (IMAGE, "<video>"))
         turns = (None if self.as_upstream else json_turns(context)) or [context]
         if not self.as_upstream:  # the template puts a line break behind every image

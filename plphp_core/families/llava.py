@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, json_turns
+from plphp_core.families.base import Family, count_marks, json_turns
 from plphp_core.pruning.hf import encoded_images
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import nowhere, raster
@@ -174,8 +174,7 @@ def turns_with_marks(context: str, num_images: int, in_front: str) -> list[str]:
         ValueError: some marks, but not as many as images.
     """
     first, *rest = json_turns(context) or [context]
-    marks = sum(turn.count(IMAGE_MARK) for turn in (first, *rest))
-    require(marks in (0, num_images), f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}")
+    marks = count_marks([first, *rest], num_images)
     return [(first if marks else in_front + first), *rest]
 
 

@@ -6,7 +6,7 @@ models/mllava/processing_llava.py), which does not run on transformers 5.
 
 from torch import nn
 
-from plphp_core.families.base import IMAGE_MARK, json_turns
+from plphp_core.families.base import IMAGE_MARK, count_marks, json_turns
 from plphp_core.families.llava import LLAMA3, TURN_END, Llava, extra_tokens, give_pad_token, llama3_ends, llama3_system
 from plphp_core.pruning.validation import require
 
@@ -77,9 +77,7 @@ def _missing(context: str, num_images: int) -> str:
     Raises:
         ValueError: some marks, but not as many as images (upstream would add or drop marks silently).
     """
-    marks = context.count(IMAGE_MARK)
-    require(marks in (0, num_images), f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}")
-    return IMAGE_MARK * (num_images - marks)
+    return IMAGE_MARK * (num_images - count_marks([context], num_images))
 
 
 def _place_as_upstream(chat: str, missing: str) -> str:

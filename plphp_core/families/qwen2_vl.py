@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, json_turns, refuse_tokens
+from plphp_core.families.base import IMAGE_MARK, Family, count_marks, json_turns, refuse_tokens
 from plphp_core.pruning.hf import encoded_images
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid
@@ -84,11 +84,7 @@ class Qwen2VL(Family):
             ValueError: the text marks some images but not as many as there are (upstream would ignore the marks), or
                 contains one of the model's own image tokens.
         """
-        marks = context.count(IMAGE_MARK)
-        require(
-            marks in (0, num_images),
-            f"the prompt marks {marks} images with {IMAGE_MARK}, but there are {num_images}",
-        )
+        marks = count_marks([context], num_images)
         refuse_tokens(context, PADS)
         turns = None if self.as_upstream else json_turns(context)
         turns = turns or [context]

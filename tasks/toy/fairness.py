@@ -23,7 +23,7 @@ from rich.table import Table
 
 from baselines import VTW, Oracle, RandomTokens, SnapKV
 from plphp_core import PLPHP, prune
-from plphp_core.evaluation.encoding import pixels_sha256
+from plphp_core.evaluation.encoding import pixels_sha256, sample_key
 from plphp_core.pruning import Method
 from plphp_core.pruning.prompt import sample_keys
 from tasks.toy.generate import SEED, image_seed
@@ -83,7 +83,7 @@ class Bench:
         """The model's inputs, and what a run would call the samples."""
         prompts = [self.family.prompt(context(s), len(i)) for s, i in zip(samples, images, strict=True)]
         images = [self.family.images(sample) for sample in images]
-        keys = [" ".join([p, *map(pixels_sha256, i)]) for p, i in zip(prompts, images, strict=True)]
+        keys = [sample_key(p, map(pixels_sha256, i)) for p, i in zip(prompts, images, strict=True)]
         return self.family.encode(self.processor, prompts, images), keys
 
     @torch.no_grad()

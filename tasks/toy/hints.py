@@ -4,8 +4,7 @@ Answers alone teach a small decoder slowly to compare two pictures or to search 
 A hint is a word that the model's own output words must find in the states after the first HINT_LAYERS layers:
 
 - at every patch of the second picture, what happened to its place: `nothing`, `turned`, `became`, `appeared` …;
-- at the words of a question that name a thing, the answer, and behind the options of a
-  multiple choice where the thing is.
+- at the words of a question that name a thing, the answer, and behind the options of a multiple choice where it is.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import torch
 
 from baselines import Oracle, SnapKV
 from plphp_core import prune
-from plphp_core.evaluation.encoding import pixels_sha256
+from plphp_core.evaluation.encoding import pixels_sha256, sample_key
 from plphp_core.pruning.prompt import sample_keys
 from tasks.toy.generate import SEED, image_seed, test_samples
 from tasks.toy.known import SPOTS_PER_SIDE, token_spots
@@ -28,7 +28,7 @@ def prefill(toy, benchmark, rows, method):
     drawn = [[draw(s, image_seed(SEED, benchmark, row, i)) for i, s in enumerate(samples[row].scenes)] for row in rows]
     images = [family.images(one) for one in drawn]
     prompts = [family.prompt(context(samples[row]), len(one)) for row, one in zip(rows, images, strict=True)]
-    keys = [" ".join([prompt, *map(pixels_sha256, one)]) for prompt, one in zip(prompts, images, strict=True)]
+    keys = [sample_key(prompt, map(pixels_sha256, one)) for prompt, one in zip(prompts, images, strict=True)]
     with torch.no_grad(), prune(model, method) as trace, sample_keys(keys):
         model(**family.encode(processor, prompts, images))
     return trace, [samples[row] for row in rows]
