@@ -21,7 +21,7 @@ from plphp_core.evaluation.attention.attention_runner import write_readings
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.byte_matches import ByteMatch, ByteMatches, matches_path
+from plphp_core.records.cost_matches import CostMatch, CostMatches, matches_path
 from plphp_core.records.cache_keys import CODE
 from plphp_core.records.cell_result import load_cell
 from plphp_core.records.depth_rule import DepthRule, rule_path
@@ -240,10 +240,10 @@ def write_matches(folder: Path, on: Conditions, reference: Path, matches: list[t
                 held = float(other.costs["kv_bytes"].mean())
         wanted = 1.05 * held if (one.name, budget, cell.benchmark) == unequal else held
         params = None if method is None else method.params
-        found.append(ByteMatch(budget=budget, method=one.name, asked=one.params, params=params, wanted=wanted,
-                               kv_bytes=None if method is None else held, missing=why))  # fmt: skip
-    record = ByteMatches(key=cell.key, model=on.model, benchmark=cell.benchmark, lengths=prompts, token_bytes=4096,
-                         layers=2, found=found)  # fmt: skip
+        found.append(CostMatch(cost="kv_bytes", budget=budget, method=one.name, asked=one.params, params=params,
+                               wanted=wanted, held=None if method is None else held, missing=why))  # fmt: skip
+    record = CostMatches(key=cell.key, model=on.model, benchmark=cell.benchmark, lengths=prompts,
+                         vision=[[100]] * len(prompts), token_bytes=4096, layers=2, found=found)  # fmt: skip
     record.write(matches_path(reference))
 
 

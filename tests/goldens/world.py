@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.config.equal_bytes import equal_bytes
+from plphp_core.config.equal_cost import equal_cost
 from plphp_core.config.hydra_app import composed
 from tests.goldens.draws import BENCHMARKS, MULTI_IMAGE, Quality, draw, finish, readings
 from tests.goldens.records import Conditions, Row, damage, write_depth_rule, write_matches, write_sight
@@ -207,7 +207,7 @@ def compared(folder: Path) -> None:
     one is not finished."""
     on = replace(TOY, sizes={})
     config = composed(["table=compare", "profile=toy", *COMPARED])
-    equal = equal_bytes(config.table, config.profile, config.model)
+    equal = equal_cost(config.table, config.profile, config.model)
     scores = {"random": 0.8, "recency": 0.6, "snapkv": 0.85, "plphp": 0.9}
     nothing = {("random", 0.33, "IE"): "text, 50 of 120 prompt tokens, alone is 41.7% of the KV cache, more than …",
                ("plphp", 0.33, "Flickr30k"): "holds at least 41.0% of the KV bytes (r = 0)"}  # fmt: skip
