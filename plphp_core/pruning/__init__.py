@@ -2,7 +2,7 @@
 
 from plphp_core.pruning.method import Method, make_method, method_names
 from plphp_core.pruning.plphp import PLPHP
-from plphp_core.pruning.selection import Selection, top_per_image, top_tokens
+from plphp_core.pruning.selection import Selection, Written, top_per_image, top_tokens
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.view import EntryView, LayerView
 
@@ -13,6 +13,7 @@ __all__ = [
     "Method",
     "Selection",
     "Trace",
+    "Written",
     "make_method",
     "method_names",
     "top_per_image",

@@ -17,6 +17,7 @@ from plphp_core.pruning.selection import (
     Counts,
     Selection,
     SelectionCheck,
+    Written,
     gather_index,
     head_counts,
     is_ragged,
@@ -69,6 +70,7 @@ class Prefill:
         self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
         self.left: LayerView | None = None  # the layer that has just attended, for a method that withdraws
         self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
+        self.merged: Tensor | None = None  # `(batch, prompt_length)` bool: tokens that others were merged into
         self.added: list[Tensor] = []  # features that join the outputs of the layers to come, see Family.added_features
         batch, length = prompt.image_of.shape
         device = prompt.image_of.device
@@ -147,6 +149,8 @@ class Prefill:
     def _shorten(self, selection: Selection, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
         old = self.stream
         counts = sample_counts(selection.counts)
+        if selection.written is not None:
+            hidden = self._write(selection.written, hidden)
         index, filler = gather_index(selection.mask, counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
 
@@ -177,6 +181,20 @@ class Prefill:
             ),
         )
         return take(hidden, 1)
+
+    def _write(self, written: Written, hidden: Tensor) -> Tensor:
+        """Hidden states with new ones in some slots; what the decoder will add to these slots is merged alike."""
+        tokens, slots = self.stream.tokens, written.slots
+        merged = torch.zeros_like(self.prompt.valid) if self.merged is None else self.merged
+        sample, place = slots.nonzero(as_tuple=True)
+        at = tokens[sample, place].to(merged.device)
+        self.merged = merged.index_put((sample.to(merged.device), at), torch.ones_like(at, dtype=torch.bool))
+        if written.weights is not None:
+            self.added = [
+                _mixed(one, tokens.to(one.device), sample.to(one.device), place.to(one.device), written.weights)
+                for one in self.added
+            ]
+        return hidden.masked_scatter(slots[..., None].to(hidden.device), written.features.to(hidden))
 
     # --- after a layer's attention ---------------------------------------------------------------------------------
 
@@ -269,6 +287,7 @@ class Prefill:
                 kv_heads=heads,
                 vision_attention=gamma,
                 vision_counts=vision,
+                merged=self.merged,
             )
         )
         return held
@@ -302,7 +321,7 @@ class Prefill:
             count - n if isinstance(count, int) else tuple(head - n for head in count)
             for count, n in zip(selection.counts, invalid, strict=True)
         )
-        return Selection(selection.mask & valid, counts)
+        return dataclasses.replace(selection, mask=selection.mask & valid, counts=counts)
 
     def _view(
         self, layer: int, attention: nn.Module, stored: DynamicLayer, position_embeddings: tuple[Tensor, Tensor] | None
@@ -332,6 +351,18 @@ class Prefill:
             rotated=rotated,
             once=memo(),
         )
+
+
+def _mixed(added: Tensor, tokens: Tensor, sample: Tensor, place: Tensor, weights: Tensor) -> Tensor:
+    """Features of the whole prompt, `(batch, prompt_length, hidden)`, mixed by `weights` `(slots, n)` in some slots.
+
+    Args:
+        tokens: `(batch, n)`, prompt positions of the stream's tokens, −1 for filler.
+        sample, place: `(slots,)`, where in it the slots are.
+    """
+    held = added.gather(1, tokens.clamp(min=0)[..., None].expand(-1, -1, added.shape[-1]))[sample]
+    mixed = (weights.to(added.device, torch.float32)[:, None] @ held.float())[:, 0]
+    return added.index_put((sample, tokens[sample, place]), mixed.to(added.dtype))
 
 
 def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:
