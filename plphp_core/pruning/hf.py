@@ -272,15 +272,16 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
     """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
-    problems = [] if hasattr(decoder, "layers") else [f"{type(decoder).__name__} has no layers"]
+    problems = [f"{type(decoder).__name__} has no {name}" for name in ("layers", "norm") if not hasattr(decoder, name)]
     problems += _unknown_cache(type(model))  # type: ignore[arg-type]
     for number, block in enumerate(map(_unwrapped, getattr(decoder, "layers", ()))):
-        if not hasattr(block, "self_attn"):
-            problems.append(f"layers.{number} has no self_attn")
+        missing = [name for name in ("self_attn", "input_layernorm") if not hasattr(block, name)]
+        problems += [f"layers.{number} has no {name}" for name in missing]
+        if "self_attn" in missing:
             continue
         attention = _unwrapped(block.self_attn)
         problems += _layer_contract(type(block), type(attention))  # type: ignore[arg-type]
-        missing = [name for name in ("q_proj", "head_dim", "scaling") if not hasattr(attention, name)]
+        missing = [name for name in ("q_proj", "k_proj", "head_dim", "scaling") if not hasattr(attention, name)]
         problems += [f"layers.{number}.self_attn has no {name}" for name in missing]
     return list(dict.fromkeys(problems))
 

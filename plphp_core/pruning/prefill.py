@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plphp_core.pruning.attention import rotate
+from plphp_core.pruning.attention import coming_last_row, rotate
 from plphp_core.pruning.cache import PrunedLayer, RaggedLayer
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
 from plphp_core.pruning.method import Method
@@ -26,7 +26,7 @@ from plphp_core.pruning.selection import (
 )
 from plphp_core.pruning.trace import LayerRecord, Trace
 from plphp_core.pruning.validation import require
-from plphp_core.pruning.view import LayerView, memo, rows_to_hold
+from plphp_core.pruning.view import EntryView, LayerView, memo, rows_to_hold
 
 
 @dataclass(eq=False)
@@ -68,7 +68,8 @@ class Prefill:
         self.query: Tensor | None = None  # last projected query rows of the layer being run
         self.observed: list[Any] = []  # by a method that decides after the last layer
         self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
-        self.withdrawn: Selection | None = None  # decided after a layer, carried out before the next
+        self.left: LayerView | None = None  # the layer that has just attended, for a method that withdraws
+        self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
         self.merged: Tensor | None = None  # `(batch, prompt_length)` bool: tokens that others were merged into
         self.added: list[Tensor] = []  # features that join the outputs of the layers to come, see Family.added_features
         batch, length = prompt.image_of.shape
@@ -90,16 +91,60 @@ class Prefill:
 
     # --- before a layer --------------------------------------------------------------------------------------------
 
-    def enter_layer(self, hidden: Tensor, kwargs: dict[str, Any], flash: bool) -> tuple[Tensor, dict[str, Any]]:
-        """Hidden states and arguments of the next decoder layer, shortened if tokens were withdrawn."""
-        if self.added and self.trace.layers:  # the layer before has just returned
+    def concerns(self, layer: int) -> bool:
+        """Whether there is anything to do before this layer."""
+        embeds = layer == 0 and self.method is not None and self.method.reads_embeddings and self.has_vision
+        return embeds or self.left is not None or self.stream.inputs is not None or bool(self.added)
+
+    def enter_layer(
+        self, decoder: nn.Module, layer: int, hidden: Tensor, kwargs: dict[str, Any], flash: bool
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Hidden states and arguments of a decoder layer, shortened if tokens are withdrawn here or were before."""
+        if layer == 0 and self.method is not None and self.method.reads_embeddings:
+            self.embedded = hidden.detach()
+        if self.added and layer > 0:  # the layer before has just returned
             features = self.added.pop(0).to(hidden.device, hidden.dtype)
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
             hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
-        if self.withdrawn is not None:
-            hidden = self._shorten(self.withdrawn, hidden, self.stream.inputs or LayerInputs.of(kwargs), flash)
-            self.withdrawn = None
+        if self.left is not None:
+            inputs = self.stream.inputs or LayerInputs.of(kwargs)
+            with torch.no_grad():
+                selection = self._withdraw(decoder, layer, self.left, hidden, inputs)
+            self.left = None
+            if selection is not None:
+                hidden = self._shorten(selection, hidden, inputs, flash)
         return hidden, kwargs if self.stream.inputs is None else self.stream.inputs.over(kwargs)
+
+    def _withdraw(
+        self, decoder: nn.Module, layer: int, left: LayerView, hidden: Tensor, inputs: LayerInputs
+    ) -> Selection | None:
+        """Which tokens go on, by the method; None: all of them."""
+        block, stream = decoder.layers[layer], self.stream
+        device = left.keys.device
+
+        def coming_row() -> Tensor:
+            here = next(block.parameters()).device  # of a model split over devices
+            cos, sin = (table.to(here) for table in inputs.position_embeddings)
+            valid = None if left.unpadded else left.valid.to(here)
+            return coming_last_row(block, hidden.to(here), (cos, sin), valid).to(device)
+
+        def final_norm(states: Tensor) -> Tensor:
+            return decoder.norm(states.to(decoder.norm.weight.device)).to(states.device)
+
+        assert self.method is not None  # else no view was kept
+        entry = EntryView(
+            **{field.name: getattr(left, field.name) for field in dataclasses.fields(left)},
+            hidden=hidden.detach().to(device),
+            tokens=stream.tokens,
+            prompt=self.prompt,
+            coming_row=coming_row,
+            final_norm=final_norm,
+            embedded=self.embedded,
+        )
+        found = self.check(self.method.withdraw(layer, entry), stream, left.kv_heads, layer, withdraws=True)
+        if entry.scored and not self.method.allocates:
+            self.trace.layers[-1].vision_attention = entry.vision_attention
+        return self._valid_only(found, stream)
 
     def _shorten(self, selection: Selection, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
         old = self.stream
@@ -156,13 +201,15 @@ class Prefill:
     def leave_attention(
         self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple[Tensor, Tensor] | None
     ) -> None:
-        """Score, record, compress the cache and decide what goes on to the next layer."""
+        """Score, record and compress the cache."""
         stored: DynamicLayer = cache.layers[layer]
         self.stream = self.stream.on(stored.keys.device)  # a model split over devices
         view = self._view(layer, attention, stored, position_embeddings) if self.has_vision else None
         self.query = None
         for number, kept in self.apply_method(layer, cache.layers, view).items():
             cache.layers[number] = kept
+        if self.method is not None and self.method.withdraws and layer + 1 < self.num_layers:
+            self.left = view
 
     def apply_method(
         self, layer: int, stored: Sequence[DynamicLayer], view: LayerView | None
@@ -184,9 +231,6 @@ class Prefill:
                 self.observed.append(method.observe(layer, view))
             else:
                 selection = self.check(method.compress(layer, view), stream, view.kv_heads, layer)
-            if layer + 1 < self.num_layers:
-                found = self.check(method.withdraw(layer + 1, view), stream, view.kv_heads, layer + 1, withdraws=True)
-                self.withdrawn = self._valid_only(found, stream)
         if view is not None and (self.record_attention or view.scored):
             gamma = view.vision_attention
         else:
