@@ -279,7 +279,7 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
     """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
-    problems = [] if hasattr(decoder, "layers") else [f"{type(decoder).__name__} has no layers"]
+    problems = [f"{type(decoder).__name__} has no {name}" for name in ("layers", "norm") if not hasattr(decoder, name)]
     problems += _unknown_cache(type(model))  # type: ignore[arg-type]
     layers = list(map(_unwrapped, getattr(decoder, "layers", ())))
     if without := [str(number) for number, block in enumerate(layers) if not hasattr(block, "self_attn")]:
@@ -288,6 +288,8 @@ def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
             "tokens cannot be told apart, and no keys and values that could be pruned"
         )
     for number, block in enumerate(layers):
+        if not hasattr(block, "input_layernorm"):
+            problems.append(f"layers.{number} has no input_layernorm")
         if hasattr(block, "self_attn"):
             attention = _unwrapped(block.self_attn)
             problems += _layer_contract(type(block), type(attention))  # type: ignore[arg-type]
@@ -297,8 +299,8 @@ def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
 
 def _attention_contract(attention: nn.Module) -> list[str]:
     """Of one module: what its scores and its share of the cache are made of."""
-    missing = [f"has no {name}" for name in ("q_proj", "head_dim", "scaling") if not hasattr(attention, name)]
-    if missing:
+    needed = ("q_proj", "k_proj", "head_dim", "scaling")
+    if missing := [f"has no {name}" for name in needed if not hasattr(attention, name)]:
         return missing
     problems, config = [], getattr(attention, "config", None)
     heads = getattr(config, "num_attention_heads", None)
