@@ -79,29 +79,35 @@ def last_row(query: Tensor, keys: Tensor, valid: Tensor | None, scaling: float) 
     return attention_rows(query, keys, visible, scaling)[:, :, 0]
 
 
-def column_sum(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float) -> Tensor:
-    """Sum over query rows of the causal attention, `(batch, query_heads, tokens)`, fp32.
+def column_sum(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, blocks: Tensor | None = None
+) -> Tensor:
+    """Sum over query rows of the attention, `(batch, query_heads, tokens)`, fp32.
 
     Args:
         query: `(batch, query_heads, rows, head_dim)`, rotated: the last `rows` tokens' own.
         keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
         valid: bool, `(batch, tokens)`, False for padding.
         counted: bool, `(batch, rows)`, the rows that are added up.
+        blocks: long, `(batch, tokens)`: tokens with the same number see each other in both directions; −1 for those
+            that see what is before them, as all do where it is None.
     """
     total = torch.zeros(query.shape[0], query.shape[1], keys.shape[2], device=keys.device)
-    for rows, _, weight, _ in causal_rows(query, keys, valid, counted, scaling):
+    for rows, _, weight, _ in causal_rows(query, keys, valid, counted, scaling, blocks):
         total += torch.einsum("bhrn,br->bhn", rows, weight)
     return total
 
 
-def row_density(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, p: float) -> Tensor:
+def row_density(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, p: float, blocks: Tensor | None = None
+) -> Tensor:
     """Share of visible entries that are at least `p` times their row's largest, `(batch, query_heads)`, fp32.
 
     The rest is what VL-Cache (arXiv 2410.23317) calls sparsity. Arguments as in `column_sum`.
     """
     dense = torch.zeros(query.shape[:2], device=keys.device)
     entries = torch.zeros(len(query), 1, device=keys.device)
-    for rows, visible, weight, _ in causal_rows(query, keys, valid, counted, scaling):
+    for rows, visible, weight, _ in causal_rows(query, keys, valid, counted, scaling, blocks):
         large = (rows >= p * rows.amax(-1, keepdim=True)) & visible[:, None]
         dense += torch.einsum("bhr,br->bh", large.sum(-1).float(), weight)
         entries += (visible.sum(-1) * weight).sum(-1, keepdim=True)
@@ -109,7 +115,7 @@ def row_density(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, sca
 
 
 def causal_rows(
-    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, blocks: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Some rows at a time. Arguments as in `column_sum`.
 
@@ -121,7 +127,11 @@ def causal_rows(
     positions, keys = torch.arange(tokens, device=keys.device), keys.float()
     for start in range(0, held, CHUNK_ROWS):
         rows = positions[tokens - held + start :][:CHUNK_ROWS]
-        visible = (positions <= rows[:, None])[None] & valid[:, None]
+        visible = positions <= rows[:, None]
+        if blocks is not None:
+            block = blocks[:, rows, None]
+            visible = visible | ((block == blocks[:, None]) & (block >= 0))
+        visible = visible & valid[:, None]
         # A padding row sees nothing; let it see itself so that its softmax is finite; its weight is 0.
         visible = visible | (positions == rows[:, None])[None]
         chunk = slice(start, start + CHUNK_ROWS)
