@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from baselines.mixkv import MixKV
     from baselines.oracle import Oracle
     from baselines.pyramidkv import PyramidKV
+    from baselines.randomentry import RandomEntry
     from baselines.recency import Recency
     from baselines.snapkv import SnapKV
     from baselines.tova import TOVA
@@ -28,6 +29,7 @@ __all__ = [
     "MixKV",
     "Oracle",
     "PyramidKV",
+    "RandomEntry",
     "RandomTokens",
     "Recency",
     "SharedHeads",

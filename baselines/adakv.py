@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from baselines.budgeted import of_cache
 from baselines.snapkv import SnapKV
 from plphp_core.pruning.selection import Count, head_budgets
 from plphp_core.pruning.validation import fraction, require

@@ -210,8 +210,7 @@ def share_of_cache(method: CompressesLayers, view: LayerView, texts: Sequence[in
         what += f"{whole} of {view.num_layers} layers left whole" * bool(whole)
         require(
             not vision or total >= (0 if text else layers),
-            f"{what or 'one token'} alone is {held / view.num_layers / length:.1%} of the KV cache, more than "
-            f"{asked}",
+            f"{what or 'one token'} alone is {held / view.num_layers / length:.1%} of the KV cache, more than {asked}",
         )
         found.append(total if vision else layers * (length - text))
     return found

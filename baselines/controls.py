@@ -52,6 +52,17 @@ class _Control(PLPHP):
         return top_tokens(scores, view.vision, view.vision_counts, tuple(map(sum, counts)))
 
 
+def drawn(view: LayerView, name: str, heads: int) -> Tensor:
+    """Random scores by `name` and sample, `(batch, heads, tokens)`, on the CPU; the same in every batch."""
+    batch, tokens = view.image_of.shape
+    found = torch.zeros(batch, heads, tokens)
+    for row, key in enumerate(view.sample_keys):
+        seed = int.from_bytes(hashlib.blake2b(f"{name}/{key}".encode(), digest_size=8).digest()) >> 1
+        length = view.lengths[row]  # prompts are padded in front
+        found[row, :, tokens - length :] = torch.rand(heads, length, generator=torch.Generator().manual_seed(seed))
+    return found
+
+
 @dataclass(frozen=True)
 class RandomTokens(_Control):
     """As many tokens of each image as PLPHP keeps, layer by layer, chosen at random. Does scoring help at all?
@@ -70,15 +81,8 @@ class RandomTokens(_Control):
     shared: bool = False
 
     def scores(self, view: LayerView) -> Tensor:
-        batch, tokens = view.image_of.shape
-        heads = 1 if self.shared else view.kv_heads
-        drawn = torch.zeros(batch, heads, tokens)
-        for row, key in enumerate(view.sample_keys):
-            name = f"{self.seed}/{view.layer}/{key}".encode()
-            seed = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1
-            length = view.lengths[row]  # prompts are padded in front
-            drawn[row, :, tokens - length :] = torch.rand(heads, length, generator=torch.Generator().manual_seed(seed))
-        return drawn.expand(-1, view.kv_heads, -1).to(view.image_of.device)
+        found = drawn(view, f"{self.seed}/{view.layer}", 1 if self.shared else view.kv_heads)
+        return found.expand(-1, view.kv_heads, -1).to(view.image_of.device)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ class PyramidKV(SnapKV):
 
     https://arxiv.org/abs/2406.02069, semantics of github.com/Zefan-Cai/KVCache-Factory at c97f9d7 in the scope of the
     prompt: integer division, so that the sum is a little over budget, and a uniform budget for prompts shorter than
-    twice of it. In the scope of vision, and under `kv_share` or `kv_tokens`, remainders are spread, so that the layers together keep
-    exactly the budget.
+    twice of it. In the scope of vision, and under `kv_share` or `kv_tokens`, remainders are spread, so that the layers
+    together keep exactly the budget.
 
     Args:
         beta: the deepest layer keeps 1/β of the mean, ≥ 1; 1 is SnapKV.

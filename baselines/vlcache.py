@@ -18,8 +18,8 @@ class VLCache(Budgeted):
     """Budgets by the density of each layer's attention behind the last image, tokens by the attention of those rows.
 
     https://arxiv.org/abs/2410.23317, Algorithm 1, from the paper (no code is public). Decided after the last layer.
-    Desired shares of a layer are clipped to [0.01, 1] and not renormalised, except under `kv_share` or `kv_tokens`, which is held
-    exactly; what is left by rounding goes to the largest remainders, up to the budget.
+    Desired shares of a layer are clipped to [0.01, 1] and not renormalised, except under `kv_share` or `kv_tokens`,
+    which are held exactly; what is left by rounding goes to the largest remainders, up to the budget.
 
     Args:
         p: entries below this share of their row's largest count as zero, in [0, 1].

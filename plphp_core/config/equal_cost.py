@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -214,16 +215,15 @@ def _listed(table: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 def _budget(value: object) -> float:
     """A share, which may be written as 2/9, or a whole number of tokens from 2 on."""
-    found = value
-    try:
-        found = float(Fraction(value)) if isinstance(value, str) else value
-    except (ValueError, ZeroDivisionError):
-        pass
-    number = isinstance(found, (int, float)) and not isinstance(found, bool)
-    if not number or not (0 < found <= 1 or (found > 1 and found == int(found))):
+    found = 0.0
+    with suppress(ValueError, ZeroDivisionError):
+        found = float(Fraction(value)) if isinstance(value, str) else found
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        found = float(value)
+    if not (0 < found <= 1 or (found > 1 and found.is_integer())):
         allowed = "allowed: shares in (0, 1], such as 0.33 or 1/3, and whole numbers of tokens from 2 on"
         raise UserError(f"table.budgets: {value!r} is no budget; {allowed}")
-    return float(found)
+    return found
 
 
 def _contender(

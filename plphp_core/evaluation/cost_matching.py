@@ -87,8 +87,11 @@ def searched(
             high, above, below = between, held - wanted, below / 2
         else:
             low, below, above = between, held - wanted, above / 2
-    sides = sorted(sorted(tried, key=lambda value: abs(tried[value] - wanted))[:2], key=tried.__getitem__)
-    near = " and ".join(f"{cost.amount(tried[value], full)} ({search.parameter} = {value:g})" for value in sides)
+    under = max((value for value in tried if tried[value] <= wanted), key=tried.__getitem__)
+    over = min((value for value in tried if tried[value] > wanted), key=tried.__getitem__)
+    near = " and ".join(
+        f"{cost.amount(tried[value], full)} ({search.parameter} = {value:g})" for value in (under, over)
+    )
     return f"comes no nearer than {near} {cost.of(full)}"
 
 
@@ -149,9 +152,7 @@ class CostMatcher:
                     go_on(at, known)
         if not self.dry:
             looked = [(one.cost, one.budget, one.method, one.asked) for one in found.values()]
-            others = [
-                one for one in self.record.found if (one.cost, one.budget, one.method, one.asked) not in looked
-            ]
+            others = [one for one in self.record.found if (one.cost, one.budget, one.method, one.asked) not in looked]
             self._keep(found=[*others, *found.values()])
         return [
             one.at(budget, found[at].params) if at in found and found[at].params is not None else None

@@ -114,7 +114,7 @@ class Trace:
 
     @property
     def vision_entered(self) -> list[float]:
-        """Vision tokens that came into a layer's attention, mean over layers, per sample. Text is there in every layer."""
+        """Vision tokens that came into attention, mean over layers, per sample; text comes into every layer."""
         if self.prompt is None or not self.layers:
             return []
         entered = [[layer.entered[sample] for layer in self.layers] for sample in range(len(self.images))]

@@ -163,9 +163,7 @@ def gather(name: str, asked: ReportRequest) -> tuple[CostComparison, str]:
     looked = [one for record in matches.values() for one in record.found if one.cost == cost.name]
     if not looked:
         command = "make compare" if name == "compare" else f"plphp reproduce table={name}"
-        raise NothingToShow(
-            f"nothing is measured at equal {cost.same} on {', '.join(labels)} yet: `{command}` does it"
-        )
+        raise NothingToShow(f"nothing is measured at equal {cost.same} on {', '.join(labels)} yet: `{command}` does it")
     rows = [RowSpec(NONE)]
     for budget in equal.budgets:
         for one in equal.contenders:

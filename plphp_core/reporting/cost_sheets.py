@@ -142,9 +142,9 @@ def _notes(own: CostComparison, random: str) -> list[str]:
         notes.scores(parts),
         "Vision tokens entering: those that come into attention in the prefill, mean over layers, samples, then "
         "benchmarks. Tokens attended: prompt tokens that a decode step reads, mean over layers, heads, samples, then "
-        "benchmarks. Prefill GFLOPs: of the decoder's layers over the tokens that came into each, by FastV's count (4nd² + 2n²d + "
-        "2ndm), mean over samples, then benchmarks; vision encoder and scoring are not in it. Prefill and decode "
-        "times: medians over samples, mean over benchmarks.",
+        "benchmarks. Prefill GFLOPs: of the decoder's layers over the tokens that came into each, by FastV's count "
+        "(4nd² + 2n²d + 2ndm), mean over samples, then benchmarks; vision encoder and scoring are not in it. Prefill "
+        "and decode times: medians over samples, mean over benchmarks.",
         *cost_notes.times(parts, own.profile),
         *_missed(own),
     ]

@@ -21,7 +21,7 @@ class Source:
 
     Attributes:
         short: as the column of sources names it; said: in full, a sentence without its stop.
-        own: whether it is the method's own paper or README; otherwise the rows are copied there from others.
+        own: whether its rows are of its authors' own method, unless a row says otherwise.
         full: scores of the uncompressed model in the same place, by column.
     """
 
@@ -38,6 +38,7 @@ class PublishedRow:
     Attributes:
         model: of the configuration; budget: as the source names it; None: none, or no budget of the table.
         method: the name of ours, or what it would be; label: as the source calls it; setting: its parameters.
+        own: whether the source is the method's own paper or README.
         scores: by column, in the units that our tables print.
     """
 
@@ -47,6 +48,7 @@ class PublishedRow:
     label: str
     setting: str
     source: Source
+    own: bool
     scores: Mapping[str, float]
 
 
@@ -68,7 +70,9 @@ class PublishedScores:
     def contradicted(self, row: PublishedRow, column: str) -> bool:
         """Whether another source prints another number for the same method at the same budget."""
         value = row.scores[column]
-        others = (one for one in self.rows if (one.model, one.budget, one.method) == (row.model, row.budget, row.method))
+        others = (
+            one for one in self.rows if (one.model, one.budget, one.method) == (row.model, row.budget, row.method)
+        )
         known = (one.scores[column] for one in others if column in one.scores and one.setting == row.setting)
         return any(abs(value - other) > APART * max(value, other) for other in known)
 
@@ -104,6 +108,7 @@ def load_published_scores(folder: Path, table: str) -> PublishedScores:
                 label=one.get("label") or method_style(one["method"]).label,
                 setting=one.get("setting", ""),
                 source=sources[one["source"]],
+                own=one.get("own", sources[one["source"]].own),
                 scores=scores(one["scores"]),
             )
             for one in plain["rows"]

@@ -1,4 +1,4 @@
-"""The scores of a comparison at equal cost as papers print them: a row per method and budget, and what others printed."""
+"""The scores of a comparison at equal cost as papers print them, and beside them what others have printed."""
 
 from __future__ import annotations
 
@@ -97,9 +97,13 @@ def _change(total: Callable[[int], Estimate], reference: int | None, index: int)
     return MISSING if reference is None else relative(total(index), total(reference))
 
 
+def _shown(own: CostComparison) -> PublishedScores | None:
+    return own.published if own.published is not None and own.published.rows else None
+
+
 def score_table(own: CostComparison) -> Table:
     """Every score, and their average relative to Uncompressed; below each budget what others have printed for it."""
-    results, found, printed = own.results, columns(own.results), own.published
+    found, printed = columns(own.results), _shown(own)
     measured = MEASURED[own.kind.name]
     head = (*HEAD, *(one.heading for one in found), TableColumn("of Uncompressed", "Average"), measured)
     head += (TableColumn("Source", text=True),) * (printed is not None)
@@ -115,17 +119,17 @@ def score_table(own: CostComparison) -> Table:
         if printed is not None:
             front = lines[-1].cells[0].text
             lines += [_printed(printed, row, found, front) for row in printed.at(budget)]
-    what = f"scores at equal {own.kind.equal}, {results.title}"
+    what = f"scores at equal {own.kind.equal}, {own.results.title}"
     return Table(f"{own.title}: {what}", head, tuple(lines), tuple(_notes(own, found)))
 
 
 def _row(own: CostComparison, index: int, found: Sequence[ScoreColumn], rule: bool) -> TableRow:
-    results, over = own.results, own.benchmarks(index)
+    results = own.results
     cells = list(own.rows[index].cells)
     for one in found:
         value = one.scale * one.estimate(index).value
         cells.append(TableCell(number(value), mark=failed(results, index, one.benchmark)))
-    change = average([one.change(index) for one in found if one.counts and one.benchmark in over])
+    change = _average(found, index)
     text = number(100 * (1 + change.value), 1)
     if index == 0:
         cells.append(TableCell("100.0%" if results.finished() else NA))
@@ -137,7 +141,16 @@ def _row(own: CostComparison, index: int, found: Sequence[ScoreColumn], rule: bo
     else:
         held = 100 * own.cost(index, "kv_share")
         cells.append(TableCell(NA if math.isnan(held) else f"{held:.2f}%"))
-    return TableRow((*cells, TableCell("measured")) if own.published is not None else tuple(cells), rule)
+    return TableRow((*cells, TableCell("measured")) if _shown(own) is not None else tuple(cells), rule)
+
+
+def _average(found: Sequence[ScoreColumn], index: int) -> Estimate:
+    """Mean over the benchmarks of the change relative to Uncompressed; MISSING if one is missing."""
+    own: dict[str, list[Estimate]] = {}
+    for one in found:
+        if one.counts:
+            own.setdefault(one.benchmark, []).append(one.change(index))
+    return average([average(changes) for changes in own.values()])
 
 
 def _printed(printed: PublishedScores, row: PublishedRow, found: Sequence[ScoreColumn], budget: str) -> TableRow:
@@ -153,14 +166,14 @@ def _printed(printed: PublishedScores, row: PublishedRow, found: Sequence[ScoreC
         key = next((key for key in keys if key in row.source.full), None)
         ratios.append(math.nan if key is None else row.scores[key] / row.source.full[key])
     text = number(100 * sum(ratios) / len(ratios), 1) if ratios else NA
-    who = "own" if row.source.own else "copied"
+    who = "own" if row.own else "others'"
     return TableRow(
         (*cells, TableCell(text if text == NA else f"{text}%"), TableCell(), TableCell(f"{row.source.short} ({who})"))
     )
 
 
 def _notes(own: CostComparison, found: Sequence[ScoreColumn]) -> list[str]:
-    results, printed = own.results, own.published
+    results, printed = own.results, _shown(own)
     over = ", ".join(dict.fromkeys(one.benchmark for one in found))
     said = [
         notes.profile(own.profile, several=False),
@@ -169,29 +182,28 @@ def _notes(own: CostComparison, found: Sequence[ScoreColumn]) -> list[str]:
         BUDGETS[own.kind.name, is_count(own.equal.budgets[0])],
         notes.scores([results]),
         f"Average: unweighted mean over the benchmarks ({over}) of the score relative to Uncompressed, in parentheses "
-        f"its {results.options.confidence:.0%} interval, paired by sample; over those on which {own.control} reaches "
-        "the budget. Bold and underlined: best and second of a budget.",
+        f"its {results.options.confidence:.0%} interval, paired by sample; n/a where one is missing. Bold and "
+        "underlined: best and second of a budget.",
     ]
     if any(one.heading.label == TOTAL for one in found):
         said.append("total: the sum of a benchmark's scores, which is what the average counts.")
     if printed is None:
-        return [*said, *notes.failures([results]), *notes.gaps([results])]
-    if not printed.rows:
-        said.append("Published rows are of other models: see profile=paper.")
+        if own.published is not None:
+            said.append("No published row is of this model and profile.")
         return [*said, *notes.failures([results]), *notes.gaps([results])]
     sources: dict[str, Source] = {row.source.short: row.source for row in printed.rows}
     said += [
-        "As published: by others, in the units printed here, not measured here; own: in the method's own paper or "
-        "README; copied: by somebody else. Their averages are the mean of the ratios to the uncompressed row of the "
-        "same source, where it prints all benchmarks.",
+        "As published: in the units printed here, not measured here; own: in the method's own paper or README; "
+        "others': by somebody else, copied or run again. Their averages are the mean of the ratios to the uncompressed "
+        "row of the same source, where it prints all benchmarks.",
         f"{CONTRADICTED} another source prints another number for the same method at the same budget.",
         *(f"{short}: {one.said}." for short, one in sources.items()),
     ]
     if own.kind.name == "tokens":
         said.append(
-            "Papers do not mean the same by tokens: SparseVLM counts those that leave a layer, so that its 192, 128, 64 "
-            "are 206.5, 145.4, 82.3 entering; DART those after layer 2, 219.8, 159.8, 99.8 entering; methods before the "
-            "decoder have the same in every layer; K and R behind the FastV rows that circulate were never published. "
+            "Papers do not mean the same by tokens: SparseVLM counts those that leave a layer, so that its 192, 128, "
+            "64 are 206.5, 145.4, 82.3 entering; DART those after layer 2, 219.8, 159.8, 99.8 entering; methods before "
+            "the decoder have the same in every layer; K and R of the FastV rows that circulate were never published. "
             "Published rows stand at the budget that their source names."
         )
     return [*said, *notes.failures([results]), *notes.gaps([results])]

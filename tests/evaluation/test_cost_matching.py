@@ -128,6 +128,52 @@ def test_cells_hold_the_bytes_of_their_budget_or_there_are_none(run, tmp_path):
     assert all(flops and min(flops) > 0 for flops in prefills.values())
 
 
+TOKENS = (
+    "table.cost=tokens",
+    "+table.against=random_entry",
+    "table.methods=[none,random_entry,{method:random_entry,seed:1},fastv,vtw,snapkv]",
+    "+table.search.random_entry={parameter:ratio,low:0,high:1}",
+    "+table.tolerance=0.02",
+    "table.budgets=[0.3,0.5]",
+)
+
+
+def test_cells_have_as_many_vision_tokens_in_attention_as_their_budget_says(run, tmp_path):
+    """Mean over layers of what comes in, measured again while they answer; a cache compressor is never at a budget."""
+    done = run(*TOKENS)
+    assert done.code == 0, done.said
+    reached = 0
+    for label, record in records(tmp_path).items():
+        full = sum(map(sum, record["vision"])) / len(record["vision"])
+        for one in record["found"]:
+            assert one["wanted"] == pytest.approx(one["budget"] * full)
+            own = [cell for cell in done.files if (cell["benchmark"], cell["params"]) == (label, one["params"])]
+            if one["method"] == "snapkv":
+                assert one["missing"].startswith("every vision token comes into attention")
+            if one["params"] is None:
+                assert one["missing"] and not own
+                continue
+            (cell,) = own
+            entered = sum(cell["efficiency"]["vision_entered"]) / cell["n"]
+            assert abs(entered - one["wanted"]) <= 0.02 * one["wanted"] and entered == pytest.approx(one["held"])
+            reached += 1
+        whole = next(cell for cell in done.files if cell["method"] == "none" and cell["benchmark"] == label)
+        assert sum(whole["efficiency"]["vision_entered"]) / whole["n"] == pytest.approx(full)
+    assert reached >= 4
+
+
+def test_a_count_of_tokens_per_head_is_held_by_every_sample(run, tmp_path):
+    methods = "table.methods=[none,random,{method:keydiff,scope:prompt},plphp]"
+    done = run("table.budgets=[40,90]", methods)
+    assert done.code == 0, done.said
+    counted = [cell for cell in done.files if cell["params"].get("kv_tokens")]
+    assert {cell["params"]["kv_tokens"] for cell in counted if cell["method"] == "keydiff"} == {40, 90}
+    token_bytes = {label: record["token_bytes"] for label, record in records(tmp_path).items()}
+    for cell in counted:
+        held = [min(cell["params"]["kv_tokens"], n) for n in cell["efficiency"]["prompt_tokens"]]
+        assert cell["efficiency"]["kv_bytes"] == [token_bytes[cell["benchmark"]] * one for one in held]
+
+
 def test_samples_are_called_the_same_while_bytes_are_measured_and_while_they_answer(run, monkeypatch):
     """Methods that draw, or know their samples, go by these names."""
     called, compress = set(), RandomTokens.compress
@@ -215,6 +261,14 @@ REFUSED = {
     "a budget of nothing": ("table.budgets=[0,0.5]", "table.budgets: 0 is no budget"),
     "a word": ("table.budgets=[half]", "table.budgets: 'half' is no budget"),
     "twice": ("table.budgets=[0.5,0.5]", "table.budgets of compare names something twice: 0.5, 0.5"),
+    "two kinds": ("table.budgets=[0.5,64]", "table.budgets mixes shares and tokens: 50%, 64; give one kind"),
+    "part of a token": ("table.budgets=[64.5]", "table.budgets: 64.5 is no budget"),
+    "no cost": ("table.cost=time", "unknown cost in table.cost 'time'; allowed: kv_bytes, tokens"),
+    "a setting": (
+        "+table.settings={fastv:{0.33:{q:1}}}",
+        "unknown parameter of fastv in table.settings 'q'; allowed: K, R, rows",
+    ),
+    "a tolerance": ("+table.tolerance=2", "table.tolerance must be a number in (0, 1), such as 0.005, got 2"),
     "no budget": ("table.budgets=[]", "table.budgets of compare is empty; give at least one"),
     "no method": ("table.methods=[]", "table.methods of compare is empty"),
     "unknown": ("table.methods=[none,random,snapvk]", "unknown method 'snapvk'; allowed: adakv, "),

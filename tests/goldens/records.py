@@ -21,9 +21,9 @@ from plphp_core.evaluation.attention.attention_runner import write_readings
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.cost_matches import CostMatch, CostMatches, matches_path
 from plphp_core.records.cache_keys import CODE
 from plphp_core.records.cell_result import load_cell
+from plphp_core.records.cost_matches import CostMatch, CostMatches, matches_path
 from plphp_core.records.depth_rule import DepthRule, rule_path
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer, AttentionReading, SampleLine
