@@ -167,8 +167,7 @@ def equal_cost(table: DictConfig, profile: Mapping, model: Mapping) -> EqualCost
     Raises:
         UserError: a cost, budget, method or parameter that is not allowed, or a missing reference; in a sentence.
     """
-    raw: dict[str, Any] = OmegaConf.to_container(table, resolve=True)
-    plain = {key: _of_profile(value, profile["name"]) for key, value in raw.items()}
+    plain: dict[str, Any] = OmegaConf.to_container(table, resolve=True)
     kind, control = plain.get("cost", "kv_bytes"), plain.get("against", "random")
     if kind not in COSTS:
         raise unknown("cost in table.cost", kind, COSTS)
@@ -196,11 +195,6 @@ def equal_cost(table: DictConfig, profile: Mapping, model: Mapping) -> EqualCost
     if not isinstance(tolerance, float) or not 0 < tolerance < 1:
         raise UserError(f"table.tolerance must be a number in (0, 1), such as {TOLERANCE}, got {tolerance!r}")
     return EqualCost(cost, budgets, tuple(contenders), control, tolerance)
-
-
-def _of_profile(value: Any, profile: str) -> Any:
-    """A key's value, or that of the profile where it has one for each."""
-    return value[profile] if isinstance(value, dict) and profile in value else value
 
 
 def _listed(table: Mapping[str, Any], key: str) -> Sequence[Any]:

@@ -126,7 +126,7 @@ def _notes(own: CostComparison, random: str) -> list[str]:
     listed = "; ".join(f"{', '.join(at)}: {', '.join(names) or 'none'}" for names, at in over.items())
     options = results.options
     found = [
-        notes.profile(own.profile, several=False),
+        *([] if "scores" in own.sheets else [notes.profile(own.profile, several=False)]),  # said there
         *notes.run(parts),
         *notes.samples(parts),
         *notes.images(parts),

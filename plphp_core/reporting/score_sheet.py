@@ -176,7 +176,7 @@ def _notes(own: CostComparison, found: Sequence[ScoreColumn]) -> list[str]:
     results, printed = own.results, _shown(own)
     over = ", ".join(dict.fromkeys(one.benchmark for one in found))
     said = [
-        notes.profile(own.profile, several=False),
+        *([] if own.profile == "paper" else [notes.profile(own.profile, several=False)]),  # it is not the paper's
         *notes.run([results]),
         *notes.samples([results]),
         BUDGETS[own.kind.name, is_count(own.equal.budgets[0])],

@@ -231,6 +231,44 @@ def compared(folder: Path) -> None:
         write_matches(folder, on, reference, matches, unequal=("recency", 0.5, "Flickr30k"))
 
 
+PROTOCOLS = {  # table → what is asked of it, and method → score
+    "llava15": (
+        replace(PAPER, model="llava_1_5", checkpoint="llava-hf/llava-1.5-7b-hf", dtype="float16"),
+        ("GQA", "MME"),
+        ("table.budgets=[64,192]", "table.methods=[none,random_entry,fastv,vtw,snapkv]"),
+        {"random_entry": 0.85, "fastv": 0.8},
+    ),
+    "kvbudget": (
+        replace(PAPER, model="qwen2_vl", checkpoint="Qwen/Qwen2-VL-7B-Instruct"),
+        ("OCRBench",),
+        ("table.budgets=[64,128]", "table.methods=[none,random,{method:snapkv,scope:prompt},plphp]"),
+        {"random": 0.5, "snapkv": 0.8},
+    ),
+}
+
+
+def protocols(folder: Path) -> None:
+    """Two protocols of other papers, whose printed rows stand beside: what has a score reaches every budget."""
+    for table, (on, benchmarks, asked, scores) in PROTOCOLS.items():
+        config = composed([f"table={table}", "profile=paper", *asked])
+        equal = equal_cost(config.table, config.profile, config.model)
+        for benchmark in benchmarks:
+            (reference,) = finish(folder, on, NONE, Quality(entered=576.0), [benchmark])
+            matches = []
+            for budget in equal.budgets:
+                for one in equal.contenders:
+                    if one.name not in scores:
+                        why = one.never or "comes no nearer than 54.0 (K = 3) and 72.0 (K = 4) of 576.0"
+                        matches.append((budget, one, None, why))
+                        continue
+                    method = one.at(budget, one.search and one.search.params(0.9 - budget / 1000))
+                    matches.append((budget, one, method, ""))
+                    row = Row(method.name, method.params, method.setting)
+                    quality = Quality(scores[one.name] + budget / 2000, budget / 576, entered=budget + 0.125)
+                    finish(folder, on, row, quality, [benchmark])
+            write_matches(folder, on, reference, matches)
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
@@ -264,5 +302,6 @@ def make(folder: Path) -> Path:
     toy(folder / "results")
     published(folder / "published")
     compared(folder / "compared")
+    protocols(folder / "protocols")
     refused(folder)
     return folder

@@ -24,7 +24,7 @@ def test_the_files_name_scores_that_the_table_has_and_budgets_that_it_asks_for(t
     }
     labels = {entry["label"] for entry in table_config(table).tasks.values()}
     assert {known[column] for column in found.columns} == labels
-    assert {row.budget for row in found.rows} - {None} == set(config.budgets.paper)
+    assert {row.budget for row in found.rows} - {None} == set(config.profiles.paper.budgets)
     assert len(found.of(table_config(table).model.name).rows) > 10
     assert all(row.scores and row.source.said and row.label for row in found.rows)
     assert len({(row.model, row.budget, row.method, row.setting, row.source.short) for row in found.rows}) == len(
