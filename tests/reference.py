@@ -35,6 +35,7 @@ class Reference:
             vision = vision[size:]
         assert not vision
         self.vision = [i for image in self.images for i in image]
+        self.nothing()
 
     @torch.no_grad()
     def _embed(self, inputs):
@@ -58,15 +59,19 @@ class Reference:
         """
         n = len(embeds)
         x = embeds
-        cos, sin = self._rotary(n)
-
-        def rope(t):
-            a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
-            return t * cos + torch.cat([-b, a], -1) * sin
-
         future = torch.ones(n, n, dtype=torch.bool).triu(1)
-        maps, self.keys, self.values = [], [], []
+        maps, self.keys, self.values, self.entering = [], [], [], []
         for l, block in enumerate(self.decoder.layers):
+            before = x
+            for slot, members in self.merges.get(l, ()):
+                x = x.index_copy(0, torch.tensor([slot]), before[members].mean(0, keepdim=True))
+            self.entering.append(x)
+            cos, sin = self._rotary(n, self.everywhere[l] if self.compact else ())
+
+            def rope(t, cos=cos, sin=sin):
+                a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
+                return t * cos + torch.cat([-b, a], -1) * sin
+
             h = self._norm(x, block.input_layernorm)
             attn = block.self_attn
             q = attn.q_proj(h).view(n, self.heads, self.dim)
@@ -93,12 +98,16 @@ class Reference:
                 x = x.index_add(0, torch.tensor(self.shown), self.added[l])
         return self.model.lm_head(self._norm(x[-1:], self.decoder.norm))[0], maps
 
-    def _rotary(self, n):
-        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width."""
+    def _rotary(self, n, gone=()):
+        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width.
+
+        Positions move up by the tokens that are `gone` in front of them.
+        """
         rope = self.decoder.config.rope_parameters
         inverse = 1.0 / (rope["rope_theta"] ** (torch.arange(0, self.dim, 2).double() / self.dim))
         more = torch.arange(1, n - self.positions.shape[1] + 1) + self.positions.max()
         positions = torch.cat([self.positions, more.expand(3, -1)], 1).double()
+        positions = positions - torch.tensor([sum(g < i for g in gone) for i in range(n)])
         axis = torch.zeros(self.dim // 2, dtype=torch.long)
         sections = rope.get("mrope_section")
         if sections and rope.get("mrope_interleaved"):
@@ -137,6 +146,8 @@ class Reference:
 
     def nothing(self):
         self.everywhere = [[] for _ in range(self.layers)]
+        self.compact = False  # whether positions are counted without what is withdrawn
+        self.merges = {}  # by layer: slots that get the mean of what enters it at other places
         self.later = [[[] for _ in range(self.heads)] for _ in range(self.layers)]
 
 
