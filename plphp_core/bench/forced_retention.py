@@ -119,6 +119,7 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
             text_counts=(text,),
             post_vision=(1,),
             sample_keys=("made up",),
+            mutual=False,
             scaling=1.0,
             rotated=partial(Tensor.clone, nothing[:, :, -1:]),
             once=partial(_whatever, row),

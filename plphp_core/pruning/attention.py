@@ -59,8 +59,9 @@ def attention_rows(query: Tensor, keys: Tensor, visible: Tensor | None, scaling:
     batch, query_heads, rows, dim = query.shape
     kv_heads, tokens = keys.shape[1:3]
     # fp32 before the product: scores rounded to bf16 tie by the dozen and would be ranked by position.
-    grouped = query.float().reshape(batch, kv_heads, -1, dim)
-    scores = (grouped @ keys.float().mT).mul_(scaling).view(batch, kv_heads, -1, rows, tokens)
+    # Scaled before it too: a row of `dim` numbers instead of one of `tokens`.
+    grouped = (query.float() * scaling).reshape(batch, kv_heads, -1, dim)
+    scores = (grouped @ keys.float().mT).view(batch, kv_heads, -1, rows, tokens)
     if visible is not None:
         scores.masked_fill_(~visible, float("-inf"))
     return scores.softmax(-1).view(batch, query_heads, rows, tokens)
@@ -78,29 +79,35 @@ def last_row(query: Tensor, keys: Tensor, valid: Tensor | None, scaling: float) 
     return attention_rows(query, keys, visible, scaling)[:, :, 0]
 
 
-def column_sum(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float) -> Tensor:
-    """Sum over query rows of the causal attention, `(batch, query_heads, tokens)`, fp32.
+def column_sum(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, blocks: Tensor | None = None
+) -> Tensor:
+    """Sum over query rows of the attention, `(batch, query_heads, tokens)`, fp32.
 
     Args:
         query: `(batch, query_heads, rows, head_dim)`, rotated: the last `rows` tokens' own.
         keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
         valid: bool, `(batch, tokens)`, False for padding.
         counted: bool, `(batch, rows)`, the rows that are added up.
+        blocks: long, `(batch, tokens)`: tokens with the same number see each other in both directions; −1 for those
+            that see what is before them, as all do where it is None.
     """
     total = torch.zeros(query.shape[0], query.shape[1], keys.shape[2], device=keys.device)
-    for rows, _, weight, _ in causal_rows(query, keys, valid, counted, scaling):
+    for rows, _, weight, _ in causal_rows(query, keys, valid, counted, scaling, blocks):
         total += torch.einsum("bhrn,br->bhn", rows, weight)
     return total
 
 
-def row_density(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, p: float) -> Tensor:
+def row_density(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, p: float, blocks: Tensor | None = None
+) -> Tensor:
     """Share of visible entries that are at least `p` times their row's largest, `(batch, query_heads)`, fp32.
 
     The rest is what VL-Cache (arXiv 2410.23317) calls sparsity. Arguments as in `column_sum`.
     """
     dense = torch.zeros(query.shape[:2], device=keys.device)
     entries = torch.zeros(len(query), 1, device=keys.device)
-    for rows, visible, weight, _ in causal_rows(query, keys, valid, counted, scaling):
+    for rows, visible, weight, _ in causal_rows(query, keys, valid, counted, scaling, blocks):
         large = (rows >= p * rows.amax(-1, keepdim=True)) & visible[:, None]
         dense += torch.einsum("bhr,br->bh", large.sum(-1).float(), weight)
         entries += (visible.sum(-1) * weight).sum(-1, keepdim=True)
@@ -108,7 +115,7 @@ def row_density(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, sca
 
 
 def causal_rows(
-    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, blocks: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Some rows at a time. Arguments as in `column_sum`.
 
@@ -120,7 +127,11 @@ def causal_rows(
     positions, keys = torch.arange(tokens, device=keys.device), keys.float()
     for start in range(0, held, CHUNK_ROWS):
         rows = positions[tokens - held + start :][:CHUNK_ROWS]
-        visible = (positions <= rows[:, None])[None] & valid[:, None]
+        visible = positions <= rows[:, None]
+        if blocks is not None:
+            block = blocks[:, rows, None]
+            visible = visible | ((block == blocks[:, None]) & (block >= 0))
+        visible = visible & valid[:, None]
         # A padding row sees nothing; let it see itself so that its softmax is finite; its weight is 0.
         visible = visible | (positions == rows[:, None])[None]
         chunk = slice(start, start + CHUNK_ROWS)
@@ -132,7 +143,7 @@ def vision_mass(row: Tensor, vision: Tensor) -> Tensor:
     """γ (equation 8): the row's mass on all vision tokens, averaged over query heads.
 
     Args:
-        row: `(batch, query_heads, tokens)`, fp32.
+        row: `(batch, heads, tokens)`, fp32; of query heads, or means over groups of them, which have the same mean.
         vision: bool, `(batch, tokens)`.
 
     Returns:

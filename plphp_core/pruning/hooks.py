@@ -304,7 +304,8 @@ class _Session:
         if self.method is not None:
             self._refuse(call, ids.shape[1])
         sizes = self.family.image_sizes(self.model, inputs)
-        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask())
+        mutual = self.family.mutual(inputs)
+        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask(), mutual)
         if self.method is not None and self.method.withdraws:
             if prompt.ends_in_image:
                 raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,7 +38,9 @@ class Stream:
         image_of, valid: as in `Prompt`, for these tokens; filler is, like padding, not valid.
         counts: valid tokens per sample.
         filled: whether any is filler.
-        inputs: decoder-layer arguments that replace those of the full prompt; None while nothing is withdrawn.
+        withdrawn: whether some of the prompt's tokens have gone.
+        inputs: by identity, what layers are given for the whole prompt, and the same for these tokens. Decoders with
+            several types of layers have as many.
     """
 
     tokens: Tensor
@@ -46,7 +48,8 @@ class Stream:
     valid: Tensor
     counts: tuple[int, ...]
     filled: bool
-    inputs: LayerInputs | None
+    withdrawn: bool = False
+    inputs: dict[tuple[int, ...], tuple[LayerInputs, LayerInputs]] = field(default_factory=dict)
 
     def on(self, device: torch.device) -> "Stream":
         """The same on the device of the layer being run."""
@@ -80,7 +83,6 @@ class Prefill:
             valid=prompt.valid,
             counts=tuple(length - padding for padding in prompt.padding),
             filled=False,
-            inputs=None,
         )
         self.check = SelectionCheck(method)
         trace.start(prompt)
@@ -94,7 +96,7 @@ class Prefill:
     def concerns(self, layer: int) -> bool:
         """Whether there is anything to do before this layer."""
         embeds = layer == 0 and self.method is not None and self.method.reads_embeddings and self.has_vision
-        return embeds or self.left is not None or self.stream.inputs is not None or bool(self.added)
+        return embeds or self.left is not None or self.stream.withdrawn or bool(self.added)
 
     def enter_layer(
         self, decoder: nn.Module, layer: int, hidden: Tensor, kwargs: dict[str, Any], flash: bool
@@ -107,24 +109,23 @@ class Prefill:
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
             hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
         if self.left is not None:
-            inputs = self.stream.inputs or LayerInputs.of(kwargs)
             with torch.no_grad():
-                selection = self._withdraw(decoder, layer, self.left, hidden, inputs)
+                selection = self._withdraw(decoder, layer, self.left, hidden, LayerInputs.of(kwargs))
             self.left = None
             if selection is not None:
-                hidden = self._shorten(selection, hidden, inputs, flash)
-        return hidden, kwargs if self.stream.inputs is None else self.stream.inputs.over(kwargs)
+                hidden = self._shorten(selection, hidden)
+        return hidden, self._inputs(kwargs, flash).over(kwargs) if self.stream.withdrawn else kwargs
 
     def _withdraw(
         self, decoder: nn.Module, layer: int, left: LayerView, hidden: Tensor, inputs: LayerInputs
     ) -> Selection | None:
-        """Which tokens go on, by the method; None: all of them."""
+        """Which tokens go on, by the method; None: all of them. `inputs` are the layer's for the whole prompt."""
         block, stream = decoder.layers[layer], self.stream
         device = left.keys.device
 
         def coming_row() -> Tensor:
             here = next(block.parameters()).device  # of a model split over devices
-            cos, sin = (table.to(here) for table in inputs.position_embeddings)
+            cos, sin = (table.to(here) for table in self._tables(inputs))
             valid = None if left.unpadded else left.valid.to(here)
             return coming_last_row(block, hidden.to(here), (cos, sin), valid).to(device)
 
@@ -146,41 +147,50 @@ class Prefill:
             self.trace.layers[-1].vision_attention = entry.vision_attention
         return self._valid_only(found, stream)
 
-    def _shorten(self, selection: Selection, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
+    def _shorten(self, selection: Selection, hidden: Tensor) -> Tensor:
+        """Only `selection` stays in the stream; the hidden states of its tokens."""
         old = self.stream
         counts = sample_counts(selection.counts)
         if selection.written is not None:
             hidden = self._write(selection.written, hidden)
         index, filler = gather_index(selection.mask, counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
-
-        def take(tensor: Tensor, dim: int, index: Tensor = index) -> Tensor:
-            """Gather tokens along `dim`; the batch is the dimension before it, possibly broadcast."""
-            index = index.to(tensor.device)
-            shape = [1] * tensor.ndim
-            shape[dim - 1], shape[dim] = index.shape
-            target = list(tensor.shape)
-            target[dim - 1], target[dim] = index.shape
-            source = list(tensor.shape)
-            source[dim - 1] = len(index)
-            return tensor.expand(source).gather(dim, index.view(shape).expand(target))
-
-        # FlashAttention takes positions with gaps for several packed sequences (transformers' _is_packed_sequence);
-        # nothing but that check reads them behind the rotary tables.
-        ids = None if flash or inputs.position_ids is None else take(inputs.position_ids, inputs.position_ids.ndim - 1)
         self.stream = Stream(
-            tokens=take(old.tokens, 1).masked_fill(empty, -1),
-            image_of=take(old.image_of, 1).masked_fill(empty, -1),
-            valid=take(old.valid, 1) & ~empty,
+            tokens=_take(old.tokens, 1, index).masked_fill(empty, -1),
+            image_of=_take(old.image_of, 1, index).masked_fill(empty, -1),
+            valid=_take(old.valid, 1, index) & ~empty,
             counts=counts,
             filled=filler is not None,
-            inputs=LayerInputs(
-                position_embeddings=tuple(take(table, table.ndim - 2) for table in inputs.position_embeddings),
-                attention_mask=_shorten_mask(inputs.attention_mask, index, filler, flash),
-                position_ids=ids,
-            ),
+            withdrawn=True,
         )
-        return take(hidden, 1)
+        return _take(hidden, 1, index)
+
+    def _inputs(self, kwargs: dict[str, Any], flash: bool) -> LayerInputs:
+        """What a layer is given for the whole prompt, for the tokens in the stream; made once per type of layer."""
+        whole, known = LayerInputs.of(kwargs), self.stream.inputs
+        key = (id(whole.position_embeddings), id(whole.attention_mask), id(whole.position_ids))
+        if key not in known:
+            known[key] = whole, self._shortened(whole, flash)  # `whole` too: what is freed may lend its id again
+        return known[key][1]
+
+    def _shortened(self, inputs: LayerInputs, flash: bool) -> LayerInputs:
+        tokens, ids = self.stream.tokens, inputs.position_ids
+        index, filler = tokens.clamp(min=0), (tokens < 0 if self.stream.filled else None)
+        # FlashAttention takes positions with gaps for several packed sequences (transformers' _is_packed_sequence);
+        # nothing but that check reads them behind the rotary tables.
+        return LayerInputs(
+            position_embeddings=self._tables(inputs),
+            attention_mask=_shorten_mask(inputs.attention_mask, index, filler, flash),
+            position_ids=None if flash or ids is None else _take(ids, ids.ndim - 1, index),
+        )
+
+    def _tables(self, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
+        """A layer's rotary tables for the tokens in the stream."""
+        if not self.stream.withdrawn:
+            return inputs.position_embeddings
+        index = self.stream.tokens.clamp(min=0)
+        cos, sin = (_take(table, table.ndim - 2, index) for table in inputs.position_embeddings)
+        return cos, sin
 
     def _write(self, written: Written, hidden: Tensor) -> Tensor:
         """Hidden states with new ones in some slots; what the decoder will add to these slots is merged alike."""
@@ -347,6 +357,7 @@ class Prefill:
             text_counts=tuple(count - n for count, n in zip(stream.counts, vision, strict=True)),
             post_vision=self.prompt.post_vision,
             sample_keys=self.prompt.sample_keys,
+            mutual=self.prompt.mutual,
             scaling=attention.scaling,
             rotated=rotated,
             once=memo(),
@@ -363,6 +374,18 @@ def _mixed(added: Tensor, tokens: Tensor, sample: Tensor, place: Tensor, weights
     held = added.gather(1, tokens.clamp(min=0)[..., None].expand(-1, -1, added.shape[-1]))[sample]
     mixed = (weights.to(added.device, torch.float32)[:, None] @ held.float())[:, 0]
     return added.index_put((sample, tokens[sample, place]), mixed.to(added.dtype))
+
+
+def _take(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Gather tokens `(batch, n)` along `dim`; the batch is the dimension before it, possibly broadcast."""
+    index = index.to(tensor.device)
+    shape = [1] * tensor.ndim
+    shape[dim - 1], shape[dim] = index.shape
+    target = list(tensor.shape)
+    target[dim - 1], target[dim] = index.shape
+    source = list(tensor.shape)
+    source[dim - 1] = len(index)
+    return tensor.expand(source).gather(dim, index.view(shape).expand(target))
 
 
 def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:

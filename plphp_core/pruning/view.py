@@ -38,6 +38,7 @@ class LayerView:
         text_counts: the valid tokens beside them, per sample.
         post_vision: rows behind the last image, per sample; 1, the last one, where a prompt ends in an image.
         sample_keys: what each sample is called, see `plphp_core.pruning.prompt.sample_keys`.
+        mutual: whether the tokens of an image see each other in both directions, as in Gemma 3.
         scaling: of the scores, as the attention module has it.
         rotated: makes the query rows that are held, rotated, `(batch, query_heads, rows, head_dim)`; the last one is
             the last prompt token's.
@@ -58,6 +59,7 @@ class LayerView:
     text_counts: tuple[int, ...]
     post_vision: tuple[int, ...]
     sample_keys: tuple[str, ...]
+    mutual: bool
     scaling: float
     rotated: Callable[[], Tensor]
     once: Once
@@ -78,14 +80,19 @@ class LayerView:
         return self.once("last_row", lambda: last_row(self.query[:, :, -1:], self.keys, visible, self.scaling))
 
     @functools.cached_property
+    def group_row(self) -> Tensor:
+        """`last_row`, mean over the query heads of a KV head, `(batch, kv_heads, tokens)`, fp32."""
+        return self.last_row.unflatten(1, (self.kv_heads, -1)).mean(2)
+
+    @functools.cached_property
     def vision_attention(self) -> Tensor:
         """γ of this layer (equation 8), `(batch,)`, fp32."""
-        return vision_mass(self.last_row, self.vision)
+        return vision_mass(self.group_row, self.vision)
 
     def column_sum(self, rows: int | Sequence[int] | None) -> Tensor:
         """Attention that each token receives from the last `rows` query rows, `(batch, query_heads, tokens)`, fp32.
 
-        A sum. Causal and exact; padding has no row and receives nothing.
+        A sum. As the model attends, exact; padding has no row and receives nothing.
 
         Args:
             rows: valid rows at the end, for all samples or per sample, as in `column_sum(view.post_vision)`; all of a
@@ -97,7 +104,9 @@ class LayerView:
         counted = self._counted(rows)
         return self.once(
             ("column_sum", self._named(rows)),
-            lambda: column_sum(self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling),
+            lambda: column_sum(
+                self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling, self._blocks
+            ),
         )
 
     def row_counts(self, rows: int | Sequence[int] | None) -> Tensor:
@@ -109,7 +118,7 @@ class LayerView:
         return self.column_sum(None) / self.row_counts(None)[:, None, None]
 
     def row_density(self, rows: int | Sequence[int] | None, p: float) -> Tensor:
-        """Share of entries, among those that causality lets these rows see, of at least `p` times their row's largest.
+        """Share of entries, among those that these rows may see, of at least `p` times their row's largest.
 
         Args:
             rows: as in `column_sum`.
@@ -120,11 +129,13 @@ class LayerView:
         counted = self._counted(rows)
         return self.once(
             ("row_density", self._named(rows), p),
-            lambda: row_density(self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling, p),
+            lambda: row_density(
+                self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling, p, self._blocks
+            ),
         )
 
     def rows(self, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Causal attention of some query rows, heads apart, a few rows at a time; padding is not seen.
+        """Attention of some query rows, heads apart, a few rows at a time; padding is not seen.
 
         Args:
             chosen: bool, `(batch, r)`, which of the last r rows are meant.
@@ -137,8 +148,12 @@ class LayerView:
             ValueError: more rows than the method's `query_rows` asked for.
         """
         query = self.query[:, :, -self._held(chosen.shape[1]) :]
-        for found, _, counted, places in causal_rows(query, self.keys, self.valid, chosen, self.scaling):
+        for found, _, counted, places in causal_rows(query, self.keys, self.valid, chosen, self.scaling, self._blocks):
             yield found, counted, places
+
+    @property
+    def _blocks(self) -> Tensor | None:
+        return self.image_of if self.mutual else None
 
     @property
     def scored(self) -> bool:
