@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plphp_core.bench.decoder_shapes import DecoderShape, build, prompts
 from plphp_core.decoding.fast_generate import prefill
+from plphp_core.pruning.hf import attending_by, register_attention
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method, make_method
 from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
@@ -20,6 +21,7 @@ from plphp_core.pruning.trace import LayerRecord
 from plphp_core.pruning.view import LayerView
 from plphp_core.records.errors import UserError
 
+NOTHING = "plphp_bench_nothing"
 FORCED = ("r", "delta_r")  # what can be forced of PLPHP; its thresholds need a trained model's attention
 
 
@@ -75,7 +77,8 @@ def forced_method(name: str, params: dict) -> Method | None:
 def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text: int) -> tuple[LayerRecord, ...]:
     """What each layer of `shape` gets and holds of one prompt: the prefill of a decoder as deep, one head wide.
 
-    Its weights are set so that attention is all on text, and in a second prefill all on images.
+    Its weights are set so that attention is all on text, and in a second prefill all on images. What attention gives is
+    not needed, so that none is computed: only the rows that the method reads.
 
     Args:
         images: of the prompt, `shape.image_tokens` tokens each.
@@ -92,7 +95,11 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
     found = []
     for on_vision in (False, True):
         _look(model, on_vision)
-        with torch.inference_mode(), prune(model, method, record_attention=False) as trace:
+        with (
+            torch.inference_mode(),
+            attending_by(model.model.language_model.config, NOTHING),
+            prune(model, method, record_attention=False) as trace,
+        ):
             prefill(model, inputs)
         found.append(tuple(trace.layers))
     plain = all(isinstance(layer.counts[0], int) for layer in found[0])
@@ -108,6 +115,14 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
 def forced_lengths(method: Method | None, shape: DecoderShape, images: int, text: int) -> list[int]:
     """Tokens of one sample that each layer holds after the prefill. As `forced_prefill`."""
     return [sample_counts(layer.counts)[0] for layer in forced_prefill(method, shape, images, text)]
+
+
+def _nothing(module: nn.Module, query: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    """An attention implementation."""
+    return torch.zeros_like(query).transpose(1, 2), None
+
+
+register_attention(NOTHING, _nothing)
 
 
 @torch.no_grad()
