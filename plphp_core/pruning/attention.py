@@ -59,8 +59,9 @@ def attention_rows(query: Tensor, keys: Tensor, visible: Tensor | None, scaling:
     batch, query_heads, rows, dim = query.shape
     kv_heads, tokens = keys.shape[1:3]
     # fp32 before the product: scores rounded to bf16 tie by the dozen and would be ranked by position.
-    grouped = query.float().reshape(batch, kv_heads, -1, dim)
-    scores = (grouped @ keys.float().mT).mul_(scaling).view(batch, kv_heads, -1, rows, tokens)
+    # Scaled before it too: a row of `dim` numbers instead of one of `tokens`.
+    grouped = (query.float() * scaling).reshape(batch, kv_heads, -1, dim)
+    scores = (grouped @ keys.float().mT).view(batch, kv_heads, -1, rows, tokens)
     if visible is not None:
         scores.masked_fill_(~visible, float("-inf"))
     return scores.softmax(-1).view(batch, query_heads, rows, tokens)
@@ -142,7 +143,7 @@ def vision_mass(row: Tensor, vision: Tensor) -> Tensor:
     """γ (equation 8): the row's mass on all vision tokens, averaged over query heads.
 
     Args:
-        row: `(batch, query_heads, tokens)`, fp32.
+        row: `(batch, heads, tokens)`, fp32; of query heads, or means over groups of them, which have the same mean.
         vision: bool, `(batch, tokens)`.
 
     Returns:

@@ -80,9 +80,14 @@ class LayerView:
         return self.once("last_row", lambda: last_row(self.query[:, :, -1:], self.keys, visible, self.scaling))
 
     @functools.cached_property
+    def group_row(self) -> Tensor:
+        """`last_row`, mean over the query heads of a KV head, `(batch, kv_heads, tokens)`, fp32."""
+        return self.last_row.unflatten(1, (self.kv_heads, -1)).mean(2)
+
+    @functools.cached_property
     def vision_attention(self) -> Tensor:
         """γ of this layer (equation 8), `(batch,)`, fp32."""
-        return vision_mass(self.last_row, self.vision)
+        return vision_mass(self.group_row, self.vision)
 
     def column_sum(self, rows: int | Sequence[int] | None) -> Tensor:
         """Attention that each token receives from the last `rows` query rows, `(batch, query_heads, tokens)`, fp32.
