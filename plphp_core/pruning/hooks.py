@@ -50,7 +50,7 @@ def prune(
         record_attention: put γ of every layer into the trace; False leaves out (NaN) what the method does not ask for,
             so that a timing shows the method's own cost.
         around_work: makes the context in which each piece of the method's own work runs, to time it: reading the
-            prompt; scores, choice and gather after a layer's attention; the shorter stream before a layer.
+            prompt; scores, choice and gather after a layer's attention; the choice and shorter stream before a layer.
 
     Yields:
         the trace of the latest prefill.
@@ -205,7 +205,7 @@ class _Session:
         on(self.decoder, "register_forward_pre_hook", self._before_decoder)
         for layer, block in enumerate(self.decoder.layers):
             attention = block.self_attn
-            on(block, "register_forward_pre_hook", self._before_layer)
+            on(block, "register_forward_pre_hook", self._before_layer_hook(layer))
             on(attention, "register_forward_pre_hook", self._mask_hook(layer))
             on(attention, "register_forward_hook", self._after_attention_hook(layer))
             self.handles.append(attention.q_proj.register_forward_hook(self._after_query))
@@ -304,7 +304,8 @@ class _Session:
         if self.method is not None:
             self._refuse(call, ids.shape[1])
         sizes = self.family.image_sizes(self.model, inputs)
-        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask())
+        mutual = self.family.mutual(inputs)
+        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask(), mutual)
         if self.method is not None and self.method.withdraws:
             if prompt.ends_in_image:
                 raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")
@@ -364,14 +365,17 @@ class _Session:
         self.prefill.added = self.family.added_features(kwargs)
         return args, kwargs
 
-    def _before_layer(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        prefill = self.prefill
-        if prefill is None or (prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added):
-            return None
-        hidden, args, kwargs = hf.take_hidden(args, kwargs)
-        with self.around_work() if prefill.withdrawn is not None else nullcontext():
-            hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
-        return (hidden, *args), kwargs
+    def _before_layer_hook(self, layer: int) -> Callable[..., Any]:
+        def before_layer(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            prefill = self.prefill
+            if prefill is None or not prefill.concerns(layer):
+                return None
+            hidden, args, kwargs = hf.take_hidden(args, kwargs)
+            with self._excused(), self.around_work() if prefill.left is not None else nullcontext():
+                hidden, kwargs = prefill.enter_layer(self.decoder, layer, hidden, kwargs, self.flash)
+            return (hidden, *args), kwargs
+
+        return before_layer
 
     def _mask_hook(self, layer: int) -> Callable[..., Any]:
         def before_attention(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import require
-from plphp_core.pruning.view import LayerView, QueryRows
+from plphp_core.pruning.view import EntryView, LayerView, QueryRows
 
 METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with methods
 
@@ -26,6 +26,7 @@ class Method:
         query_rows: rows of the query, counted from the end, that are kept for the view: 1, the last one, serves
             `last_row` and `vision_attention`; more serve `column_sum` and `row_density` over so many; `"post_vision"`:
             those behind the last image; None: all of them, which holds the layer's whole projection.
+        reads_embeddings: whether `withdraw` reads the prompt's embeddings, which are held for it then.
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
         control: whether it is there to be beaten: tables and figures mark it.
         needs_answers: whether it looks at the right answers, so that it serves only samples whose answers it knows; the
@@ -41,14 +42,22 @@ class Method:
         return 1
 
     @property
+    def reads_embeddings(self) -> bool:
+        return False
+
+    @property
     def evicts_text(self) -> bool:
         return False
 
     def check(self, num_layers: int) -> None:
         """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""
 
-    def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
-        """Tokens that go on to `layer` and all later ones, decided from the layer before it; None: all of them."""
+    def withdraw(self, layer: int, entry: EntryView) -> Selection | None:
+        """Tokens that go on into `layer` ≥ 1 and all later ones; None: all of them.
+
+        Args:
+            entry: the attention of the layer before, and the states that enter this one.
+        """
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
         """Cache slots that `layer` keeps, per KV head; None: all of them."""

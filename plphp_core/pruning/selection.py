@@ -23,6 +23,24 @@ Count = int | tuple[int, ...]  # of a sample, or of each of its KV heads
 Counts = tuple[Count, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Written:
+    """New hidden states for some of the tokens that stay: what was merged into them.
+
+    Attributes:
+        slots: bool, `(batch, tokens)`, the tokens that get them, all among those that stay, of images unless the method
+            may evict text.
+        features: `(slots that are True, hidden size)`, by sample, then by place.
+        weights: `(slots that are True, tokens)`, which of its sample's tokens each is made of, and how much of them. By
+            these are merged, too, the features that a decoder adds behind its first layers (DeepStack); None: a slot
+            gets its own.
+    """
+
+    slots: Tensor
+    features: Tensor
+    weights: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Selection:
     """Tokens that stay.
@@ -33,10 +51,12 @@ class Selection:
         counts: True entries per sample, where every head of a sample keeps equally many and the kept part is a
             rectangle; per sample and KV head (`compress` only) where heads keep different numbers. Plain integers,
             because a count becomes a shape and reading it back from the device would wait for it.
+        written: in `withdraw`, new hidden states for some of the tokens that stay; None: each keeps its own.
     """
 
     mask: Tensor
     counts: Counts
+    written: Written | None = None
 
 
 def head_counts(counts: Counts, heads: int) -> tuple[tuple[int, ...], ...]:
@@ -248,9 +268,35 @@ class SelectionCheck:
             needed[:, -1] = True  # the token that answers
         lost = needed[:, None] & ~mask
         self._open.append((where, counts, mask.sum(-1), lost.sum(-1)))
+        if selection.written is not None:
+            self._check_written(selection.written, mask, needed | ~stream.valid, self._place(*where), withdraws)
         if mask.device.type == "cpu":
             self.verify()
         return selection
+
+    def _check_written(self, written: Written, kept: Tensor, fixed: Tensor, place: str, withdraws: bool) -> None:
+        """Raise ValueError unless new hidden states fit tokens that stay. Looks at the device: merging is rare.
+
+        Args:
+            kept: bool, `(batch, 1, tokens)`.
+            fixed: bool, `(batch, tokens)`, tokens that no method may change.
+        """
+        slots, features, weights = written.slots, written.features, written.weights
+        require(withdraws, f"{place}: written features, but only tokens of the residual stream have any")
+        fits = slots.shape == fixed.shape and slots.dtype == torch.bool and slots.device == fixed.device
+        right = f"{tuple(fixed.shape)} bool on {fixed.device}"
+        require(fits, f"{place}: written.slots is {tuple(slots.shape)} {slots.dtype} on {slots.device}, not {right}")
+        number, tokens = int(slots.sum()), slots.shape[1]
+        require(
+            features.ndim == 2 and len(features) == number,
+            f"{place}: written.features is {tuple(features.shape)}, but {number} slots are written",
+        )
+        require(
+            weights is None or tuple(weights.shape) == (number, tokens),
+            f"{place}: written.weights is {weights is not None and tuple(weights.shape)}, not {(number, tokens)}",
+        )
+        wrong = int((slots & (fixed | ~kept[:, 0])).sum())
+        require(wrong == 0, f"{place}: {wrong} of {number} written slots are text or padding, or do not stay")
 
     def verify(self) -> None:
         """Raise ValueError if a selection since the last call was not what its method says of it."""

@@ -24,6 +24,7 @@ class LayerRecord:
         kv_heads: KV heads.
         vision_attention: γ, `(batch,)` fp32.
         vision_counts: slots that hold a vision token, per sample; a mean over heads where they hold different numbers.
+        merged: `(batch, prompt_length)` bool, tokens that others were merged into before this layer; None: none.
     """
 
     tokens: Tensor
@@ -34,6 +35,7 @@ class LayerRecord:
     kv_heads: int
     vision_attention: Tensor
     vision_counts: tuple[float, ...]
+    merged: Tensor | None = None
 
     def slots(self, sample: int) -> float:
         """Slots that hold a token of the sample's prompt, a mean over KV heads."""
@@ -134,6 +136,19 @@ class Trace:
             image_of = self.prompt.image_of.cpu() if self.prompt else torch.empty(0, 0)
             self._kept = [_vision_tokens(layer, image_of) for layer in self.layers]
         return self._kept
+
+    @property
+    def merged(self) -> list[list[Tensor]]:
+        """`merged[layer][sample]`: of the tokens that some head kept, the prompt positions of those that stand for
+        others too, since a method merged tokens into them; long, ascending.
+        """
+        found = []
+        for layer in self.layers:
+            rows = [[] for _ in self.images] if layer.merged is None else [row.nonzero()[:, 0] for row in layer.merged]
+            kept = [tokens.flatten().long() for tokens in layer.tokens.cpu()]
+            at = [torch.as_tensor(row, dtype=torch.long).cpu() for row in rows]
+            found.append([row[torch.isin(row, own)] for row, own in zip(at, kept, strict=True)])
+        return found
 
     @property
     def kv_bytes(self) -> list[int]:
