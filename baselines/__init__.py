@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from baselines.adakv import AdaKV
     from baselines.controls import RandomTokens, SharedHeads, Uniform
+    from baselines.dart import DART
     from baselines.fastv import FastV
     from baselines.h2o import H2O
     from baselines.keydiff import KeyDiff
     from baselines.mixkv import MixKV
     from baselines.oracle import Oracle
+    from baselines.pyramiddrop import PyramidDrop
     from baselines.pyramidkv import PyramidKV
     from baselines.recency import Recency
     from baselines.snapkv import SnapKV
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from baselines.vtw import VTW
 
 __all__ = [
+    "DART",
     "H2O",
     "TOVA",
     "VTW",
@@ -27,6 +30,7 @@ __all__ = [
     "KeyDiff",
     "MixKV",
     "Oracle",
+    "PyramidDrop",
     "PyramidKV",
     "RandomTokens",
     "Recency",

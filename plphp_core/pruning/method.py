@@ -81,12 +81,17 @@ class Method:
         return type(self).allocate is not Method.allocate
 
     def params(self) -> dict[str, Any]:
-        """Hyper-parameters by name, defaults included; 0 for a float is 0.0, so that equal methods have equal ones."""
+        """Hyper-parameters by name, defaults included, as they are written down: plain values, lists as "8+16+24".
+
+        0 for a float is 0.0, so that equal methods have equal ones.
+        """
         found = dataclasses.asdict(self)  # type: ignore[call-overload]  # every method is a dataclass
         for parameter in dataclasses.fields(self):  # type: ignore[arg-type]
             value = found[parameter.name]
             if parameter.type in (float, "float") and isinstance(value, int) and not isinstance(value, bool):
                 found[parameter.name] = float(value)
+            elif isinstance(value, tuple):
+                found[parameter.name] = "+".join(map(str, value))
         return found
 
 
