@@ -17,10 +17,12 @@ from torch import nn
 from plphp_core.families import family_of
 from plphp_core.pruning import hf
 from plphp_core.pruning.cache import PrunedLayer, RaggedLayer, renew
+from plphp_core.pruning.encode_view import EncodeView, image_views
 from plphp_core.pruning.generate_guard import guard_model, unguard_model
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.prompt import read_prompt
+from plphp_core.pruning.tower import TowerWatch
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import check_query_rows
@@ -116,6 +118,8 @@ def _generating(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict
         session.family.resume(model, cache)
     state = session.state
     outer, state.traced = state.traced, False
+    state.inputs = kwargs | ({"input_ids": args[0]} if args else {})
+    session.forget_tower()
     if reason is not None:  # its first forward is no prefill of the prompt alone
         session.trace.start(None, missing=reason)
         state.traced = None
@@ -123,13 +127,20 @@ def _generating(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict
     try:
         yield
     finally:
-        state.traced, state.untraceable = outer, False
+        state.traced, state.untraceable, state.inputs = outer, False, {}
+        session.forget_tower()
 
 
 def running_prefill(model: nn.Module) -> Prefill | None:
     """The prefill of the block that acts here, while a forward of it runs; None outside of a prefill."""
     session = _acting(model)
     return None if session is None else session.prefill
+
+
+def tower_watch(model: nn.Module) -> TowerWatch | None:
+    """What the block that acts here notes of the model's vision tower; None without one or if it notes nothing."""
+    session = _acting(model)
+    return None if session is None else session.watch
 
 
 def refuse_inside(model: nn.Module, name: str) -> None:
@@ -149,6 +160,7 @@ class _ForwardState:
         second: whether it is another prompt's than the caller's.
         traced: whether the call of `generate` around it has had its prefill; None outside of one.
         untraceable: whether what that call asks for cannot be traced.
+        inputs: what the call of `generate` around it, or the forward itself, was given: the images' shapes are there.
         attending: what is to be undone when the forward ends.
     """
 
@@ -157,6 +169,7 @@ class _ForwardState:
     second: bool = False
     traced: bool | None = None
     untraceable: bool = False
+    inputs: dict[str, Any] = field(default_factory=dict)
     attending: ExitStack = field(default_factory=ExitStack)
 
 
@@ -182,13 +195,31 @@ class _Session:
         self.num_layers = len(getattr(self.decoder, "layers", ()))
         if method is not None:
             method.check(self.num_layers)
+        self.watch = None if method is None else self._watch(method)
         self.signature = inspect.signature(model.forward)
         self.handles: list[Any] = []
         self._threads = threading.local()  # no subclass of it: torch.compile would read the defaults of its class
 
+    def _watch(self, method: Method) -> TowerWatch | None:
+        """Raises ValueError: the method reads a vision tower that the family does not locate, or that does not fit."""
+        if method.tower_layer is None:
+            return None
+        try:
+            tower = self.family.tower(self.model)
+            method.check_tower(tower)
+            return TowerWatch(tower, method.tower_layer)
+        except ValueError as error:
+            raise ValueError(f"{method.name} reads the vision tower of {self.family.title}: {error}") from error
+
+    def forget_tower(self) -> None:
+        if self.watch is not None:
+            self.watch.run = None
+
     def install(self) -> None:
         if self.problem:
             return
+        if self.watch is not None:
+            self.handles += self.watch.install()
 
         def on(module: nn.Module, register: str, hook: Callable[..., Any]) -> None:
             given = 3 if "pre" in register else 4  # module, args, kwargs, and the output behind it
@@ -266,6 +297,9 @@ class _Session:
         if self.state.untraceable:
             return
         if seen == 0:
+            if self.state.traced is None:  # no generate() around it, which may have encoded the images
+                self.state.inputs = inputs
+                self.forget_tower()
             self._begin(ids, call)
             return
         if self.flash and call.cache is not None and any(isinstance(one, RaggedLayer) for one in call.cache.layers):
@@ -366,12 +400,26 @@ class _Session:
 
     def _before_layer(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         prefill = self.prefill
-        if prefill is None or (prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added):
+        if prefill is None:
+            return None
+        begins = block is self.decoder.layers[0] and prefill.encodes
+        if not begins and prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added:
             return None
         hidden, args, kwargs = hf.take_hidden(args, kwargs)
-        with self.around_work() if prefill.withdrawn is not None else nullcontext():
+        with self.around_work() if begins or prefill.withdrawn is not None else nullcontext():
+            if begins:
+                prefill.encode(self._encode_view(prefill, hidden))
             hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
         return (hidden, *args), kwargs
+
+    def _encode_view(self, prefill: Prefill, hidden: torch.Tensor) -> EncodeView:
+        """Of the prompt that is about to enter the first layer."""
+        patches = self.family.token_patches(self.model, self.state.inputs)
+        run = None
+        if self.watch is not None:
+            run = self.watch.run
+            require(run is not None and patches is not None, "the vision tower did not run inside the prune block")
+        return EncodeView(hidden, prefill.prompt, image_views(hidden, prefill.prompt, patches, run), self.num_layers)
 
     def _mask_hook(self, layer: int) -> Callable[..., Any]:
         def before_attention(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

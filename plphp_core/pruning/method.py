@@ -9,7 +9,9 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, ClassVar
 
+from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.tower import Tower, TowerLayer
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import LayerView, QueryRows
 
@@ -19,13 +21,15 @@ METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with
 class Method:
     """A pruning method: a frozen dataclass whose fields are its hyper-parameters.
 
-    Subclasses override a verb (`withdraw`; `compress`, or `allocate` where what a layer keeps depends on the others),
-    and `check`. They hold no state: everything they need is in the view.
+    Subclasses override a verb (`encode`; `withdraw`; `compress`, or `allocate` where what a layer keeps depends on the
+    others), and `check`. They hold no state: everything they need is in the view.
 
     Attributes:
         query_rows: rows of the query, counted from the end, that are kept for the view: 1, the last one, serves
             `last_row` and `vision_attention`; more serve `column_sum` and `row_density` over so many; `"post_vision"`:
             those behind the last image; None: all of them, which holds the layer's whole projection.
+        tower_layer: the layer of the vision tower that `encode` reads: `"features"`, the one whose output the projector
+            is given, or `"behind"`, the one behind it, if any; None: it looks at the decoder's side alone.
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
         control: whether it is there to be beaten: tables and figures mark it.
         needs_answers: whether it looks at the right answers, so that it serves only samples whose answers it knows; the
@@ -41,11 +45,21 @@ class Method:
         return 1
 
     @property
+    def tower_layer(self) -> TowerLayer | None:
+        return None
+
+    @property
     def evicts_text(self) -> bool:
         return False
 
     def check(self, num_layers: int) -> None:
         """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""
+
+    def check_tower(self, tower: Tower) -> None:
+        """Raise ValueError if the parameters do not fit a model's vision tower; where `tower_layer` is not None."""
+
+    def encode(self, view: EncodeView) -> Selection | None:
+        """Tokens that enter the decoder, before its first layer; None: all of them."""
 
     def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
         """Tokens that go on to `layer` and all later ones, decided from the layer before it; None: all of them."""
@@ -63,8 +77,13 @@ class Method:
 
     @property
     def withdraws(self) -> bool:
-        """Whether the method takes tokens out of the residual stream."""
-        return type(self).withdraw is not Method.withdraw
+        """Whether the method takes tokens out of the residual stream, before the first layer or a later one."""
+        return type(self).withdraw is not Method.withdraw or self.encodes
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the method takes tokens out before the first layer."""
+        return type(self).encode is not Method.encode
 
     @property
     def allocates(self) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from plphp_core.pruning.attention import rotate
 from plphp_core.pruning.cache import PrunedLayer, RaggedLayer
+from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prompt import Prompt
@@ -88,7 +89,19 @@ class Prefill:
     def has_vision(self) -> bool:
         return any(self.prompt.vision_counts)
 
+    @property
+    def encodes(self) -> bool:
+        """Whether the method looks at the images before the first layer."""
+        return self.method is not None and self.method.encodes and self.has_vision
+
     # --- before a layer --------------------------------------------------------------------------------------------
+
+    def encode(self, view: EncodeView) -> None:
+        """Before the first layer: decide which tokens enter it; `enter_layer` carries it out."""
+        assert self.method is not None
+        with torch.no_grad():
+            found = self.check(self.method.encode(view), self.stream, 0, 0, withdraws=True)
+        self.withdrawn = self._valid_only(found, self.stream)
 
     def enter_layer(self, hidden: Tensor, kwargs: dict[str, Any], flash: bool) -> tuple[Tensor, dict[str, Any]]:
         """Hidden states and arguments of the next decoder layer, shortened if tokens were withdrawn."""

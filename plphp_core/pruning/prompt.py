@@ -22,13 +22,15 @@ class Prompt:
         valid: `(batch, prompt_length)` bool, False for padding.
         padding: padding tokens, per sample.
         sample_keys: what a sample is called, for draws that should not depend on its batch: see `sample_keys`.
+        input_ids: `(batch, prompt_length)`.
     """
 
     images: list[list[Tensor]]
     image_of: Tensor
     valid: Tensor
     padding: tuple[int, ...]
-    sample_keys: tuple[str, ...] = ()
+    sample_keys: tuple[str, ...]
+    input_ids: Tensor
 
     @functools.cached_property
     def image_sizes(self) -> list[list[int]]:
@@ -113,7 +115,7 @@ def read_prompt(
             image_of[sample, image] = j
     require(not remaining, f"{len(remaining)} images have no image tokens in the prompt")
     padding = tuple((~is_valid).sum(-1).tolist())
-    return Prompt(images, image_of.to(input_ids.device), valid, padding, _sample_keys(ids, is_valid))
+    return Prompt(images, image_of.to(input_ids.device), valid, padding, _sample_keys(ids, is_valid), input_ids)
 
 
 @contextmanager
