@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from baselines.adakv import AdaKV
     from baselines.controls import RandomTokens, SharedHeads, Uniform
+    from baselines.dart import DART
     from baselines.divprune import DivPrune
     from baselines.fastv import FastV
     from baselines.h2o import H2O
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from baselines.mixkv import MixKV
     from baselines.oracle import Oracle
     from baselines.prumerge import PruMerge
+    from baselines.pyramiddrop import PyramidDrop
     from baselines.pyramidkv import PyramidKV
     from baselines.recency import Recency
     from baselines.snapkv import SnapKV
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from baselines.vtw import VTW
 
 __all__ = [
+    "DART",
     "H2O",
     "TOVA",
     "VTW",
@@ -33,6 +36,7 @@ __all__ = [
     "MixKV",
     "Oracle",
     "PruMerge",
+    "PyramidDrop",
     "PyramidKV",
     "RandomTokens",
     "Recency",

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection, top_per_image
 from plphp_core.pruning.validation import depth, fraction, require
-from plphp_core.pruning.view import LayerView
+from plphp_core.pruning.view import EntryView
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class FastV(Method):
     def check(self, num_layers: int) -> None:
         require(self.K <= num_layers, f"FastV: K = {self.K}, but the model has {num_layers} layers")
 
-    def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
+    def withdraw(self, layer: int, entry: EntryView) -> Selection | None:
         if layer != self.K:
             return None
-        row = previous.last_row if self.rows == "last" else previous.mean_row()
-        pooled = previous.image_of.clamp(max=0)  # all images of a sample compete as one
-        keep = [[round(sum(sizes) * (1 - self.R))] if sizes else [] for sizes in previous.image_sizes]
-        kept = top_per_image(row.mean(1, keepdim=True), pooled, previous.vision_counts, keep)
+        row = entry.last_row if self.rows == "last" else entry.mean_row()
+        pooled = entry.image_of.clamp(max=0)  # all images of a sample compete as one
+        keep = [[round(sum(sizes) * (1 - self.R))] if sizes else [] for sizes in entry.image_sizes]
+        kept = top_per_image(row.mean(1, keepdim=True), pooled, entry.vision_counts, keep)
         return Selection(kept.mask[:, 0], kept.counts)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import depth, require
-from plphp_core.pruning.view import LayerView
+from plphp_core.pruning.view import EntryView
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class VTW(Method):
     def check(self, num_layers: int) -> None:
         require(self.K <= num_layers, f"VTW: K = {self.K}, but the model has {num_layers} layers")
 
-    def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
+    def withdraw(self, layer: int, entry: EntryView) -> Selection | None:
         if layer != self.K:
             return None
-        tokens = previous.image_of.shape[1]
-        return Selection(~previous.vision, tuple(tokens - n for n in previous.vision_counts))
+        tokens = entry.image_of.shape[1]
+        return Selection(~entry.vision, tuple(tokens - n for n in entry.vision_counts))

@@ -25,6 +25,9 @@ class Reference:
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
         self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.gemma = hasattr(self.decoder.layers[0], "pre_feedforward_layernorm")
+        self.scale = getattr(config, "query_pre_attn_scalar", self.dim) ** -0.5
+        self.mutual = "token_type_ids" in inputs  # tokens of an image see each other in both directions
         self.ids = inputs["input_ids"][0].tolist()
         self.embeds, self.positions, self.added = self._embed(inputs)
         vision = [i for i, token in enumerate(self.ids) if token == model.config.image_token_id]
@@ -35,6 +38,7 @@ class Reference:
             vision = vision[size:]
         assert not vision
         self.vision = [i for image in self.images for i in image]
+        self.nothing()
 
     @torch.no_grad()
     def _embed(self, inputs):
@@ -58,15 +62,21 @@ class Reference:
         """
         n = len(embeds)
         x = embeds
-        cos, sin = self._rotary(n)
-
-        def rope(t):
-            a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
-            return t * cos + torch.cat([-b, a], -1) * sin
-
         future = torch.ones(n, n, dtype=torch.bool).triu(1)
-        maps, self.keys, self.values = [], [], []
+        for image in self.images if self.mutual else []:
+            future[image[0] : image[-1] + 1, image[0] : image[-1] + 1] = False
+        maps, self.keys, self.values, self.entering = [], [], [], []
         for l, block in enumerate(self.decoder.layers):
+            before = x
+            for slot, members in self.merges.get(l, ()):
+                x = x.index_copy(0, torch.tensor([slot]), before[members].mean(0, keepdim=True))
+            self.entering.append(x)
+            cos, sin = self._rotary(n, l)
+
+            def rope(t, cos=cos, sin=sin):
+                a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
+                return t * cos + torch.cat([-b, a], -1) * sin
+
             h = self._norm(x, block.input_layernorm)
             attn = block.self_attn
             q = attn.q_proj(h).view(n, self.heads, self.dim)
@@ -79,26 +89,42 @@ class Reference:
             out, probabilities = [], []
             for head in range(self.heads):
                 group = head // (self.heads // self.kv_heads)
-                scores = rope(q[:, head]) @ rope(k[:, group]).T / math.sqrt(self.dim)
+                scores = rope(q[:, head]) @ rope(k[:, group]).T * self.scale
                 p = scores.masked_fill(future | hidden_for(l, head), float("-inf")).softmax(-1)
                 p = p.nan_to_num(0.0)  # rows of withdrawn tokens, which nobody reads
                 probabilities.append(p)
                 out.append(p @ v[:, group])
             maps.append(torch.stack(probabilities))
-            x = x + attn.o_proj(torch.cat(out, -1))
-            h = self._norm(x, block.post_attention_layernorm)
-            mlp = block.mlp
-            x = x + mlp.down_proj(torch.nn.functional.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+            out, mlp = attn.o_proj(torch.cat(out, -1)), block.mlp
+            if self.gemma:
+                x = x + self._norm(out, block.post_attention_layernorm)
+                h = self._norm(x, block.pre_feedforward_layernorm)
+                gate = torch.nn.functional.gelu(mlp.gate_proj(h), approximate="tanh")
+                x = x + self._norm(mlp.down_proj(gate * mlp.up_proj(h)), block.post_feedforward_layernorm)
+            else:
+                x = x + out
+                h = self._norm(x, block.post_attention_layernorm)
+                x = x + mlp.down_proj(torch.nn.functional.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
             if l < len(self.added):
                 x = x.index_add(0, torch.tensor(self.shown), self.added[l])
         return self.model.lm_head(self._norm(x[-1:], self.decoder.norm))[0], maps
 
-    def _rotary(self, n):
-        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width."""
+    def _rotary(self, n, layer):
+        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width.
+
+        Compact positions move up by what is withdrawn in front of them.
+        """
         rope = self.decoder.config.rope_parameters
+        if self.gemma:
+            kind = self.decoder.config.layer_types[layer]
+            assert kind == "full_attention" or n <= self.decoder.config.sliding_window
+            rope = rope[kind]
         inverse = 1.0 / (rope["rope_theta"] ** (torch.arange(0, self.dim, 2).double() / self.dim))
+        inverse = inverse / (rope["factor"] if rope["rope_type"] == "linear" else 1.0)
         more = torch.arange(1, n - self.positions.shape[1] + 1) + self.positions.max()
         positions = torch.cat([self.positions, more.expand(3, -1)], 1).double()
+        gone = self.everywhere[layer] if self.compact else ()
+        positions = positions - torch.tensor([sum(g < i for g in gone) for i in range(n)])
         axis = torch.zeros(self.dim // 2, dtype=torch.long)
         sections = rope.get("mrope_section")
         if sections and rope.get("mrope_interleaved"):
@@ -109,6 +135,8 @@ class Reference:
         return angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
 
     def _norm(self, x, module):
+        if self.gemma:
+            return (1 + module.weight) * x / (x.pow(2).mean(-1, keepdim=True) + module.eps).sqrt()
         return module.weight * x / (x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon).sqrt()
 
     @torch.no_grad()
@@ -137,6 +165,8 @@ class Reference:
 
     def nothing(self):
         self.everywhere = [[] for _ in range(self.layers)]
+        self.compact = False  # whether positions are counted without what is withdrawn
+        self.merges = {}  # by layer: slots that get the mean of what enters it at other places
         self.later = [[[] for _ in range(self.heads)] for _ in range(self.layers)]
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from plphp_core.pruning.method import Method, make_method
 from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
+from plphp_core.pruning.prompt import Prompt
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.view import LayerView
+from plphp_core.pruning.view import EntryView, LayerView
 from plphp_core.records.errors import UserError
 
 FORCED = ("r", "delta_r")  # what can be forced of PLPHP; its thresholds need a trained model's attention
@@ -94,6 +95,9 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
     vision, before = sum(sizes), text // 2
     image_of = torch.full((1, text + vision), -1)
     image_of[0, before : before + vision] = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    whole = torch.ones_like(image_of, dtype=torch.bool)
+    images = (before + torch.arange(vision)).split(sizes) if sizes else ()
+    prompt, tokens = Prompt([list(images)], image_of, whole, (0,)), torch.arange(text + vision)[None]
     lengths = []
     for layer in range(layers):
         lengths.append(image_of.shape[1])
@@ -103,7 +107,7 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
         row = (wanted.float() / max(int(wanted.sum()), 1)).expand(1, kv_heads, -1)
         count = int((image_of >= 0).sum())
         nothing = torch.zeros(1, kv_heads, image_of.shape[1], 1)
-        view = LayerView(
+        view = EntryView(
             layer=layer,
             num_layers=layers,
             keys=nothing,
@@ -115,16 +119,23 @@ def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], te
             text_counts=(text,),
             post_vision=(1,),
             sample_keys=("made up",),
+            mutual=False,
             scaling=1.0,
             rotated=partial(Tensor.clone, nothing[:, :, -1:]),
             once=partial(_whatever, row),
+            hidden=nothing[:, 0],
+            tokens=tokens,
+            prompt=prompt,
+            coming_row=partial(Tensor.clone, row),
+            final_norm=torch.clone,
+            embedded=torch.zeros(1, text + vision, 1),
         )
         kept = method.compress(layer, view)
         if kept is not None:
             lengths[-1] = kept.counts[0]
         onward = method.withdraw(layer + 1, view) if layer + 1 < layers else None
         if onward is not None:
-            image_of = image_of[onward.mask][None]
+            image_of, tokens = image_of[onward.mask][None], tokens[onward.mask][None]
     return lengths
 
 

@@ -109,7 +109,7 @@ def flops_ratio(shape: DecoderShape, kept: list[int], method: Method | None) -> 
 
     By FastV's formula, see `layer_flops`; vision tower and head are not counted.
     """
-    if method is None or not method.withdraws:  # what leaves the cache after a layer's attention saves it nothing
+    if method is None or not method.shortens:  # what leaves the cache after a layer's attention saves it nothing
         return 1.0
     whole = shape.layers * layer_flops(kept[0], shape.hidden, shape.intermediate)
     return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in kept) / whole

@@ -14,7 +14,7 @@ from plphp_core.decoding.slots import slot_cache
 from plphp_core.decoding.stepping import stepper
 from plphp_core.decoding.token_choice import ALL_OPTIONS, TokenChoice, ends_and_pad
 from plphp_core.families import family_of
-from plphp_core.pruning.hf import CACHE_NAMES, Cache, cache_among
+from plphp_core.pruning.hf import CACHE_NAMES, Cache, cache_among, window_of
 from plphp_core.pruning.hooks import prune, refuse_inside
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.trace import Trace
@@ -133,17 +133,25 @@ def fast_generate(
     new[:, 0] = tokens
     steps, kernel = 0, None
     if max_new_tokens > 1 and not bool(ended.all()):
+        window = window_of(cache)
         slots = slot_cache(cache, [layer.counts for layer in trace.layers], max_new_tokens - 1, ids.shape[1])
         step = stepper(model, slots, position)
         kernel = step.kernel
+        room = None if window is None else window - ids.shape[1]  # steps until it is full
         with step.on():
             for steps in range(1, max_new_tokens):
                 logits = step(tokens)
                 tokens = torch.where(ended, pad, choose(logits, ids, new[:, :steps]))
                 ended = ended | torch.isin(tokens, ends)
                 new[:, steps] = tokens
-                if steps % check_every == 0 and bool(ended.all()):
+                full = steps == room and steps + 1 < max_new_tokens
+                if (steps % check_every == 0 or full) and bool(ended.all()):
                     break
+                require(
+                    not full,
+                    f"sliding_window={window}: generation has reached it, where the model would forget and the fast "
+                    "path does not; generate fewer tokens or use model.generate() without a method",
+                )
     synchronise(model.device)
     done = time.perf_counter()
     new = new[:, : _longest(new[:, : steps + 1], ends)]

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterable
 from importlib.util import find_spec
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,10 @@ class Family:
             images: per sample, as `encode` was given them; needed where the inputs do not tell their sizes (LLaVA-1.5).
         """
         return [torch.full((size, 4), torch.nan) for size in self.image_sizes(model, inputs)]
+
+    def mutual(self, inputs: dict) -> bool:
+        """Whether the tokens of an image see each other in both directions in the model called with `inputs`."""
+        return False
 
     def added_features(self, decoder_kwargs: dict) -> list[Tensor]:
         """`(batch, prompt_length, hidden)` for layers 0, 1, … that the decoder adds to their outputs (DeepStack).
@@ -236,6 +241,28 @@ def dtype_name(name: object) -> str:
     if found is None:
         raise ValueError(f"unknown dtype {name!r}; allowed: {known}")
     return found
+
+
+def cut_at(text: str, ends: Any, ignored: Iterable[str] = ()) -> str:
+    """The text up to the first of `ends`, a string or several, but for the `ignored` ones.
+
+    Raises:
+        ValueError: neither.
+    """
+    require(isinstance(ends, str | list | tuple), f"until = {ends!r}, but a string or a list of strings is needed")
+    for end in [ends] if isinstance(ends, str) else ends:
+        if end and end not in ignored:
+            text = text.split(end)[0]
+    return text
+
+
+def through_jpeg(image, quality: int):
+    """A PIL image after one trip through a JPEG file, RGB."""
+    from PIL import Image
+
+    with BytesIO() as file:
+        image.save(file, format="JPEG", quality=quality)
+        return Image.open(file).convert("RGB")
 
 
 def token_runs(ids: Tensor, token: int) -> list[list[tuple[int, int]]]:

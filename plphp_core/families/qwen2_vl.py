@@ -1,13 +1,12 @@
 """Qwen2-VL: images of any size in patches, a Qwen2 decoder with M-RoPE."""
 
 import math
-from io import BytesIO
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from plphp_core.families.base import IMAGE_MARK, Family, count_marks, json_turns, refuse_tokens
+from plphp_core.families.base import IMAGE_MARK, Family, count_marks, cut_at, json_turns, refuse_tokens, through_jpeg
 from plphp_core.pruning.hf import encoded_images, tower_layers
 from plphp_core.pruning.tower import TokenPatches, Tower
 from plphp_core.pruning.validation import require
@@ -97,7 +96,7 @@ class Qwen2VL(Family):
     def images(self, images: list) -> list:
         if not self.as_upstream or self.jpeg_quality is None:
             return images
-        return [_through_jpeg(image, self.jpeg_quality) for image in images]
+        return [through_jpeg(image, self.jpeg_quality) for image in images]
 
     def prompt(self, context: str, num_images: int) -> str:
         """lmms_eval: all images first, then the text without its marks, Multi-View's JSON too. plain: in place, turns.
@@ -139,21 +138,8 @@ class Qwen2VL(Family):
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         if not self.as_upstream:
             return text.strip()
-        ends = gen_kwargs.get("until", [tokenizer.eos_token])
-        require(isinstance(ends, str | list | tuple), f"until = {ends!r}, but a string or a list of strings is needed")
-        for end in [ends] if isinstance(ends, str) else ends:
-            if end and end not in self.ignored_ends:
-                text = text.split(end)[0]
+        text = cut_at(text, gen_kwargs.get("until", [tokenizer.eos_token]), self.ignored_ends)
         return text.strip() if self.strips else text
-
-
-def _through_jpeg(image, quality: int):
-    """The image after one trip through a JPEG file."""
-    from PIL import Image
-
-    with BytesIO() as file:
-        image.save(file, format="JPEG", quality=quality)
-        return Image.open(file).convert("RGB")
 
 
 def _fit(image, image_processor):

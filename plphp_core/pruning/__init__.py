@@ -5,11 +5,12 @@ from plphp_core.pruning.method import Method, make_method, method_names
 from plphp_core.pruning.plphp import PLPHP
 from plphp_core.pruning.selection import Selection, Written, top_per_image, top_tokens
 from plphp_core.pruning.trace import Trace
-from plphp_core.pruning.view import LayerView
+from plphp_core.pruning.view import EntryView, LayerView
 
 __all__ = [
     "PLPHP",
     "EncodeView",
+    "EntryView",
     "ImageView",
     "KeptTokens",
     "LayerView",

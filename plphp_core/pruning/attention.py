@@ -13,15 +13,34 @@ from plphp_core.pruning.hf import rotary_function
 CHUNK_ROWS = 128  # rows of attention held at once: (batch, query_heads, CHUNK_ROWS, tokens) fp32
 
 
-def rotate(attention: nn.Module, query: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Query as projected, `(batch, rows, query_heads · head_dim)` → rotated, `(batch, query_heads, rows, head_dim)`."""
-    batch, rows, _ = query.shape
-    query = query.view(batch, rows, -1, attention.head_dim)
-    if hasattr(attention, "q_norm"):  # decoders such as Qwen3 normalise each head before rotating it
-        query = attention.q_norm(query)
-    query = query.transpose(1, 2)
-    rotated, _ = rotary_function(attention)(query, query[:, :0], cos, sin)  # no keys: they are rotated already
+def rotate(attention: nn.Module, projected: Tensor, cos: Tensor, sin: Tensor, norm: str = "q_norm") -> Tensor:
+    """Queries as projected, `(batch, rows, heads · head_dim)` → rotated, `(batch, heads, rows, head_dim)`.
+
+    Keys too, with `norm="k_norm"`: decoders such as Qwen3 normalise each head before rotating it.
+    """
+    batch, rows, _ = projected.shape
+    states = projected.view(batch, rows, -1, attention.head_dim)
+    if hasattr(attention, norm):
+        states = getattr(attention, norm)(states)
+    states = states.transpose(1, 2)
+    rotated, _ = rotary_function(attention)(states, states[:, :0], cos, sin)  # one side alone
     return rotated
+
+
+def coming_last_row(block: nn.Module, hidden: Tensor, tables: tuple[Tensor, Tensor], valid: Tensor | None) -> Tensor:
+    """The last row as a decoder layer's own norm and projections will give it, before the layer runs.
+
+    Args:
+        block: the decoder layer.
+        hidden: `(batch, tokens, hidden)`, what enters it.
+        tables: cos and sin for these tokens.
+        valid: as in `last_row`.
+    """
+    attention, normed = block.self_attn, block.input_layernorm(hidden)
+    last = [table[..., -1:, :] for table in tables]
+    query = rotate(attention, attention.q_proj(normed[:, -1:]), *last)
+    keys = rotate(attention, attention.k_proj(normed), *tables, norm="k_norm")
+    return last_row(query, keys, valid, attention.scaling)
 
 
 def attention_rows(query: Tensor, keys: Tensor, visible: Tensor | None, scaling: float) -> Tensor:
@@ -40,8 +59,9 @@ def attention_rows(query: Tensor, keys: Tensor, visible: Tensor | None, scaling:
     batch, query_heads, rows, dim = query.shape
     kv_heads, tokens = keys.shape[1:3]
     # fp32 before the product: scores rounded to bf16 tie by the dozen and would be ranked by position.
-    grouped = query.float().reshape(batch, kv_heads, -1, dim)
-    scores = (grouped @ keys.float().mT).mul_(scaling).view(batch, kv_heads, -1, rows, tokens)
+    # Scaled before it too: a row of `dim` numbers instead of one of `tokens`.
+    grouped = (query.float() * scaling).reshape(batch, kv_heads, -1, dim)
+    scores = (grouped @ keys.float().mT).view(batch, kv_heads, -1, rows, tokens)
     if visible is not None:
         scores.masked_fill_(~visible, float("-inf"))
     return scores.softmax(-1).view(batch, query_heads, rows, tokens)
@@ -59,56 +79,71 @@ def last_row(query: Tensor, keys: Tensor, valid: Tensor | None, scaling: float) 
     return attention_rows(query, keys, visible, scaling)[:, :, 0]
 
 
-def column_sum(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float) -> Tensor:
-    """Sum over query rows of the causal attention, `(batch, query_heads, tokens)`, fp32.
+def column_sum(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, blocks: Tensor | None = None
+) -> Tensor:
+    """Sum over query rows of the attention, `(batch, query_heads, tokens)`, fp32.
 
     Args:
         query: `(batch, query_heads, rows, head_dim)`, rotated: the last `rows` tokens' own.
         keys: `(batch, kv_heads, tokens, head_dim)`, rotated.
         valid: bool, `(batch, tokens)`, False for padding.
         counted: bool, `(batch, rows)`, the rows that are added up.
+        blocks: long, `(batch, tokens)`: tokens with the same number see each other in both directions; −1 for those
+            that see what is before them, as all do where it is None.
     """
     total = torch.zeros(query.shape[0], query.shape[1], keys.shape[2], device=keys.device)
-    for rows, _, weight in _causal_rows(query, keys, valid, counted, scaling):
+    for rows, _, weight, _ in causal_rows(query, keys, valid, counted, scaling, blocks):
         total += torch.einsum("bhrn,br->bhn", rows, weight)
     return total
 
 
-def row_density(query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, p: float) -> Tensor:
+def row_density(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, p: float, blocks: Tensor | None = None
+) -> Tensor:
     """Share of visible entries that are at least `p` times their row's largest, `(batch, query_heads)`, fp32.
 
     The rest is what VL-Cache (arXiv 2410.23317) calls sparsity. Arguments as in `column_sum`.
     """
     dense = torch.zeros(query.shape[:2], device=keys.device)
     entries = torch.zeros(len(query), 1, device=keys.device)
-    for rows, visible, weight in _causal_rows(query, keys, valid, counted, scaling):
+    for rows, visible, weight, _ in causal_rows(query, keys, valid, counted, scaling, blocks):
         large = (rows >= p * rows.amax(-1, keepdim=True)) & visible[:, None]
         dense += torch.einsum("bhr,br->bh", large.sum(-1).float(), weight)
         entries += (visible.sum(-1) * weight).sum(-1, keepdim=True)
     return dense / entries
 
 
-def _causal_rows(
-    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Some rows at a time: attention `(batch, query_heads, r, tokens)`, what they see `(batch, r, tokens)`, weights."""
+def causal_rows(
+    query: Tensor, keys: Tensor, valid: Tensor, counted: Tensor, scaling: float, blocks: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Some rows at a time. Arguments as in `column_sum`.
+
+    Yields:
+        attention `(batch, query_heads, r, tokens)`, what the rows see `(batch, r, tokens)`, which of them count as
+        1 or 0 `(batch, r)`, and which tokens' they are `(r,)`.
+    """
     tokens, held = keys.shape[2], query.shape[2]
     positions, keys = torch.arange(tokens, device=keys.device), keys.float()
     for start in range(0, held, CHUNK_ROWS):
         rows = positions[tokens - held + start :][:CHUNK_ROWS]
-        visible = (positions <= rows[:, None])[None] & valid[:, None]
+        visible = positions <= rows[:, None]
+        if blocks is not None:
+            block = blocks[:, rows, None]
+            visible = visible | ((block == blocks[:, None]) & (block >= 0))
+        visible = visible & valid[:, None]
         # A padding row sees nothing; let it see itself so that its softmax is finite; its weight is 0.
         visible = visible | (positions == rows[:, None])[None]
         chunk = slice(start, start + CHUNK_ROWS)
         found = attention_rows(query[:, :, chunk], keys, visible[:, None, None], scaling)
-        yield found, visible, counted[:, chunk].float()
+        yield found, visible, counted[:, chunk].float(), rows
 
 
 def vision_mass(row: Tensor, vision: Tensor) -> Tensor:
     """γ (equation 8): the row's mass on all vision tokens, averaged over query heads.
 
     Args:
-        row: `(batch, query_heads, tokens)`, fp32.
+        row: `(batch, heads, tokens)`, fp32; of query heads, or means over groups of them, which have the same mean.
         vision: bool, `(batch, tokens)`.
 
     Returns:

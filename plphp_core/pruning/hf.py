@@ -88,6 +88,12 @@ def first_output(logits: Tensor, cache: Cache) -> Any:
     return CausalLMOutputWithPast(logits=logits, **{_cache_name(CausalLMOutputWithPast): cache})
 
 
+def window_of(cache: Cache) -> int | None:
+    """The shortest sliding window of a cache's layers, pruned ones too; None without one."""
+    found = (getattr(layer, "sliding_window", None) or getattr(layer, "window", None) for layer in cache.layers)
+    return min(filter(None, found), default=None)
+
+
 def refuse_layer(stored: CacheLayerMixin, layer: int, length: int) -> None:
     """Raise ValueError unless a cache layer can be pruned after a prefill of `length` tokens.
 
@@ -97,7 +103,8 @@ def refuse_layer(stored: CacheLayerMixin, layer: int, length: int) -> None:
         if length >= stored.sliding_window:
             raise ValueError(
                 f"sliding_window={stored.sliding_window}: too short for the prompt of {length} tokens, so that layer "
-                f"{layer} has already dropped some of it; set config.sliding_window=None or shorten the prompt"
+                f"{layer} has already dropped some of it; shorten the prompt, with fewer or smaller images, or, for a "
+                "model that was not trained with a window, set config.sliding_window=None"
             )
     elif type(stored) is not DynamicLayer:
         found = type(stored).__name__
@@ -303,17 +310,38 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
     """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
-    problems = [] if hasattr(decoder, "layers") else [f"{type(decoder).__name__} has no layers"]
+    problems = [f"{type(decoder).__name__} has no {name}" for name in ("layers", "norm") if not hasattr(decoder, name)]
     problems += _unknown_cache(type(model))  # type: ignore[arg-type]
-    for number, block in enumerate(map(_unwrapped, getattr(decoder, "layers", ()))):
-        if not hasattr(block, "self_attn"):
-            problems.append(f"layers.{number} has no self_attn")
-            continue
-        attention = _unwrapped(block.self_attn)
-        problems += _layer_contract(type(block), type(attention))  # type: ignore[arg-type]
-        missing = [name for name in ("q_proj", "head_dim", "scaling") if not hasattr(attention, name)]
-        problems += [f"layers.{number}.self_attn has no {name}" for name in missing]
+    layers = list(map(_unwrapped, getattr(decoder, "layers", ())))
+    if without := [str(number) for number, block in enumerate(layers) if not hasattr(block, "self_attn")]:
+        problems.append(
+            f"layers {', '.join(without)} have no self_attn: in a hybrid decoder such layers hold a state, in which "
+            "tokens cannot be told apart, and no keys and values that could be pruned"
+        )
+    for number, block in enumerate(layers):
+        if not hasattr(block, "input_layernorm"):
+            problems.append(f"layers.{number} has no input_layernorm")
+        if hasattr(block, "self_attn"):
+            attention = _unwrapped(block.self_attn)
+            problems += _layer_contract(type(block), type(attention))  # type: ignore[arg-type]
+            problems += [f"layers.{number}.self_attn {problem}" for problem in _attention_contract(attention)]
     return list(dict.fromkeys(problems))
+
+
+def _attention_contract(attention: nn.Module) -> list[str]:
+    """Of one module: what its scores and its share of the cache are made of."""
+    needed = ("q_proj", "k_proj", "head_dim", "scaling")
+    if missing := [f"has no {name}" for name in needed if not hasattr(attention, name)]:
+        return missing
+    problems, config = [], getattr(attention, "config", None)
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is not None and query_heads(attention) != heads:  # Qwen3.5: a gate beside the query
+        problems.append(f"has {heads} heads, but its q_proj makes {query_heads(attention)} of head_dim")
+    if getattr(attention, "is_kv_shared_layer", False):  # Gemma 3n and 4
+        problems.append("reads an earlier layer's keys and values: pruning those would prune it too")
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        problems.append("caps its scores (attn_logit_softcapping), which scores beside it would not follow")
+    return problems
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from plphp_core.pruning.encode_view import EncodeView, image_views
 from plphp_core.pruning.generate_guard import guard_model, unguard_model
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
-from plphp_core.pruning.prompt import read_prompt
+from plphp_core.pruning.prompt import Prompt, read_prompt
 from plphp_core.pruning.tower import TowerWatch
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.validation import require
@@ -52,7 +52,7 @@ def prune(
         record_attention: put γ of every layer into the trace; False leaves out (NaN) what the method does not ask for,
             so that a timing shows the method's own cost.
         around_work: makes the context in which each piece of the method's own work runs, to time it: reading the
-            prompt; scores, choice and gather after a layer's attention; the shorter stream before a layer.
+            prompt; scores, choice and gather after a layer's attention; the choice and shorter stream before a layer.
 
     Yields:
         the trace of the latest prefill.
@@ -236,7 +236,7 @@ class _Session:
         on(self.decoder, "register_forward_pre_hook", self._before_decoder)
         for layer, block in enumerate(self.decoder.layers):
             attention = block.self_attn
-            on(block, "register_forward_pre_hook", self._before_layer)
+            on(block, "register_forward_pre_hook", self._before_layer_hook(layer))
             on(attention, "register_forward_pre_hook", self._mask_hook(layer))
             on(attention, "register_forward_hook", self._after_attention_hook(layer))
             self.handles.append(attention.q_proj.register_forward_hook(self._after_query))
@@ -338,8 +338,9 @@ class _Session:
         if self.method is not None:
             self._refuse(call, ids.shape[1])
         sizes = self.family.image_sizes(self.model, inputs)
-        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask())
-        if self.method is not None and self.method.withdraws:
+        mutual = self.family.mutual(inputs)
+        prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask(), mutual)
+        if self.method is not None and self.method.shortens:
             if prompt.ends_in_image:
                 raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")
             if inputs.get("labels") is not None:
@@ -350,7 +351,10 @@ class _Session:
                 f"logits_to_keep={rows!r}: {self.method.name} withdraws tokens, so that only the last "
                 f"{prompt.text_behind} rows, text behind the last image, are where they were; ask for so many at most",
             )
-        return Prefill(prompt, self.method, Trace(), self.num_layers, self.record_attention)
+        prefill = Prefill(prompt, self.method, Trace(), self.num_layers, self.record_attention)
+        if self.method is not None and self.method.encodes:
+            prefill.look = partial(self._encode_view, prompt)
+        return prefill
 
     def _refuse(self, call: hf.ModelCall, length: int) -> None:
         """Raise ValueError if this prefill cannot be pruned, before anything is computed."""
@@ -393,33 +397,31 @@ class _Session:
             raise ValueError(
                 "call the whole model inside a prune block, not its decoder: image tokens are unknown here"
             )
-        if self.prefill is None or self.method is None or not self.method.withdraws:
+        if self.prefill is None or self.method is None or not self.method.shortens:
             return None
         self.prefill.added = self.family.added_features(kwargs)
         return args, kwargs
 
-    def _before_layer(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        prefill = self.prefill
-        if prefill is None:
-            return None
-        begins = block is self.decoder.layers[0] and prefill.encodes
-        if not begins and prefill.withdrawn is None and prefill.stream.inputs is None and not prefill.added:
-            return None
-        hidden, args, kwargs = hf.take_hidden(args, kwargs)
-        with self.around_work() if begins or prefill.withdrawn is not None else nullcontext():
-            if begins:
-                prefill.encode(self._encode_view(prefill, hidden))
-            hidden, kwargs = prefill.enter_layer(hidden, kwargs, self.flash)
-        return (hidden, *args), kwargs
+    def _before_layer_hook(self, layer: int) -> Callable[..., Any]:
+        def before_layer(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            prefill = self.prefill
+            if prefill is None or not prefill.concerns(layer):
+                return None
+            hidden, args, kwargs = hf.take_hidden(args, kwargs)
+            with self._excused(), self.around_work() if prefill.decides(layer) else nullcontext():
+                hidden, kwargs = prefill.enter_layer(self.decoder, layer, hidden, kwargs, self.flash)
+            return (hidden, *args), kwargs
 
-    def _encode_view(self, prefill: Prefill, hidden: torch.Tensor) -> EncodeView:
-        """Of the prompt that is about to enter the first layer."""
+        return before_layer
+
+    def _encode_view(self, prompt: Prompt, hidden: torch.Tensor) -> EncodeView:
+        """Of a prompt that is about to enter the first layer, `hidden`."""
         patches = self.family.token_patches(self.model, self.state.inputs)
         run = None
         if self.watch is not None:
             run = self.watch.run
             require(run is not None and patches is not None, "the vision tower did not run inside the prune block")
-        return EncodeView(hidden, prefill.prompt, image_views(hidden, prefill.prompt, patches, run), self.num_layers)
+        return EncodeView(hidden, prompt, image_views(hidden, prompt, patches, run), self.num_layers)
 
     def _mask_hook(self, layer: int) -> Callable[..., Any]:
         def before_attention(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

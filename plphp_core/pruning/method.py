@@ -13,7 +13,7 @@ from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.tower import Tower, TowerLayer
 from plphp_core.pruning.validation import require
-from plphp_core.pruning.view import LayerView, QueryRows
+from plphp_core.pruning.view import EntryView, LayerView, QueryRows
 
 METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with methods
 
@@ -30,6 +30,7 @@ class Method:
             those behind the last image; None: all of them, which holds the layer's whole projection.
         tower_layer: the layer of the vision tower that `encode` reads: `"features"`, the one whose output the projector
             is given, or `"behind"`, the one behind it, if any; None: it looks at the decoder's side alone.
+        reads_embeddings: whether `withdraw` reads the prompt's embeddings, which are held for it then.
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
         control: whether it is there to be beaten: tables and figures mark it.
         needs_answers: whether it looks at the right answers, so that it serves only samples whose answers it knows; the
@@ -49,6 +50,10 @@ class Method:
         return None
 
     @property
+    def reads_embeddings(self) -> bool:
+        return False
+
+    @property
     def evicts_text(self) -> bool:
         return False
 
@@ -61,8 +66,12 @@ class Method:
     def encode(self, view: EncodeView) -> Selection | None:
         """Tokens that enter the decoder, before its first layer; None: all of them."""
 
-    def withdraw(self, layer: int, previous: LayerView) -> Selection | None:
-        """Tokens that go on to `layer` and all later ones, decided from the layer before it; None: all of them."""
+    def withdraw(self, layer: int, entry: EntryView) -> Selection | None:
+        """Tokens that go on into `layer` ≥ 1 and all later ones; None: all of them.
+
+        Args:
+            entry: the attention of the layer before, and the states that enter this one.
+        """
 
     def compress(self, layer: int, view: LayerView) -> Selection | None:
         """Cache slots that `layer` keeps, per KV head; None: all of them."""
@@ -77,8 +86,8 @@ class Method:
 
     @property
     def withdraws(self) -> bool:
-        """Whether the method takes tokens out of the residual stream, before the first layer or a later one."""
-        return type(self).withdraw is not Method.withdraw or self.encodes
+        """Whether the method takes tokens out of the residual stream behind the first layer or a later one."""
+        return type(self).withdraw is not Method.withdraw
 
     @property
     def encodes(self) -> bool:
@@ -86,17 +95,27 @@ class Method:
         return type(self).encode is not Method.encode
 
     @property
+    def shortens(self) -> bool:
+        """Whether the method takes tokens out of the residual stream at all, so that it needs a prefill of its own."""
+        return self.encodes or self.withdraws
+
+    @property
     def allocates(self) -> bool:
         """Whether the method decides about all layers after the last one; each is held in full until then."""
         return type(self).allocate is not Method.allocate
 
     def params(self) -> dict[str, Any]:
-        """Hyper-parameters by name, defaults included; 0 for a float is 0.0, so that equal methods have equal ones."""
+        """Hyper-parameters by name, defaults included, as they are written down: plain values, lists as "8+16+24".
+
+        0 for a float is 0.0, so that equal methods have equal ones.
+        """
         found = dataclasses.asdict(self)  # type: ignore[call-overload]  # every method is a dataclass
         for parameter in dataclasses.fields(self):  # type: ignore[arg-type]
             value = found[parameter.name]
             if parameter.type in (float, "float") and isinstance(value, int) and not isinstance(value, bool):
                 found[parameter.name] = float(value)
+            elif isinstance(value, tuple):
+                found[parameter.name] = "+".join(map(str, value))
         return found
 
 

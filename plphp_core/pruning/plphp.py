@@ -86,9 +86,9 @@ class PLPHP(Method):
 
     def scores(self, view: LayerView) -> Tensor:
         """Equation 11: what the query heads of a KV head make of a token, `(batch, kv_heads, tokens)`, fp32."""
-        batch, _, tokens = view.last_row.shape
-        votes = view.last_row.reshape(batch, view.kv_heads, -1, tokens)
-        return votes.mean(2) if self.gqa == "mean" else votes.amax(2)
+        if self.gqa == "mean":
+            return view.group_row
+        return view.last_row.unflatten(1, (view.kv_heads, -1)).amax(2)
 
     def keep(self, view: LayerView, scores: Tensor, counts: list[list[int]]) -> Selection:
         """Equation 12: per image, each KV head keeps its best tokens."""

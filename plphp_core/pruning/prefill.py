@@ -1,14 +1,14 @@
 """One prefill under a method: the tokens still in the stream, and what each layer keeps of them."""
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from plphp_core.pruning.attention import rotate
+from plphp_core.pruning.attention import coming_last_row, rotate
 from plphp_core.pruning.cache import PrunedLayer, RaggedLayer
 from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
@@ -27,7 +27,7 @@ from plphp_core.pruning.selection import (
 )
 from plphp_core.pruning.trace import LayerRecord, Trace
 from plphp_core.pruning.validation import require
-from plphp_core.pruning.view import LayerView, memo, rows_to_hold
+from plphp_core.pruning.view import EntryView, LayerView, memo, rows_to_hold
 
 
 @dataclass(eq=False)
@@ -39,7 +39,9 @@ class Stream:
         image_of, valid: as in `Prompt`, for these tokens; filler is, like padding, not valid.
         counts: valid tokens per sample.
         filled: whether any is filler.
-        inputs: decoder-layer arguments that replace those of the full prompt; None while nothing is withdrawn.
+        withdrawn: whether some of the prompt's tokens have gone.
+        inputs: by identity, what layers are given for the whole prompt, and the same for these tokens. Decoders with
+            several types of layers have as many.
     """
 
     tokens: Tensor
@@ -47,7 +49,8 @@ class Stream:
     valid: Tensor
     counts: tuple[int, ...]
     filled: bool
-    inputs: LayerInputs | None
+    withdrawn: bool = False
+    inputs: dict[tuple[int, ...], tuple[LayerInputs, LayerInputs]] = field(default_factory=dict)
 
     def on(self, device: torch.device) -> "Stream":
         """The same on the device of the layer being run."""
@@ -69,7 +72,9 @@ class Prefill:
         self.query: Tensor | None = None  # last projected query rows of the layer being run
         self.observed: list[Any] = []  # by a method that decides after the last layer
         self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
-        self.withdrawn: Selection | None = None  # decided after a layer, carried out before the next
+        self.left: LayerView | None = None  # the layer that has just attended, for a method that withdraws
+        self.look: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
+        self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
         self.merged: Tensor | None = None  # `(batch, prompt_length)` bool: tokens that others were merged into
         self.added: list[Tensor] = []  # features that join the outputs of the layers to come, see Family.added_features
         batch, length = prompt.image_of.shape
@@ -80,7 +85,6 @@ class Prefill:
             valid=prompt.valid,
             counts=tuple(length - padding for padding in prompt.padding),
             filled=False,
-            inputs=None,
         )
         self.check = SelectionCheck(method)
         trace.start(prompt)
@@ -89,66 +93,120 @@ class Prefill:
     def has_vision(self) -> bool:
         return any(self.prompt.vision_counts)
 
-    @property
-    def encodes(self) -> bool:
-        """Whether the method looks at the images before the first layer."""
-        return self.method is not None and self.method.encodes and self.has_vision
-
     # --- before a layer --------------------------------------------------------------------------------------------
 
-    def encode(self, view: EncodeView) -> None:
-        """Before the first layer: decide which tokens enter it; `enter_layer` carries it out."""
-        assert self.method is not None
-        with torch.no_grad():
-            found = self.check(self.method.encode(view), self.stream, 0, 0, withdraws=True)
-        self.withdrawn = self._valid_only(found, self.stream)
+    def concerns(self, layer: int) -> bool:
+        """Whether there is anything to do before this layer."""
+        embeds = layer == 0 and self.method is not None and self.method.reads_embeddings and self.has_vision
+        return embeds or self.decides(layer) or self.stream.withdrawn or bool(self.added)
 
-    def enter_layer(self, hidden: Tensor, kwargs: dict[str, Any], flash: bool) -> tuple[Tensor, dict[str, Any]]:
-        """Hidden states and arguments of the next decoder layer, shortened if tokens were withdrawn."""
-        if self.added and self.trace.layers:  # the layer before has just returned
+    def decides(self, layer: int) -> bool:
+        """Whether the method decides here which tokens go on."""
+        return self.left is not None or (layer == 0 and self.look is not None and self.has_vision)
+
+    def enter_layer(
+        self, decoder: nn.Module, layer: int, hidden: Tensor, kwargs: dict[str, Any], flash: bool
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Hidden states and arguments of a decoder layer, shortened if tokens are withdrawn here or were before."""
+        if layer == 0 and self.method is not None and self.method.reads_embeddings:
+            self.embedded = hidden.detach()
+        if layer == 0 and self.decides(layer):
+            hidden = self._encode(hidden)
+        if self.added and layer > 0:  # the layer before has just returned
             features = self.added.pop(0).to(hidden.device, hidden.dtype)
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
             hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
-        if self.withdrawn is not None:
-            hidden = self._shorten(self.withdrawn, hidden, self.stream.inputs or LayerInputs.of(kwargs), flash)
-            self.withdrawn = None
-        return hidden, kwargs if self.stream.inputs is None else self.stream.inputs.over(kwargs)
+        if self.left is not None:
+            with torch.no_grad():
+                selection = self._withdraw(decoder, layer, self.left, hidden, LayerInputs.of(kwargs))
+            self.left = None
+            if selection is not None:
+                hidden = self._shorten(selection, hidden)
+        return hidden, self._inputs(kwargs, flash).over(kwargs) if self.stream.withdrawn else kwargs
 
-    def _shorten(self, selection: Selection, hidden: Tensor, inputs: LayerInputs, flash: bool) -> Tensor:
+    def _encode(self, hidden: Tensor) -> Tensor:
+        """The states that enter the first layer, of the tokens that the method keeps."""
+        assert self.method is not None and self.look is not None
+        with torch.no_grad():
+            found = self.check(self.method.encode(self.look(hidden)), self.stream, 0, 0, withdraws=True)
+        selection = self._valid_only(found, self.stream)
+        return hidden if selection is None else self._shorten(selection, hidden)
+
+    def _withdraw(
+        self, decoder: nn.Module, layer: int, left: LayerView, hidden: Tensor, inputs: LayerInputs
+    ) -> Selection | None:
+        """Which tokens go on, by the method; None: all of them. `inputs` are the layer's for the whole prompt."""
+        block, stream = decoder.layers[layer], self.stream
+        device = left.keys.device
+
+        def coming_row() -> Tensor:
+            here = next(block.parameters()).device  # of a model split over devices
+            cos, sin = (table.to(here) for table in self._tables(inputs))
+            valid = None if left.unpadded else left.valid.to(here)
+            return coming_last_row(block, hidden.to(here), (cos, sin), valid).to(device)
+
+        def final_norm(states: Tensor) -> Tensor:
+            return decoder.norm(states.to(decoder.norm.weight.device)).to(states.device)
+
+        assert self.method is not None  # else no view was kept
+        entry = EntryView(
+            **{field.name: getattr(left, field.name) for field in dataclasses.fields(left)},
+            hidden=hidden.detach().to(device),
+            tokens=stream.tokens,
+            prompt=self.prompt,
+            coming_row=coming_row,
+            final_norm=final_norm,
+            embedded=self.embedded,
+        )
+        found = self.check(self.method.withdraw(layer, entry), stream, left.kv_heads, layer, withdraws=True)
+        if entry.scored and not self.method.allocates:
+            self.trace.layers[-1].vision_attention = entry.vision_attention
+        return self._valid_only(found, stream)
+
+    def _shorten(self, selection: Selection, hidden: Tensor) -> Tensor:
+        """Only `selection` stays in the stream; the hidden states of its tokens."""
         old = self.stream
         counts = sample_counts(selection.counts)
         if selection.written is not None:
             hidden = self._write(selection.written, hidden)
         index, filler = gather_index(selection.mask, counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
-
-        def take(tensor: Tensor, dim: int, index: Tensor = index) -> Tensor:
-            """Gather tokens along `dim`; the batch is the dimension before it, possibly broadcast."""
-            index = index.to(tensor.device)
-            shape = [1] * tensor.ndim
-            shape[dim - 1], shape[dim] = index.shape
-            target = list(tensor.shape)
-            target[dim - 1], target[dim] = index.shape
-            source = list(tensor.shape)
-            source[dim - 1] = len(index)
-            return tensor.expand(source).gather(dim, index.view(shape).expand(target))
-
-        # FlashAttention takes positions with gaps for several packed sequences (transformers' _is_packed_sequence);
-        # nothing but that check reads them behind the rotary tables.
-        ids = None if flash or inputs.position_ids is None else take(inputs.position_ids, inputs.position_ids.ndim - 1)
         self.stream = Stream(
-            tokens=take(old.tokens, 1).masked_fill(empty, -1),
-            image_of=take(old.image_of, 1).masked_fill(empty, -1),
-            valid=take(old.valid, 1) & ~empty,
+            tokens=_take(old.tokens, 1, index).masked_fill(empty, -1),
+            image_of=_take(old.image_of, 1, index).masked_fill(empty, -1),
+            valid=_take(old.valid, 1, index) & ~empty,
             counts=counts,
             filled=filler is not None,
-            inputs=LayerInputs(
-                position_embeddings=tuple(take(table, table.ndim - 2) for table in inputs.position_embeddings),
-                attention_mask=_shorten_mask(inputs.attention_mask, index, filler, flash),
-                position_ids=ids,
-            ),
+            withdrawn=True,
         )
-        return take(hidden, 1)
+        return _take(hidden, 1, index)
+
+    def _inputs(self, kwargs: dict[str, Any], flash: bool) -> LayerInputs:
+        """What a layer is given for the whole prompt, for the tokens in the stream; made once per type of layer."""
+        whole, known = LayerInputs.of(kwargs), self.stream.inputs
+        key = (id(whole.position_embeddings), id(whole.attention_mask), id(whole.position_ids))
+        if key not in known:
+            known[key] = whole, self._shortened(whole, flash)  # `whole` too: what is freed may lend its id again
+        return known[key][1]
+
+    def _shortened(self, inputs: LayerInputs, flash: bool) -> LayerInputs:
+        tokens, ids = self.stream.tokens, inputs.position_ids
+        index, filler = tokens.clamp(min=0), (tokens < 0 if self.stream.filled else None)
+        # FlashAttention takes positions with gaps for several packed sequences (transformers' _is_packed_sequence);
+        # nothing but that check reads them behind the rotary tables.
+        return LayerInputs(
+            position_embeddings=self._tables(inputs),
+            attention_mask=_shorten_mask(inputs.attention_mask, index, filler, flash),
+            position_ids=None if flash or ids is None else _take(ids, ids.ndim - 1, index),
+        )
+
+    def _tables(self, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
+        """A layer's rotary tables for the tokens in the stream."""
+        if not self.stream.withdrawn:
+            return inputs.position_embeddings
+        index = self.stream.tokens.clamp(min=0)
+        cos, sin = (_take(table, table.ndim - 2, index) for table in inputs.position_embeddings)
+        return cos, sin
 
     def _write(self, written: Written, hidden: Tensor) -> Tensor:
         """Hidden states with new ones in some slots; what the decoder will add to these slots is merged alike."""
@@ -169,13 +227,15 @@ class Prefill:
     def leave_attention(
         self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple[Tensor, Tensor] | None
     ) -> None:
-        """Score, record, compress the cache and decide what goes on to the next layer."""
+        """Score, record and compress the cache."""
         stored: DynamicLayer = cache.layers[layer]
         self.stream = self.stream.on(stored.keys.device)  # a model split over devices
         view = self._view(layer, attention, stored, position_embeddings) if self.has_vision else None
         self.query = None
         for number, kept in self.apply_method(layer, cache.layers, view).items():
             cache.layers[number] = kept
+        if self.method is not None and self.method.withdraws and layer + 1 < self.num_layers:
+            self.left = view
 
     def apply_method(
         self, layer: int, stored: Sequence[DynamicLayer], view: LayerView | None
@@ -197,9 +257,6 @@ class Prefill:
                 self.observed.append(method.observe(layer, view))
             else:
                 selection = self.check(method.compress(layer, view), stream, view.kv_heads, layer)
-            if layer + 1 < self.num_layers:
-                found = self.check(method.withdraw(layer + 1, view), stream, view.kv_heads, layer + 1, withdraws=True)
-                self.withdrawn = self._valid_only(found, stream)
         if view is not None and (self.record_attention or view.scored):
             gamma = view.vision_attention
         else:
@@ -316,6 +373,7 @@ class Prefill:
             text_counts=tuple(count - n for count, n in zip(stream.counts, vision, strict=True)),
             post_vision=self.prompt.post_vision,
             sample_keys=self.prompt.sample_keys,
+            mutual=self.prompt.mutual,
             scaling=attention.scaling,
             rotated=rotated,
             once=memo(),
@@ -332,6 +390,18 @@ def _mixed(added: Tensor, tokens: Tensor, sample: Tensor, place: Tensor, weights
     held = added.gather(1, tokens.clamp(min=0)[..., None].expand(-1, -1, added.shape[-1]))[sample]
     mixed = (weights.to(added.device, torch.float32)[:, None] @ held.float())[:, 0]
     return added.index_put((sample, tokens[sample, place]), mixed.to(added.dtype))
+
+
+def _take(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Gather tokens `(batch, n)` along `dim`; the batch is the dimension before it, possibly broadcast."""
+    index = index.to(tensor.device)
+    shape = [1] * tensor.ndim
+    shape[dim - 1], shape[dim] = index.shape
+    target = list(tensor.shape)
+    target[dim - 1], target[dim] = index.shape
+    source = list(tensor.shape)
+    source[dim - 1] = len(index)
+    return tensor.expand(source).gather(dim, index.view(shape).expand(target))
 
 
 def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:

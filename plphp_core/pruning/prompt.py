@@ -22,6 +22,7 @@ class Prompt:
         valid: `(batch, prompt_length)` bool, False for padding.
         padding: padding tokens, per sample.
         sample_keys: what a sample is called, for draws that should not depend on its batch: see `sample_keys`.
+        mutual: whether the tokens of an image see each other in both directions.
         input_ids: `(batch, prompt_length)`.
     """
 
@@ -29,8 +30,9 @@ class Prompt:
     image_of: Tensor
     valid: Tensor
     padding: tuple[int, ...]
-    sample_keys: tuple[str, ...]
-    input_ids: Tensor
+    sample_keys: tuple[str, ...] = ()
+    mutual: bool = False
+    input_ids: Tensor | None = None
 
     @functools.cached_property
     def image_sizes(self) -> list[list[int]]:
@@ -75,7 +77,11 @@ class Prompt:
 
 
 def read_prompt(
-    input_ids: Tensor, image_token_id: int, image_sizes: list[int], attention_mask: Tensor | None
+    input_ids: Tensor,
+    image_token_id: int,
+    image_sizes: list[int],
+    attention_mask: Tensor | None,
+    mutual: bool = False,
 ) -> Prompt:
     """Split the image tokens of each sample by the images' own sizes (never by runs: adjacent images form one run).
 
@@ -84,6 +90,7 @@ def read_prompt(
         image_sizes: tokens of every image of the batch, in order.
         attention_mask: `(batch, prompt_length)`, or `(batch, 1, prompt_length, prompt_length or more)`, as for a static
             cache, or None for no padding.
+        mutual: as in `Prompt`.
 
     Raises:
         ValueError: sizes and image tokens disagree, or the prompts are not padded on the left.
@@ -115,7 +122,8 @@ def read_prompt(
             image_of[sample, image] = j
     require(not remaining, f"{len(remaining)} images have no image tokens in the prompt")
     padding = tuple((~is_valid).sum(-1).tolist())
-    return Prompt(images, image_of.to(input_ids.device), valid, padding, _sample_keys(ids, is_valid), input_ids)
+    keys = _sample_keys(ids, is_valid)
+    return Prompt(images, image_of.to(input_ids.device), valid, padding, keys, mutual, input_ids)
 
 
 @contextmanager

@@ -1,14 +1,14 @@
-"""What a method may look at: one decoder layer right after its attention."""
+"""What a method may look at: one decoder layer right after its attention, and the entry of the next one."""
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from plphp_core.pruning.attention import column_sum, last_row, row_density, vision_mass
+from plphp_core.pruning.attention import causal_rows, column_sum, last_row, row_density, vision_mass
 from plphp_core.pruning.prompt import Prompt
 from plphp_core.pruning.validation import require
 
@@ -38,13 +38,14 @@ class LayerView:
         text_counts: the valid tokens beside them, per sample.
         post_vision: rows behind the last image, per sample; 1, the last one, where a prompt ends in an image.
         sample_keys: what each sample is called, see `plphp_core.pruning.prompt.sample_keys`.
+        mutual: whether the tokens of an image see each other in both directions, as in Gemma 3.
         scaling: of the scores, as the attention module has it.
         rotated: makes the query rows that are held, rotated, `(batch, query_heads, rows, head_dim)`; the last one is
             the last prompt token's.
         once: where computed tensors are kept.
 
     Query head h belongs to KV head h // (query_heads / kv_heads). `last_row` and `vision_attention` are always there;
-    reading more rows than the method's `query_rows` asks for raises ValueError. Hidden states are not offered.
+    reading more rows than the method's `query_rows` asks for raises ValueError.
     """
 
     layer: int
@@ -58,6 +59,7 @@ class LayerView:
     text_counts: tuple[int, ...]
     post_vision: tuple[int, ...]
     sample_keys: tuple[str, ...]
+    mutual: bool
     scaling: float
     rotated: Callable[[], Tensor]
     once: Once
@@ -78,14 +80,19 @@ class LayerView:
         return self.once("last_row", lambda: last_row(self.query[:, :, -1:], self.keys, visible, self.scaling))
 
     @functools.cached_property
+    def group_row(self) -> Tensor:
+        """`last_row`, mean over the query heads of a KV head, `(batch, kv_heads, tokens)`, fp32."""
+        return self.last_row.unflatten(1, (self.kv_heads, -1)).mean(2)
+
+    @functools.cached_property
     def vision_attention(self) -> Tensor:
         """γ of this layer (equation 8), `(batch,)`, fp32."""
-        return vision_mass(self.last_row, self.vision)
+        return vision_mass(self.group_row, self.vision)
 
     def column_sum(self, rows: int | Sequence[int] | None) -> Tensor:
         """Attention that each token receives from the last `rows` query rows, `(batch, query_heads, tokens)`, fp32.
 
-        A sum. Causal and exact; padding has no row and receives nothing.
+        A sum. As the model attends, exact; padding has no row and receives nothing.
 
         Args:
             rows: valid rows at the end, for all samples or per sample, as in `column_sum(view.post_vision)`; all of a
@@ -97,7 +104,9 @@ class LayerView:
         counted = self._counted(rows)
         return self.once(
             ("column_sum", self._named(rows)),
-            lambda: column_sum(self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling),
+            lambda: column_sum(
+                self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling, self._blocks
+            ),
         )
 
     def row_counts(self, rows: int | Sequence[int] | None) -> Tensor:
@@ -109,7 +118,7 @@ class LayerView:
         return self.column_sum(None) / self.row_counts(None)[:, None, None]
 
     def row_density(self, rows: int | Sequence[int] | None, p: float) -> Tensor:
-        """Share of entries, among those that causality lets these rows see, of at least `p` times their row's largest.
+        """Share of entries, among those that these rows may see, of at least `p` times their row's largest.
 
         Args:
             rows: as in `column_sum`.
@@ -120,8 +129,31 @@ class LayerView:
         counted = self._counted(rows)
         return self.once(
             ("row_density", self._named(rows), p),
-            lambda: row_density(self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling, p),
+            lambda: row_density(
+                self.query[:, :, -counted.shape[1] :], self.keys, self.valid, counted, self.scaling, p, self._blocks
+            ),
         )
+
+    def rows(self, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Attention of some query rows, heads apart, a few rows at a time; padding is not seen.
+
+        Args:
+            chosen: bool, `(batch, r)`, which of the last r rows are meant.
+
+        Yields:
+            attention `(batch, query_heads, few, tokens)`, fp32; 1 for rows that are meant and 0 for others, `(batch,
+            few)`; whose rows they are, `(few,)` long, places among the tokens.
+
+        Raises:
+            ValueError: more rows than the method's `query_rows` asked for.
+        """
+        query = self.query[:, :, -self._held(chosen.shape[1]) :]
+        for found, _, counted, places in causal_rows(query, self.keys, self.valid, chosen, self.scaling, self._blocks):
+            yield found, counted, places
+
+    @property
+    def _blocks(self) -> Tensor | None:
+        return self.image_of if self.mutual else None
 
     @property
     def scored(self) -> bool:
@@ -146,13 +178,17 @@ class LayerView:
     def _counted(self, rows: int | Sequence[int] | None) -> Tensor:
         """`(batch, r)` bool: which of the last r query rows are meant, r the most that a sample asks for."""
         wanted = self._wanted(rows)
-        widest, held = max(wanted), self.query.shape[2]
-        require(
-            widest <= held,
-            f"layer {self.layer}: {widest} query rows are read, but {held} are held: say so in the method's query_rows",
-        )
+        widest = self._held(max(wanted))
         ago = torch.arange(widest, 0, -1, device=self.valid.device)  # 1 for the last row
         return (ago <= torch.tensor(wanted, device=self.valid.device)[:, None]) & self.valid[:, -widest:]
+
+    def _held(self, rows: int) -> int:
+        held = self.query.shape[2]
+        require(
+            rows <= held,
+            f"layer {self.layer}: {rows} query rows are read, but {held} are held: say so in the method's query_rows",
+        )
+        return rows
 
     def _wanted(self, rows: int | Sequence[int] | None) -> list[int]:
         tokens = self.valid.shape[1]
@@ -166,6 +202,43 @@ class LayerView:
     @staticmethod
     def _named(rows: int | Sequence[int] | None) -> Hashable:
         return rows if rows is None or isinstance(rows, int) else tuple(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class EntryView(LayerView):
+    """The entry of a decoder layer: the attention of the layer before it, `view.layer`, and what comes in.
+
+    Attributes:
+        hidden: `(batch, tokens, hidden size)`, the states that enter the layer; never to be changed.
+        tokens: `(batch, tokens)` long, each token's place in the prompt; −1 for filler.
+        prompt: as it was before anything was withdrawn.
+        coming_row: makes `entering_row`.
+        final_norm: the decoder's last norm, of states `(…, hidden size)`.
+        embedded: states that entered layer 0, `(batch, prompt_length, hidden size)`; None unless the method's
+            `reads_embeddings` is True.
+    """
+
+    hidden: Tensor
+    tokens: Tensor
+    prompt: Prompt
+    coming_row: Callable[[], Tensor]
+    final_norm: Callable[[Tensor], Tensor]
+    embedded: Tensor | None
+
+    def entering_row(self) -> Tensor:
+        """The last row by the entered layer's own norm, projections and rotary tables, as `last_row`."""
+        return self.once("entering_row", self.coming_row)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The whole prompt as it entered layer 0, `(batch, prompt_length, hidden size)`.
+
+        Raises:
+            ValueError: they are not held.
+        """
+        if self.embedded is None:
+            raise ValueError("embeddings are read, but not held: say so in the method's reads_embeddings")
+        return self.embedded
 
 
 def memo() -> Once:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from plphp_core.families import family_names, get_family
 from plphp_core.families.qwen2_vl import resized
+from tests.families.gemma3_factory import IMAGE_SIZE as GEMMA_SIZE
 from tests.families.idefics2_factory import LATENTS
 from tests.families.idefics3_factory import CROP_TOKENS, idefics3_processor
 from tests.families.internvl_factory import TILE_TOKENS, internvl_processor
@@ -41,6 +42,7 @@ TOKENS = {
     **{(name, ()): idefics3_tokens for name in ("idefics3", "smolvlm2")},
     **{("internvl3", (("decoder", name),)): internvl_tokens for name in ("qwen2", "qwen3")},
     ("llava_next", ()): lambda *_: None,
+    ("gemma3", ()): lambda *_: GEMMA_SIZE,
     **{("llava_1_5", (("pad", pad),)): lambda *_: LLAVA_SIZE for pad in (True, False)},
 }
 

@@ -5,6 +5,7 @@ Qwen/Qwen2.5-VL-7B-Instruct, Qwen/Qwen3-VL-8B-Instruct, HuggingFaceM4/idefics2-8
 TIGER-Lab/Mantis-8B-siglip-llama3, llava-hf/llava-1.5-7b-hf and -13b-hf, llava-hf/llava-v1.6-vicuna-7b-hf and
 -mistral-7b-hf, llava-hf/llama3-llava-next-8b-hf. Of InternVL3-8B, InternVL3.5-8B, Idefics3-8B-Llama3 and SmolVLM2-2.2B,
 those of the models they are made of: Qwen2.5-7B, Qwen3-8B, InternViT-300M, Llama 3.1 8B, SmolLM2-1.7B, SigLIP so400m.
+Of Gemma 3 4B, the sizes that its makers published; its 4.3 billion parameters are counted.
 """
 
 from dataclasses import dataclass, field
@@ -94,6 +95,11 @@ SMOL = {
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 SO400M |= {"patch_size": 14}
 SIGLIP = SO400M | {"model_type": "siglip_vision_model"}
+GEMMA = {
+    "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 1024,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+}  # fmt: skip
 VICUNA = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096}
 VICUNA_13B = VICUNA | {
     "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40,
@@ -173,6 +179,9 @@ RELEASED = {
         "smolvlm2", "SmolVLM", SMOL, SO400M | {"image_size": 384}, (24, 32, 32, 64), 49190,
         {"scale_factor": 3, "image_token_id": 49190}, (2.2, 2.3),
     ),
+    "gemma3 4b": Released(
+        "gemma3", "Gemma3", GEMMA, SIGLIP | {"image_size": 896}, (34, 8, 4, 256), 262144, billions=(4.2, 4.4)
+    ),
     "llava_1_5 7b": Released(
         "llava_1_5", "Llava", VICUNA, CLIP, (32, 32, 32, 128), 32000, {"image_token_index": 32000}, (7.0, 7.1)
     ),
@@ -203,6 +212,7 @@ SIZES = {  # vision tokens of the images of `image_inputs`
     "idefics3": [13 * 169, 169],
     "smolvlm2": [13 * 81, 81],
     "llava_1_5": [576] * 2,
+    "gemma3": [256] * 2,
     "llava_next": [2340, 1176, 1890],
 }
 
@@ -229,6 +239,8 @@ def image_inputs(family, model):
     if family == "llava_next":
         sizes = torch.tensor([[480, 640], [336, 336], [336, 1344]])
         return {"pixel_values": torch.empty(0), "image_sizes": sizes}
+    if family == "gemma3":
+        return {"pixel_values": torch.empty(2, 3, 896, 896)}
     if family == "llava_1_5":
         return {"pixel_values": torch.empty(2, 3, 336, 336)}
     patch = model.config.vision_config.patch_size

@@ -28,6 +28,7 @@ from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_t
 
 from plphp_core.families import family_names, family_of, get_family
 from plphp_core.families.internvl3 import _cut
+from tests.families.gemma3_factory import gemma3_processor, tiny_gemma3
 from tests.families.idefics2_factory import idefics2_batch, tiny_idefics2
 from tests.families.idefics3_factory import idefics3_processor, tiny_idefics3
 from tests.families.internvl_factory import internvl_processor, tiny_internvl
@@ -256,6 +257,13 @@ def test_llava_next_tiles_every_image(size):
     expect_mark_found(model, processor, [picture(40, 90), picture(*size)], which=1, base=(TILE // PATCH) ** 2)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (300, 80), (66, 280)])
+def test_gemma3_squeezes_the_image(size):
+    vision = {"num_hidden_layers": 0, "image_size": SQUARE, "patch_size": PATCH}
+    model, processor = tiny_gemma3(layers=2, vision=vision, tokens=64), gemma3_processor(SQUARE, 64)
+    expect_mark_found(model, processor, [picture(40, 90), picture(*size)], which=1)
+
+
 def test_every_familys_boxes_may_be_asked_with_the_images():
     for name in family_names():
         known = inspect.signature(get_family(name).token_boxes).parameters
@@ -333,4 +341,5 @@ def test_which_families_have_places():
     located = {name for name in family_names() if get_family(name).located}
     assert located == {
         *GENERATIONS, "llava_onevision", "llava_1_5", "llava_next", "mantis", "internvl3", "idefics3", "smolvlm2",
+        "gemma3",
     }  # fmt: skip

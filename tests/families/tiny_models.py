@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.factories import prompt_batch, tiny_llava_onevision, tiny_processor, tokens_of
+from tests.families.gemma3_factory import IMAGE_SIZE as GEMMA_SIZE
+from tests.families.gemma3_factory import gemma3_batch, gemma3_processor, tiny_gemma3
 from tests.families.idefics2_factory import LATENTS, idefics2_batch, idefics2_processor, tiny_idefics2
 from tests.families.idefics3_factory import CROP_TOKENS, idefics3_batch, idefics3_processor, tiny_idefics3
 from tests.families.internvl_factory import TILE_TOKENS, internvl_batch, internvl_processor, tiny_internvl
@@ -105,6 +107,13 @@ FAMILIES["llava_1_5"] = replace(
     processor=llava_1_5_processor,
     batch=llava_1_5_batch,
     tokens=lambda _, images: [LLAVA_SIZE] * len(images),
+)
+FAMILIES["gemma3"] = replace(
+    FAMILIES["mantis"],
+    model=tiny_gemma3,
+    processor=gemma3_processor,
+    batch=gemma3_batch,
+    tokens=lambda _, images: [GEMMA_SIZE] * len(images),
 )
 FAMILIES["llava_next"] = TinyFamily(  # every image is tiled, among others too
     tiny_llava_next, llava_next_processor, llava_next_batch, [TILED, ADJACENT, [7], FOUR_IMAGES], llava_next_tokens

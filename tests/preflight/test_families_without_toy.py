@@ -10,7 +10,7 @@ from tests.families.tiny_models import FAMILIES
 from tests.preflight import damage
 
 # Tokens of one drawn image of 224 × 160 pixels and of two.
-COUNTS = {"internvl3": (13 * 4, 26 * 4), "idefics3": (13 * 4, 26 * 4), "smolvlm2": (13 * 4, 26 * 4)}
+COUNTS = {"internvl3": (13 * 4, 26 * 4), "idefics3": (13 * 4, 26 * 4), "smolvlm2": (13 * 4, 26 * 4), "gemma3": (16, 32)}
 
 
 @pytest.fixture

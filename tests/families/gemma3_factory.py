@@ -1,0 +1,117 @@
+"""Tiny random Gemma 3 models, prompts and processors: no files, no network."""
+
+import random
+
+import torch
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
+    Gemma3TextConfig,
+    SiglipVisionConfig,
+)
+
+from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+
+BEGIN, TURN, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN, PAD_TOKEN, END_TOKEN, VOCAB = *range(90, 98), 99
+SIDE, PATCH, POOLED = 32, 4, 4
+IMAGE_SIZE = POOLED**2  # 8 × 8 patches, pooled 2 × 2
+SPECIAL = {
+    "<bos>": BEGIN,
+    "<start_of_turn>": TURN,
+    "<end_of_turn>": TURN_END,
+    "<start_of_image>": IMAGE_START,
+    "<end_of_image>": IMAGE_END,
+    "<image_soft_token>": IMAGE_TOKEN,
+    "<pad>": PAD_TOKEN,
+    "<eos>": END_TOKEN,
+}
+# What the released template renders, as transformers' own tests of the processor show it.
+TEMPLATE = (
+    "{{ bos_token }}{% set before = namespace(text='') %}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{% set before.text = message['content'][0]['text'] + '\n\n' %}{% else %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + before.text }}"
+    "{% set before.text = '' %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<start_of_image>' }}"
+    "{% elif part['type'] == 'text' %}{{ part['text'] | trim }}{% endif %}{% endfor %}{{ '<end_of_turn>\n' }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+
+
+def tiny_gemma3(
+    layers=8,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=8,
+    dtype=torch.float32,
+    attention="sdpa",
+    seed=0,
+    sharpness=1.5,
+    text=None,
+    vision=None,
+    tokens=IMAGE_SIZE,
+):
+    """A random model of which every third layer sees everything, by far slower rotary tables.
+
+    `text` and `vision` replace values of its configurations.
+    """
+    torch.manual_seed(seed)
+    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, BEGIN, END_TOKEN)
+    values |= {"head_dim": head_dim, "query_pre_attn_scalar": 2 * head_dim, "sliding_window": 160}
+    values["layer_types"] = ["full_attention" if i % 3 == 2 else "sliding_attention" for i in range(layers)]
+    values["rope_parameters"] = {
+        "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+    }
+    config = Gemma3Config(
+        vision_config=SiglipVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
+        text_config=Gemma3TextConfig(**values | (text or {})),
+        mm_tokens_per_image=tokens,
+        image_token_index=IMAGE_TOKEN,
+        boi_token_index=IMAGE_START,
+        eoi_token_index=IMAGE_END,
+        tie_word_embeddings=False,
+    )
+    model = Gemma3ForConditionalGeneration(config)
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            if "norm" in path and "vision_tower" not in path:  # centred on 0 here, a weight of 1
+                parameter.uniform_(-0.3, sharpness if "q_norm" in path or "k_norm" in path else 0.3)
+    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
+
+
+def gemma3_batch(model, samples, seed=0):
+    """Model inputs for `samples`, left-padded; a sample is text lengths (int) and images (seed,), in order.
+
+    Every image stands between a start and an end token, as the processor writes it.
+    """
+    rng = random.Random(seed)
+    rows, pixels = [], []
+    for sample in samples:
+        row = []
+        for part in sample:
+            if isinstance(part, int):
+                row += [rng.randrange(50) for _ in range(part)]
+            else:
+                row += [IMAGE_START] + [IMAGE_TOKEN] * model.config.mm_tokens_per_image + [IMAGE_END]
+                pixels.append(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(part[0])))
+        rows.append(row)
+    inputs = left_padded(rows, PAD_TOKEN)
+    inputs["token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).long()
+    return inputs | ({"pixel_values": torch.stack(pixels).to(model.dtype)} if pixels else {})
+
+
+def gemma3_processor(side=SIDE, tokens=IMAGE_SIZE, pan=None):
+    """A processor with a word-level tokenizer; its ids match `tiny_gemma3`."""
+    roles = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "image_token": "<image_soft_token>"}
+    roles |= {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    words = "user model You are a helpful assistant . ?"
+    tokenizer = word_tokenizer([words], SPECIAL, VOCAB, **roles)
+    tokenizer.padding_side = "left"
+    return Gemma3Processor(
+        image_processor=Gemma3ImageProcessor(size={"height": side, "width": side}, do_pan_and_scan=pan),
+        tokenizer=tokenizer,
+        image_seq_length=tokens,
+        chat_template=TEMPLATE,
+    )
