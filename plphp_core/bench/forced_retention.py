@@ -62,7 +62,7 @@ def forced_method(name: str, params: dict) -> Method | None:
         method = make_method(name, **params)
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from None
-    if not isinstance(method, PLPHP):
+    if type(method) is not PLPHP:  # its heirs are called otherwise
         return method
     scored = sorted(set(params) - {*FORCED, "gqa"})
     if scored:
@@ -95,8 +95,8 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
         head_dim=8,
         hidden=8,
         intermediate=8,
-        vocabulary=64,
         tied=True,
+        vocabulary=64,
     )
     model = build(thin, "cpu", torch.float32)
     inputs = prompts(thin, 1, images, text, "cpu", torch.float32)
@@ -116,7 +116,7 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
         return found[0]
     raise UserError(
         f"method {getattr(method, 'name', None)!r} keeps tokens by attention scores, which random weights do not give: "
-        "choose one whose budgets do not depend on them, such as plphp, fastv, vtw, random"
+        "choose one whose budgets do not depend on them, such as plphp, fastv, vtw"
     )
 
 
