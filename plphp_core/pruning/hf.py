@@ -230,6 +230,37 @@ def rotary_function(attention: nn.Module) -> Callable[..., Any]:
     return _file(type(_unwrapped(attention))).apply_rotary_pos_emb
 
 
+def tower_layers(tower: nn.Module, depth: int) -> nn.ModuleList:
+    """The blocks of a vision tower of `depth` layers."""
+    return next(one for one in tower.modules() if isinstance(one, nn.ModuleList) and len(one) == depth)
+
+
+def tower_attention(block: nn.Module) -> nn.Module:
+    """The attention module of a vision tower's block."""
+    return next(one for one in block.modules() if hasattr(one, "q_proj") or hasattr(one, "qkv"))
+
+
+def tower_projection(
+    attention: nn.Module, hidden: Tensor, which: str, rotary: tuple[Tensor, ...] | None = None
+) -> Tensor:
+    """Queries (`which` = "q") or keys ("k") of a tower's attention, `(tokens, heads, head_dim)`.
+
+    Args:
+        hidden: its input, `(tokens, width)`.
+        rotary: cos and sin, `(tokens, head_dim)`, in towers that rotate.
+    """
+    heads = attention.num_heads
+    if hasattr(attention, "qkv"):
+        found = attention.qkv(hidden).unflatten(-1, (3, heads, -1))[:, "qk".index(which)]
+    else:
+        norm = getattr(attention, f"{which}_norm", None)
+        found = getattr(attention, f"{which}_proj")(hidden)
+        found = (found if norm is None else norm(found)).unflatten(-1, (heads, -1))
+    if rotary is None:
+        return found
+    return _file(type(_unwrapped(attention))).apply_rotary_pos_emb_vision(found, found, *rotary)[0]
+
+
 def _file(kind: type) -> ModuleType:
     return sys.modules[kind.__module__]
 

@@ -1,7 +1,7 @@
 """One prefill under a method: the tokens still in the stream, and what each layer keeps of them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from plphp_core.pruning.attention import coming_last_row, rotate
 from plphp_core.pruning.cache import PrunedLayer, RaggedLayer
+from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prompt import Prompt
@@ -72,6 +73,7 @@ class Prefill:
         self.observed: list[Any] = []  # by a method that decides after the last layer
         self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
         self.left: LayerView | None = None  # the layer that has just attended, for a method that withdraws
+        self.look: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
         self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
         self.merged: Tensor | None = None  # `(batch, prompt_length)` bool: tokens that others were merged into
         self.added: list[Tensor] = []  # features that join the outputs of the layers to come, see Family.added_features
@@ -96,7 +98,11 @@ class Prefill:
     def concerns(self, layer: int) -> bool:
         """Whether there is anything to do before this layer."""
         embeds = layer == 0 and self.method is not None and self.method.reads_embeddings and self.has_vision
-        return embeds or self.left is not None or self.stream.withdrawn or bool(self.added)
+        return embeds or self.decides(layer) or self.stream.withdrawn or bool(self.added)
+
+    def decides(self, layer: int) -> bool:
+        """Whether the method decides here which tokens go on."""
+        return self.left is not None or (layer == 0 and self.look is not None and self.has_vision)
 
     def enter_layer(
         self, decoder: nn.Module, layer: int, hidden: Tensor, kwargs: dict[str, Any], flash: bool
@@ -104,6 +110,8 @@ class Prefill:
         """Hidden states and arguments of a decoder layer, shortened if tokens are withdrawn here or were before."""
         if layer == 0 and self.method is not None and self.method.reads_embeddings:
             self.embedded = hidden.detach()
+        if layer == 0 and self.decides(layer):
+            hidden = self._encode(hidden)
         if self.added and layer > 0:  # the layer before has just returned
             features = self.added.pop(0).to(hidden.device, hidden.dtype)
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
@@ -115,6 +123,14 @@ class Prefill:
             if selection is not None:
                 hidden = self._shorten(selection, hidden)
         return hidden, self._inputs(kwargs, flash).over(kwargs) if self.stream.withdrawn else kwargs
+
+    def _encode(self, hidden: Tensor) -> Tensor:
+        """The states that enter the first layer, of the tokens that the method keeps."""
+        assert self.method is not None and self.look is not None
+        with torch.no_grad():
+            found = self.check(self.method.encode(self.look(hidden)), self.stream, 0, 0, withdraws=True)
+        selection = self._valid_only(found, self.stream)
+        return hidden if selection is None else self._shorten(selection, hidden)
 
     def _withdraw(
         self, decoder: nn.Module, layer: int, left: LayerView, hidden: Tensor, inputs: LayerInputs
