@@ -1,6 +1,7 @@
 """Controls: PLPHP without one of its choices, at its own bytes, sample by sample. A method has to beat them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -52,13 +53,11 @@ class _Control(PLPHP):
         return top_tokens(scores, view.vision, view.vision_counts, tuple(map(sum, counts)))
 
 
-def drawn(view: LayerView, name: str, heads: int) -> Tensor:
+def drawn(name: str, keys: Sequence[str], lengths: Sequence[int], tokens: int, heads: int) -> Tensor:
     """Random scores by `name` and sample, `(batch, heads, tokens)`, on the CPU; the same in every batch."""
-    batch, tokens = view.image_of.shape
-    found = torch.zeros(batch, heads, tokens)
-    for row, key in enumerate(view.sample_keys):
+    found = torch.zeros(len(keys), heads, tokens)
+    for row, (key, length) in enumerate(zip(keys, lengths, strict=True)):  # prompts are padded in front
         seed = int.from_bytes(hashlib.blake2b(f"{name}/{key}".encode(), digest_size=8).digest()) >> 1
-        length = view.lengths[row]  # prompts are padded in front
         found[row, :, tokens - length :] = torch.rand(heads, length, generator=torch.Generator().manual_seed(seed))
     return found
 
@@ -81,7 +80,8 @@ class RandomTokens(_Control):
     shared: bool = False
 
     def scores(self, view: LayerView) -> Tensor:
-        found = drawn(view, f"{self.seed}/{view.layer}", 1 if self.shared else view.kv_heads)
+        heads, width = 1 if self.shared else view.kv_heads, view.image_of.shape[1]
+        found = drawn(f"{self.seed}/{view.layer}", view.sample_keys, view.lengths, width, heads)
         return found.expand(-1, view.kv_heads, -1).to(view.image_of.device)
 
 

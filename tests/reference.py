@@ -38,6 +38,7 @@ class Reference:
             vision = vision[size:]
         assert not vision
         self.vision = [i for image in self.images for i in image]
+        self.nothing()
 
     @torch.no_grad()
     def _embed(self, inputs):
@@ -61,17 +62,21 @@ class Reference:
         """
         n = len(embeds)
         x = embeds
-
-        def rope(t):
-            a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
-            return t * cos + torch.cat([-b, a], -1) * sin
-
         future = torch.ones(n, n, dtype=torch.bool).triu(1)
         for image in self.images if self.mutual else []:
             future[image[0] : image[-1] + 1, image[0] : image[-1] + 1] = False
-        maps, self.keys, self.values = [], [], []
+        maps, self.keys, self.values, self.entering = [], [], [], []
         for l, block in enumerate(self.decoder.layers):
+            before = x
+            for slot, members in self.merges.get(l, ()):
+                x = x.index_copy(0, torch.tensor([slot]), before[members].mean(0, keepdim=True))
+            self.entering.append(x)
             cos, sin = self._rotary(n, l)
+
+            def rope(t, cos=cos, sin=sin):
+                a, b = t[..., : self.dim // 2], t[..., self.dim // 2 :]
+                return t * cos + torch.cat([-b, a], -1) * sin
+
             h = self._norm(x, block.input_layernorm)
             attn = block.self_attn
             q = attn.q_proj(h).view(n, self.heads, self.dim)
@@ -105,7 +110,10 @@ class Reference:
         return self.model.lm_head(self._norm(x[-1:], self.decoder.norm))[0], maps
 
     def _rotary(self, n, layer):
-        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width."""
+        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width.
+
+        Compact positions move up by what is withdrawn in front of them.
+        """
         rope = self.decoder.config.rope_parameters
         if self.gemma:
             kind = self.decoder.config.layer_types[layer]
@@ -115,6 +123,8 @@ class Reference:
         inverse = inverse / (rope["factor"] if rope["rope_type"] == "linear" else 1.0)
         more = torch.arange(1, n - self.positions.shape[1] + 1) + self.positions.max()
         positions = torch.cat([self.positions, more.expand(3, -1)], 1).double()
+        gone = self.everywhere[layer] if self.compact else ()
+        positions = positions - torch.tensor([sum(g < i for g in gone) for i in range(n)])
         axis = torch.zeros(self.dim // 2, dtype=torch.long)
         sections = rope.get("mrope_section")
         if sections and rope.get("mrope_interleaved"):
@@ -133,10 +143,10 @@ class Reference:
     def generate(self, steps, decide):
         """Greedy tokens and the logits of each step.
 
-        `decide(maps_so_far_fn)` is one of the rules below: it sets `self.dropped_prefill` and `self.dropped_decode`.
+        `decide(self)` is one of the rules below: it sets `self.everywhere` and `self.later`, and may change embeddings.
         """
-        embeds, prompt = self.embeds, len(self.embeds)
         decide(self)
+        embeds, prompt = self.embeds, len(self.embeds)
         ids, logits_of = [], []
         for _ in range(steps):
             n = len(embeds)
@@ -155,6 +165,8 @@ class Reference:
 
     def nothing(self):
         self.everywhere = [[] for _ in range(self.layers)]
+        self.compact = False  # whether positions are counted without what is withdrawn
+        self.merges = {}  # by layer: slots that get the mean of what enters it at other places
         self.later = [[[] for _ in range(self.heads)] for _ in range(self.layers)]
 
 

@@ -143,4 +143,4 @@ def _check(bench: BenchSettings) -> None:
         except ValueError as error:
             raise UserError(f"{case.model}: {error}") from None
         # Raises where random weights cannot tell what the method keeps.
-        forced_lengths(case.method, shape.layers, shape.kv_heads, [shape.image_tokens] * 2, bench.text_tokens)
+        forced_lengths(case.method, shape, 2, bench.text_tokens)

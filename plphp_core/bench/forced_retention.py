@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from plphp_core.bench.decoder_shapes import DecoderShape, build, prompts
+from plphp_core.decoding.fast_generate import prefill
+from plphp_core.pruning.hf import attending_by, register_attention
+from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method, make_method
 from plphp_core.pruning.plphp import FIRST_PRUNED_LAYER, PLPHP
-from plphp_core.pruning.prompt import Prompt
-from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.view import EntryView, LayerView
+from plphp_core.pruning.selection import Selection, sample_counts
+from plphp_core.pruning.trace import LayerRecord
+from plphp_core.pruning.view import LayerView
 from plphp_core.records.errors import UserError
 
+NOTHING = "plphp_bench_nothing"
 FORCED = ("r", "delta_r")  # what can be forced of PLPHP; its thresholds need a trained model's attention
 
 
@@ -58,7 +62,7 @@ def forced_method(name: str, params: dict) -> Method | None:
         method = make_method(name, **params)
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from None
-    if not isinstance(method, PLPHP):
+    if type(method) is not PLPHP:  # its heirs are called otherwise
         return method
     scored = sorted(set(params) - {*FORCED, "gqa"})
     if scored:
@@ -69,76 +73,81 @@ def forced_method(name: str, params: dict) -> Method | None:
     return ForcedPLPHP(**params)
 
 
-def forced_lengths(method: Method | None, layers: int, kv_heads: int, image_sizes: list[int], text: int) -> list[int]:
-    """Tokens of one sample that each layer holds after the prefill.
+@functools.lru_cache(maxsize=256)  # asked again for every backend and batch
+def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text: int) -> tuple[LayerRecord, ...]:
+    """What each layer of `shape` gets and holds of one prompt: the prefill of a decoder as deep, one head wide.
 
-    The method's verbs are asked with made-up attention, once all on vision and once all on text.
+    Its weights are set so that attention is all on text, and in a second prefill all on images. What attention gives is
+    not needed, so that none is computed: only the rows that the method reads.
 
     Args:
-        image_sizes: tokens of each image of the prompt.
+        images: of the prompt, `shape.image_tokens` tokens each.
         text: its other tokens.
 
     Raises:
-        UserError: the answer depends on the attention, so it takes a trained model.
+        UserError: the answer depends on the attention, so it takes a trained model; or the method refuses the prompt.
     """
-    found = [_ask(method, layers, kv_heads, image_sizes, text, on_vision) for on_vision in (True, False)]
-    if method is None or found[0] == found[1]:
+    thin = dataclasses.replace(
+        shape,
+        decoder="qwen2",
+        query_heads=1,
+        kv_heads=1,
+        head_dim=8,
+        hidden=8,
+        intermediate=8,
+        tied=True,
+        vocabulary=64,
+    )
+    model = build(thin, "cpu", torch.float32)
+    inputs = prompts(thin, 1, images, text, "cpu", torch.float32)
+    found = []
+    for on_vision in (False, True):
+        _look(model, on_vision)
+        with (
+            torch.inference_mode(),
+            attending_by(model.model.language_model.config, NOTHING),
+            prune(model, method, record_attention=False) as trace,
+        ):
+            try:
+                prefill(model, inputs)
+            except ValueError as error:  # a budget that this prompt has no room for
+                raise UserError(f"{shape.name}: {error}") from None
+        found.append(tuple(trace.layers))
+    plain = all(isinstance(layer.counts[0], int) for layer in found[0])
+    alike = [(layer.entered, layer.counts) for layer in found[0]] == [(one.entered, one.counts) for one in found[1]]
+    if plain and alike:
         return found[0]
     raise UserError(
-        f"method {method.name!r} keeps tokens by attention scores, which random weights do not give: "
-        "choose among none, plphp, fastv, vtw"
+        f"method {getattr(method, 'name', None)!r} keeps tokens by attention scores, which random weights do not give: "
+        "choose one whose budgets do not depend on them, such as plphp, fastv, vtw"
     )
 
 
-def _ask(method: Method | None, layers: int, kv_heads: int, sizes: list[int], text: int, on_vision: bool) -> list[int]:
-    """Lengths per layer of one sample, by the method's own verbs on one made-up row of attention."""
-    vision, before = sum(sizes), text // 2
-    image_of = torch.full((1, text + vision), -1)
-    image_of[0, before : before + vision] = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    whole = torch.ones_like(image_of, dtype=torch.bool)
-    images = (before + torch.arange(vision)).split(sizes) if sizes else ()
-    prompt, tokens = Prompt([list(images)], image_of, whole, (0,)), torch.arange(text + vision)[None]
-    lengths = []
-    for layer in range(layers):
-        lengths.append(image_of.shape[1])
-        if method is None:
-            continue
-        wanted = (image_of >= 0) == on_vision
-        row = (wanted.float() / max(int(wanted.sum()), 1)).expand(1, kv_heads, -1)
-        count = int((image_of >= 0).sum())
-        nothing = torch.zeros(1, kv_heads, image_of.shape[1], 1)
-        view = EntryView(
-            layer=layer,
-            num_layers=layers,
-            keys=nothing,
-            values=nothing,
-            image_of=image_of,
-            valid=torch.ones_like(image_of, dtype=torch.bool),
-            image_sizes=[sizes],
-            vision_counts=(count,),
-            text_counts=(text,),
-            post_vision=(1,),
-            sample_keys=("made up",),
-            mutual=False,
-            scaling=1.0,
-            rotated=partial(Tensor.clone, nothing[:, :, -1:]),
-            once=partial(_whatever, row),
-            hidden=nothing[:, 0],
-            tokens=tokens,
-            prompt=prompt,
-            coming_row=partial(Tensor.clone, row),
-            final_norm=torch.clone,
-            embedded=torch.zeros(1, text + vision, 1),
-        )
-        kept = method.compress(layer, view)
-        if kept is not None:
-            lengths[-1] = kept.counts[0]
-        onward = method.withdraw(layer + 1, view) if layer + 1 < layers else None
-        if onward is not None:
-            image_of, tokens = image_of[onward.mask][None], tokens[onward.mask][None]
-    return lengths
+def forced_lengths(method: Method | None, shape: DecoderShape, images: int, text: int) -> list[int]:
+    """Tokens of one sample that each layer holds after the prefill. As `forced_prefill`."""
+    return [sample_counts(layer.counts)[0] for layer in forced_prefill(method, shape, images, text)]
 
 
-def _whatever(row: Tensor, what: Hashable, compute: object) -> Tensor:
-    """The made-up row, whatever is asked of the attention."""
-    return row
+def _nothing(module: nn.Module, query: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    """An attention implementation."""
+    return torch.zeros_like(query).transpose(1, 2), None
+
+
+register_attention(NOTHING, _nothing)
+
+
+@torch.no_grad()
+def _look(model: nn.Module, on_vision: bool) -> None:
+    """Let every token attend to images alone, or to text alone: number 0 of a hidden state says what it is."""
+    model.get_input_embeddings().weight[:, 0] = 10.0
+    core = model.model
+    core.image_newline[0] = core.multi_modal_projector.linear_2.bias[0] = 0.0
+    core.multi_modal_projector.linear_2.weight[0] = 0.0
+    for layer in core.language_model.layers:
+        attention = layer.self_attn
+        for projection in (attention.q_proj, attention.k_proj, attention.o_proj, layer.mlp.down_proj):
+            projection.weight.zero_()  # states go through as they come in
+        slow = attention.head_dim // 2 - 1  # the pair of numbers that rotates least
+        attention.k_proj.bias.zero_()
+        attention.q_proj.bias.zero_()[slow] = 100.0
+        attention.k_proj.weight[slow, 0] = -1.0 if on_vision else 1.0

@@ -89,13 +89,13 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
         return [row | {"status": "oom"} for row in rows]
     wholes = [[milliseconds for (milliseconds,) in of_case] for of_case in rounds]
     plain = next((whole for row, whole in zip(rows, wholes, strict=True) if row["method"] == "none"), None)
-    for row, method, timing, whole in zip(rows, first, timed, wholes, strict=True):
+    for row, (method, case), timing, whole in zip(rows, first.items(), timed, wholes, strict=True):
         added, taken = timing.added[bench.prefill_warm_up :], spread(whole)
         row |= {
             "prefill_ms": taken.median,
             "prefill_q1": taken.q1,
             "prefill_q3": taken.q3,
-            "flops_vs_none": flops_ratio(one.shape, [layer[0] for layer in one.lengths(method, 1, vision)], method),
+            "flops_vs_none": flops_ratio(one.shape, one.entering(method, vision), one.row(case)["prompt_tokens"]),
             "added_prefill_ms": spread(added).median,
             "added_share_of_prefill": spread([own / of for own, of in zip(added, whole, strict=True)]).median,
         }
@@ -104,15 +104,13 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
     return rows
 
 
-def flops_ratio(shape: DecoderShape, kept: list[int], method: Method | None) -> float:
-    """Operations of a prefill as a share of one where nothing is withdrawn; `kept`: tokens per layer after it.
+def flops_ratio(shape: DecoderShape, entering: list[int], prompt: int) -> float:
+    """Operations of a prefill as a share of one where all `prompt` tokens go through; `entering`: tokens per layer.
 
     By FastV's formula, see `layer_flops`; vision tower and head are not counted.
     """
-    if method is None or not method.withdraws:  # what leaves the cache after a layer's attention saves it nothing
-        return 1.0
-    whole = shape.layers * layer_flops(kept[0], shape.hidden, shape.intermediate)
-    return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in kept) / whole
+    whole = shape.layers * layer_flops(prompt, shape.hidden, shape.intermediate)
+    return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in entering) / whole
 
 
 def add_decode_tokens(prefills: Sequence[dict], decoded: Sequence[dict]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from plphp_core.bench.bench_settings import BenchCase, BenchSettings
 from plphp_core.bench.decode_backends import PrefilledState, random_cache
 from plphp_core.bench.decoder_shapes import build, prompts, shape_named
-from plphp_core.bench.forced_retention import forced_lengths
+from plphp_core.bench.forced_retention import forced_lengths, forced_prefill
 from plphp_core.bench.memory_estimate import available_bytes
 from plphp_core.bench.roofline import kv_bytes
 from plphp_core.pruning.method import Method
@@ -66,9 +66,13 @@ class RandomModel:
 
     def lengths(self, method: Method | None, batch: int, vision_tokens: int) -> list[list[int]]:
         """Tokens kept after a prefill, `[layer][sample]`."""
-        sizes = [self.shape.image_tokens] * self.images(vision_tokens)
-        of_sample = forced_lengths(method, self.shape.layers, self.shape.kv_heads, sizes, self.bench.text_tokens)
+        of_sample = forced_lengths(method, self.shape, self.images(vision_tokens), self.bench.text_tokens)
         return [[tokens] * batch for tokens in of_sample]
+
+    def entering(self, method: Method | None, vision_tokens: int) -> list[int]:
+        """Tokens of one prompt that come into each layer."""
+        layers = forced_prefill(method, self.shape, self.images(vision_tokens), self.bench.text_tokens)
+        return [layer.entered[0] for layer in layers]
 
     def inputs(self, batch: int, vision_tokens: int) -> dict:
         """Model inputs of real prefills."""

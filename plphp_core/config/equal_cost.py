@@ -15,7 +15,7 @@ from plphp_core.config.run_settings import MethodSettings, check_method
 from plphp_core.config.table_rows import NOT_PARAMETERS, SYMBOLS, method_defaults
 from plphp_core.records.errors import UserError, unknown
 
-NONE = "none"  # what changes are measured against
+NONE, AGAINST = "none", "random"  # what changes are measured against; the control, unless a table names another one
 DIGITS = 4  # of a parameter that is searched
 TOLERANCE = 0.005  # of what is wanted: nearer is equal
 AFTER_THE_PREFILL = "every vision token comes into attention; what it shortens is the cache, after the prefill"
@@ -85,6 +85,8 @@ class CostSearch:
     Attributes:
         low, high: the smallest and the largest value; high None: the model's layers.
         tied: other parameters that go with it: a factor, and what is left up to `high` where that is less.
+        powers: of a parameter that is a list: it is the value's first powers, "0.5+0.25+0.125"; 0: it is the value.
+        tolerance: of a method whose steps are coarse, in place of the table's.
     """
 
     parameter: str
@@ -92,9 +94,13 @@ class CostSearch:
     high: float | None
     tied: tuple[tuple[str, float], ...] = ()
     whole: bool = False
+    powers: int = 0
+    tolerance: float | None = None
 
-    def params(self, value: float) -> dict[str, float | int]:
+    def params(self, value: float) -> dict[str, float | int | str]:
         """The searched and the tied parameters."""
+        if self.powers:
+            return {self.parameter: "+".join(f"{value**power:.4f}" for power in range(1, self.powers + 1))}
         top = value if self.high is None else self.high
         others = {name: round(min(factor * value, top - value), DIGITS + 2) for name, factor in self.tied}
         return {self.parameter: int(value) if self.whole else round(float(value), DIGITS), **others}
@@ -131,12 +137,13 @@ class Contender:
             own = {name: (found or {})[name] for name in (search.parameter, *(name for name, _ in search.tied))}
         else:
             own = dict(self.official.get(budget, {self.follows: int(budget) if is_count(budget) else budget}))
-        named = ", ".join(f"{SYMBOLS.get(name, name)}={_text(value)}" for name, value in own.items())
+        named = ", ".join(f"{SYMBOLS.get(name, name)}={in_words(value)}" for name, value in own.items())
         setting = [f"{self.cost.short} {shown(budget)}", self.setting, named * (self.follows not in own)]
         return MethodSettings(self.name, {**self.params, **own}, ", ".join(filter(None, setting)))
 
 
-def _text(value: object) -> str:
+def in_words(value: object) -> str:
+    """A parameter's value in print."""
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
@@ -168,7 +175,7 @@ def equal_cost(table: DictConfig, profile: Mapping, model: Mapping) -> EqualCost
         UserError: a cost, budget, method or parameter that is not allowed, or a missing reference; in a sentence.
     """
     plain: dict[str, Any] = OmegaConf.to_container(table, resolve=True)
-    kind, control = plain.get("cost", "kv_bytes"), plain.get("against", "random")
+    kind, control = plain.get("cost", "kv_bytes"), plain.get("against", AGAINST)
     if kind not in COSTS:
         raise unknown("cost in table.cost", kind, COSTS)
     cost = COSTS[kind]
@@ -238,7 +245,7 @@ def _contender(
     own = [key for key in entry if key != "method" and entry[key] != usual.get(key)]
     setting = ", ".join(f"{SYMBOLS.get(key, key)}={entry[key]}" for key in own)
     complete = {} if built is None else built.params()
-    if cost.name == "tokens" and built is not None and not built.withdraws:
+    if cost.name == "tokens" and built is not None and not built.shortens:
         return Contender(cost, name, complete, setting, never=AFTER_THE_PREFILL)
     follows = cost.count if is_count(budgets[0]) else cost.share
     official = _official(name, complete, table)
@@ -258,8 +265,9 @@ def _official(name: str, params: Mapping[str, Any], table: Mapping[str, Any]) ->
         for one in own:
             if one not in params:
                 raise unknown(f"parameter of {name} in table.settings", one, params)
-        check_method(name, {**params, **own})
-        found[_budget(budget)] = dict(own)
+        built = check_method(name, {**params, **own})
+        complete = own if built is None else built.params()
+        found[_budget(budget)] = {one: complete[one] for one in own}  # as cells write them down
     return found
 
 
@@ -275,5 +283,12 @@ def _search(name: str, params: Mapping[str, Any], table: Mapping[str, Any]) -> C
     numbers = [one for one in (low, high) if one is not None]
     if not all(isinstance(one, (int, float)) for one in numbers) or (high is not None and low >= high):
         raise UserError(f"table.search.{name}: low = {low!r} and high = {high!r}, but must be numbers, low below high")
-    whole = found.get("whole", type(params[parameter]) is int)
-    return CostSearch(parameter, low, high, tuple((found.get("tied") or {}).items()), whole)
+    return CostSearch(
+        parameter,
+        low,
+        high,
+        tied=tuple((found.get("tied") or {}).items()),
+        whole=type(params[parameter]) is int,
+        powers=found.get("powers", 0),
+        tolerance=found.get("tolerance"),
+    )

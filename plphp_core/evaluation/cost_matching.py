@@ -171,6 +171,8 @@ class CostMatcher:
         if one.never:
             return CostMatch(**place, params=None, held=None, missing=one.never)
         search = one.searched(budget)
+        if search is not None and search.tolerance is not None:
+            tolerance = search.tolerance
         if search is None:
             method = one.at(budget)
             known = yield method

@@ -80,8 +80,8 @@ class DataSets:
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Within the block, whoever takes `load_dataset` from `datasets` gets `load`: lmms-eval and its tasks' code."""
-        datasets.load_dataset = self.load
+        before, datasets.load_dataset = datasets.load_dataset, self.load
         try:
             yield
         finally:
-            datasets.load_dataset = FROM_HUB
+            datasets.load_dataset = before

@@ -32,6 +32,7 @@ from plphp_core.evaluation.lmms_plugin import model_ids
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.options import refuse, refused_of_task
 from plphp_core.evaluation.requests import Failure, Request
+from plphp_core.evaluation.upstream_prompts import speak_to
 from plphp_core.families import get_family
 from plphp_core.families.base import STYLES
 from plphp_core.records.errors import UserError, unknown
@@ -156,6 +157,8 @@ class PrunedModel(lmms):
         """
         for task, generation in {instance.task_name: instance.args[1] for instance in requests}.items():
             refuse(f"task {task}", refused_of_task(generation, self.loaded.engine), self.loaded.engine)
+        family = self.loaded.family
+        speak_to(family.upstream or family.name, requests)
         asked = [self._request(index, instance) for index, instance in enumerate(requests)]
         found: dict[int, GenerationResult] = {}
         failures: list[str] = []

@@ -82,6 +82,12 @@ class TaskScorer:
             raise RunError(f"task {self.name}: no metric gives a number, of {', '.join(wanted) or 'none at all'}")
         return {name: metric for name, metric in found.items() if not _repeats_subset(name, found)}
 
+    def item(self, doc: int, text: str) -> dict[str, Any]:
+        """What the task makes of one answer, before anything is aggregated. Raises RunError."""
+        with self._undisturbed():
+            answers = next(iter(self._filtered({doc: text}).values()))
+            return self._process(doc, answers[doc])
+
     @property
     def documents(self):
         """Rows as the task's scoring wants them: without images where it can do without."""

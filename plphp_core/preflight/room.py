@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from plphp_core.evaluation.encoding import prepare
 from plphp_core.evaluation.requests import Request
 from plphp_core.families.base import IMAGE_MARK
 from plphp_core.preflight.checkpoint import weights
@@ -30,8 +31,8 @@ LEAST = 100 * 2**20  # bytes on disk of logs, manifests, tables
 
 def _size(run: PlannedRun, request: Request) -> PromptSize:
     """Of one request, encoded as a run would."""
-    images = run.family.images(request.visuals())
-    inputs = run.family.encode(run.processor, [run.family.prompt(request.context, len(images))], [images])
+    ready = prepare(run.family, 0, request)
+    inputs = run.family.encode(run.processor, [ready.prompt], [ready.images])
     vision, pixels = run.config.vision_config, inputs.get("pixel_values")
     patch = (getattr(vision, "num_channels", None) or 3) * vision.patch_size**2
     patch *= getattr(vision, "temporal_patch_size", None) or 1

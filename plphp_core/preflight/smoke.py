@@ -52,8 +52,8 @@ def _samples(run: PlannedRun) -> list[tuple[str, Request]]:
     images = [drawn(320, 240), drawn(240, 320)]
     known += [("one drawn image", Request(QUESTION, {}, lambda: images[:1]))]
     known += [("two drawn images", Request(QUESTION, {}, lambda: images))]
-    single = next(pair for pair in known if len(pair[1].visuals()) == 1)
-    return [single, next(pair for pair in known if len(pair[1].visuals()) > 1)]
+    shown = [(pair, len(pair[1].visuals() or ())) for pair in known]
+    return [next(pair for pair, images in shown if images == 1), next(pair for pair, images in shown if images > 1)]
 
 
 def _answered(loaded: LoadedModel, name: str, request: Request) -> str | CheckFailed:

@@ -12,7 +12,7 @@ from plphp_core.analysis.bootstrap import MISSING, Estimate, typical_cost
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.results import NothingToShow, Results, evaluate
 from plphp_core.config.benchmark_catalogue import label_of
-from plphp_core.config.equal_cost import NONE, Contender, Cost, EqualCost, equal_cost, shown
+from plphp_core.config.equal_cost import NONE, Contender, Cost, EqualCost, equal_cost, in_words, shown
 from plphp_core.config.report_settings import MODEL
 from plphp_core.config.table_configs import table_config
 from plphp_core.config.table_rows import SYMBOLS
@@ -107,19 +107,23 @@ class CostComparison:
         elif one.search is not None:
             found = [self.match(index, name) for name in benchmarks or self.benchmarks(index)]
             values = sorted(match.params[one.search.parameter] for match in found if match is not None and match.params)
-            ends = dict.fromkeys(f"{value:g}" for value in (*values[:1], *values[-1:]))
+            ends = dict.fromkeys(map(in_words, (*values[:1], *values[-1:])))
             parts += [f"{one.search.parameter}={' … '.join(ends)}"] * bool(ends)
         return ", ".join(parts)
 
-    def unequal(self) -> list[str]:
-        """Cells that are not at their budget."""
-        found = []
+    def row(self, budget: float, method: str) -> int | None:
+        """The first row of a method at a budget; None if it is not compared."""
+        found = (at for at, (own, one) in enumerate(self.places, start=1) if (own, one.name) == (budget, method))
+        return next(found, None)
+
+    def unequal(self) -> dict[tuple[int, str], float]:
+        """(row, benchmark) → share of the budget that the cell takes, of those that are not at it."""
+        found = {}
         for (index, benchmark), cell in self.results.cells.items():
             match = self.match(index, benchmark) if index else None
             held = typical_cost(cell, self.kind.cell)
             if match is not None and abs(held - match.wanted) > self.equal.tolerance * match.wanted:
-                label = self.results.label(index)
-                found.append(f"{label} on {benchmark}: {held / match.wanted:.2%} of the {self.kind.same}")
+                found[index, benchmark] = held / match.wanted
         return found
 
     @cached_property

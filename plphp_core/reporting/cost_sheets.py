@@ -149,7 +149,11 @@ def _notes(own: CostComparison, random: str) -> list[str]:
         *_missed(own),
     ]
     if unequal := own.unequal():
-        found.append(f"Not at equal {own.kind.same}, do not compare: {'; '.join(unequal)}.")
+        said = (
+            f"{results.label(row)} on {name}: {held:.2%} of the {own.kind.same}"
+            for (row, name), held in unequal.items()
+        )
+        found.append(f"Not at equal {own.kind.same}, do not compare: {'; '.join(said)}.")
     return [*found, *notes.failures(parts), *notes.gaps(parts)]
 
 

@@ -28,7 +28,7 @@ def model():
 
 def prepared(method_name, images=2, text=TEXT):
     method = forced_method(method_name, METHODS[method_name])
-    lengths = forced_lengths(method, TINY.layers, TINY.kv_heads, [TINY.image_tokens] * images, text)
+    lengths = forced_lengths(method, TINY, images, text)
     seen = images * TINY.image_tokens + text
     cache = random_cache(TINY, lengths, BATCH, seen, torch.float32, "cpu")
     return method, PrefilledState(cache, [[tokens] * BATCH for tokens in lengths], seen, FIRST)

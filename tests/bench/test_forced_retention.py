@@ -1,6 +1,6 @@
 """A forced plan says what a real prefill would leave behind."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -14,7 +14,6 @@ from plphp_core.pruning.method import Method
 from plphp_core.records.errors import UserError
 
 TINY = SHAPES["tiny"]
-IMAGES = [TINY.image_tokens] * 2
 
 
 @pytest.mark.parametrize(
@@ -28,13 +27,14 @@ def test_plan_equals_the_trace_of_a_prefill(method):
     inputs = prompts(TINY, 2, 2, 20, "cpu", torch.float32)
     with torch.inference_mode(), prune(model, method) as trace:
         model(**inputs, use_cache=True)
-    planned = forced_lengths(method, TINY.layers, TINY.kv_heads, IMAGES, 20)
+    planned = forced_lengths(method, TINY, 2, 20)
     assert [[tokens] * 2 for tokens in planned] == [list(layer.counts) for layer in trace.layers]
 
 
 def test_layers_take_turns():
     method = forced_method("plphp", {"r": 0.5, "delta_r": 0.2})
-    assert forced_lengths(method, 11, 2, [100], 10) == [110, 110, 60, 80, 40, 60, 80, 40, 60, 80, 110]
+    shape = replace(TINY, layers=11, image_side=10)
+    assert forced_lengths(method, shape, 2, 10) == [212, 212, 110, 150, 70, 110, 150, 70, 110, 150, 212]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Needy(Method):
 
 def test_a_method_that_decides_by_scores_has_no_plan():
     with pytest.raises(UserError, match=r"'needy' keeps tokens by attention scores"):
-        forced_lengths(Needy(), 6, 2, [50], 10)
+        forced_lengths(Needy(), TINY, 2, 10)
     with pytest.raises(UserError, match="'plphp' keeps tokens by attention scores"):
-        forced_lengths(PLPHP(), 6, 2, [50], 10)
+        forced_lengths(PLPHP(), TINY, 2, 10)
 
 
 @pytest.mark.parametrize("name, params, said", [

@@ -35,8 +35,8 @@ def test_roofline_equals_the_published_table(batch):
 
 def test_the_forced_plan_reads_about_as_much_as_a_rate_of_r_in_every_pruned_layer():
     method = forced_method("plphp", {"r": 0.4, "delta_r": 0.3})
-    planned = forced_lengths(method, 28, 4, [1000] * 7, 200)
-    assert sum(planned) == pytest.approx(3 * 7200 + 25 * 3000, rel=0.01)
+    planned = forced_lengths(method, QWEN, 2, 200)
+    assert sum(planned) == pytest.approx(3 * 1660 + 25 * (200 + 0.4 * 1460), rel=0.01)
 
 
 @pytest.mark.parametrize("decoder", ["qwen2", "llama"])

@@ -15,15 +15,20 @@ from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.models import get_model, list_available_models
 from PIL import Image
 
+from plphp_core.evaluation.data_sets import DataSets
 from plphp_core.evaluation.generation import Answerer
 from plphp_core.evaluation.lmms_model import GenerationErrors
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.options import generation_arguments
 from plphp_core.evaluation.requests import Failure, Request, batches
+from plphp_core.evaluation.task_index import _upstream
+from plphp_core.evaluation.upstream_prompts import speak_to
 from plphp_core.families import family_names, get_family
 from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError
+from plphp_core.records.revisions import Fingerprints
 from tests.evaluation.factories import settings
+from tests.upstream_data import save
 
 FAMILY = get_family("llava_onevision")
 GREEDY = {"max_new_tokens": 4, "do_sample": False, "temperature": 0, "until": ["\n\n"], "image_aspect_ratio": "pad"}
@@ -203,6 +208,31 @@ def test_prompts_are_padded_left_and_the_text_of_the_family(model, documents, mo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["mmstar", "mmmu_val"])
+def test_a_task_asks_a_family_as_it_asks_lmms_evals_own_model_of_it(name, tmp_path, caplog):
+    """lmms-eval has built the requests by our id, for which no task has prompts."""
+    data = DataSets(save(tmp_path, [name]), Fingerprints(tmp_path / "hashes"))
+
+    def asked(model):
+        with data.in_place():
+            task = _upstream(model).load_config({"task": name, "dataset_kwargs": {}})[name]
+        task.build_all_requests(limit=None, rank=0, world_size=1)
+        return task.instances
+
+    right, ours = asked("qwen3_vl"), asked("plphp_qwen3_vl")
+    assert [one.args[0] for one in ours] != [one.args[0] for one in right]
+    speak_to("qwen3_vl", ours)
+    assert [one.args[:2] + one.args[3:] for one in ours] == [one.args[:2] + one.args[3:] for one in right]
+    speak_to("qwen3_vl", ours)  # a second time, as for a second rank's requests
+    assert [one.args[0] for one in ours] == [one.args[0] for one in right]
+    assert not caplog.text
+    others = asked("plphp_qwen3_vl")
+    others[0].arguments = (f"Look. {others[0].args[0]}", *others[0].args[1:])  # as with a system instruction
+    before = [one.args for one in others]
+    speak_to("qwen3_vl", others)
+    assert [one.args for one in others] == before and f"task {name} asks plphp_qwen3_vl as any model" in caplog.text
+
+
 def test_command_line_of_lmms_eval(world, tmp_path):
     """`python -m lmms_eval --model plphp_llava_onevision …` prints and stores scores."""
     command = [sys.executable, "-m", "lmms_eval", "--model", "plphp_llava_onevision", "--include_path", "tasks",

@@ -27,6 +27,7 @@ PAPER = {
     "figure5": "figure5 profile=paper tasks=coco2017 report.caption_metric=meteor",
     "sweep": "sweep profile=paper",
     "claims": "claims profile=paper",
+    "third_parties": "third_parties profile=paper",
     "llava15": "llava15 profile=paper results={world}/protocols tasks=[gqa,mme] table.budgets=[64,192] "
     "'table.methods=[none,random_entry,fastv,vtw,snapkv]'",
     "kvbudget": "kvbudget profile=paper results={world}/protocols tasks=[ocrbench] table.budgets=[64,128] "

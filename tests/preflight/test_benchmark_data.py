@@ -9,12 +9,13 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict, Image
 
-from plphp_core.evaluation.lmms_tasks import TaskFacts
+from plphp_core.evaluation import data_sets, lmms_tasks
 from plphp_core.preflight import benchmark_data
-from plphp_core.preflight.benchmark_data import data, metrics
+from plphp_core.preflight.benchmark_data import SampledDataSets, data, metrics
 from plphp_core.preflight.checks import CheckStatus, PlannedRun
 from tasks.toy.generate import build
 from tests.configured import configured
+from tests.upstream_data import save
 
 COMMIT = "c0ffee" + "0" * 34
 PASSED, FAILED = CheckStatus.PASSED, CheckStatus.FAILED
@@ -83,6 +84,7 @@ def test_missing_data_cost_only_their_own_benchmark(good, tmp_path, examine):
 def hub(good, tmp_path, monkeypatch):
     """A cache of `datasets` that is empty, and the toy's DetailCaps as a file of the hub would be."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("lmms_eval.api.task._resolve_hf_datasets_cache_dir", lambda: str(tmp_path / "cache"))
     monkeypatch.delenv("LMMS_EVAL_DATASETS_CACHE", raising=False)
     file = tmp_path / "test.parquet"
     datasets.load_from_disk(good / "detailcaps")["test"].to_parquet(file)
@@ -106,25 +108,58 @@ def test_data_in_the_cache_are_used_without_network(hub, tmp_path, examine):
     (place / "dataset_info.json").write_text(json.dumps(info))
     run = PlannedRun(configured("profile=paper", "tasks=[detailcaps]"))
     (result,) = examine(data, run)
-    assert result.status is PASSED and run.data[0].samples == 6, result
+    assert result.status is PASSED and run.data[0].samples == 6, result.sentence
 
 
-def test_data_on_the_hub_are_streamed(hub):
-    """`path: parquet` goes the way of a hub's repository that is not in the cache."""
-    config = {
-        "dataset_path": "parquet",
-        "dataset_kwargs": {"data_files": {"test": str(hub)}},
-        "test_split": "test",
-        "process_docs": lambda rows: pytest.fail("a stream cannot be filtered"),
-        "doc_to_visual": lambda row: [],
-        "doc_to_text": lambda row: "text",
-        "doc_to_target": "image",
-        "process_results": lambda row, answers: {},
-    }
-    rows, samples, size = benchmark_data._rows(config)
-    assert isinstance(rows, datasets.IterableDataset) and samples is None and size == 0
-    found = benchmark_data._sample(TaskFacts(None, "x", 1, {}, "commit"), config, rows, samples, size)
-    assert found.requests[0].context == "text"
+PATH = "foundation-multimodal-models/DetailCaps-4870"
+
+
+@pytest.fixture
+def reachable(hub, monkeypatch):
+    """The hub has DetailCaps, of which nothing is here."""
+
+    def there(function):
+        def call(name, *args, cache_dir, **options):
+            assert name == PATH
+            return function("parquet", data_files={"test": str(hub)}, **options)
+
+        return call
+
+    for module in (data_sets, lmms_tasks):
+        monkeypatch.setattr(module, "hub_commit", lambda *_: COMMIT)
+    monkeypatch.setattr(benchmark_data, "FROM_HUB", there(datasets.load_dataset))
+    monkeypatch.setattr(data_sets, "FROM_HUB", lambda *_, **__: pytest.fail("the whole data set was loaded"))
+    monkeypatch.setattr(datasets, "load_dataset_builder", there(datasets.load_dataset_builder))
+    monkeypatch.setattr(benchmark_data, "SAMPLED", 2)
+
+
+def test_of_data_on_the_hub_the_first_rows_are_streamed_and_go_the_way_of_a_run(reachable, examine):
+    run = PlannedRun(configured("profile=paper", "tasks=[detailcaps]"))
+    (result,) = examine(data, run)
+    assert result.status is PASSED and "unknown number of samples" in result.sentence, result
+    request = run.data[0].requests[0]
+    assert request.context == "Describe this image in detail." and request.visuals()[0].width == 96
+
+
+@pytest.mark.parametrize("searched, some", [(400, True), (4, False)])
+def test_rows_of_the_task_are_searched_among_the_first(searched, some, reachable, monkeypatch):
+    def last(rows):
+        if len(rows) < 5:
+            raise ValueError("no sample")
+        return rows.select([4])
+
+    monkeypatch.setattr(benchmark_data, "SEARCHED", searched)
+    looked = SampledDataSets(None, None).look({"dataset_path": PATH, "test_split": "test", "process_docs": last})
+    assert (looked.some, looked.read) == (some, 6 if some else 4)
+
+
+def test_lmms_evals_own_tasks_and_groups_go_the_way_of_a_run(tmp_path, examine):
+    """Prompts of the family, images that the task's code opens, pairs that are scored together."""
+    run = planned(save(tmp_path, ["gqa", "mme", "blink_counting"]), "gqa,mme,blink_counting")
+    assert [result.status for result in examine(data, run)] == [PASSED] * 3
+    gqa, mme, _ = run.data
+    assert gqa.requests[0].context == "Is it 0?\nAnswer the question using a single word or phrase."
+    assert (mme.samples, len(mme.requests[0].visuals())) == (12, 1)
 
 
 # --- metrics -------------------------------------------------------------------------------------------------------
