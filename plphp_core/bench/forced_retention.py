@@ -88,7 +88,15 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
         UserError: the answer depends on the attention, so it takes a trained model.
     """
     thin = dataclasses.replace(
-        shape, decoder="qwen2", query_heads=1, kv_heads=1, head_dim=8, hidden=8, intermediate=8, vocabulary=64, tied=True
+        shape,
+        decoder="qwen2",
+        query_heads=1,
+        kv_heads=1,
+        head_dim=8,
+        hidden=8,
+        intermediate=8,
+        vocabulary=64,
+        tied=True,
     )
     model = build(thin, "cpu", torch.float32)
     inputs = prompts(thin, 1, images, text, "cpu", torch.float32)
