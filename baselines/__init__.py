@@ -7,16 +7,20 @@ if TYPE_CHECKING:
     from baselines.adakv import AdaKV
     from baselines.controls import RandomTokens, SharedHeads, Uniform
     from baselines.dart import DART
+    from baselines.divprune import DivPrune
     from baselines.fastv import FastV
     from baselines.h2o import H2O
     from baselines.keydiff import KeyDiff
     from baselines.mixkv import MixKV
     from baselines.oracle import Oracle
+    from baselines.prumerge import PruMerge
     from baselines.pyramiddrop import PyramidDrop
     from baselines.pyramidkv import PyramidKV
     from baselines.recency import Recency
     from baselines.snapkv import SnapKV
     from baselines.tova import TOVA
+    from baselines.visionzip import VisionZip
+    from baselines.vispruner import VisPruner
     from baselines.vlcache import VLCache
     from baselines.vtw import VTW
 
@@ -26,10 +30,12 @@ __all__ = [
     "TOVA",
     "VTW",
     "AdaKV",
+    "DivPrune",
     "FastV",
     "KeyDiff",
     "MixKV",
     "Oracle",
+    "PruMerge",
     "PyramidDrop",
     "PyramidKV",
     "RandomTokens",
@@ -38,6 +44,8 @@ __all__ = [
     "SnapKV",
     "Uniform",
     "VLCache",
+    "VisPruner",
+    "VisionZip",
 ]
 _CONTROLS = ("RandomTokens", "SharedHeads", "Uniform")
 

@@ -143,10 +143,10 @@ class Reference:
     def generate(self, steps, decide):
         """Greedy tokens and the logits of each step.
 
-        `decide(maps_so_far_fn)` is one of the rules below: it sets `self.dropped_prefill` and `self.dropped_decode`.
+        `decide(self)` is one of the rules below: it sets `self.everywhere` and `self.later`, and may change embeddings.
         """
-        embeds, prompt = self.embeds, len(self.embeds)
         decide(self)
+        embeds, prompt = self.embeds, len(self.embeds)
         ids, logits_of = [], []
         for _ in range(steps):
             n = len(embeds)

@@ -62,7 +62,7 @@ def forced_method(name: str, params: dict) -> Method | None:
         method = make_method(name, **params)
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from None
-    if not isinstance(method, PLPHP):
+    if type(method) is not PLPHP:  # its heirs are called otherwise
         return method
     scored = sorted(set(params) - {*FORCED, "gqa"})
     if scored:
@@ -85,7 +85,7 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
         text: its other tokens.
 
     Raises:
-        UserError: the answer depends on the attention, so it takes a trained model.
+        UserError: the answer depends on the attention, so it takes a trained model; or the method refuses the prompt.
     """
     thin = dataclasses.replace(
         shape,
@@ -95,8 +95,8 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
         head_dim=8,
         hidden=8,
         intermediate=8,
-        vocabulary=64,
         tied=True,
+        vocabulary=64,
     )
     model = build(thin, "cpu", torch.float32)
     inputs = prompts(thin, 1, images, text, "cpu", torch.float32)
@@ -108,7 +108,10 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
             attending_by(model.model.language_model.config, NOTHING),
             prune(model, method, record_attention=False) as trace,
         ):
-            prefill(model, inputs)
+            try:
+                prefill(model, inputs)
+            except ValueError as error:  # a budget that this prompt has no room for
+                raise UserError(f"{shape.name}: {error}") from None
         found.append(tuple(trace.layers))
     plain = all(isinstance(layer.counts[0], int) for layer in found[0])
     alike = [(layer.entered, layer.counts) for layer in found[0]] == [(one.entered, one.counts) for one in found[1]]
@@ -116,7 +119,7 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
         return found[0]
     raise UserError(
         f"method {getattr(method, 'name', None)!r} keeps tokens by attention scores, which random weights do not give: "
-        "choose one whose budgets do not depend on them, such as plphp, fastv, vtw, random"
+        "choose one whose budgets do not depend on them, such as plphp, fastv, vtw"
     )
 
 

@@ -74,7 +74,7 @@ class ClaimEvidence:
                 for one, result in found
                 if result.errors > FAILED * (result.n + result.errors)
             ),
-            missing=tuple(one.name for one in places if one.result is None),
+            missing=distinct(one.name for one in places if one.result is None),
             hardware=distinct(name for _, result in found for name in result.hardware.split("; ")),
             facts={name: values for name, values in facts.items() if values},
             untrained=any(Path(result.checkpoint).name.endswith(("_random", "-random")) for _, result in found),

@@ -33,6 +33,7 @@ class ClaimRule:
     needed: how many parts must hold; ALL for every one.
     timed: whether it is about time, which depends on the hardware.
     models: those the claim is about.
+    methods: those that a claim of order at equal bytes is about; its only source is table=compare.
     """
 
     measure: Callable[[ClaimSources], ClaimMeasurement]
@@ -43,6 +44,7 @@ class ClaimRule:
     needed: int | None = ALL
     timed: bool = False
     models: tuple[str, ...] = LLAVA
+    methods: tuple[str, ...] = ()
 
     def statement(self, claim: Claim) -> Statement:
         """Raises ReportError for a claim without the number that the rule compares with."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 
+from omegaconf import OmegaConf
+
 from plphp_core.analysis.results import Results
+from plphp_core.config.equal_bytes import AGAINST, NONE, Contender, EqualBytes, equal_bytes
 from plphp_core.config.hydra_app import options
-from plphp_core.config.table_configs import table_config
-from plphp_core.records.errors import ReportError
+from plphp_core.config.table_configs import COMPARE, table_config
+from plphp_core.records.errors import ReportError, UserError
+from plphp_core.reporting.byte_comparison import ByteComparison, gather
 from plphp_core.reporting.configured import benchmarks_configured, method_configured
 from plphp_core.reporting.request import ReportRequest, evaluate_models
 from plphp_core.reporting.table_layout import table_layout
@@ -31,11 +37,17 @@ def shared(results: Results, rows: Sequence[int], benchmarks: Sequence[str]) -> 
 
 
 class ClaimSources:
-    """Every table raises ReportError where its cells are missing or ambiguous."""
+    """Every table raises ReportError where its cells are missing or ambiguous.
 
-    def __init__(self, asked: ReportRequest):
+    Args:
+        methods: those that are asked for at equal bytes.
+    """
+
+    def __init__(self, asked: ReportRequest, methods: Iterable[str] = ()):
         self.asked = asked
         self._tables: dict[str, Results] = {}
+        self._methods = tuple(dict.fromkeys((AGAINST, *methods)))
+        self._compared: dict[str, ByteComparison | ReportError] = {}
 
     def table(self, name: str) -> Results:
         """The rows of a table or figure on its benchmarks; of Table 1 on the paper's."""
@@ -78,6 +90,37 @@ class ClaimSources:
             if row.method == "plphp" and row.params == wanted:
                 return index
         raise ReportError("the table has no row of PLPHP with the configured parameters")
+
+    def compared_models(self, models: Sequence[str]) -> list[str]:
+        """Where a claim about `models` is measured at equal bytes: there, or off the paper's profile on the model that
+        is asked for, which is as good and as bad a stand-in as any."""
+        return list(models) if self.asked.profile == "paper" else [self.asked.options.model]
+
+    def compared(self, model: str) -> ByteComparison:
+        """A random choice and the methods at equal bytes, but for those that cannot be brought to a budget here.
+
+        Raises NothingToShow if nothing is measured at equal bytes on the model.
+        """
+        if model not in self._compared:
+            asked = replace(self.asked, options=replace(self.asked.options, model=model, equal=self._equal(model)))
+            try:
+                self._compared[model] = gather(COMPARE, asked)[0]
+            except ReportError as error:
+                self._compared[model] = error
+        found = self._compared[model]
+        if isinstance(found, ReportError):
+            raise found
+        return found
+
+    def _equal(self, model: str) -> EqualBytes:
+        config = table_config(COMPARE, self.asked.profile, model)
+        table, found = dict(config.table), dict[str, Contender]()
+        for name in self._methods:
+            with suppress(UserError):
+                named = OmegaConf.create(table | {"methods": [*dict.fromkeys((NONE, AGAINST, name))]})
+                one = equal_bytes(named, config.profile, config.model)
+                found |= {contender.name: contender for contender in one.contenders}
+        return replace(one, contenders=tuple(found.values()))
 
     def checkpoints(self, models: Sequence[str]) -> dict[str, str]:
         """Model → the checkpoint that its configuration names for the paper's profile."""

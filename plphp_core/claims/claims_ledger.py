@@ -18,7 +18,7 @@ from plphp_core.reporting.table_spec import where
 
 PAPER = "arXiv 2502.14504v1"
 SCHEMA = 1
-TEXTS = ("Claim", "What the paper says", "Part", "By the rule", "Verdict")  # columns of words
+TEXTS = ("Claim", "What the paper says", "What they say", "Source", "Part", "By the rule", "Verdict")
 HEAD = ("Claim", "What the paper says", "paper", "ours", "95 % interval", "ours − paper", "n", "hardware", "Verdict")
 PARTS = ("Part", "ours", "95 % interval", "By the rule")
 READING = (
@@ -49,10 +49,11 @@ def tables(findings: Sequence[ClaimFinding], profile: str) -> list[Table]:
     answer = " ".join(f"{said}." if at == 0 else said for at, said in enumerate(headline(findings)))
     notes = (answer, *READING) if profile == "paper" else (answer, NO_VERDICT.format(profile), *READING)
     title = f"Claims of {PAPER}{where(profile)}: {tally}"
-    return [_table(title, HEAD, map(_line, findings), notes), *map(_detail, findings)]
+    return [claim_table(title, HEAD, map(_line, findings), notes), *map(_detail, findings)]
 
 
-def _table(title: str, head: Sequence[str], lines: Iterable[Iterable[TableCell]], notes: Sequence[str]) -> Table:
+def claim_table(title: str, head: Sequence[str], lines: Iterable[Iterable[TableCell]], notes: Sequence[str]) -> Table:
+    """A table of words, whose columns are TEXTS, and numbers."""
     columns = tuple(TableColumn(name, text=name in TEXTS) for name in head)
     return Table(title, columns, tuple(TableRow(tuple(line)) for line in lines), tuple(notes))
 
@@ -92,7 +93,7 @@ def _detail(one: ClaimFinding) -> Table:
         notes.append(f"Hardware: {', '.join(evidence.hardware) or NA}. Conditions: {'; '.join(facts)}.")
     if one.sources:
         notes.append(f"Rests on {', '.join(one.sources)}. Measure it: {one.run}")
-    return _table(f"{claim.id}{label}: {one.verdict}", PARTS, lines, notes)
+    return claim_table(f"{claim.id}{label}: {one.verdict}", PARTS, lines, notes)
 
 
 def _short(text: str) -> str:

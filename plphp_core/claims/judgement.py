@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from plphp_core.claims.claim_evidence import FEWEST, ClaimEvidence, other_models, other_protocol, other_times
@@ -11,6 +11,7 @@ from plphp_core.claims.claim_finding import ClaimFinding, ClaimPart
 from plphp_core.claims.claim_rules import ALL, RULES, ClaimRule
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.verdict import RuleOutcome, Verdict, outcomes, overall
+from plphp_core.config.equal_bytes import AGAINST, NONE
 from plphp_core.config.report_settings import MODEL
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.errors import ReportError
@@ -30,14 +31,19 @@ def findings(asked: ReportRequest) -> list[ClaimFinding]:
 
     Raises ReportError if the claims themselves cannot be read.
     """
-    sources, found = ClaimSources(asked), []
-    for claim in load_claims(asked.options.published):
-        rule, run = RULES.get(claim.id), ""
-        label = "" if asked.profile == "paper" else asked.profile
+    return judged(((claim, RULES.get(claim.id)) for claim in load_claims(asked.options.published)), asked)
+
+
+def judged(claims: Iterable[tuple[Claim, ClaimRule | None]], asked: ReportRequest) -> list[ClaimFinding]:
+    """One finding per claim. A claim whose cells are missing or ambiguous, or that has no rule, is not measured."""
+    claims, found = list(claims), []
+    sources = ClaimSources(asked, (name for _, rule in claims if rule is not None for name in rule.methods))
+    for claim, rule in claims:
+        run, label = "", "" if asked.profile == "paper" else asked.profile
         try:
             if rule is None:
                 raise ReportError("there is no rule for this claim")
-            run = reproduce_command(rule.sources[0], asked, {}, subset=True)
+            run = reproduce_command(rule, sources, {}, subset=True)
             found.append(judge(claim, rule, sources))
         except ReportError as error:
             why = (
@@ -58,7 +64,7 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
     shortfalls = evidence.shortfalls()
     label = asked.profile if asked.profile != "paper" else "random weights" if evidence.untrained else ""
     enough = all(count >= FEWEST for count in evidence.n.values())
-    run = reproduce_command(rule.sources[0], asked, evidence.facts, subset=bool(evidence.missing) and enough)
+    run = reproduce_command(rule, sources, evidence.facts, subset=bool(evidence.missing) and enough)
     remarks = tuple(dict.fromkeys(measured.remarks))
 
     def finding(verdict: Verdict, why: str, outcome: RuleOutcome | None = None) -> ClaimFinding:
@@ -85,25 +91,34 @@ def judge(claim: Claim, rule: ClaimRule, sources: ClaimSources) -> ClaimFinding:
     return finding(verdict, " ".join(filter(None, said)), outcome)
 
 
-def reproduce_command(table: str, asked: ReportRequest, facts: Mapping[str, Sequence[str]], subset: bool) -> str:
-    """The make command for a table or figure under the conditions of the cells there are, else those asked for.
+def reproduce_command(rule: ClaimRule, sources: ClaimSources, facts: Mapping[str, Sequence[str]], subset: bool) -> str:
+    """The make command for what a claim rests on, under the conditions of the cells there are, else those asked for;
+    of a comparison at equal bytes one per model, with the claim's methods alone.
 
     Args:
         facts: those of the evidence; those with one value win over what was asked for.
         subset: whether the same subset will do; otherwise all samples are asked for.
     """
+    asked, table = sources.asked, rule.sources[0]
     fields = ("protocol", "prompts", "engine", "limit")
     known = {name: getattr(asked.filters, name) if asked.filters.given(name) else None for name in fields}
     known |= {name: facts[name][0] for name in known if len(facts.get(name, ())) == 1}
     known["profile"] = asked.profile
-    known["model"] = MODEL if table in ("table3", "figure1") else asked.options.model  # these are about several
     if not subset:
         known["limit"] = ENOUGH if table == "figure1" and facts else None
     protocol = known["protocol"] or "lmms_eval"
     usual = {"profile": "paper", "protocol": "lmms_eval", "prompts": PROTOCOL_PROMPTS.get(protocol),
              "engine": "generate", "model": MODEL, "limit": "null"}  # fmt: skip
-    words = [f"{name.upper()}={known[name]}" for name in usual if known[name] not in (None, usual[name])]
-    return " ".join([f"make reproduce-{table}", *words])
+    own = [MODEL] if table in ("table3", "figure1") else [asked.options.model]  # these are about several
+    target, more = f"make reproduce-{table}", []
+    if rule.methods:
+        own, target = sources.compared_models(rule.models), "make compare"
+        more = [f"ARGS='table.methods=[{','.join(dict.fromkeys((NONE, AGAINST, *rule.methods)))}]'"]
+    lines = []
+    for known["model"] in own:
+        words = [f"{name.upper()}={known[name]}" for name in usual if known[name] not in (None, usual[name])]
+        lines.append(" ".join([target, *words, *more]))
+    return " && ".join(lines)
 
 
 def _numbers(claim: Claim, rule: ClaimRule, parts: Sequence[ClaimPart]) -> str:

@@ -18,7 +18,7 @@ from plphp_core.records.cell_result import CellResult, read_cells
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.reporting import terminal
 from plphp_core.reporting.reports import COLLECTIONS, make_report, report_names
-from plphp_core.reporting.request import ENGINES, LEDGER, Report, ReportRequest, asked_suffix
+from plphp_core.reporting.request import ENGINES, LEDGER, THIRD_PARTIES, Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3
 OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
@@ -46,8 +46,8 @@ def write_reports(options: ReportSettings) -> int:
     for sentence in damaged.values():
         codes.append(_complain(ReportError(sentence)))
     for name in names:
-        if name == LEDGER and len(names) > 1 and not made and not failed:
-            continue  # it judges whatever there is, also nothing
+        if name in (LEDGER, THIRD_PARTIES) and len(names) > 1 and not made and not failed:
+            continue  # they judge whatever there is, also nothing
         try:
             report = _naming(make_report(name, asked), damaged)
             made.append(report)

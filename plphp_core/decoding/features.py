@@ -13,19 +13,22 @@ from typing import Any
 from torch import Tensor, nn
 
 from plphp_core.decoding.device import synchronise
+from plphp_core.pruning.hooks import tower_watch
 
 
 @dataclass
 class FeatureClock:
-    """Attributes: milliseconds: wall time spent in the vision tower, once per batch of images."""
+    """Attributes: reused_ms: what the vision tower would have taken for features that were there already."""
 
-    milliseconds: float = 0.0
-    _known: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    reused_ms: float = 0.0
+    _known: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict, repr=False)
 
 
 @contextmanager
 def shared_features(model: nn.Module) -> Iterator[FeatureClock]:
     """Within the block, the same pixel tensors are encoded once; not for several threads at a time.
+
+    Methods that read the tower itself need it to run under their own hooks: once more, for all that read one layer.
 
     A model whose `model.model` has no `get_image_features` encodes every time, as it would without the block.
     """
@@ -43,15 +46,23 @@ def shared_features(model: nn.Module) -> Iterator[FeatureClock]:
         # Tensors tell images apart. Other arguments follow from the configuration; generate() and the forward differ in
         # which of them they write out.
         given = signature.bind(*args, **kwargs).arguments
-        key = tuple((name, _memory(value)) for name, value in given.items() if isinstance(value, Tensor))
-        if key not in clock._known:
-            synchronise(model.device)
-            began = time.perf_counter()
-            found = encode(*args, **kwargs)
-            synchronise(model.device)
-            clock.milliseconds += (time.perf_counter() - began) * 1e3
-            clock._known[key] = found, args, kwargs  # the arguments too: a freed tensor's address may come again
-        return clock._known[key][0]
+        images = tuple((name, _memory(value)) for name, value in given.items() if isinstance(value, Tensor))
+        watch = tower_watch(model)
+        key = (images, None if watch is None else watch.layer)
+        if key in clock._known:
+            found, took, run, _ = clock._known[key]
+            clock.reused_ms += took
+            if watch is not None:
+                watch.run = run
+            return found
+        synchronise(model.device)
+        began = time.perf_counter()
+        found = encode(*args, **kwargs)
+        synchronise(model.device)
+        took = (time.perf_counter() - began) * 1e3
+        # The arguments too: a freed tensor's address may come again.
+        clock._known[key] = found, took, watch and watch.run, (args, kwargs)
+        return found
 
     owner.get_image_features = once
     try:

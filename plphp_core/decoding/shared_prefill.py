@@ -29,7 +29,7 @@ from plphp_core.pruning.view import LayerView, Once, QueryRows, rows_to_hold
 
 def can_share(method: Method | None) -> bool:
     """Whether a method leaves the prefill as it is: it withdraws nothing."""
-    return method is None or not method.withdraws
+    return method is None or not method.shortens
 
 
 @dataclass(frozen=True, eq=False)

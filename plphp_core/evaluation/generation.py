@@ -203,13 +203,13 @@ def _try(
     shared: SharedPrefill | None = None,
     features: FeatureClock | None = None,
 ) -> Decoded | Failure:
-    encoded = features.milliseconds if features is not None else 0.0
+    reused = features.reused_ms if features is not None else 0.0
     try:
         found = decode(loaded, method, inputs, arguments, shared)
     except Exception as error:  # as words: its frames hold the batch's tensors
         return Failure.of(error)
-    if shared is None:  # images that an earlier method has encoded are part of what this one takes alone
-        found = dataclasses.replace(found, prefill_ms=found.prefill_ms + encoded)
+    if shared is None and features is not None:  # what an earlier method has encoded, this one would take alone too
+        found = dataclasses.replace(found, prefill_ms=found.prefill_ms + features.reused_ms - reused)
     return found
 
 

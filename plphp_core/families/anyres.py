@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from plphp_core.pruning.tower import TokenPatches
 from plphp_core.vision.token_geometry import nowhere, raster
 
 
@@ -58,6 +59,43 @@ def anyres_boxes(config, size: list[int], most: int | None = None) -> Tensor:
     newlines = nowhere(len(tiles))[:, None]
     whole_image = raster(base[:-1], base[1:], base[:-1], base[1:])
     return torch.cat([whole_image, torch.cat([tiles, newlines], dim=1).flatten(0, 1)])
+
+
+def anyres_patches(config, size: list[int], class_tokens: int, most: int | None = None) -> TokenPatches:
+    """Of which patches a tiled image's tokens are made: one each, or four where the grid was shrunk.
+
+    Args:
+        class_tokens: how many there are in front of each crop's patches.
+    """
+    side = patches_per_side(config)
+    crop = side**2 + class_tokens
+    columns_of_tiles = _canvas(config, size)[1] // config.vision_config.image_size
+    tiles = _canvas(config, size)[0] // config.vision_config.image_size * columns_of_tiles
+    (rows, down), (columns, across) = (_sources(cells) for cells in kept_grid(config, size, most))
+    row, column = rows[:, None, :, None], columns[None, :, None, :]  # (cells, cells, sources, sources)
+    tile = row // side * columns_of_tiles + column // side
+    places = (1 + tile) * crop + class_tokens + row % side * side + column % side
+    weights = (down[:, None, :, None] * across[None, :, None, :]).flatten(2)
+    places = torch.nn.functional.pad(places.flatten(2), (0, 0, 0, 1), value=-1).flatten(0, 1)  # a newline per row
+    weights = torch.nn.functional.pad(weights, (0, 0, 0, 1)).flatten(0, 1)
+    whole = torch.arange(class_tokens, crop)[:, None].expand(-1, places.shape[1])
+    places = torch.cat([whole, places])
+    weights = torch.cat([torch.full(whole.shape, 1 / places.shape[1]), weights])
+    return TokenPatches(places, (1 + tiles) * crop, crop, weights if places.shape[1] > 1 else None)
+
+
+def _sources(cells: AnyresCells) -> tuple[Tensor, Tensor]:
+    """Patches of the canvas that the cells along one side are made of, and how much of each, `(cells, 1 or 2)`.
+
+    By two where cells are fewer than patches, as bilinear interpolation without aligned corners takes them.
+    """
+    number = cells.last - cells.first
+    if number == cells.cells:
+        return torch.arange(cells.first, cells.last)[:, None], torch.ones(number, 1)
+    at = ((torch.arange(cells.cells) + 0.5) * (number / cells.cells) - 0.5).clamp(min=0)
+    low = at.floor().long()
+    both = torch.stack([low, (low + 1).clamp(max=number - 1)], dim=1)
+    return cells.first + both, torch.stack([1 - (at - low), at - low], dim=1)
 
 
 def kept_grid(config, size: list[int], most: int | None = None) -> tuple[AnyresCells, AnyresCells]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from plphp_core.pruning.tower import TokenPatches, Tower
 from plphp_core.pruning.validation import require
 
 IMAGE_MARK = "<image>"
@@ -46,6 +47,7 @@ class Family:
     image_token: ClassVar[str] = IMAGE_MARK  # that the tokenizer reads `image_token_id` from
     uses_chat_template: bool = False  # `prompt` must equal what the checkpoint's own template renders
     packages: ClassVar[tuple[str, ...]] = ()  # that the processor imports, beside those of transformers itself
+    no_patches: ClassVar[str] = "the family does not say which patches a token is made of"  # see `tower`
     located: ClassVar[bool] = False  # whether a vision token stands for one place of the image, see `token_boxes`
 
     def __init__(self, style: str = "lmms_eval", **options):
@@ -104,6 +106,22 @@ class Family:
         Takes them out of the decoder's arguments: once tokens are withdrawn, they have to be shortened too.
         """
         return []
+
+    def tower(self, model: nn.Module) -> Tower:
+        """The vision tower, for methods that read its attention.
+
+        Raises:
+            ValueError: the family does not say which of its patches a token is made of, or no token is made of some.
+        """
+        raise ValueError(f"{self.no_patches}; take a method that looks at the tokens alone, such as divprune")
+
+    def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
+        """Of which patches the tokens of every image of the batch are made, in order; None: it is not known.
+
+        Args:
+            inputs: what the processor returned.
+        """
+        return None
 
     def remember(self, model: nn.Module, cache) -> None:
         """While a turn is read: note at its cache what the model object holds of the conversation, if anything."""

@@ -32,6 +32,7 @@ class Idefics2(Family):
     uses_chat_template = True
     options = ("image_splitting",)
     image_splitting = False
+    no_patches = "its tokens come out of a resampler, which mixes all patches of a crop"
 
     def image_sizes(self, model: nn.Module, inputs: dict) -> list[int]:
         """As in `Family`.

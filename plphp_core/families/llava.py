@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from plphp_core.families.base import Family, count_marks, json_turns
-from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.hf import encoded_images, tower_layers
+from plphp_core.pruning.tower import TokenPatches, Tower
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import nowhere, raster
 
@@ -87,6 +88,15 @@ class Llava(Family):
             _boxes(vision, size, *_square(image.size, shown == "pad")) for size, image in zip(sizes, flat, strict=True)
         ]
 
+    def tower(self, model: nn.Module) -> Tower:
+        return vision_tower(model)
+
+    def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
+        """A token is a patch; the class token is one where the tower has it and the model keeps it."""
+        vision, tokens = model.config.vision_config, self.image_sizes(model, inputs)
+        length = crop_size(vision, "full")
+        return [TokenPatches(torch.arange(length - size, length)[:, None], length, length) for size in tokens]
+
     # --- loading ---------------------------------------------------------------------------------------------------
 
     def load(self, checkpoint: str | None = None, revision: str | None = None, *args, **kwargs):
@@ -136,6 +146,26 @@ class Llava(Family):
         """lmms_eval: neither cut nor stripped. plain: stripped."""
         text = processor.tokenizer.decode(ids, skip_special_tokens=True)
         return text if self.as_upstream else text.strip()
+
+
+def vision_tower(model: nn.Module, pointwise: bool = True) -> Tower:
+    """Of models with `vision_tower`, `multi_modal_projector` and one `vision_feature_layer`.
+
+    Raises:
+        ValueError: features of several layers are put together.
+    """
+    config, vision = model.config, model.config.vision_config
+    layer, depth = config.vision_feature_layer, vision.num_hidden_layers
+    require(isinstance(layer, int), f"vision_feature_layer = {layer}: features of several layers are put together")
+    # Negative numbers count hidden states, of which the last is the last layer's output; others begin with the input.
+    number = depth + layer if layer < 0 else layer - 1
+    return Tower(
+        layers=tower_layers(model.model.vision_tower, depth),
+        feature_layer=number,
+        projector=model.model.multi_modal_projector,
+        class_token=vision.model_type != "siglip_vision_model",
+        pointwise=pointwise,
+    )
 
 
 def crop_size(vision_config, strategy: str) -> int:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from plphp_core.families.anyres import anyres_boxes, anyres_size
+from plphp_core.families.anyres import anyres_boxes, anyres_patches, anyres_size
 from plphp_core.families.base import IMAGE_MARK, place_marks
 from plphp_core.families.llava import (
     LLAMA3,
@@ -13,11 +13,13 @@ from plphp_core.families.llava import (
     VICUNA_SYSTEM,
     ChatLayout,
     Llava,
+    extra_tokens,
     llama3_ends,
     llama3_system,
     turns_with_marks,
 )
 from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.tower import TokenPatches
 from plphp_core.pruning.validation import require
 
 
@@ -111,6 +113,10 @@ class LlavaNext(Llava):
 
     def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
         return [anyres_boxes(model.config, size) for size in _sizes(inputs)]
+
+    def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
+        class_tokens = extra_tokens(model.config.vision_config)
+        return [anyres_patches(model.config, size, class_tokens) for size in _sizes(inputs)]
 
     def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
         """As `Llava.load_processor`.

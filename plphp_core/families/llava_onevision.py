@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from plphp_core.families.anyres import anyres_boxes, anyres_size, base_edges, patches_per_side
+from plphp_core.families.anyres import anyres_boxes, anyres_patches, anyres_size, base_edges, patches_per_side
 from plphp_core.families.base import Family, json_turns, place_marks
+from plphp_core.families.llava import vision_tower
 from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.tower import TokenPatches, Tower
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import nowhere, raster
 
@@ -30,6 +32,12 @@ class LlavaOnevision(Family):
 
     def token_boxes(self, model: nn.Module, inputs: dict, images: list[list] | None = None) -> list[Tensor]:
         return [_token_boxes(model.config, size, tiled) for size, tiled in _sizes(inputs)]
+
+    def tower(self, model: nn.Module) -> Tower:
+        return vision_tower(model)
+
+    def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
+        return [_patches(model.config, size, tiled) for size, tiled in _sizes(inputs)]
 
     def prompt(self, context: str, num_images: int) -> str:
         turns = json_turns(place_marks(context, num_images)) or [place_marks(context, num_images)]
@@ -70,6 +78,14 @@ def _token_boxes(config, size: list[int], tiled: bool) -> Tensor:
     longest = max(height, width)
     rows, columns = ((base * longest - (longest - length) // 2) / length for length in (height, width))
     return torch.cat([raster(rows[:-1], rows[1:], columns[:-1], columns[1:]), nowhere(1)])
+
+
+def _patches(config, size: list[int], tiled: bool) -> TokenPatches:
+    """Of an image of `size` (height, width)."""
+    if tiled:
+        return anyres_patches(config, size, 0, _most(config))
+    patches = patches_per_side(config) ** 2
+    return TokenPatches(torch.tensor([*range(patches), -1])[:, None], patches, patches)
 
 
 def _most(config) -> int:

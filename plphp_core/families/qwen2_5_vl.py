@@ -1,5 +1,10 @@
 """Qwen2.5-VL: as Qwen2-VL; its encoder attends in windows, but hands the decoder its tokens in the same order."""
 
+import itertools
+
+import torch
+from torch import Tensor
+
 from plphp_core.families.qwen2_vl import Qwen2VL
 
 
@@ -14,3 +19,10 @@ class Qwen25VL(Qwen2VL):
     pixels = (256 * 28 * 28, 1605632)
     strips = False
     ignored_ends = ("\n\n",)
+
+    def tower_order(self, vision, frames: int, rows: int, columns: int) -> Tensor:
+        """Window by window, each row by row."""
+        side = vision.window_size // vision.spatial_merge_size // vision.patch_size
+        cells = itertools.product(range(frames), range(rows), range(columns))
+        by_window = sorted(enumerate(cells), key=lambda cell: (cell[1][0], cell[1][1] // side, cell[1][2] // side))
+        return torch.tensor([number for number, _ in by_window])

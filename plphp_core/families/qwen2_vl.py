@@ -3,10 +3,12 @@
 import math
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from plphp_core.families.base import IMAGE_MARK, Family, count_marks, cut_at, json_turns, refuse_tokens, through_jpeg
-from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.hf import encoded_images, tower_layers
+from plphp_core.pruning.tower import TokenPatches, Tower
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid
 
@@ -53,6 +55,26 @@ class Qwen2VL(Family):
             return []
         merged = model.config.vision_config.spatial_merge_size
         return [grid(rows // merged, columns // merged).repeat(frames, 1) for frames, rows, columns in grids.tolist()]
+
+    def tower(self, model: nn.Module) -> Tower:
+        visual, vision = model.model.visual, model.config.vision_config
+        return Tower(tower_layers(visual, vision.depth), vision.depth - 1, visual.merger)
+
+    def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
+        """A token is `spatial_merge_size`² patches, which stand one after another, in the tower's own order."""
+        grids = inputs.get("image_grid_thw")
+        vision = model.config.vision_config
+        merged = vision.spatial_merge_size
+        found = []
+        for frames, rows, columns in [] if grids is None else grids.tolist():
+            order = self.tower_order(vision, frames, rows // merged, columns // merged)
+            places = order.argsort()[:, None] * merged**2 + torch.arange(merged**2)
+            found.append(TokenPatches(places, places.numel(), places.numel()))
+        return found
+
+    def tower_order(self, vision, frames: int, rows: int, columns: int) -> Tensor:
+        """The tokens of an image of so many, in the order in which the tower has them."""
+        return torch.arange(frames * rows * columns)
 
     def remember(self, model: nn.Module, cache) -> None:
         """M-RoPE's distance between positions and token counts, which the model object keeps for one conversation."""

@@ -1,5 +1,6 @@
 """What a pruning method is, and how it acts on a model: hooks, caches, traces. For authors of methods."""
 
+from plphp_core.pruning.encode_view import EncodeView, ImageView, KeptTokens
 from plphp_core.pruning.method import Method, make_method, method_names
 from plphp_core.pruning.plphp import PLPHP
 from plphp_core.pruning.selection import Selection, Written, top_per_image, top_tokens
@@ -8,7 +9,10 @@ from plphp_core.pruning.view import EntryView, LayerView
 
 __all__ = [
     "PLPHP",
+    "EncodeView",
     "EntryView",
+    "ImageView",
+    "KeptTokens",
     "LayerView",
     "Method",
     "Selection",

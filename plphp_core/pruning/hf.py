@@ -230,6 +230,56 @@ def rotary_function(attention: nn.Module) -> Callable[..., Any]:
     return _file(type(_unwrapped(attention))).apply_rotary_pos_emb
 
 
+def rotary_tables(
+    decoder: nn.Module, attention: nn.Module, hidden: Tensor, position_ids: Tensor
+) -> tuple[Tensor, Tensor]:
+    """cos and sin as the decoder makes them at `position_ids` for a layer with this attention module."""
+    kind = (attention.layer_type,) if _rotary_by_type(type(decoder.rotary_emb)) else ()  # type: ignore[arg-type]
+    return decoder.rotary_emb(hidden, position_ids, *kind)
+
+
+@functools.cache
+def _rotary_by_type(rotary: type[nn.Module]) -> bool:
+    """Whether layers of different types have different tables (Gemma 3)."""
+    return "layer_type" in inspect.signature(rotary.forward).parameters
+
+
+def multimodal_rotary(config: Any) -> bool:
+    """Whether a decoder's positions are times, rows and columns (M-RoPE)."""
+    return "mrope_section" in (getattr(config, "rope_parameters", None) or {})
+
+
+def tower_layers(tower: nn.Module, depth: int) -> nn.ModuleList:
+    """The blocks of a vision tower of `depth` layers."""
+    return next(one for one in tower.modules() if isinstance(one, nn.ModuleList) and len(one) == depth)
+
+
+def tower_attention(block: nn.Module) -> nn.Module:
+    """The attention module of a vision tower's block."""
+    return next(one for one in block.modules() if hasattr(one, "q_proj") or hasattr(one, "qkv"))
+
+
+def tower_projection(
+    attention: nn.Module, hidden: Tensor, which: str, rotary: tuple[Tensor, ...] | None = None
+) -> Tensor:
+    """Queries (`which` = "q") or keys ("k") of a tower's attention, `(tokens, heads, head_dim)`.
+
+    Args:
+        hidden: its input, `(tokens, width)`.
+        rotary: cos and sin, `(tokens, head_dim)`, in towers that rotate.
+    """
+    heads = attention.num_heads
+    if hasattr(attention, "qkv"):
+        found = attention.qkv(hidden).unflatten(-1, (3, heads, -1))[:, "qk".index(which)]
+    else:
+        norm = getattr(attention, f"{which}_norm", None)
+        found = getattr(attention, f"{which}_proj")(hidden)
+        found = (found if norm is None else norm(found)).unflatten(-1, (heads, -1))
+    if rotary is None:
+        return found
+    return _file(type(_unwrapped(attention))).apply_rotary_pos_emb_vision(found, found, *rotary)[0]
+
+
 def _file(kind: type) -> ModuleType:
     return sys.modules[kind.__module__]
 
@@ -279,7 +329,8 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
     """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
-    problems = [f"{type(decoder).__name__} has no {name}" for name in ("layers", "norm") if not hasattr(decoder, name)]
+    needed = ("layers", "norm", "rotary_emb")
+    problems = [f"{type(decoder).__name__} has no {name}" for name in needed if not hasattr(decoder, name)]
     problems += _unknown_cache(type(model))  # type: ignore[arg-type]
     layers = list(map(_unwrapped, getattr(decoder, "layers", ())))
     if without := [str(number) for number, block in enumerate(layers) if not hasattr(block, "self_attn")]:

@@ -17,10 +17,13 @@ from torch import nn
 from plphp_core.families import family_of
 from plphp_core.pruning import hf
 from plphp_core.pruning.cache import PrunedLayer, RaggedLayer, renew
+from plphp_core.pruning.encode_view import EncodeView, image_views
 from plphp_core.pruning.generate_guard import guard_model, unguard_model
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
-from plphp_core.pruning.prompt import read_prompt
+from plphp_core.pruning.prompt import Prompt, read_prompt
+from plphp_core.pruning.renumbering import Renumbering
+from plphp_core.pruning.tower import TowerWatch
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import check_query_rows
@@ -116,6 +119,8 @@ def _generating(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict
         session.family.resume(model, cache)
     state = session.state
     outer, state.traced = state.traced, False
+    state.inputs = kwargs | ({"input_ids": args[0]} if args else {})
+    session.forget_tower()
     if reason is not None:  # its first forward is no prefill of the prompt alone
         session.trace.start(None, missing=reason)
         state.traced = None
@@ -123,13 +128,20 @@ def _generating(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict
     try:
         yield
     finally:
-        state.traced, state.untraceable = outer, False
+        state.traced, state.untraceable, state.inputs = outer, False, {}
+        session.forget_tower()
 
 
 def running_prefill(model: nn.Module) -> Prefill | None:
     """The prefill of the block that acts here, while a forward of it runs; None outside of a prefill."""
     session = _acting(model)
     return None if session is None else session.prefill
+
+
+def tower_watch(model: nn.Module) -> TowerWatch | None:
+    """What the block that acts here notes of the model's vision tower; None without one or if it notes nothing."""
+    session = _acting(model)
+    return None if session is None else session.watch
 
 
 def refuse_inside(model: nn.Module, name: str) -> None:
@@ -149,6 +161,7 @@ class _ForwardState:
         second: whether it is another prompt's than the caller's.
         traced: whether the call of `generate` around it has had its prefill; None outside of one.
         untraceable: whether what that call asks for cannot be traced.
+        inputs: what the call of `generate` around it, or the forward itself, was given: the images' shapes are there.
         attending: what is to be undone when the forward ends.
     """
 
@@ -157,6 +170,7 @@ class _ForwardState:
     second: bool = False
     traced: bool | None = None
     untraceable: bool = False
+    inputs: dict[str, Any] = field(default_factory=dict)
     attending: ExitStack = field(default_factory=ExitStack)
 
 
@@ -182,13 +196,37 @@ class _Session:
         self.num_layers = len(getattr(self.decoder, "layers", ()))
         if method is not None:
             method.check(self.num_layers)
+            require(
+                not (method.renumbers and hf.multimodal_rotary(self.decoder.config)),
+                f"{method.name}: positions = 'compact', but {type(model).__name__} counts positions by time, row and "
+                "column (M-RoPE), where counting anew has no meaning; use positions='keep'",
+            )
+        self.watch = None if method is None else self._watch(method)
         self.signature = inspect.signature(model.forward)
         self.handles: list[Any] = []
+        self.renumbering = Renumbering(self.decoder)
         self._threads = threading.local()  # no subclass of it: torch.compile would read the defaults of its class
+
+    def _watch(self, method: Method) -> TowerWatch | None:
+        """Raises ValueError: the method reads a vision tower that the family does not locate, or that does not fit."""
+        if method.tower_layer is None:
+            return None
+        try:
+            tower = self.family.tower(self.model)
+            method.check_tower(tower)
+            return TowerWatch(tower, method.tower_layer)
+        except ValueError as error:
+            raise ValueError(f"{method.name} reads the vision tower of {self.family.title}: {error}") from error
+
+    def forget_tower(self) -> None:
+        if self.watch is not None:
+            self.watch.run = None
 
     def install(self) -> None:
         if self.problem:
             return
+        if self.watch is not None:
+            self.handles += self.watch.install()
 
         def on(module: nn.Module, register: str, hook: Callable[..., Any]) -> None:
             given = 3 if "pre" in register else 4  # module, args, kwargs, and the output behind it
@@ -266,6 +304,9 @@ class _Session:
         if self.state.untraceable:
             return
         if seen == 0:
+            if self.state.traced is None:  # no generate() around it, which may have encoded the images
+                self.state.inputs = inputs
+                self.forget_tower()
             self._begin(ids, call)
             return
         if self.flash and call.cache is not None and any(isinstance(one, RaggedLayer) for one in call.cache.layers):
@@ -306,7 +347,7 @@ class _Session:
         sizes = self.family.image_sizes(self.model, inputs)
         mutual = self.family.mutual(inputs)
         prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask(), mutual)
-        if self.method is not None and self.method.withdraws:
+        if self.method is not None and self.method.shortens:
             if prompt.ends_in_image:
                 raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")
             if inputs.get("labels") is not None:
@@ -317,7 +358,10 @@ class _Session:
                 f"logits_to_keep={rows!r}: {self.method.name} withdraws tokens, so that only the last "
                 f"{prompt.text_behind} rows, text behind the last image, are where they were; ask for so many at most",
             )
-        return Prefill(prompt, self.method, Trace(), self.num_layers, self.record_attention)
+        prefill = Prefill(prompt, self.method, Trace(), self.num_layers, self.record_attention)
+        if self.method is not None and self.method.encodes:
+            prefill.look = partial(self._encode_view, prompt)
+        return prefill
 
     def _refuse(self, call: hf.ModelCall, length: int) -> None:
         """Raise ValueError if this prefill cannot be pruned, before anything is computed."""
@@ -360,7 +404,7 @@ class _Session:
             raise ValueError(
                 "call the whole model inside a prune block, not its decoder: image tokens are unknown here"
             )
-        if self.prefill is None or self.method is None or not self.method.withdraws:
+        if self.prefill is None or self.method is None or not self.method.shortens:
             return None
         self.prefill.added = self.family.added_features(kwargs)
         return args, kwargs
@@ -371,11 +415,20 @@ class _Session:
             if prefill is None or not prefill.concerns(layer):
                 return None
             hidden, args, kwargs = hf.take_hidden(args, kwargs)
-            with self._excused(), self.around_work() if prefill.left is not None else nullcontext():
+            with self._excused(), self.around_work() if prefill.decides(layer) else nullcontext():
                 hidden, kwargs = prefill.enter_layer(self.decoder, layer, hidden, kwargs, self.flash)
             return (hidden, *args), kwargs
 
         return before_layer
+
+    def _encode_view(self, prompt: Prompt, hidden: torch.Tensor) -> EncodeView:
+        """Of a prompt that is about to enter the first layer, `hidden`."""
+        patches = self.family.token_patches(self.model, self.state.inputs)
+        run = None
+        if self.watch is not None:
+            run = self.watch.run
+            require(run is not None and patches is not None, "the vision tower did not run inside the prune block")
+        return EncodeView(hidden, prompt, image_views(hidden, prompt, patches, run), self.num_layers)
 
     def _mask_hook(self, layer: int) -> Callable[..., Any]:
         def before_attention(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -387,6 +440,8 @@ class _Session:
             if not isinstance(stored, PrunedLayer) or not stored.is_initialized:
                 return None
             mask = stored.slot_mask(call.mask, call.hidden.shape[1], hf.query_heads(attention), self.flash)
+            if stored.removed is not None:
+                kwargs = self.renumbering(attention, call.hidden, kwargs, stored.removed)
             return args, call.masked(kwargs, mask)
 
         return before_attention

@@ -9,7 +9,9 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, ClassVar
 
+from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.selection import Selection
+from plphp_core.pruning.tower import Tower, TowerLayer
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import EntryView, LayerView, QueryRows
 
@@ -19,15 +21,19 @@ METHOD_PACKAGES = "plphp.methods"  # entry-point group: packages or modules with
 class Method:
     """A pruning method: a frozen dataclass whose fields are its hyper-parameters.
 
-    Subclasses override a verb (`withdraw`; `compress`, or `allocate` where what a layer keeps depends on the others),
-    and `check`. They hold no state: everything they need is in the view.
+    Subclasses override a verb (`encode`; `withdraw`; `compress`, or `allocate` where what a layer keeps depends on the
+    others), and `check`. They hold no state: everything they need is in the view.
 
     Attributes:
         query_rows: rows of the query, counted from the end, that are kept for the view: 1, the last one, serves
             `last_row` and `vision_attention`; more serve `column_sum` and `row_density` over so many; `"post_vision"`:
             those behind the last image; None: all of them, which holds the layer's whole projection.
+        tower_layer: the layer of the vision tower that `encode` reads: `"features"`, the one whose output the projector
+            is given, or `"behind"`, the one behind it, if any; None: it looks at the decoder's side alone.
         reads_embeddings: whether `withdraw` reads the prompt's embeddings, which are held for it then.
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
+        positions: of a method that withdraws and has this parameter, `"keep"`: a token that stays keeps its position;
+            `"compact"`: positions are counted anew, in the prefill and after it.
         control: whether it is there to be beaten: tables and figures mark it.
         needs_answers: whether it looks at the right answers, so that it serves only samples whose answers it knows; the
             demo does not offer it.
@@ -42,8 +48,17 @@ class Method:
         return 1
 
     @property
+    def tower_layer(self) -> TowerLayer | None:
+        return None
+
+    @property
     def reads_embeddings(self) -> bool:
         return False
+
+    @property
+    def renumbers(self) -> bool:
+        """Whether positions are counted without what was withdrawn: by the parameter `positions`, if there is one."""
+        return getattr(self, "positions", "keep") == "compact"
 
     @property
     def evicts_text(self) -> bool:
@@ -51,6 +66,12 @@ class Method:
 
     def check(self, num_layers: int) -> None:
         """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""
+
+    def check_tower(self, tower: Tower) -> None:
+        """Raise ValueError if the parameters do not fit a model's vision tower; where `tower_layer` is not None."""
+
+    def encode(self, view: EncodeView) -> Selection | None:
+        """Tokens that enter the decoder, before its first layer; None: all of them."""
 
     def withdraw(self, layer: int, entry: EntryView) -> Selection | None:
         """Tokens that go on into `layer` ≥ 1 and all later ones; None: all of them.
@@ -72,8 +93,18 @@ class Method:
 
     @property
     def withdraws(self) -> bool:
-        """Whether the method takes tokens out of the residual stream."""
+        """Whether the method takes tokens out of the residual stream behind the first layer or a later one."""
         return type(self).withdraw is not Method.withdraw
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the method takes tokens out before the first layer."""
+        return type(self).encode is not Method.encode
+
+    @property
+    def shortens(self) -> bool:
+        """Whether the method takes tokens out of the residual stream at all, so that it needs a prefill of its own."""
+        return self.encodes or self.withdraws
 
     @property
     def allocates(self) -> bool:

@@ -23,6 +23,7 @@ class Prompt:
         padding: padding tokens, per sample.
         sample_keys: what a sample is called, for draws that should not depend on its batch: see `sample_keys`.
         mutual: whether the tokens of an image see each other in both directions.
+        input_ids: `(batch, prompt_length)`.
     """
 
     images: list[list[Tensor]]
@@ -31,6 +32,7 @@ class Prompt:
     padding: tuple[int, ...]
     sample_keys: tuple[str, ...] = ()
     mutual: bool = False
+    input_ids: Tensor | None = None
 
     @functools.cached_property
     def image_sizes(self) -> list[list[int]]:
@@ -120,7 +122,8 @@ def read_prompt(
             image_of[sample, image] = j
     require(not remaining, f"{len(remaining)} images have no image tokens in the prompt")
     padding = tuple((~is_valid).sum(-1).tolist())
-    return Prompt(images, image_of.to(input_ids.device), valid, padding, _sample_keys(ids, is_valid), mutual)
+    keys = _sample_keys(ids, is_valid)
+    return Prompt(images, image_of.to(input_ids.device), valid, padding, keys, mutual, input_ids)
 
 
 @contextmanager

@@ -320,7 +320,8 @@ class SelectionCheck:
             )
 
     def _place(self, layer: int, withdraws: bool) -> str:
-        return f"{self.method!r}, {'withdraw before' if withdraws else 'compress in'} layer {layer}"
+        verb = "compress in" if not withdraws else "withdraw before" if layer else "encode before"
+        return f"{self.method!r}, {verb} layer {layer}"
 
 
 def _countable(counts: Counts, batch: int, heads: int, tokens: int) -> bool:

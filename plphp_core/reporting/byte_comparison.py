@@ -106,14 +106,19 @@ class ByteComparison:
             shown += [f"{one.search.parameter}={' … '.join(ends)}"] * bool(ends)
         return ", ".join(shown)
 
-    def unequal(self) -> list[str]:
-        """Cells that do not hold the bytes of their budget."""
-        found = []
+    def row(self, budget: float, method: str) -> int | None:
+        """The first row of a method at a budget; None if it is not compared."""
+        found = (at for at, (own, one) in enumerate(self.places, start=1) if (own, one.name) == (budget, method))
+        return next(found, None)
+
+    def unequal(self) -> dict[tuple[int, str], float]:
+        """(row, benchmark) → share of the budget's bytes that the cell holds, of those that do not hold them."""
+        found = {}
         for (index, benchmark), cell in self.results.cells.items():
             match = self.match(index, benchmark) if index else None
             held = typical_cost(cell, "kv_bytes")
             if match is not None and abs(held - match.wanted) > TOLERANCE * match.wanted:
-                found.append(f"{self.results.label(index)} on {benchmark}: {held / match.wanted:.2%} of the bytes")
+                found[index, benchmark] = held / match.wanted
         return found
 
     @cached_property
@@ -301,7 +306,8 @@ def _notes(shown: ByteComparison, random: str) -> list[str]:
         *_missed(shown),
     ]
     if unequal := shown.unequal():
-        found.append(f"Not at equal bytes, do not compare: {'; '.join(unequal)}.")
+        said = (f"{results.label(row)} on {name}: {held:.2%} of the bytes" for (row, name), held in unequal.items())
+        found.append(f"Not at equal bytes, do not compare: {'; '.join(said)}.")
     return [*found, *notes.failures(parts), *notes.gaps(parts)]
 
 

@@ -1,4 +1,4 @@
-"""Everything that `plphp report` can make, by name: tables, figures, the comparison of engines, the claims ledger."""
+"""Everything that `plphp report` can make, by name: tables, figures, the comparison of engines, ledgers of claims."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from plphp_core.config.table_configs import COMPARE, table_config
 from plphp_core.reporting import byte_comparison, engine_comparison
 from plphp_core.reporting.configured import has_rows
 from plphp_core.reporting.figures import MODULES, figure_report
-from plphp_core.reporting.request import ENGINES, LEDGER, Report, ReportRequest, report_order
+from plphp_core.reporting.request import ENGINES, LEDGER, THIRD_PARTIES, Report, ReportRequest, report_order
 from plphp_core.reporting.table_report import table_report
 
 COLLECTIONS = ("page", "all")  # options of the group `table` that are several reports
@@ -21,10 +21,10 @@ def report_names(profile: str) -> list[str]:
 
 def make_report(name: str, asked: ReportRequest) -> Report:
     """A table or figure with all its files. Raises NothingToShow without finished work, ReportError."""
-    if name == LEDGER:
+    if name in (LEDGER, THIRD_PARTIES):
         from plphp_core import claims  # which imports this package
 
-        return claims.report(asked)
+        return claims.report(asked) if name == LEDGER else claims.third_parties_report(asked)
     if name == ENGINES:
         return engine_comparison.report(asked)
     if table_config(name).table.get("kind") == COMPARE:

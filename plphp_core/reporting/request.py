@@ -34,8 +34,8 @@ from plphp_core.reporting.table_model import Table
 if TYPE_CHECKING:
     from plphp_core.claims.claim_finding import ClaimFinding
 
-LEDGER, ENGINES = "claims", "engines"
-LAST = ("sweep", ENGINES, LEDGER)  # the ledger judges what the others show
+LEDGER, THIRD_PARTIES, ENGINES = "claims", "third_parties", "engines"
+LAST = ("sweep", ENGINES, LEDGER, THIRD_PARTIES)  # the ledgers judge what the others show
 ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkpoint are each model's own
 
 

@@ -27,6 +27,7 @@ PAPER = {
     "figure5": "figure5 profile=paper tasks=coco2017 report.caption_metric=meteor",
     "sweep": "sweep profile=paper",
     "claims": "claims profile=paper",
+    "third_parties": "third_parties profile=paper",
 }
 TOY = {
     "table1": "table1 profile=toy report.published={world}/published report.strict=true",
@@ -47,6 +48,7 @@ TOY = {
     "compare": "compare profile=toy results={world}/compared tasks=[ie,flickr30k] "
     "table.budgets=[0.33,0.5] 'table.methods=[none,random,recency,{{method:snapkv,scope:prompt}},plphp,vtw]'",
     "claims": "claims profile=toy",
+    "third_parties": "third_parties profile=toy results={world}/compared tasks=[ie,flickr30k]",
 }
 REFUSED = {
     "nothing": "table1 profile=toy results={world}/nowhere",

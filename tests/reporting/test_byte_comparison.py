@@ -90,4 +90,6 @@ def test_it_has_its_place_on_the_page(world, capsys):
         assert command("report", arguments) == 0, capsys.readouterr().err
     html = (world / "toy" / "report.html").read_text()
     section = html.partition('id="compare"')[2].partition("</section>")[0]
+    others = html.partition('id="others"')[2].partition("</section>")[0]
+    assert "PLPHP above a random choice" in others and "not the paper’s claims" in others
     assert "how each budget was reached" in section and "data:image/png;base64," in section

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from plphp_core.reporting.request import Report, report_order
+from plphp_core.reporting.request import THIRD_PARTIES, Report, report_order
 from plphp_core.reporting.table_model import Table
 
 LONG = 48  # characters of an entry
@@ -59,6 +59,11 @@ class PageSection:
     def figure(self) -> bool:
         return self.anchor.startswith("figure")
 
+    @property
+    def third(self) -> bool:
+        """Whether it is the claims of third parties."""
+        return self.anchor.startswith(_anchor(THIRD_PARTIES))
+
 
 def sections(reports: Sequence[Report], missing: Mapping[str, str] | None = None) -> list[PageSection]:
     """One section per report, in the order of the command line's; `missing`: name → why there is no such report."""
@@ -97,5 +102,5 @@ def _anchor(name: str) -> str:
 
 def _name(name: str, variant: str = "") -> str:
     """Table 1 for table1, with what a file's name says of a variant."""
-    shown = re.sub(r"(\d+)$", r" \1", name.capitalize())
+    shown = re.sub(r"(\d+)$", r" \1", name.capitalize().replace("_", " "))
     return f"{shown} ({', '.join(in_words(variant))})" if variant else shown
