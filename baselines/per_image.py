@@ -21,6 +21,18 @@ ROUNDINGS: dict[str, Callable[[float], int]] = {
 CHOICES = {"rounding": tuple(ROUNDINGS), "per": ("image", "crop"), "newlines": ("compete", "drop", "rows")}
 
 
+def check_budget(owner: str, ratio: object, tokens: object) -> None:
+    """Raise ValueError unless these can say how many tokens stay."""
+    fraction(owner, "ratio", ratio)
+    fits = tokens is None or (type(tokens) is int and tokens >= 1)
+    require(fits, f"{owner}: tokens = {tokens!r}, but must be None or a whole number from 1 on")
+
+
+def share_of(size: int, ratio: float, tokens: int | None, rounding: str) -> int:
+    """Kept of `size` tokens: `tokens`, or the share, at least 1."""
+    return max(ROUNDINGS[rounding](ratio * size), 1) if tokens is None else tokens
+
+
 @dataclass(frozen=True)
 class PerImage(Method):
     """Some of each image's tokens enter the decoder, as many as the budget says, decided image by image.
@@ -47,9 +59,7 @@ class PerImage(Method):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        fraction(name, "ratio", self.ratio)
-        fits = self.tokens is None or (type(self.tokens) is int and self.tokens >= 1)
-        require(fits, f"{name}: tokens = {self.tokens!r}, but must be None or a whole number from 1 on")
+        check_budget(name, self.ratio, self.tokens)
         for field, allowed in CHOICES.items():
             value = getattr(self, field)
             require(value in allowed, f"{name}: {field} = {value!r}, but must be one of {', '.join(allowed)}")
@@ -66,10 +76,8 @@ class PerImage(Method):
 
     def budgets(self, image: ImageView, units: list[Tensor]) -> list[int]:
         """Tokens to keep of each unit, the image or its crops; at least 1. An image's newlines count in its size."""
-        if self.tokens is not None:
-            return [self.tokens] * len(units)
         sizes = [len(image)] if self.per == "image" else [len(unit) for unit in units]
-        return [max(ROUNDINGS[self.rounding](self.ratio * size), 1) for size in sizes]
+        return [share_of(size, self.ratio, self.tokens, self.rounding) for size in sizes]
 
     def encode(self, view: EncodeView) -> Selection | None:
         return view.select([[self._of(image) for image in images] for images in view.images])
