@@ -1,15 +1,16 @@
 """DART: tokens unlike a few pivots stay, duplicates leave (arXiv 2502.11494)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from plphp_core.pruning.method import Method
+from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.validation import depth, enters, fraction, require
+from plphp_core.pruning.validation import choice, depth, enters, fraction, require
 from plphp_core.pruning.view import EntryView
 
 
@@ -27,6 +28,7 @@ class DART(Method):
         R: fraction of vision tokens dropped; t = ⌊n · (1 − R) / pivots⌋.
         tokens: instead of R, t = ⌊tokens / pivots⌋, as their scripts for LLaVA say it: 128 keeps 4 + 128.
         vision_pivots, text_pivots: how many; fewer where there are fewer tokens.
+        positions: as in `PyramidDrop`; `"keep"` as in their code.
 
     Raises:
         ValueError: a parameter out of range, or a layer that the model does not have.
@@ -39,6 +41,7 @@ class DART(Method):
     tokens: int | None = None
     vision_pivots: int = 4
     text_pivots: int = 4
+    positions: Literal["keep", "compact"] = "keep"
 
     def __post_init__(self) -> None:
         depth("DART", self.K)
@@ -48,6 +51,7 @@ class DART(Method):
             fits = type(value) is int and value >= 0
             require(fits, f"DART: {name} = {value!r}, but must be a whole number from 0 on")
         require(self.vision_pivots + self.text_pivots > 0, "DART: vision_pivots = text_pivots = 0: nothing to resemble")
+        choice("DART", "positions", self.positions, POSITIONS)
         fits = self.tokens is None or (type(self.tokens) is int and self.tokens >= 0)
         require(fits, f"DART: tokens = {self.tokens!r}, but must be None or a whole number from 0 on")
 

@@ -6,8 +6,9 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from plphp_core.pruning.method import Method
+from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection, top_tokens
-from plphp_core.pruning.validation import enters, fraction, numbers, require, stages
+from plphp_core.pruning.validation import choice, enters, fraction, numbers, require, stages
 from plphp_core.pruning.view import EntryView
 
 
@@ -25,6 +26,8 @@ class PyramidDrop(Method):
         image_token_ratio_list: kept fraction of the prompt's vision tokens from each of these layers on, never rising.
         of: whose row ranks: `"entering"`, of the layer that is entered, as in their code; `"previous"`, of the layer
             before it, as in their text.
+        positions: `"compact"`: counted anew at every stage, as in their code; `"keep"`: a token keeps its own, the only
+            way under M-RoPE.
 
     Raises:
         ValueError: lists of different lengths, out of order or out of range; layers that the model does not have.
@@ -36,6 +39,7 @@ class PyramidDrop(Method):
     layer_list: Sequence[int] | str = (8, 16, 24)
     image_token_ratio_list: Sequence[float] | str = (0.5, 0.25, 0.125)
     of: Literal["entering", "previous"] = "entering"
+    positions: Literal["keep", "compact"] = "compact"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer_list", numbers("PyramidDrop", "layer_list", self.layer_list, int))
@@ -46,8 +50,8 @@ class PyramidDrop(Method):
         falling = all(a >= b for a, b in pairwise(ratios))
         require(falling, f"PyramidDrop: image_token_ratio_list = {ratios}, but what has left cannot come back")
         stages("PyramidDrop", "layer_list", self.layer_list, "image_token_ratio_list", ratios)
-        allowed = ("entering", "previous")
-        require(self.of in allowed, f"PyramidDrop: of = {self.of!r}, but must be one of {', '.join(allowed)}")
+        choice("PyramidDrop", "of", self.of, ("entering", "previous"))
+        choice("PyramidDrop", "positions", self.positions, POSITIONS)
 
     def check(self, num_layers: int) -> None:
         for layer in self.layer_list:

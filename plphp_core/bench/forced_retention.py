@@ -85,7 +85,7 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
         text: its other tokens.
 
     Raises:
-        UserError: the answer depends on the attention, so it takes a trained model.
+        UserError: the answer depends on the attention, so it takes a trained model; or the method refuses the prompt.
     """
     thin = dataclasses.replace(
         shape,
@@ -108,7 +108,10 @@ def forced_prefill(method: Method | None, shape: DecoderShape, images: int, text
             attending_by(model.model.language_model.config, NOTHING),
             prune(model, method, record_attention=False) as trace,
         ):
-            prefill(model, inputs)
+            try:
+                prefill(model, inputs)
+            except ValueError as error:  # a budget that this prompt has no room for
+                raise UserError(f"{shape.name}: {error}") from None
         found.append(tuple(trace.layers))
     plain = all(isinstance(layer.counts[0], int) for layer in found[0])
     alike = [(layer.entered, layer.counts) for layer in found[0]] == [(one.entered, one.counts) for one in found[1]]

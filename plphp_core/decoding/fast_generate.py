@@ -14,7 +14,7 @@ from plphp_core.decoding.slots import slot_cache
 from plphp_core.decoding.stepping import stepper
 from plphp_core.decoding.token_choice import ALL_OPTIONS, TokenChoice, ends_and_pad
 from plphp_core.families import family_of
-from plphp_core.pruning.hf import CACHE_NAMES, Cache, cache_among, window_of
+from plphp_core.pruning.hf import CACHE_NAMES, Cache, cache_among, multimodal_rotary, window_of
 from plphp_core.pruning.hooks import prune, refuse_inside
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.trace import Trace
@@ -184,8 +184,7 @@ def prefill(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Cache, Te
     decoder = family_of(model).decoder(model)
     arguments = dict(inputs)
     mask = _padding(inputs)
-    rotary = getattr(decoder.config, "rope_parameters", None) or {}
-    if mask is not None and "mrope_section" not in rotary:  # M-RoPE models count positions themselves
+    if mask is not None and not multimodal_rotary(decoder.config):  # M-RoPE models count positions themselves
         arguments["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
     seen = {}
     handle = decoder.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)

@@ -25,6 +25,7 @@ class SlotLayer(CacheLayerMixin):
         lengths: slots that count, per sample, or per sample and KV head.
         room: tokens to come.
         seen: prompt tokens, padding included.
+        removed: as in `PrunedLayer`.
 
     Attributes:
         heads: KV heads of a segment: all, or 1.
@@ -39,8 +40,17 @@ class SlotLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, keys: Tensor, values: Tensor, lengths: Sequence[Count], room: int, seen: int):
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        lengths: Sequence[Count],
+        room: int,
+        seen: int,
+        removed: Tensor | None = None,
+    ):
         super().__init__()
+        self.removed = removed
         ragged, dim = keys.ndim == 2, keys.shape[-1]
         self.heads = 1 if ragged else keys.shape[1]
         self.prefilled = [head for sample in lengths for head in (sample if isinstance(sample, tuple) else (sample,))]
@@ -155,6 +165,6 @@ def slot_cache(cache: Cache, lengths: Sequence[Sequence[Count]], room: int, seen
     made = []
     for number, of_layer in enumerate(lengths):
         stored, cache.layers[number] = cache.layers[number], None
-        made.append(SlotLayer(stored.keys, stored.values, of_layer, room, seen))
+        made.append(SlotLayer(stored.keys, stored.values, of_layer, room, seen, getattr(stored, "removed", None)))
         del stored
     return SlotCache(made)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from plphp_core.decoding.kernels import ATTENTION, choose, record
 from plphp_core.decoding.slots import SlotCache, SlotLayer
 from plphp_core.families import family_of
-from plphp_core.pruning.hf import attending_by, cache_argument
+from plphp_core.pruning.hf import AttentionCall, attending_by, cache_argument
+from plphp_core.pruning.renumbering import Renumbering
 
 
 def stepper(model: nn.Module, cache: SlotCache, position: Tensor) -> Stepper:
@@ -38,7 +41,8 @@ class Stepper:
     def __init__(self, model: nn.Module, cache: SlotCache, position: Tensor):
         self.model, self.cache = model, cache
         self.position, self.first = position.clone(), position
-        self.config = family_of(model).decoder(model).config
+        self.decoder = family_of(model).decoder(model)
+        self.config = self.decoder.config
         self.arguments = {**cache_argument(model, cache), "use_cache": True}
         # Chosen now: trying a kernel allocates and reads results, which the recording of a graph must not.
         kernels = [choose(*kind) for kind in dict.fromkeys(map(self._kind, cache.layers))]
@@ -52,9 +56,19 @@ class Stepper:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Within the block, the model attends to slots."""
-        with attending_by(self.config, ATTENTION):
-            yield
+        """Within the block, the model attends to slots, at the positions that each layer counts."""
+        renumbering = Renumbering(self.decoder)
+        handles = [
+            block.self_attn.register_forward_pre_hook(partial(_renumber, renumbering, layer.removed), with_kwargs=True)
+            for block, layer in zip(self.decoder.layers, self.cache.layers, strict=True)
+            if layer.removed is not None
+        ]
+        try:
+            with attending_by(self.config, ATTENTION):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def __call__(self, tokens: Tensor) -> Tensor:
         logits = self._forward(tokens[:, None])
@@ -73,6 +87,10 @@ class Stepper:
     def _advance(self) -> None:
         self.cache.advance()
         self.position += 1
+
+
+def _renumber(renumbering: Renumbering, removed: Tensor, attention: nn.Module, args: Any, kwargs: Any) -> Any:
+    return args, renumbering(attention, AttentionCall.of(args, kwargs).hidden, kwargs, removed)
 
 
 class _Graph(Stepper):

@@ -31,6 +31,8 @@ class PrunedLayer(DynamicLayer):
         seen: tokens seen.
         filled: whether any slot is filler.
         window: the model's sliding window, within which all tokens must stay; None without one.
+        removed: `(batch,)` long, how much lower the positions of later tokens are in this layer, where a method counts
+            them without what it has withdrawn; None: they are what they are everywhere.
 
     Raises:
         ValueError: on `update`, if nobody has made this layer's mask, see `slot_mask`: outside of a `prune` block.
@@ -38,12 +40,22 @@ class PrunedLayer(DynamicLayer):
 
     differs = False  # whether the heads of a sample hold different numbers of tokens
 
-    def __init__(self, keys: Tensor, values: Tensor, kept: Tensor, seen: int, filled: bool, window: int | None = None):
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        kept: Tensor,
+        seen: int,
+        filled: bool,
+        window: int | None = None,
+        removed: Tensor | None = None,
+    ):
         super().__init__()
         self.keys, self.values = keys, values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         self.kept, self.seen, self.filled, self.window = kept.int(), seen, filled, window
+        self.removed = removed
         self.expected = False  # whether the coming `update` is one that `slot_mask` was asked for
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -122,7 +134,7 @@ class PrunedLayer(DynamicLayer):
 
     def reset(self) -> None:
         super().reset()
-        self.seen, self.filled = 0, False
+        self.seen, self.filled, self.removed = 0, False, None
 
     def crop(self, tokens_to_remove: int) -> None:
         require(
@@ -145,15 +157,22 @@ class PrunedLayer(DynamicLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         super().reorder_cache(beam_idx)
-        self.kept = self.kept.index_select(0, beam_idx.to(self.kept.device))
+        self._choose(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         super().batch_repeat_interleave(repeats)
-        self.kept = self.kept.repeat_interleave(repeats, dim=0)
+        self._choose(torch.arange(len(self.kept)).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
-        self.kept = self.kept[indices]
+        self._choose(indices)
+
+    def _choose(self, samples: Tensor) -> None:
+        """Go on with these samples: what is not keys and values."""
+        samples = samples.to(self.kept.device)
+        self.kept = self.kept[samples]
+        if self.removed is not None:
+            self.removed = self.removed[samples]
 
 
 class RaggedLayer(PrunedLayer):
@@ -166,7 +185,7 @@ class RaggedLayer(PrunedLayer):
         keys, values: `(Σ counts, head_dim)`, head after head, sample after sample.
         kept: `(Σ counts,)`, token of each slot, ascending in every head.
         counts: slots per sample and KV head.
-        seen, window: as in `PrunedLayer`.
+        seen, window, removed: as in `PrunedLayer`.
 
     Attributes:
         new_keys, new_values: of the tokens that came later, `(batch, kv_heads, later, head_dim)`.
@@ -182,8 +201,9 @@ class RaggedLayer(PrunedLayer):
         counts: tuple[tuple[int, ...], ...],
         seen: int,
         window: int | None = None,
+        removed: Tensor | None = None,
     ):
-        super().__init__(keys, values, kept, seen, filled=True, window=window)
+        super().__init__(keys, values, kept, seen, filled=True, window=window, removed=removed)
         self.counts = counts
         self.new_keys = self.new_values = keys.new_empty(len(counts), len(counts[0]), 0, keys.shape[-1])
 
@@ -236,3 +256,5 @@ class RaggedLayer(PrunedLayer):
         chosen_rows = torch.tensor(chosen, device=self.kept.device)
         self.new_keys, self.new_values = self.new_keys[chosen_rows], self.new_values[chosen_rows]
         self.counts = tuple(self.counts[b] for b in chosen)
+        if self.removed is not None:
+            self.removed = self.removed[chosen_rows]

@@ -230,6 +230,25 @@ def rotary_function(attention: nn.Module) -> Callable[..., Any]:
     return _file(type(_unwrapped(attention))).apply_rotary_pos_emb
 
 
+def rotary_tables(
+    decoder: nn.Module, attention: nn.Module, hidden: Tensor, position_ids: Tensor
+) -> tuple[Tensor, Tensor]:
+    """cos and sin as the decoder makes them at `position_ids` for a layer with this attention module."""
+    kind = (attention.layer_type,) if _rotary_by_type(type(decoder.rotary_emb)) else ()  # type: ignore[arg-type]
+    return decoder.rotary_emb(hidden, position_ids, *kind)
+
+
+@functools.cache
+def _rotary_by_type(rotary: type[nn.Module]) -> bool:
+    """Whether layers of different types have different tables (Gemma 3)."""
+    return "layer_type" in inspect.signature(rotary.forward).parameters
+
+
+def multimodal_rotary(config: Any) -> bool:
+    """Whether a decoder's positions are times, rows and columns (M-RoPE)."""
+    return "mrope_section" in (getattr(config, "rope_parameters", None) or {})
+
+
 def tower_layers(tower: nn.Module, depth: int) -> nn.ModuleList:
     """The blocks of a vision tower of `depth` layers."""
     return next(one for one in tower.modules() if isinstance(one, nn.ModuleList) and len(one) == depth)
@@ -310,7 +329,8 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def contract(model: nn.Module, decoder: nn.Module) -> list[str]:
     """What this page says of a model and its decoder and does not hold, a line each; empty if all does."""
-    problems = [f"{type(decoder).__name__} has no {name}" for name in ("layers", "norm") if not hasattr(decoder, name)]
+    needed = ("layers", "norm", "rotary_emb")
+    problems = [f"{type(decoder).__name__} has no {name}" for name in needed if not hasattr(decoder, name)]
     problems += _unknown_cache(type(model))  # type: ignore[arg-type]
     layers = list(map(_unwrapped, getattr(decoder, "layers", ())))
     if without := [str(number) for number, block in enumerate(layers) if not hasattr(block, "self_attn")]:

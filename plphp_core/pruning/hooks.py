@@ -22,6 +22,7 @@ from plphp_core.pruning.generate_guard import guard_model, unguard_model
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.prompt import Prompt, read_prompt
+from plphp_core.pruning.renumbering import Renumbering
 from plphp_core.pruning.tower import TowerWatch
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.validation import require
@@ -195,9 +196,15 @@ class _Session:
         self.num_layers = len(getattr(self.decoder, "layers", ()))
         if method is not None:
             method.check(self.num_layers)
+            require(
+                not (method.renumbers and hf.multimodal_rotary(self.decoder.config)),
+                f"{method.name}: positions = 'compact', but {type(model).__name__} counts positions by time, row and "
+                "column (M-RoPE), where counting anew has no meaning; use positions='keep'",
+            )
         self.watch = None if method is None else self._watch(method)
         self.signature = inspect.signature(model.forward)
         self.handles: list[Any] = []
+        self.renumbering = Renumbering(self.decoder)
         self._threads = threading.local()  # no subclass of it: torch.compile would read the defaults of its class
 
     def _watch(self, method: Method) -> TowerWatch | None:
@@ -433,6 +440,8 @@ class _Session:
             if not isinstance(stored, PrunedLayer) or not stored.is_initialized:
                 return None
             mask = stored.slot_mask(call.mask, call.hidden.shape[1], hf.query_heads(attention), self.flash)
+            if stored.removed is not None:
+                kwargs = self.renumbering(attention, call.hidden, kwargs, stored.removed)
             return args, call.masked(kwargs, mask)
 
         return before_attention

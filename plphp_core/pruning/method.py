@@ -32,6 +32,8 @@ class Method:
             is given, or `"behind"`, the one behind it, if any; None: it looks at the decoder's side alone.
         reads_embeddings: whether `withdraw` reads the prompt's embeddings, which are held for it then.
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
+        positions: of a method that withdraws and has this parameter, `"keep"`: a token that stays keeps its position;
+            `"compact"`: positions are counted anew, in the prefill and after it.
         control: whether it is there to be beaten: tables and figures mark it.
         needs_answers: whether it looks at the right answers, so that it serves only samples whose answers it knows; the
             demo does not offer it.
@@ -52,6 +54,11 @@ class Method:
     @property
     def reads_embeddings(self) -> bool:
         return False
+
+    @property
+    def renumbers(self) -> bool:
+        """Whether positions are counted without what was withdrawn: by the parameter `positions`, if there is one."""
+        return getattr(self, "positions", "keep") == "compact"
 
     @property
     def evicts_text(self) -> bool:

@@ -14,6 +14,7 @@ from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prompt import Prompt
+from plphp_core.pruning.renumbering import moved_up
 from plphp_core.pruning.selection import (
     Counts,
     Selection,
@@ -75,6 +76,7 @@ class Prefill:
         self.left: LayerView | None = None  # the layer that has just attended, for a method that withdraws
         self.look: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
         self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
+        self.removed: tuple[list[int], Tensor] | None = None  # one tensor for all layers of a stage, see `_removed`
         self.merged: Tensor | None = None  # `(batch, prompt_length)` bool: tokens that others were merged into
         self.added: list[Tensor] = []  # features that join the outputs of the layers to come, see Family.added_features
         batch, length = prompt.image_of.shape
@@ -192,21 +194,32 @@ class Prefill:
     def _shortened(self, inputs: LayerInputs, flash: bool) -> LayerInputs:
         tokens, ids = self.stream.tokens, inputs.position_ids
         index, filler = tokens.clamp(min=0), (tokens < 0 if self.stream.filled else None)
+        places = self._places()
         # FlashAttention takes positions with gaps for several packed sequences (transformers' _is_packed_sequence);
         # nothing but that check reads them behind the rotary tables.
         return LayerInputs(
             position_embeddings=self._tables(inputs),
             attention_mask=_shorten_mask(inputs.attention_mask, index, filler, flash),
-            position_ids=None if flash or ids is None else _take(ids, ids.ndim - 1, index),
+            position_ids=None if flash or ids is None else _take(ids, ids.ndim - 1, places),
         )
 
     def _tables(self, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
         """A layer's rotary tables for the tokens in the stream."""
         if not self.stream.withdrawn:
             return inputs.position_embeddings
-        index = self.stream.tokens.clamp(min=0)
-        cos, sin = (_take(table, table.ndim - 2, index) for table in inputs.position_embeddings)
+        places = self._places()
+        cos, sin = (_take(table, table.ndim - 2, places) for table in inputs.position_embeddings)
         return cos, sin
+
+    def _places(self) -> Tensor:
+        """Places in the prompt whose positions the tokens in the stream have, `(batch, n)`."""
+        if self.renumbers:
+            return moved_up(self.stream.valid, self.prompt.valid.to(self.stream.valid.device))
+        return self.stream.tokens.clamp(min=0)
+
+    @property
+    def renumbers(self) -> bool:
+        return self.method is not None and self.method.renumbers
 
     def _write(self, written: Written, hidden: Tensor) -> Tensor:
         """Hidden states with new ones in some slots; what the decoder will add to these slots is merged alike."""
@@ -284,6 +297,7 @@ class Prefill:
         length, window = self.prompt.image_of.shape[1], getattr(stored, "sliding_window", None)
         kept, filled, held = stream.tokens.int()[:, None], stream.filled, stored
         counts: Counts = stream.counts
+        removed = self._removed(stream)
         vision: tuple[float, ...] = self._vision_in(stream)
         chosen = self._valid_only(selection, stream)
         if chosen is not None:
@@ -293,7 +307,7 @@ class Prefill:
             # By whole rows, since `gather` copies number by number: on a CPU ten times slower.
             keys, values = (tensor.reshape(-1, dim).index_select(0, rows) for tensor in (keys, values))
         if is_ragged(counts):
-            held = RaggedLayer(keys, values, kept, head_counts(counts, heads), length, window)
+            held = RaggedLayer(keys, values, kept, head_counts(counts, heads), length, window, removed)
             kept = held.tokens().int()
         elif chosen is not None:
             counts = sample_counts(counts)
@@ -302,7 +316,7 @@ class Prefill:
             if filler is not None:
                 kept, filled = kept.masked_fill(filler[:, None], -1), True
         if held is stored and (filled or keys.shape[2] != length):
-            held = PrunedLayer(keys, values, kept.expand(-1, heads, -1), length, filled, window)
+            held = PrunedLayer(keys, values, kept.expand(-1, heads, -1), length, filled, window, removed)
         self.trace.layers.append(
             LayerRecord(
                 tokens=kept,
@@ -317,6 +331,15 @@ class Prefill:
             )
         )
         return held
+
+    def _removed(self, stream: Stream) -> Tensor | None:
+        """Tokens withdrawn before a layer, per sample, where positions are counted without them; None: where none."""
+        lost = [length - count for length, count in zip(self.prompt.lengths, stream.counts, strict=True)]
+        if not self.renumbers or not any(lost):
+            return None
+        if self.removed is None or self.removed[0] != lost:
+            self.removed = lost, torch.tensor(lost, device=stream.tokens.device)
+        return self.removed[1].to(stream.tokens.device)
 
     def _vision_in(self, stream: Stream) -> tuple[int, ...]:
         """Vision tokens in a stream, per sample."""

@@ -24,6 +24,11 @@ def depth(owner: str, value: object) -> None:
     require(fits, f"{owner}: K = {value!r}, but must be an integer ≥ 1")
 
 
+def choice(owner: str, name: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    require(value in allowed, f"{owner}: {name} = {value!r}, but must be one of {', '.join(allowed)}")
+
+
 def numbers(owner: str, name: str, value: Any, kind: type[int] | type[float]) -> tuple[Any, ...]:
     """A parameter that is a list of numbers, as a tuple: `[8, 16]`, or as text, "8+16".
 

@@ -13,31 +13,37 @@ from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.tiny_models import FAMILIES, tiny
 from tests.pruning.test_oracle import expect_equal, generate
 
-KINDS = ("llava_1_5", "llava_onevision", "qwen2_vl", "internvl3")
+KINDS = ("llava_1_5", "llava_onevision", "qwen2_vl", "internvl3", "gemma3")
 THREE, HALVES = (2, 4, 6), (0.6, 0.4, 0.2)
-METHODS = {
-    "pyramiddrop": (
-        PyramidDrop(THREE, HALVES),
-        reference.pyramiddrop(THREE, HALVES),
-    ),
-    "pyramiddrop-previous": (
-        PyramidDrop((1, 5), (0.5, 0.25), of="previous"),
-        reference.pyramiddrop((1, 5), (0.5, 0.25), "previous"),
-    ),
-    "pyramiddrop-nothing-left": (
-        PyramidDrop((3, 6), (0.5, 0.0)),
-        reference.pyramiddrop((3, 6), (0.5, 0.0)),
-    ),
-    "dart": (DART(K=2, R=0.5), reference.dart(2, lambda n, pivots: int(n * 0.5 / pivots))),
-    "dart-tokens": (
-        DART(K=3, tokens=6, vision_pivots=2, text_pivots=1),
-        reference.dart(3, lambda n, pivots: 6 // pivots, 2, 1),
-    ),
-}
+METHODS = {}
+for how in ("keep", "compact"):
+    end, compact = f"-{how}", how == "compact"
+    METHODS |= {
+        f"pyramiddrop{end}": (
+            PyramidDrop(THREE, HALVES, positions=how),
+            reference.pyramiddrop(THREE, HALVES, compact=compact),
+        ),
+        f"pyramiddrop-previous{end}": (
+            PyramidDrop((1, 5), (0.5, 0.25), of="previous", positions=how),
+            reference.pyramiddrop((1, 5), (0.5, 0.25), "previous", compact),
+        ),
+        f"pyramiddrop-nothing-left{end}": (
+            PyramidDrop((3, 6), (0.5, 0.0), positions=how),
+            reference.pyramiddrop((3, 6), (0.5, 0.0), compact=compact),
+        ),
+        f"dart{end}": (
+            DART(K=2, R=0.5, positions=how),
+            reference.dart(2, lambda n, pivots: int(n * 0.5 / pivots), compact=compact),
+        ),
+        f"dart-tokens{end}": (
+            DART(K=3, tokens=6, vision_pivots=2, text_pivots=1, positions=how),
+            reference.dart(3, lambda n, pivots: 6 // pivots, 2, 1, compact=compact),
+        ),
+    }
+EVERYWHERE = [(family, name) for family in KINDS for name in METHODS if (family, name[-7:]) != ("qwen2_vl", "compact")]
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("family, name", EVERYWHERE)
 def test_a_padded_batch_with_none_to_four_images_equals_reference(family, name):
     kind = FAMILIES[family]
     expect_equal(kind, kind.model(), kind.samples, *METHODS[name], steps=3)
@@ -51,8 +57,7 @@ def test_every_gqa_ratio_equals_reference(name, heads, kv_heads):
     expect_equal(kind, model, kind.samples[1:2], *METHODS[name], steps=2)
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("family, name", EVERYWHERE)
 def test_the_fast_path_says_the_same(family, name):
     model, batch = tiny(family)
     method = METHODS[name][0]
@@ -71,9 +76,9 @@ def kept(method, samples=ONE_IMAGE, **options):
 
 
 SAME = {
-    "one stage that keeps nothing is VTW": (PyramidDrop((3,), (0.0,)), VTW(K=3)),
+    "one stage that keeps nothing is VTW": (PyramidDrop((3,), (0.0,), positions="keep"), VTW(K=3)),
     "ranked by the layer before, one stage is FastV": (
-        PyramidDrop((3,), (0.5,), of="previous"),
+        PyramidDrop((3,), (0.5,), "previous", "keep"),
         FastV(K=3, R=0.5),
     ),
     "numbers may be text": (PyramidDrop("3+5", "0.5 0.25"), PyramidDrop([3, 5], [0.5, 0.25])),
@@ -92,7 +97,11 @@ def test_methods_that_say_the_same_keep_the_same(what):
     assert left == right and torch.equal(a, b) and counts[-1] < counts[0]
 
 
-ALL = [PyramidDrop(THREE, (1.0, 1.0, 1.0)), DART(R=0.0, tokens=10_000), DART(tokens=999, vision_pivots=0)]
+ALL = [
+    PyramidDrop(THREE, (1.0, 1.0, 1.0), positions="keep"),
+    DART(R=0.0, tokens=10_000),
+    DART(tokens=999, vision_pivots=0),
+]
 
 
 @pytest.mark.parametrize("method", ALL, ids=str)
@@ -138,6 +147,7 @@ REFUSED = {
     "words": (lambda: PyramidDrop("a+b", (0.5,)), "must be a list of whole numbers"),
     "halves": (lambda: PyramidDrop((1.5,), (0.5,)), "must be a list of whole numbers"),
     "empty": (lambda: PyramidDrop((), ()), "must be a list"),
+    "positions": (lambda: PyramidDrop(positions="short"), "positions = 'short', but must be one of keep, compact"),
     "of": (lambda: PyramidDrop(of="next"), "of = 'next', but must be one of entering, previous"),
     "K": (lambda: DART(K=0), "DART: K = 0"),
     "R": (lambda: DART(R=2), "DART: R = 2"),
@@ -160,6 +170,36 @@ def test_layers_that_the_model_does_not_have_are_refused(method):
         prune(tiny_llava_onevision(8), method),
     ):
         pass
+
+
+def test_counting_positions_anew_is_refused_under_mrope():
+    model, _ = tiny("qwen2_vl")
+    with pytest.raises(ValueError, match="pyramiddrop: positions = 'compact', but Qwen2VL"):
+        prune(model, PyramidDrop(THREE, HALVES)).__enter__()
+
+
+@pytest.mark.parametrize("engine", ["generate", "fast"])
+def test_every_layer_counts_its_own_tokens_from_zero(engine):
+    """The rotary tables that each layer's attention was given, in the prefill and at every step."""
+    model, method = tiny_llava_onevision(), PyramidDrop(THREE, HALVES)
+    decoder, given = model.model.language_model, {layer: [] for layer in range(8)}
+    for layer, block in enumerate(decoder.layers):
+        block.self_attn.register_forward_hook(
+            lambda module, args, kwargs, out, rows=given[layer]: rows.append(kwargs["position_embeddings"]),
+            with_kwargs=True,
+        )
+    batch = prompt_batch(model, ONE_IMAGE)
+    if engine == "generate":
+        trace = generate(model, batch, method, steps=4)[2]
+    else:
+        trace = fast_generate(model, batch, method, max_new_tokens=4, eos_token_id=[]).trace
+    for layer, steps in given.items():
+        assert len(steps) == 4
+        for step, tables in enumerate(steps):
+            for row, count in enumerate(trace.layers[layer].entered):
+                positions = torch.arange(count) if step == 0 else torch.tensor([count + step - 1])
+                for table, expected in zip(tables, decoder.rotary_emb(tables[0], positions[None]), strict=True):
+                    assert torch.equal(table[row, -len(positions) :], expected[0])
 
 
 @pytest.mark.parametrize("method", [PyramidDrop(THREE, HALVES), DART()], ids=str)

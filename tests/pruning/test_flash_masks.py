@@ -6,7 +6,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
 from transformers.modeling_flash_attention_utils import _is_packed_sequence
 
-from baselines import VTW, AdaKV, FastV
+from baselines import VTW, AdaKV, FastV, PyramidDrop
 from plphp_core import PLPHP, prune
 from tests.factories import prompt_batch, tiny_llava_onevision
 
@@ -33,7 +33,12 @@ ALL_MASK_ATTENTION_FUNCTIONS.register("flash_stand_in", flash_attention_mask)
 
 
 @pytest.mark.parametrize(
-    "method", [PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), AdaKV(window_size=2, kernel_size=3), None], ids=str
+    "method",
+    [
+        *(PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), AdaKV(window_size=2, kernel_size=3)),
+        *(PyramidDrop((2, 5), (0.5, 0.2)), None),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("samples", [BATCH, BATCH[1:2]], ids=["batch", "single"])
 def test_two_dimensional_masks_give_the_tokens_of_sdpa(method, samples):

@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from baselines import VTW, FastV
+from baselines import VTW, FastV, PyramidDrop
 from plphp_core import PLPHP, prune
 from plphp_core.pruning.cache import PrunedLayer
 from plphp_core.pruning.hf import cache_among
@@ -75,7 +75,7 @@ def test_vtw_retention_is_K_over_L():
 def test_batch_rows_equal_single_runs():
     """Rates are per sample: nothing is averaged over the batch."""
     model = tiny_llava_onevision(LAYERS)
-    for method in (PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3)):
+    for method in (PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), PyramidDrop((2, 5), (0.5, 0.2))):
         together, _, trace = run(model, prompt_batch(model, BATCH, seed=3), method)
         batch = prompt_batch(model, BATCH, seed=3)
         for row, sample in enumerate(BATCH):
@@ -187,10 +187,11 @@ def test_beam_search_off_is_off_and_on_is_deterministic(options, samples):
     assert torch.equal(on.sequences, again.sequences)
 
 
-def test_one_beam_of_many_scores_like_greedy():
+@pytest.mark.parametrize("method", [PLPHP(alpha=0.8, beta=0.6), PyramidDrop((2, 5), (0.5, 0.2))], ids=str)
+def test_one_beam_of_many_scores_like_greedy(method):
     """Beam scores are the pruned model's own: re-scoring the best beam step by step gives the same sum."""
     model = tiny_llava_onevision(LAYERS)
-    inputs, method = prompt_batch(model, BATCH[:2]), PLPHP(alpha=0.8, beta=0.6)
+    inputs = prompt_batch(model, BATCH[:2])
     out, _, _ = run(model, inputs, method, num_beams=3, output_scores=True, length_penalty=0.0)
     with prune(model, method):
         prompt = inputs["input_ids"].shape[1]

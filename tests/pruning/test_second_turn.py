@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from baselines import VTW, FastV
+from baselines import VTW, FastV, PyramidDrop
 from plphp_core import PLPHP, prune
 from tests.factories import prompt_batch, tiny_llava_onevision
 
-METHODS = [PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3)]
+METHODS = [PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), PyramidDrop((2, 5), (0.5, 0.2))]
 SAMPLES = [[4, (20, 28, 1), 5], [3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]]
 
 
@@ -66,10 +66,11 @@ def test_generate_goes_on_with_the_whole_conversation_as_input_ids(method):
     assert out[0, ids.shape[1] :].tolist() == expected
 
 
-def test_crop_rewinds_generated_tokens_and_refuses_to_bring_back_pruned_ones():
+@pytest.mark.parametrize("method", [METHODS[0], METHODS[-1]], ids=str)
+def test_crop_rewinds_generated_tokens_and_refuses_to_bring_back_pruned_ones(method):
     model = tiny_llava_onevision()
     inputs = prompt_batch(model, SAMPLES[:1])
-    with prune(model, METHODS[0]):
+    with prune(model, method):
         cache = first_turn(model, inputs, steps=5).past_key_values
         before = copy.deepcopy(cache)
         token = torch.tensor([[3]])
