@@ -24,7 +24,10 @@ NOTE = (
     "benchmark."
 )
 TOY = " The models of this profile are small toys, trained on drawn scenes only: try the examples."
-KEPT = "### Vision tokens that each layer keeps, in the latest answer\nWhat a layer drops is grey and striped."
+KEPT = (
+    "### Vision tokens that each layer keeps, in the latest answer\nWhat a layer drops is grey and striped; a frame is "
+    "around tokens that others were merged into."
+)
 NOT_LOCATED = (
     " This model's vision tokens have no place of their own on the image: stripes are the stronger, the fewer are "
     "left of those that see a part."

@@ -1,10 +1,12 @@
-"""Which vision tokens a layer kept, drawn on the images: where they were dropped, the image is grey and striped."""
+"""Which vision tokens a layer kept, drawn on the images: where they were dropped, the image is grey and striped; tokens
+that stand for others too, since a method merged them, have a frame.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from plphp_core.demo.conversation import Conversation
@@ -13,6 +15,7 @@ from plphp_core.vision.token_geometry import kept_share, veiled
 
 ALL = "all"
 LONGEST = 320  # pixels of a map along its longer side
+FRAMES = ((255, 255, 255), (213, 0, 120))  # around a merged token, the second within the first: seen on any photo
 
 
 def token_maps(conversation: Conversation, method: str, layer: int, head: str) -> list[tuple[Image.Image, str]]:
@@ -30,7 +33,13 @@ def token_maps(conversation: Conversation, method: str, layer: int, head: str) -
         flags = kept_flags(answer, layer, place).float()
         kept = flags.mean(0) if head == ALL else flags[int(head)]
         caption = f"{float(kept.sum()):g} of {len(kept)}"  # short: a gallery shows one line
-        found.append((kept_picture(conversation.images[number], answer.boxes[place], kept), caption))
+        boxes = answer.boxes[place]
+        picture = kept_picture(conversation.images[number], boxes, kept)
+        merged = merged_flags(answer, layer, place)
+        if merged.any():
+            caption += f", {int(merged.sum())} merged"
+            frame(picture, boxes[merged])
+        found.append((picture, caption))
     return found
 
 
@@ -38,6 +47,20 @@ def kept_flags(answer: StreamedAnswer, layer: int, image: int) -> Tensor:
     """Whether each KV head of `layer` kept each token of an image, `(kv_heads, S_j)` bool."""
     tokens = answer.trace.images[0][image]
     return torch.stack([torch.isin(tokens, kept) for kept in answer.trace.kept[layer][0]])
+
+
+def merged_flags(answer: StreamedAnswer, layer: int, image: int) -> Tensor:
+    """Which tokens of an image stand in `layer` for others too, `(S_j,)` bool."""
+    return torch.isin(answer.trace.images[0][image], answer.trace.merged[layer][0])
+
+
+def frame(picture: Image.Image, boxes: Tensor) -> None:
+    """Draw frames around the boxes, `(tokens, 4)`; those without a place have none. Changes the picture."""
+    draw, scale = ImageDraw.Draw(picture), torch.tensor([picture.width, picture.height] * 2)
+    for left, top, right, bottom in (boxes[~boxes.isnan().any(1)] * scale).round().int().tolist():
+        for inside, colour in enumerate(FRAMES):
+            if right - left > 2 * inside + 1 and bottom - top > 2 * inside + 1:
+                draw.rectangle((left + inside, top + inside, right - 1 - inside, bottom - 1 - inside), outline=colour)
 
 
 def kept_picture(image: Image.Image, boxes: Tensor, kept: Tensor, longest: int = LONGEST) -> Image.Image:

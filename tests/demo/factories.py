@@ -23,12 +23,13 @@ def halves(width=40, height=20):
     return image
 
 
-def an_answer(kept=(((10,),),), text="yes", boxes=None, images=(4,), method=None, cut_off=False):
+def an_answer(kept=(((10,),),), text="yes", boxes=None, images=(4,), method=None, cut_off=False, merged=()):
     """An answer about images of so many tokens; `kept[layer]` lists each KV head's prompt positions, from 10 on."""
     starts = [10 + sum(images[:number]) for number in range(len(images))]
     trace = SimpleNamespace(
         images=[[torch.arange(start, start + size) for start, size in zip(starts, images, strict=True)]],
         kept=[[[torch.tensor(head, dtype=torch.long) for head in heads]] for heads in kept],
+        merged=[[torch.tensor(merged, dtype=torch.long)] for _ in kept],
         retention=torch.tensor([[sum(map(len, heads)) / len(heads) / sum(images) for heads in kept]]),
         vision_attention=torch.full((1, len(kept)), 0.5),
         kv_bytes=[2**20],

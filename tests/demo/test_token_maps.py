@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from plphp_core.demo.token_maps import ALL, kept_flags, kept_picture, token_maps
+from plphp_core.demo.token_maps import ALL, FRAMES, kept_flags, kept_picture, token_maps
 from plphp_core.vision.token_geometry import NO_TOKEN
 from tests.demo.factories import a_conversation, an_answer, halves
 
@@ -62,3 +62,13 @@ def test_all_heads_or_one(kept, head, expected):
 def test_a_map_per_image_and_none_without_an_answer():
     assert captions([[10, 14], [11, 15], [12, 16]], images=2) == ["1 of 4", "1 of 4"]
     assert token_maps(a_conversation(an_answer(), [halves()]), "vtw", 0, ALL) == []
+
+
+def test_a_merged_token_has_a_frame_and_is_counted():
+    answer = an_answer([[[10, 13]]], boxes=[QUARTERS], merged=[13])
+    ((picture, caption),) = token_maps(a_conversation(answer, [halves()]), "plphp", 0, ALL)
+    drawn, (height, width) = np.asarray(picture), picture.size[::-1]
+    framed = (drawn == FRAMES[0]).all(-1)
+    assert caption == "2 of 4, 1 merged"
+    assert framed[height // 2, width // 2 :].all() and framed[height - 1, width // 2 :].all()
+    assert not framed[: height // 2].any() and not framed[:, : width // 2].any()
