@@ -11,8 +11,9 @@ from torch import Tensor
 from baselines.per_image import ROUNDINGS, check_budget, share_of
 from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.method import Method
+from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import choice, require
 from plphp_core.pruning.view import EntryView
 
 
@@ -25,6 +26,7 @@ class _WithdrawControl(Method):
         ratio: kept share of an image's tokens, in [0, 1], at least one token.
         tokens: kept tokens of each image instead.
         rounding: of the share, `"round"`, `"floor"` or `"ceil"`.
+        positions: `"keep"` or `"compact"`, as in `PerImage`.
 
     Raises:
         ValueError: a parameter out of range, or more layers than the model has.
@@ -36,13 +38,14 @@ class _WithdrawControl(Method):
     ratio: float = 1 / 3
     tokens: int | None = None
     rounding: Literal["round", "floor", "ceil"] = "round"
+    positions: Literal["keep", "compact"] = "keep"
 
     def __post_init__(self) -> None:
         name = type(self).__name__
         require(type(self.K) is int and self.K >= 0, f"{name}: K = {self.K!r}, but must be a whole number from 0 on")
         check_budget(name, self.ratio, self.tokens)
-        known = self.rounding in ROUNDINGS
-        require(known, f"{name}: rounding = {self.rounding!r}, but must be one of {', '.join(ROUNDINGS)}")
+        choice(name, "rounding", self.rounding, tuple(ROUNDINGS))
+        choice(name, "positions", self.positions, POSITIONS)
 
     def check(self, num_layers: int) -> None:
         require(self.K <= num_layers, f"{type(self).__name__}: K = {self.K}, but the model has {num_layers} layers")

@@ -282,6 +282,7 @@ REFUSED = {
     ),
     "unknown patches": ("smolvlm2", PruMerge(), "prumerge reads the vision tower of SmolVLM2: the family does not say"),
     "no class token": ("qwen2_vl", VisPruner(attention="cls"), "attention = 'cls', but it has no class token"),
+    "positions": ("qwen2_vl", DivPrune(positions="compact"), "divprune: positions = 'compact', but .*M-RoPE"),
     "layers": ("qwen2_vl", RandomWithdraw(K=9), "RandomWithdraw: K = 9, but the model has 4 layers"),
 }
 
@@ -301,6 +302,7 @@ def test_what_does_not_fit_the_model_is_refused_at_the_door(what):
         ({"rounding": "up"}, "VisionZip: rounding = 'up', but must be one of round, floor, ceil"),
         ({"attention": "all"}, "VisionZip: attention = 'all', but must be one of auto, cls, received"),
         ({"merge": "max"}, "VisionZip: merge = 'max'"),
+        ({"positions": "new"}, "VisionZip: positions = 'new', but must be one of keep, compact"),
         ({"contextual": 2.0}, "VisionZip: contextual = 2.0"),
     ],
 )
