@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from baselines.pyramidkv import PyramidKV
     from baselines.recency import Recency
     from baselines.snapkv import SnapKV
+    from baselines.sparsevlm import SparseVLM
     from baselines.tova import TOVA
     from baselines.visionzip import VisionZip
     from baselines.vispruner import VisPruner
@@ -44,6 +45,7 @@ __all__ = [
     "Recency",
     "SharedHeads",
     "SnapKV",
+    "SparseVLM",
     "Uniform",
     "UniformWithdraw",
     "VLCache",

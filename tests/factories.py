@@ -1,12 +1,10 @@
 """Tiny random models and prompts, built in milliseconds, no files and no network."""
 
-import random
-
 import torch
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
 from plphp_core import PLPHP
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values
+from tests.families.tiny_parts import decoder_values, images_of, prompts, ready, siglip_values
 
 IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VOCAB = 90, 91, 92, 96
 TILE, PATCH = 16, 4  # 4 × 4 patches per tile
@@ -80,25 +78,16 @@ def prompt_batch(model, samples, seed=0):
 
     A sample is a list of text lengths (int) and images (height, width, seed) in order: `[5, (16, 32, 1), 4]`.
     """
-    rng = random.Random(seed)
-    rows, pixels, sizes, counts = [], [], [], []
-    for sample in samples:
-        images = [part for part in sample if not isinstance(part, int)]
+    lengths, pixels, sizes, counts = [], [], [], []
+    for images in filter(None, (images_of([sample]) for sample in samples)):
         alone = len(images) == 1
-        lengths = iter(tokens_of(model, images, alone) if images else [])
-        row = []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(90) for _ in range(part)]
-            else:
-                row += [IMAGE_TOKEN] * next(lengths)
-        rows.append(row)
-        if images:
-            stack, size = _pixels(images, alone)
-            pixels.append(stack)
-            sizes.append(size)
-            counts.append(len(images))
-    inputs = left_padded(rows, PAD_TOKEN)
+        lengths += tokens_of(model, images, alone)
+        stack, size = _pixels(images, alone)
+        pixels.append(stack)
+        sizes.append(size)
+        counts.append(len(images))
+    in_order = iter(lengths)
+    inputs = prompts(samples, lambda image, row: [IMAGE_TOKEN] * next(in_order), PAD_TOKEN, seed, words=90)
     if pixels:
         most = max(stack.shape[1] for stack in pixels)
         full = [torch.nn.functional.pad(p, (0, 0, 0, 0, 0, 0, 0, most - p.shape[1])) for p in pixels]

@@ -110,7 +110,12 @@ class Reference:
         return self.model.lm_head(self._norm(x[-1:], self.decoder.norm))[0], maps
 
     def _rotary(self, n, layer):
-        """cos and sin, `(n, head_dim)`; under M-RoPE each frequency turns with time, height or width.
+        """cos and sin, `(n, head_dim)`."""
+        angles = self.angles(n, layer)
+        return angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+
+    def angles(self, n, layer):
+        """By which a layer turns each pair of numbers of a head; under M-RoPE by time, height or width.
 
         Compact positions move up by what is withdrawn in front of them.
         """
@@ -131,8 +136,7 @@ class Reference:
             axis[1 : 3 * sections[1] : 3], axis[2 : 3 * sections[2] : 3] = 1, 2
         elif sections:
             axis = torch.repeat_interleave(torch.arange(3), torch.tensor(sections))
-        angles = positions[axis].T * inverse
-        return angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+        return positions[axis].T * inverse
 
     def _norm(self, x, module):
         if self.gemma:

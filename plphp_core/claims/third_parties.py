@@ -191,7 +191,10 @@ def _parts(found: Sequence[tuple[ThirdPartyClaim, ClaimFinding]]) -> Table:
         said = f"{finding.claim.id}: {_word(finding.verdict)}. {finding.why} Holds if the change is {finding.statement}"
         run = [f"Measure it: {finding.run}"] * bool(finding.run)
         notes.append(" ".join([f"{said} ({one.rule.statistic}).", *finding.remarks, *run]))
-    notes.append("A command with a method that is not here is refused, and its claim stays not measured.")
+    notes.append(
+        "A command with a method that is not here, or that cannot be brought to a budget, is refused: its claim stays "
+        "not measured."
+    )
     return claim_table("Claims of third parties, one by one: change at the same bytes", PARTS, lines, notes)
 
 

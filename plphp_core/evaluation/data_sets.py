@@ -14,6 +14,7 @@ from plphp_core.records.revisions import DATA_FILES, Fingerprints, hub_commit
 
 # Those of lmms-eval's authors, who moved their data from one to the other; task files name one of them.
 ORGANISATIONS = ("lmms-lab-encoder", "lmms-lab", "lmms-eval", "lmms-lab-eval")
+FILES = ("parquet", "json", "csv", "arrow", "text", "imagefolder", "webdataset")  # kinds, where no name is given
 FROM_HUB = datasets.load_dataset
 
 
@@ -31,7 +32,7 @@ class DataSets:
 
     def folder(self, path: str, name: str | None = None) -> Path | None:
         """One's own folder of a data set; None if there is none."""
-        if self.root is None or "/" not in path:
+        if self.root is None or path in FILES:
             return None
         whole = self.root / Path(path).name
         return next((one for one in (whole / (name or ""), whole) if (one / "dataset_dict.json").is_file()), None)
@@ -41,7 +42,7 @@ class DataSets:
         path, options = config["dataset_path"], config.get("dataset_kwargs") or {}
         if self.folder(path, config.get("dataset_name")) is not None:
             return self.fingerprints.of(self.root / Path(path).name, DATA_FILES)  # type: ignore[operator]  # a folder
-        if "/" not in path:  # a kind of file, such as parquet
+        if path in FILES:
             raise UserError(f"task {config['task']}: its data are files ({path}) that its task file does not name")
         return self.repository(path, options.get("revision"))[1]
 
@@ -57,13 +58,14 @@ class DataSets:
             first: UserError | None = None
             for one in owners:
                 try:
-                    self._found[path] = f"{one}/{name}", hub_commit(f"{one}/{name}", revision, "dataset")
+                    where = f"{one}/{name}" if name else one  # gsm8k has no owner
+                    self._found[path] = where, hub_commit(where, revision, "dataset")
                     break
                 except UserError as error:
                     first = first or error
             else:
                 also = f"; nor under {', '.join(list(owners)[1:])}" if len(owners) > 1 else ""
-                own = "" if self.root is None else f", or {self.root / name} as a folder of your own"
+                own = "" if self.root is None else f", or {self.root / Path(path).name} as a folder of your own"
                 raise UserError(f"{first}{also}{own}") from first
         return self._found[path]
 
@@ -72,7 +74,7 @@ class DataSets:
         options.pop("token", None)
         folder = self.folder(path, name)
         if folder is None:
-            found = self.repository(path, options.get("revision"))[0] if "/" in path else path
+            found = path if path in FILES else self.repository(path, options.get("revision"))[0]
             return FROM_HUB(found, name, *args, **options)
         loaded = datasets.load_from_disk(str(folder))
         return loaded[options["split"]] if options.get("split") else loaded

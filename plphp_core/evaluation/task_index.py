@@ -125,6 +125,11 @@ class TaskIndex:
             raise TaskRefused(f"task {name} shows videos; a run shows images")
         if int(config.get("repeats") or 1) > 1:
             raise TaskRefused(f"task {name} asks everything {config['repeats']} times; a run answers once")
+        if int(config.get("num_fewshot") or 0) > 0 and not config.get("fewshot_config"):
+            raise TaskRefused(
+                f"task {name} shows {config['num_fewshot']} worked examples, but does not say which (fewshot_config), "
+                "so that lmms-eval cannot make its prompts: copy its task file to tasks/ under another name and say so"
+            )
         prompts = config.get("lmms_eval_specific_kwargs") or {}
         known = {"default", "dataset", self.model} & prompts.keys()
         if prompts and not known and all(isinstance(one, Mapping) for one in prompts.values()):

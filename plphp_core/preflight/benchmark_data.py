@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import datasets
 
 from plphp_core.config.run_settings import Benchmark
-from plphp_core.evaluation.data_sets import FROM_HUB, DataSets
+from plphp_core.evaluation.data_sets import FILES, FROM_HUB, DataSets
 from plphp_core.evaluation.encoding import prepare, whole_images_only
 from plphp_core.evaluation.lmms_tasks import OpenTask, Suite, TaskFacts, metric_function
 from plphp_core.evaluation.requests import Request
@@ -56,7 +56,7 @@ class SampledDataSets(DataSets):
             return None
         options = {key: given[key] for key in ("data_files", "data_dir", "revision") if key in given}
         options["cache_dir"] = os.environ.get("LMMS_EVAL_DATASETS_CACHE") or None  # as lmms-eval does
-        found = self.repository(path, given.get("revision"))[0] if "/" in path else path
+        found = path if path in FILES else self.repository(path, given.get("revision"))[0]
         builder = datasets.load_dataset_builder(found, name, **options)
         if Path(builder.cache_dir).is_dir():
             return None

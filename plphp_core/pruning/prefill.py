@@ -398,6 +398,7 @@ class Prefill:
             sample_keys=self.prompt.sample_keys,
             mutual=self.prompt.mutual,
             scaling=attention.scaling,
+            rotary=position_embeddings,
             rotated=rotated,
             once=memo(),
         )

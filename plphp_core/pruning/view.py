@@ -40,6 +40,7 @@ class LayerView:
         sample_keys: what each sample is called, see `plphp_core.pruning.prompt.sample_keys`.
         mutual: whether the tokens of an image see each other in both directions, as in Gemma 3.
         scaling: of the scores, as the attention module has it.
+        rotary: cos and sin of these tokens in this layer, `(batch or 1, tokens, head_dim)`.
         rotated: makes the query rows that are held, rotated, `(batch, query_heads, rows, head_dim)`; the last one is
             the last prompt token's.
         once: where computed tensors are kept.
@@ -61,6 +62,7 @@ class LayerView:
     sample_keys: tuple[str, ...]
     mutual: bool
     scaling: float
+    rotary: tuple[Tensor, Tensor]
     rotated: Callable[[], Tensor]
     once: Once
 

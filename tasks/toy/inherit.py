@@ -7,9 +7,10 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
-from transformers import LlavaOnevisionForConditionalGeneration
+from transformers import LlamaConfig, LlavaOnevisionForConditionalGeneration
 
 from tasks.toy.models import llava_onevision
+from tasks.toy.sizes import DECODER
 from tasks.toy.stage import Stage
 from tasks.toy.vision import draw_scenes, pixels
 
@@ -23,6 +24,18 @@ def ancestor() -> tuple[LlavaOnevisionForConditionalGeneration, dict[str, int]]:
     toy = llava_onevision.TOY
     model = LlavaOnevisionForConditionalGeneration.from_pretrained(toy.checkpoint, dtype=torch.float32).eval()
     return model.requires_grad_(False), toy.build_processor().tokenizer.get_vocab()
+
+
+def llama_config(ids: dict[str, int], begin: str, end: str, pad: str) -> LlamaConfig:
+    """A Llama decoder of the ancestor's sizes, for a vocabulary `ids`."""
+    return LlamaConfig(
+        vocab_size=len(ids),
+        tie_word_embeddings=True,
+        bos_token_id=ids[begin],
+        eos_token_id=ids[end],
+        pad_token_id=ids[pad],
+        **DECODER,
+    )
 
 
 @torch.no_grad()

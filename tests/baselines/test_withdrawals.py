@@ -1,9 +1,12 @@
 """Methods that withdraw in stages: the float64 reference, what ties them together, and what is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from baselines import DART, VTW, FastV, PyramidDrop
+from baselines import DART, VTW, FastV, PyramidDrop, SparseVLM
+from baselines.sparsevlm import clusters
 from plphp_core import prune
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.pruning import make_method
@@ -38,6 +41,18 @@ for how in ("keep", "compact"):
         f"dart-tokens{end}": (
             DART(K=3, tokens=6, vision_pivots=2, text_pivots=1, positions=how),
             reference.dart(3, lambda n, pivots: 6 // pivots, 2, 1, compact=compact),
+        ),
+        f"sparsevlm{end}": (
+            SparseVLM(layer_list=THREE, token_list=(12, 8, 1), positions=how),
+            reference.sparsevlm(THREE, (12, 8, 1), compact=compact),
+        ),
+        f"sparsevlm-2{end}": (
+            SparseVLM("2", layer_list=THREE, token_list=(12, 5, 0), positions=how),
+            reference.sparsevlm(THREE, (12, 5, 0), "2", False, compact=compact),
+        ),
+        f"sparsevlm-last{end}": (
+            SparseVLM(layer_list=(1,), token_list=(2,), raters="last", positions=how),
+            reference.sparsevlm((1,), (2,), raters="last", compact=compact),
         ),
     }
 EVERYWHERE = [(family, name) for family in KINDS for name in METHODS if (family, name[-7:]) != ("qwen2_vl", "compact")]
@@ -101,6 +116,8 @@ ALL = [
     PyramidDrop(THREE, (1.0, 1.0, 1.0), positions="keep"),
     DART(R=0.0, tokens=10_000),
     DART(tokens=999, vision_pivots=0),
+    SparseVLM(layer_list=THREE, token_list=(999, 500, 300), positions="keep"),
+    SparseVLM("2", layer_list=THREE, token_list="999 500 300"),
 ]
 
 
@@ -113,6 +130,38 @@ def test_a_budget_above_an_images_tokens_changes_no_bit(family, method):
     with prune(model, method):
         found = model.generate(**batch, **options)
     assert torch.equal(torch.stack(found.logits), torch.stack(plain.logits))
+
+
+def test_judged_by_the_last_token_and_without_recycling_one_stage_is_fastv():
+    sample = [[4, (32, 32, 1), 5]]
+    half = SparseVLM(layer_list=(3,), token_list=(40,), raters="last", recycle=False, positions="keep")
+    held, counts, logits = kept(half, sample)
+    expected, _, same = kept(FastV(K=3, R=1 - 40 / counts[0][0]), sample)
+    assert held == expected and torch.equal(logits, same) and counts[3][0] == 40 < counts[0][0]
+
+
+def test_what_leaves_is_recycled_in_a_tenth_as_many_clusters():
+    method = SparseVLM(layer_list=THREE, token_list=(50, 30, 9), positions="keep")
+    model = tiny_llava_onevision()
+    with torch.no_grad(), prune(model, method) as trace:
+        model(**prompt_batch(model, [[4, (32, 32, 1), 5]]))
+    now = trace.prompt.vision_counts[0]
+    for layer, count in zip(THREE, (50, 30, 9), strict=True):
+        more = int((int(0.3 * (now - count)) + 1) / 10) + 1
+        now = trace.layers[layer].vision_counts[0]
+        assert now == count + more and len(trace.merged[layer][0]) >= more
+    same, one = clusters(torch.ones(7, 4), 2)
+    assert same.tolist() == [0, 1] and one.sum(-1).tolist() == [6, 1]
+    far = torch.cat([torch.randn(9, 4) * 0.1, torch.randn(5, 4) * 0.1 + 9])
+    _, members = clusters(far, 2)
+    assert sorted(map(tuple, members.tolist())) == [(False,) * 9 + (True,) * 5, (True,) * 9 + (False,) * 5]
+
+
+def test_official_lists_hold_for_576_tokens_and_in_proportion_for_others():
+    for n, expected in ((576, (300, 200, 110)), (288, (150, 100, 55)), (0, (0, 0, 0))):
+        entry = SimpleNamespace(image_sizes=[[n]], vision_counts=(n,))
+        assert tuple(SparseVLM().keep(stage, entry)[0] for stage in range(3)) == expected
+    assert SparseVLM("2").positions == "keep" and SparseVLM().positions == "compact"
 
 
 def test_stages_are_nested_and_hold_the_floor_of_their_share():
@@ -149,6 +198,10 @@ REFUSED = {
     "empty": (lambda: PyramidDrop((), ()), "must be a list"),
     "positions": (lambda: PyramidDrop(positions="short"), "positions = 'short', but must be one of keep, compact"),
     "of": (lambda: PyramidDrop(of="next"), "of = 'next', but must be one of entering, previous"),
+    "version": (lambda: SparseVLM("1.0"), "version = '1.0', but must be one of 1.5, 2"),
+    "budget": (lambda: SparseVLM(budget=100), r"budget = 100, but must be one of \(192, 128, 96, 64\)"),
+    "list": (lambda: SparseVLM(token_list=(3,)), "layer_list has 3 entries, but the list of tokens 1"),
+    "negative": (lambda: SparseVLM(token_list=(3, 2, -1)), "must not be negative"),
     "K": (lambda: DART(K=0), "DART: K = 0"),
     "R": (lambda: DART(R=2), "DART: R = 2"),
     "tokens": (lambda: DART(tokens=-1), "tokens = -1"),
@@ -163,7 +216,7 @@ def test_bad_parameters_are_refused_by_name(what):
         make()
 
 
-@pytest.mark.parametrize("method", [PyramidDrop(), PyramidDrop((8,), (0.5,)), DART(K=8)], ids=str)
+@pytest.mark.parametrize("method", [PyramidDrop(), PyramidDrop((8,), (0.5,)), DART(K=8), SparseVLM()], ids=str)
 def test_layers_that_the_model_does_not_have_are_refused(method):
     with (
         pytest.raises(ValueError, match="a model of 8 layers has entries 1 … 7"),
@@ -202,7 +255,7 @@ def test_every_layer_counts_its_own_tokens_from_zero(engine):
                     assert torch.equal(table[row, -len(positions) :], expected[0])
 
 
-@pytest.mark.parametrize("method", [PyramidDrop(THREE, HALVES), DART()], ids=str)
+@pytest.mark.parametrize("method", [PyramidDrop(THREE, HALVES), DART(), SparseVLM(layer_list=THREE)], ids=str)
 def test_a_prompt_that_ends_in_an_image_is_refused(method):
     with pytest.raises(ValueError, match="ends in an image"):
         kept(method, [[4, (20, 28, 1)]])

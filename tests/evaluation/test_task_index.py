@@ -2,12 +2,20 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import datasets
 import pytest
+from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import errors
 
 from plphp_core.config.run_settings import Benchmark
+from plphp_core.evaluation import data_sets
+from plphp_core.evaluation.data_sets import DataSets
+from plphp_core.evaluation.lmms_tasks import _reason
 from plphp_core.evaluation.task_index import TaskIndex, TaskRefused
 from plphp_core.records.errors import UserError
+from plphp_core.records.revisions import hub_commit
 from tests.configured import configured
 from tests.evaluation.factories import never, run
 
@@ -46,6 +54,7 @@ def benchmark(name: str) -> Benchmark:
         ("llava_in_the_wild", "judged over a network; choose a task that is scored by rule"),
         ("hrbench4k", "judged over a network"),
         ("docvqa_test", "has no references: it only writes its answers for a server"),
+        ("gsm8k", "shows 5 worked examples, but does not say which"),
         ("mindcube_full", "has prompts for .*, but neither for llava_onevision nor as default"),
     ],
 )
@@ -90,3 +99,36 @@ def test_data_that_are_nowhere_are_said_with_every_place_that_was_tried(name, tm
     with pytest.raises(UserError, match=said):
         run(settings, {}, never, display)
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize("owner", ["lmms-lab", "lmms-lab-encoder"])
+def test_data_that_have_moved_are_found_and_loaded_where_they_are(owner, monkeypatch):
+    def commit(name, *_):
+        if not name.startswith("lmms-lab-encoder/"):
+            raise UserError(f"no dataset {name!r}")
+        return "c0ffee"
+
+    monkeypatch.setattr(data_sets, "hub_commit", commit)
+    monkeypatch.setattr(data_sets, "FROM_HUB", lambda path, name, **options: (path, name, options))
+    data = DataSets(None, None)
+    assert data.revision({"dataset_path": f"{owner}/GQA"}) == "c0ffee"
+    with data.in_place():
+        found = datasets.load_dataset(f"{owner}/GQA", "images", split="testdev", token=True)
+    assert found == ("lmms-lab-encoder/GQA", "images", {"split": "testdev"})
+    with pytest.raises(UserError, match=r"no dataset 'somebody/GQA'$"):
+        data.repository("somebody/GQA")
+
+
+def test_a_gated_data_set_asks_for_a_login():
+    gated = DatasetNotFoundError("Dataset 'owner/name' is a gated dataset on the Hub. You must be authenticated.")
+    assert "`hf auth login` says who you are" in _reason(gated)
+    assert "`hf auth login`" not in _reason(DatasetNotFoundError("Dataset 'owner/name' does not exist"))
+
+
+def test_an_unknown_gated_repository_asks_for_a_login(monkeypatch):
+    def unknown(*_, **__):
+        raise errors.RepositoryNotFoundError("401 Client Error", response=SimpleNamespace(headers={}, request=None))
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unknown)
+    with pytest.raises(UserError, match="or no access to it; a gated one needs `hf auth login`"):
+        hub_commit("owner/name", None, "dataset")

@@ -1,7 +1,5 @@
 """Tiny random Gemma 3 models, prompts and processors: no files, no network."""
 
-import random
-
 import torch
 from transformers import (
     Gemma3Config,
@@ -12,7 +10,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
 
 BEGIN, TURN, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN, PAD_TOKEN, END_TOKEN, VOCAB = *range(90, 98), 99
 SIDE, PATCH, POOLED = 32, 4, 4
@@ -86,20 +84,10 @@ def gemma3_batch(model, samples, seed=0):
 
     Every image stands between a start and an end token, as the processor writes it.
     """
-    rng = random.Random(seed)
-    rows, pixels = [], []
-    for sample in samples:
-        row = []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(50) for _ in range(part)]
-            else:
-                row += [IMAGE_START] + [IMAGE_TOKEN] * model.config.mm_tokens_per_image + [IMAGE_END]
-                pixels.append(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(part[0])))
-        rows.append(row)
-    inputs = left_padded(rows, PAD_TOKEN)
+    marks = [IMAGE_START] + [IMAGE_TOKEN] * model.config.mm_tokens_per_image + [IMAGE_END]
+    inputs = prompts(samples, lambda image, row: marks, PAD_TOKEN, seed)
     inputs["token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).long()
-    return inputs | ({"pixel_values": torch.stack(pixels).to(model.dtype)} if pixels else {})
+    return inputs | random_pixels(samples, lambda image: (1, 3, SIDE, SIDE), model.dtype)
 
 
 def gemma3_processor(side=SIDE, tokens=IMAGE_SIZE, pan=None):

@@ -1,7 +1,5 @@
 """Tiny random Idefics2 models, prompts and processors: no files, no network."""
 
-import random
-
 import torch
 from transformers import (
     Idefics2Config,
@@ -11,7 +9,7 @@ from transformers import (
     MistralConfig,
 )
 
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready, siglip_values, word_tokenizer
 
 PAD_TOKEN, BEGIN, END_TOKEN, FAKE_TOKEN, IMAGE_TOKEN, UTTERANCE, VOCAB = 70, 71, 72, 73, 74, 75, 77
 LATENTS, PATCH, LONGEST, SHORTEST = 6, 4, 24, 8
@@ -68,27 +66,19 @@ def idefics2_batch(model, samples, seed=0):
 
     Adjacent images share the text token between them, as the processor writes them.
     """
-    rng = random.Random(seed)
-    rows = []
-    for sample in samples:
-        row = []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(50) for _ in range(part)]
-            else:
-                row += [] if row[-1:] == [FAKE_TOKEN] else [FAKE_TOKEN]
-                row += [IMAGE_TOKEN] * LATENTS + [FAKE_TOKEN]
-        rows.append(row)
-    inputs = left_padded(rows, PAD_TOKEN)
-    images = [[part for part in sample if not isinstance(part, int)] for sample in samples]
+
+    def marks(image, row):
+        return [FAKE_TOKEN] * (row[-1:] != [FAKE_TOKEN]) + [IMAGE_TOKEN] * LATENTS + [FAKE_TOKEN]
+
+    inputs = prompts(samples, marks, PAD_TOKEN, seed)
+    images = [images_of([sample]) for sample in samples]
     if any(images):
         most = max(map(len, images))
         pixels = torch.zeros(len(samples), most, 3, LONGEST, LONGEST)
         mask = torch.zeros(len(samples), most, LONGEST, LONGEST, dtype=torch.long)
         for i, own in enumerate(images):
             for j, (height, width, image_seed) in enumerate(own):
-                generator = torch.Generator().manual_seed(image_seed)
-                pixels[i, j, :, :height, :width] = torch.randn(3, height, width, generator=generator)
+                pixels[i, j, :, :height, :width] = noise(image_seed, 3, height, width)
                 mask[i, j, :height, :width] = 1
         inputs |= {"pixel_values": pixels.to(model.dtype), "pixel_attention_mask": mask}
     return inputs

@@ -1,11 +1,9 @@
 """Tiny random models of Idefics3 and SmolVLM2, prompts and processors: no files, no network."""
 
-import random
-
 import torch
 import transformers
 
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready, siglip_values, word_tokenizer
 
 BEGIN, PAD_TOKEN, FAKE_TOKEN, IMAGE_TOKEN, TURN_END, LINE, LABEL, GLOBAL = range(100, 108)
 VOCAB = 110
@@ -55,23 +53,18 @@ def idefics3_batch(model, samples, seed=0):
 
     Written as the processor writes them; an image of no rows is the whole picture alone.
     """
-    rng = random.Random(seed)
-    rows, tiles = [], []
-    for sample in samples:
-        row, own = [], []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(50) for _ in range(part)]
-                continue
-            down, across, image_seed = part
-            for _ in range(down):
-                row += ([FAKE_TOKEN, LABEL] + [IMAGE_TOKEN] * CROP_TOKENS) * across + [LINE]
-            row += [LINE] * bool(down) + [FAKE_TOKEN, GLOBAL] + [IMAGE_TOKEN] * CROP_TOKENS + [FAKE_TOKEN]
-            generator = torch.Generator().manual_seed(image_seed)
-            own.append(torch.randn(down * across + 1, 3, SIDE, SIDE, generator=generator))
-        rows.append(row)
-        tiles.append(torch.cat(own) if own else torch.zeros(0, 3, SIDE, SIDE))
-    inputs = left_padded(rows, PAD_TOKEN)
+
+    def marks(image, row):
+        down, across, _ = image
+        tiles = (([FAKE_TOKEN, LABEL] + [IMAGE_TOKEN] * CROP_TOKENS) * across + [LINE]) * down
+        return tiles + [LINE] * bool(down) + [FAKE_TOKEN, GLOBAL] + [IMAGE_TOKEN] * CROP_TOKENS + [FAKE_TOKEN]
+
+    inputs = prompts(samples, marks, PAD_TOKEN, seed)
+    tiles = [
+        torch.cat([torch.zeros(0, 3, SIDE, SIDE)] + [noise(own, down * across + 1, 3, SIDE, SIDE)
+                                                     for down, across, own in images_of([sample])])
+        for sample in samples
+    ]  # fmt: skip
     if most := max(map(len, tiles)):
         pixels = torch.zeros(len(samples), most, 3, SIDE, SIDE)
         mask = torch.zeros(len(samples), most, SIDE, SIDE, dtype=torch.long)

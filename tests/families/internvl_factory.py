@@ -1,7 +1,5 @@
 """Tiny random InternVL models with a Qwen2 or a Qwen3 decoder, prompts and processors: no files, no network."""
 
-import random
-
 import torch
 from transformers import (
     GotOcr2ImageProcessor,
@@ -14,7 +12,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
 
 START, TURN_END, PAD_TOKEN, IMAGE_START, IMAGE_END, IMAGE_TOKEN, VIDEO_TOKEN, VOCAB = 90, 91, 92, 93, 94, 95, 96, 98
 SIDE, PATCH = 16, 4
@@ -74,20 +72,12 @@ def internvl_batch(model, samples, seed=0):
 
     Every image stands between a start and an end token, as the processor writes it.
     """
-    rng = random.Random(seed)
-    rows, pixels = [], []
-    for sample in samples:
-        row = []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(50) for _ in range(part)]
-            else:
-                tiles, image_seed = part
-                row += [IMAGE_START] + [IMAGE_TOKEN] * (TILE_TOKENS * tiles) + [IMAGE_END]
-                pixels.append(torch.randn(tiles, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(image_seed)))
-        rows.append(row)
-    inputs = left_padded(rows, PAD_TOKEN)
-    return inputs | ({"pixel_values": torch.cat(pixels).to(model.dtype)} if pixels else {})
+
+    def marks(image, row):
+        return [IMAGE_START] + [IMAGE_TOKEN] * (TILE_TOKENS * image[0]) + [IMAGE_END]
+
+    inputs = prompts(samples, marks, PAD_TOKEN, seed)
+    return inputs | random_pixels(samples, lambda image: (image[0], 3, SIDE, SIDE), model.dtype)
 
 
 def internvl_processor(side=SIDE, tokens=TILE_TOKENS, most=12, decoder="qwen2"):

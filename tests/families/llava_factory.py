@@ -1,7 +1,5 @@
 """Tiny random models of LLaVA-1.5, prompts and processors: no files, no network."""
 
-import random
-
 import torch
 from transformers import (
     CLIPImageProcessor,
@@ -14,18 +12,12 @@ from transformers import (
 )
 
 from plphp_core.families.llava import VICUNA_SYSTEM
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+from tasks.toy.models.llava_1_5 import CHAT_TEMPLATE
+from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
 
 BEGIN, END_TOKEN, IMAGE_TOKEN, PAD_TOKEN, VOCAB = 140, 141, 142, 143, 150
 SIDE, PATCH = 16, 4
 IMAGE_SIZE = (SIDE // PATCH) ** 2  # without the class token
-# chat_template.json of llava-hf/llava-1.5-7b-hf
-TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}"
-    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
 SPECIAL = {"<s>": BEGIN, "</s>": END_TOKEN, "<image>": IMAGE_TOKEN, "<pad>": PAD_TOKEN}
 
 
@@ -60,19 +52,8 @@ def tiny_llava_1_5(
 
 def llava_1_5_batch(model, samples, seed=0):
     """Model inputs for `samples`, left-padded; a sample is text lengths (int) and images (seed,), in order."""
-    rng = random.Random(seed)
-    rows, pixels = [], []
-    for sample in samples:
-        row = []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(50) for _ in range(part)]
-            else:
-                row += [IMAGE_TOKEN] * IMAGE_SIZE
-                pixels.append(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(part[0])))
-        rows.append(row)
-    inputs = left_padded(rows, PAD_TOKEN)
-    return inputs | ({"pixel_values": torch.stack(pixels).to(model.dtype)} if pixels else {})
+    inputs = prompts(samples, lambda image, row: [IMAGE_TOKEN] * IMAGE_SIZE, PAD_TOKEN, seed)
+    return inputs | random_pixels(samples, lambda image: (1, 3, SIDE, SIDE), model.dtype)
 
 
 def vicuna_tokenizer(special=None):
@@ -106,5 +87,5 @@ def saved_llava_1_5(folder, **values):
     tokenizer = vicuna_tokenizer()
     tokenizer.pad_token = "<pad>"
     images = clip_images(CLIPImageProcessor)
-    LlavaProcessor(images, tokenizer, patch_size=PATCH, chat_template=TEMPLATE).save_pretrained(folder)
+    LlavaProcessor(images, tokenizer, patch_size=PATCH, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
     return str(folder)

@@ -1,7 +1,5 @@
 """Tiny random models of LLaVA-NeXT, prompts and processors: no files, no network."""
 
-import random
-
 import torch
 from transformers import (
     CLIPVisionConfig,
@@ -17,7 +15,7 @@ from transformers.image_processing_utils import select_best_resolution
 from plphp_core.families.llava import LLAMA3
 from plphp_core.families.llava_next import TEMPLATES
 from tests.families.llava_factory import BEGIN, END_TOKEN, IMAGE_TOKEN, PAD_TOKEN, PATCH, SIDE, SPECIAL, VOCAB
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready, siglip_values, word_tokenizer
 
 PINPOINTS = [[16, 32], [32, 16], [32, 32], [48, 16], [16, 48]]  # the released ones at a 21st of their size
 LLAMA3_SPECIAL = {
@@ -98,8 +96,7 @@ def _pixels(images):
     stacks = []
     for height, width, seed in images:
         rows, columns = (length // SIDE for length in select_best_resolution((height, width), PINPOINTS))
-        generator = torch.Generator().manual_seed(seed)
-        stacks.append(torch.randn(1 + rows * columns, 3, SIDE, SIDE, generator=generator))
+        stacks.append(noise(seed, 1 + rows * columns, 3, SIDE, SIDE))
     most = max(map(len, stacks))
     padded = [torch.cat([stack, torch.zeros(most - len(stack), 3, SIDE, SIDE)]) for stack in stacks]
     return torch.stack(padded), torch.tensor([image[:2] for image in images])
@@ -107,16 +104,10 @@ def _pixels(images):
 
 def llava_next_batch(model, samples, seed=0):
     """Model inputs for `samples`, left-padded; a sample is text lengths (int) and images (height, width, seed)."""
-    rng = random.Random(seed)
-    rows = []
-    for sample in samples:
-        sizes = iter(llava_next_tokens(model, [part for part in sample if not isinstance(part, int)]))
-        row = []
-        for part in sample:
-            row += [rng.randrange(50) for _ in range(part)] if isinstance(part, int) else [IMAGE_TOKEN] * next(sizes)
-        rows.append(row)
-    inputs = left_padded(rows, PAD_TOKEN)
-    if images := [part for sample in samples for part in sample if not isinstance(part, int)]:
+    images = images_of(samples)
+    lengths = iter(llava_next_tokens(model, images))
+    inputs = prompts(samples, lambda image, row: [IMAGE_TOKEN] * next(lengths), PAD_TOKEN, seed)
+    if images:
         pixels, inputs["image_sizes"] = _pixels(images)
         inputs["pixel_values"] = pixels.to(model.dtype)
     return inputs

@@ -1,7 +1,5 @@
 """Tiny random Mantis models, prompts and processors: no files, no network."""
 
-import random
-
 import torch
 from transformers import (
     LlamaConfig,
@@ -13,7 +11,7 @@ from transformers import (
 )
 
 from plphp_core.families.mantis import SYSTEM_PROMPT
-from tests.families.tiny_parts import decoder_values, left_padded, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
 
 BEGIN, HEADER, HEADER_END, EOT, IMAGE_TOKEN, PAD_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 94, 95, 96, 98
 SIDE, PATCH = 16, 4
@@ -60,20 +58,9 @@ def tiny_mantis(
 
 def mantis_batch(model, samples, seed=0):
     """Model inputs for `samples`, left-padded; a sample is text lengths (int) and images (seed,), in order."""
-    rng = random.Random(seed)
     size = IMAGE_SIZE + (model.config.vision_feature_select_strategy == "full")
-    rows, pixels = [], []
-    for sample in samples:
-        row = []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(50) for _ in range(part)]
-            else:
-                row += [IMAGE_TOKEN] * size
-                pixels.append(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(part[0])))
-        rows.append(row)
-    inputs = left_padded(rows, PAD_TOKEN)
-    return inputs | ({"pixel_values": torch.stack(pixels).to(model.dtype)} if pixels else {})
+    inputs = prompts(samples, lambda image, row: [IMAGE_TOKEN] * size, PAD_TOKEN, seed)
+    return inputs | random_pixels(samples, lambda image: (1, 3, SIDE, SIDE), model.dtype)
 
 
 def mantis_tokenizer(special=None):

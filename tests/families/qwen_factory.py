@@ -1,11 +1,9 @@
 """Tiny random Qwen-VL models of all three generations, their prompts and processors: no files, no network."""
 
-import random
-
 import torch
 import transformers
 
-from tests.families.tiny_parts import decoder_values, left_padded, ready
+from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready
 
 IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VIDEO_TOKEN, START_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 88, 89, 96
 WORDS = 80
@@ -87,8 +85,7 @@ def image_inputs(images, dtype=torch.float32):
         return {}
     pixels, grids = [], []
     for rows, columns, seed in images:
-        generator = torch.Generator().manual_seed(seed)
-        pixels.append(torch.randn(rows * columns * MERGE**2, 3 * FRAMES * PATCH**2, generator=generator))
+        pixels.append(noise(seed, rows * columns * MERGE**2, 3 * FRAMES * PATCH**2))
         grids.append([1, rows * MERGE, columns * MERGE])
     return {"pixel_values": torch.cat(pixels).to(dtype), "image_grid_thw": torch.tensor(grids)}
 
@@ -98,20 +95,13 @@ def qwen_batch(model, samples, seed=0):
 
     Images stand between start and end tokens, as the chat template writes them.
     """
-    rng = random.Random(seed)
-    rows, images = [], []
-    for sample in samples:
-        row = []
-        for part in sample:
-            if isinstance(part, int):
-                row += [rng.randrange(WORDS) for _ in range(part)]
-            else:
-                images.append(part)
-                row += [START_TOKEN] + [IMAGE_TOKEN] * (part[0] * part[1]) + [END_TOKEN]
-        rows.append(row)
-    inputs = left_padded(rows, PAD_TOKEN)
+
+    def marks(image, row):
+        return [START_TOKEN] + [IMAGE_TOKEN] * (image[0] * image[1]) + [END_TOKEN]
+
+    inputs = prompts(samples, marks, PAD_TOKEN, seed, WORDS)
     inputs["mm_token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).long()
-    return inputs | image_inputs(images, model.dtype)
+    return inputs | image_inputs(images_of(samples), model.dtype)
 
 
 def tiny_qwen_processor(family="qwen2_vl", template=None, pixels=(SIDE**2, 4096), patch=PATCH):

@@ -10,9 +10,9 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, SiglipVisionConfi
 
 from plphp_core.families import family_of, get_family
 from plphp_core.families.llava import crop_size
+from tasks.toy.models.llava_1_5 import CHAT_TEMPLATE
 from tests.families.llava_factory import (
     IMAGE_SIZE,
-    TEMPLATE,
     clip_images,
     llava_1_5_processor,
     saved_llava_1_5,
@@ -70,7 +70,7 @@ def test_plain_prompts_are_what_the_released_template_renders(images):
     content = [{"type": "image"}] * images + [{"type": "text", "text": "What is it?"}]
     processor = llava_1_5_processor()
     rendered = processor.apply_chat_template(
-        [{"role": "user", "content": content}], chat_template=TEMPLATE, add_generation_prompt=True, tokenize=False
+        [{"role": "user", "content": content}], chat_template=CHAT_TEMPLATE, add_generation_prompt=True, tokenize=False
     )
     assert PLAIN.prompt("What is it?", images) == rendered
 

@@ -1,5 +1,6 @@
 """What the tiny models of several families are made of: decoder values, random weights, prompts, a tokenizer."""
 
+import random
 import re
 
 import torch
@@ -35,6 +36,34 @@ def word_tokenizer(texts, special, size, **roles):
         additional_special_tokens=[token for token in special if token not in roles.values()],
         **roles,
     )
+
+
+def prompts(samples, image, pad, seed=0, words=50):
+    """`input_ids` and `attention_mask` of samples of text lengths (int), which become drawn words, and images, which
+    become what `image` makes of one and of the row so far."""
+    rng, rows = random.Random(seed), []
+    for sample in samples:
+        row = []
+        for part in sample:
+            row += [rng.randrange(words) for _ in range(part)] if isinstance(part, int) else image(part, row)
+        rows.append(row)
+    return left_padded(rows, pad)
+
+
+def images_of(samples):
+    """The images of all samples, in order."""
+    return [part for sample in samples for part in sample if not isinstance(part, int)]
+
+
+def noise(seed, *shape):
+    """Random pixels, the same for the same seed and shape."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_pixels(samples, shape, dtype):
+    """`pixel_values` of the images, whose last part is their seed, as tiles of `shape(image)` one after the other."""
+    pixels = [noise(image[-1], *shape(image)) for image in images_of(samples)]
+    return {"pixel_values": torch.cat(pixels).to(dtype)} if pixels else {}
 
 
 def left_padded(rows, pad):

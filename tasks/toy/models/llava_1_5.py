@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
     GenerationConfig,
-    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaImageProcessor,
@@ -18,10 +17,10 @@ from transformers import (
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from tasks.toy.inherit import TUNING, ImageTokensOfTheAncestor, ancestor, copy_weights, inherit_decoder
+from tasks.toy.inherit import TUNING, ImageTokensOfTheAncestor, ancestor, copy_weights, inherit_decoder, llama_config
 from tasks.toy.models.llava_onevision import END as TURN_END
 from tasks.toy.scenes import CHARACTERS, COLORS, SHAPES, Scene
-from tasks.toy.sizes import DECODER, PATCH, SIDE, TILE, VISION
+from tasks.toy.sizes import PATCH, SIDE, TILE, VISION
 from tasks.toy.stage import Stage
 from tasks.toy.tokens import IMAGE_MARK, family_words, make_tokenizer
 from tasks.toy.toy import Toy
@@ -31,7 +30,7 @@ UNKNOWN, BEGIN, END, PAD = "<unk>", "<s>", "</s>", "<pad>"
 SPECIAL = (UNKNOWN, BEGIN, END, IMAGE_MARK, PAD)
 LAYER = -2  # of the tower, whose patches the decoder reads
 LOOKS = (*COLORS, *SHAPES, *CHARACTERS)  # what the class token says of a picture: which of these are in it
-# The real checkpoint's.
+# chat_template.json of llava-hf/llava-1.5-7b-hf
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
@@ -70,7 +69,7 @@ class Llava15Toy(Toy):
         torch.manual_seed(seed)
         processor = self.build_processor()
         ids = processor.tokenizer.get_vocab()
-        model = LlavaForConditionalGeneration(_config(len(ids), ids))
+        model = LlavaForConditionalGeneration(_config(ids))
         model.generation_config = GenerationConfig(
             bos_token_id=ids[BEGIN], eos_token_id=ids[END], pad_token_id=ids[PAD]
         )
@@ -131,16 +130,9 @@ def tower_states(model, images: Tensor):
     return model.model.vision_tower(((shrunk(images) + 1) / 2 - mean) / std, output_hidden_states=True)
 
 
-def _config(vocabulary_size: int, ids: dict[str, int]) -> LlavaConfig:
+def _config(ids: dict[str, int]) -> LlavaConfig:
     return LlavaConfig(
-        text_config=LlamaConfig(
-            vocab_size=vocabulary_size,
-            tie_word_embeddings=True,
-            bos_token_id=ids[BEGIN],
-            eos_token_id=ids[END],
-            pad_token_id=ids[PAD],
-            **DECODER,
-        ),
+        text_config=llama_config(ids, BEGIN, END, PAD),
         vision_config=CLIPVisionConfig(**VISION | {"num_hidden_layers": VISION["num_hidden_layers"] + 1}),
         image_token_id=ids[IMAGE_MARK],
         vision_feature_layer=LAYER,

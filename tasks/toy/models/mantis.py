@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     GenerationConfig,
-    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -14,9 +13,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from tasks.toy.inherit import TUNING, ancestor, copy_weights, inherit_decoder
+from tasks.toy.inherit import TUNING, ancestor, copy_weights, inherit_decoder, llama_config
 from tasks.toy.models.llava_onevision import END, START, whole_view_tokens
-from tasks.toy.sizes import DECODER, PATCH, TILE, VISION
+from tasks.toy.sizes import PATCH, TILE, VISION
 from tasks.toy.stage import Stage
 from tasks.toy.tokens import IMAGE_MARK, family_words, make_tokenizer
 from tasks.toy.toy import Toy
@@ -50,7 +49,7 @@ class MantisToy(Toy):
         torch.manual_seed(seed)
         processor = self.build_processor()
         ids = processor.tokenizer.get_vocab()
-        model = LlavaForConditionalGeneration(_config(len(ids), ids))
+        model = LlavaForConditionalGeneration(_config(ids))
         model.generation_config = GenerationConfig(
             bos_token_id=ids[BEGIN], eos_token_id=[ids[STOP], ids[TURN_END]], pad_token_id=ids[STOP]
         )
@@ -72,16 +71,9 @@ class MantisToy(Toy):
 TOY = MantisToy()
 
 
-def _config(vocabulary_size: int, ids: dict[str, int]) -> LlavaConfig:
+def _config(ids: dict[str, int]) -> LlavaConfig:
     return LlavaConfig(
-        text_config=LlamaConfig(
-            vocab_size=vocabulary_size,
-            tie_word_embeddings=True,
-            bos_token_id=ids[BEGIN],
-            eos_token_id=ids[STOP],
-            pad_token_id=ids[STOP],
-            **DECODER,
-        ),
+        text_config=llama_config(ids, BEGIN, STOP, STOP),
         vision_config=SiglipVisionConfig(vision_use_head=False, **VISION),
         image_token_id=ids[IMAGE_MARK],
         vision_feature_layer=-1,
