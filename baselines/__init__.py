@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from baselines.prumerge import PruMerge
     from baselines.pyramiddrop import PyramidDrop
     from baselines.pyramidkv import PyramidKV
-    from baselines.randomentry import RandomEntry
     from baselines.recency import Recency
     from baselines.snapkv import SnapKV
     from baselines.sparsevlm import SparseVLM
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from baselines.vispruner import VisPruner
     from baselines.vlcache import VLCache
     from baselines.vtw import VTW
+    from baselines.withdraw_controls import RandomWithdraw, UniformWithdraw
 
 __all__ = [
     "DART",
@@ -40,22 +40,25 @@ __all__ = [
     "PruMerge",
     "PyramidDrop",
     "PyramidKV",
-    "RandomEntry",
     "RandomTokens",
+    "RandomWithdraw",
     "Recency",
     "SharedHeads",
     "SnapKV",
     "SparseVLM",
     "Uniform",
+    "UniformWithdraw",
     "VLCache",
     "VisPruner",
     "VisionZip",
 ]
-_CONTROLS = ("RandomTokens", "SharedHeads", "Uniform")
+_CONTROLS = {"RandomTokens", "SharedHeads", "Uniform"}
+_WITHDRAW_CONTROLS = {"RandomWithdraw", "UniformWithdraw"}
 
 
 def __getattr__(name: str) -> type:
     """Read on first use, so that a file that cannot be read costs the others nothing."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; rivals: {', '.join(__all__)}")
-    return getattr(import_module(f"baselines.{'controls' if name in _CONTROLS else name.lower()}"), name)
+    module = "controls" if name in _CONTROLS else "withdraw_controls" if name in _WITHDRAW_CONTROLS else name.lower()
+    return getattr(import_module(f"baselines.{module}"), name)

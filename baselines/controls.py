@@ -1,7 +1,6 @@
 """Controls: PLPHP without one of its choices, at its own bytes, sample by sample. A method has to beat them."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -53,15 +52,6 @@ class _Control(PLPHP):
         return top_tokens(scores, view.vision, view.vision_counts, tuple(map(sum, counts)))
 
 
-def drawn(name: str, keys: Sequence[str], lengths: Sequence[int], tokens: int, heads: int) -> Tensor:
-    """Random scores by `name` and sample, `(batch, heads, tokens)`, on the CPU; the same in every batch."""
-    found = torch.zeros(len(keys), heads, tokens)
-    for row, (key, length) in enumerate(zip(keys, lengths, strict=True)):  # prompts are padded in front
-        seed = int.from_bytes(hashlib.blake2b(f"{name}/{key}".encode(), digest_size=8).digest()) >> 1
-        found[row, :, tokens - length :] = torch.rand(heads, length, generator=torch.Generator().manual_seed(seed))
-    return found
-
-
 @dataclass(frozen=True)
 class RandomTokens(_Control):
     """As many tokens of each image as PLPHP keeps, layer by layer, chosen at random. Does scoring help at all?
@@ -80,9 +70,15 @@ class RandomTokens(_Control):
     shared: bool = False
 
     def scores(self, view: LayerView) -> Tensor:
-        heads, width = 1 if self.shared else view.kv_heads, view.image_of.shape[1]
-        found = drawn(f"{self.seed}/{view.layer}", view.sample_keys, view.lengths, width, heads)
-        return found.expand(-1, view.kv_heads, -1).to(view.image_of.device)
+        batch, tokens = view.image_of.shape
+        heads = 1 if self.shared else view.kv_heads
+        drawn = torch.zeros(batch, heads, tokens)
+        for row, key in enumerate(view.sample_keys):
+            name = f"{self.seed}/{view.layer}/{key}".encode()
+            seed = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1
+            length = view.lengths[row]  # prompts are padded in front
+            drawn[row, :, tokens - length :] = torch.rand(heads, length, generator=torch.Generator().manual_seed(seed))
+        return drawn.expand(-1, view.kv_heads, -1).to(view.image_of.device)
 
 
 @dataclass(frozen=True)

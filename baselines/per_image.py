@@ -1,7 +1,7 @@
 """What encode methods share: image by image, or crop by crop, so many tokens stay."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,15 +10,33 @@ from torch import Tensor
 
 from plphp_core.pruning.encode_view import EncodeView, ImageView, KeptTokens
 from plphp_core.pruning.method import Method
+from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.validation import fraction, require
+from plphp_core.pruning.validation import choice, fraction, require
 
 ROUNDINGS: dict[str, Callable[[float], int]] = {
     "round": round,
     "floor": lambda x: math.floor(x + 1e-9),
     "ceil": lambda x: math.ceil(x - 1e-9),
 }
-CHOICES = {"rounding": tuple(ROUNDINGS), "per": ("image", "crop"), "newlines": ("compete", "drop", "rows")}
+CHOICES: dict[str, Sequence[str]] = {
+    "rounding": tuple(ROUNDINGS),
+    "per": ("image", "crop"),
+    "newlines": ("compete", "drop", "rows"),
+    "positions": POSITIONS,
+}
+
+
+def check_budget(owner: str, ratio: object, tokens: object) -> None:
+    """Raise ValueError unless these can say how many tokens stay."""
+    fraction(owner, "ratio", ratio)
+    fits = tokens is None or (type(tokens) is int and tokens >= 1)
+    require(fits, f"{owner}: tokens = {tokens!r}, but must be None or a whole number from 1 on")
+
+
+def share_of(size: int, ratio: float, tokens: int | None, rounding: str) -> int:
+    """Kept of `size` tokens: `tokens`, or the share, at least 1."""
+    return max(ROUNDINGS[rounding](ratio * size), 1) if tokens is None else tokens
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,8 @@ class PerImage(Method):
         per: what the budget is of, `"image"` or each `"crop"` (tile) of it.
         newlines: tokens that end a row of tiles: `"compete"` like others; `"drop"`: they go, unless everything stays;
             `"rows"`: beside the budget stay those of rows that keep a token.
+        positions: `"keep"`: a token that stays keeps its position, as official codes for Qwen-VL have it; `"compact"`:
+            positions are counted anew, as those for LLaVA do, where a position is one number.
 
     Raises:
         ValueError: a parameter outside of what is allowed; a budget per crop in a family without known patches.
@@ -44,15 +64,13 @@ class PerImage(Method):
     rounding: Literal["round", "floor", "ceil"] = "round"
     per: Literal["image", "crop"] = "image"
     newlines: Literal["compete", "drop", "rows"] = "drop"
+    positions: Literal["keep", "compact"] = "keep"
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        fraction(name, "ratio", self.ratio)
-        fits = self.tokens is None or (type(self.tokens) is int and self.tokens >= 1)
-        require(fits, f"{name}: tokens = {self.tokens!r}, but must be None or a whole number from 1 on")
+        check_budget(name, self.ratio, self.tokens)
         for field, allowed in CHOICES.items():
-            value = getattr(self, field)
-            require(value in allowed, f"{name}: {field} = {value!r}, but must be one of {', '.join(allowed)}")
+            choice(name, field, getattr(self, field), allowed)
         alone = self.per == "image" or self.newlines != "compete"
         require(alone, f"{name}: per = 'crop' with newlines = 'compete', but newlines are of no crop: drop or rows")
 
@@ -66,10 +84,8 @@ class PerImage(Method):
 
     def budgets(self, image: ImageView, units: list[Tensor]) -> list[int]:
         """Tokens to keep of each unit, the image or its crops; at least 1. An image's newlines count in its size."""
-        if self.tokens is not None:
-            return [self.tokens] * len(units)
         sizes = [len(image)] if self.per == "image" else [len(unit) for unit in units]
-        return [max(ROUNDINGS[self.rounding](self.ratio * size), 1) for size in sizes]
+        return [share_of(size, self.ratio, self.tokens, self.rounding) for size in sizes]
 
     def encode(self, view: EncodeView) -> Selection | None:
         return view.select([[self._of(image) for image in images] for images in view.images])

@@ -9,7 +9,7 @@ from torch import Tensor
 from baselines.per_image import PerImage
 from plphp_core.pruning.encode_view import ImageView
 from plphp_core.pruning.tower import Tower, TowerLayer
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import choice, require
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,7 @@ class TowerRanked(PerImage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        allowed = ("auto", "cls", "received")
-        name = type(self).__name__
-        require(
-            self.attention in allowed,
-            f"{name}: attention = {self.attention!r}, but must be one of {', '.join(allowed)}",
-        )
+        choice(type(self).__name__, "attention", self.attention, ("auto", "cls", "received"))
 
     @property
     def tower_layer(self) -> TowerLayer:

@@ -9,7 +9,7 @@ import torch
 from baselines.per_image import best_of, normalised, whole
 from baselines.tower_ranked import TowerRanked, entering, mergeable, others_of
 from plphp_core.pruning.encode_view import ImageView, KeptTokens
-from plphp_core.pruning.validation import fraction, require
+from plphp_core.pruning.validation import choice, fraction
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class VisionZip(TowerRanked):
     def __post_init__(self) -> None:
         super().__post_init__()
         fraction("VisionZip", "contextual", self.contextual)
-        require(self.merge in ("sum", "mean"), f"VisionZip: merge = {self.merge!r}, but must be 'sum' or 'mean'")
+        choice("VisionZip", "merge", self.merge, ("sum", "mean"))
 
     def choose(self, image: ImageView, among: torch.Tensor, budget: int) -> KeptTokens:
         with_class = self.class_token and image.has_class_token and image.projects

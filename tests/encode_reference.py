@@ -131,8 +131,12 @@ def keys(image):
     return [None if not made else torch.stack([at[p] for p in made]).mean(0) for made in image.made_of]
 
 
-def encoding(inputs, keep, layer=0):
-    """The rule for `Reference.generate`: `keep(image)` → kept local numbers and new features of some of them."""
+def encoding(inputs, keep, layer=0, compact=False):
+    """The rule for `Reference.generate`: `keep(image)` → kept local numbers and new features of some of them.
+
+    Args:
+        compact: positions are counted without what was dropped.
+    """
 
     def decide(ref):
         ref.nothing()
@@ -149,6 +153,10 @@ def encoding(inputs, keep, layer=0):
                 for added, one in zip(ref.added, more, strict=False):  # merged in the tower: nothing is added there
                     added[ref.shown.index(at)] = one
                 ref.written.append(image.positions[i])
+        if compact:
+            gone = torch.zeros(len(ref.embeds), dtype=torch.long)
+            gone[dropped] = 1
+            ref.positions = torch.arange(len(ref.embeds)).expand(3, -1) - gone.cumsum(0)
         ref.everywhere = [sorted(dropped) for _ in range(ref.layers)]
         ref.kept = [[[i for i in range(len(ref.embeds)) if i not in set(dropped)]] * ref.kv_heads] * ref.layers
 

@@ -92,10 +92,10 @@ def _sources(cells: AnyresCells) -> tuple[Tensor, Tensor]:
     number = cells.last - cells.first
     if number == cells.cells:
         return torch.arange(cells.first, cells.last)[:, None], torch.ones(number, 1)
-    at = ((torch.arange(cells.cells) + 0.5) * (number / cells.cells) - 0.5).clamp(min=0)
+    at = ((torch.arange(cells.cells, dtype=torch.float64) + 0.5) * (number / cells.cells) - 0.5).clamp(min=0)
     low = at.floor().long()
     both = torch.stack([low, (low + 1).clamp(max=number - 1)], dim=1)
-    return cells.first + both, torch.stack([1 - (at - low), at - low], dim=1)
+    return cells.first + both, torch.stack([1 - (at - low), at - low], dim=1).float()
 
 
 def kept_grid(config, size: list[int], most: int | None = None) -> tuple[AnyresCells, AnyresCells]:

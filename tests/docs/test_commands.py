@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 import plphp_core.families as families
 import plphp_core.pruning.method as methods
-from baselines import SnapKV
+from baselines import SnapKV, VisPruner
 from plphp_core import prune
 from plphp_core.bench.bench_app import LISTS
 from plphp_core.bench.bench_settings import bench_from_config
@@ -57,19 +57,26 @@ def make_targets() -> set[str]:
     return set(re.search(r"^\.PHONY: (.*)", said, re.M)[1].split())
 
 
-def documented_method():
-    """The class that docs/add-a-method.md prints."""
-    (code,) = (one for one in blocks(ROOT / "docs/add-a-method.md", "python") if "(Method)" in one)
+def documented_method(name="MySnapKV"):
+    """A class that docs/add-a-method.md prints."""
+    (code,) = (one for one in blocks(ROOT / "docs/add-a-method.md", "python") if f"class {name}(Method)" in one)
     scope = {}
     exec(code, scope)
-    return scope["MySnapKV"]
+    return scope[name]
 
 
-def test_the_documented_method_keeps_what_snapkv_does_where_their_edges_do_not_matter():
+@pytest.mark.parametrize(
+    "name, options, full",
+    [
+        ("MySnapKV", {"window_size": 2}, SnapKV(window_size=2)),
+        ("MyFasterVLM", {"ratio": 0.3}, VisPruner(ratio=0.3, important=1.0)),
+    ],
+)
+def test_the_documented_methods_keep_what_the_full_ones_do_where_their_edges_do_not_matter(name, options, full):
     model = tiny_llava_onevision()
     batch = prompt_batch(model, [[4, (20, 28, 1), 5]])
     kept = []
-    for method in (documented_method()(window_size=2), SnapKV(window_size=2)):
+    for method in (documented_method(name)(**options), full):
         with torch.no_grad(), prune(model, method) as trace:
             model(**batch)
         kept.append([layer.tokens.tolist() for layer in trace.layers])

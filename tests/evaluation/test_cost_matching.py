@@ -130,9 +130,9 @@ def test_cells_hold_the_bytes_of_their_budget_or_there_are_none(run, tmp_path):
 
 TOKENS = (
     "table.cost=tokens",
-    "+table.against=random_entry",
-    "table.methods=[none,random_entry,{method:random_entry,seed:1},fastv,vtw,snapkv]",
-    "+table.search.random_entry={parameter:ratio,low:0,high:1}",
+    "+table.against=random_withdraw",
+    "table.methods=[none,random_withdraw,{method:random_withdraw,seed:1},fastv,vtw,snapkv]",
+    "+table.search.random_withdraw={parameter:ratio,low:0,high:1}",
     "+table.tolerance=0.02",
     "table.budgets=[0.3,0.5]",
 )

@@ -29,7 +29,7 @@ PAPER = {
     "claims": "claims profile=paper",
     "third_parties": "third_parties profile=paper",
     "llava15": "llava15 profile=paper results={world}/protocols tasks=[gqa,mme] table.budgets=[64,192] "
-    "'table.methods=[none,random_entry,fastv,vtw,snapkv]'",
+    "'table.methods=[none,random_withdraw,fastv,vtw,snapkv]'",
     "kvbudget": "kvbudget profile=paper results={world}/protocols tasks=[ocrbench] table.budgets=[64,128] "
     "'table.methods=[none,random,{{method:snapkv,scope:prompt}},plphp]'",
 }

@@ -235,8 +235,8 @@ PROTOCOLS = {  # table → what is asked of it, and method → score
     "llava15": (
         replace(PAPER, model="llava_1_5", checkpoint="llava-hf/llava-1.5-7b-hf", dtype="float16"),
         ("GQA", "MME"),
-        ("table.budgets=[64,192]", "table.methods=[none,random_entry,fastv,vtw,snapkv]"),
-        {"random_entry": 0.85, "fastv": 0.8},
+        ("table.budgets=[64,192]", "table.methods=[none,random_withdraw,fastv,vtw,snapkv]"),
+        {"random_withdraw": 0.85, "fastv": 0.8},
     ),
     "kvbudget": (
         replace(PAPER, model="qwen2_vl", checkpoint="Qwen/Qwen2-VL-7B-Instruct"),
