@@ -4,7 +4,7 @@
 PROFILE ?= paper
 RESULTS ?= results
 FAMILY ?= llava_onevision
-# Nothing unless given: LIMIT TASKS MODEL ENGINE PROTOCOL PROMPTS DRY ARGS CHECK TORCH_BACKEND
+# Nothing unless given: LIMIT TASKS TABLE MODEL ENGINE PROTOCOL PROMPTS DRY ARGS CHECK TORCH_BACKEND
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 BACKEND := $(or $(TORCH_BACKEND),$(shell cat $(VENV)/.torch-backend 2>/dev/null))
@@ -44,8 +44,8 @@ reproduce: $(DATA) ## every table and figure, no cell twice; PROFILE=paper|toy L
 	@$(PYTHON) -m scripts.reproduce table=all profile=$(PROFILE) $(COMMON) $(ARGS)
 $(TABLES): reproduce-%: $(DATA) ## one of them: reproduce-table1 … 5, reproduce-figure1, 2, 3, 5 … 8; TASKS=[sd,vst] too
 	@$(PYTHON) -m scripts.reproduce table=$* profile=$(PROFILE) $(COMMON) $(ARGS)
-compare: $(DATA) ## methods at the same measured bytes; TASKS=[ie] ARGS='table.budgets=[0.2,0.5]'; docs/compare.md
-	@$(PYTHON) -m scripts.reproduce table=compare profile=$(PROFILE) $(COMMON) $(ARGS)
+compare: $(DATA) ## methods at the same measured cost; TABLE=llava15|kvbudget TASKS=[ie] ARGS='table.budgets=[0.2,0.5]'
+	@$(PYTHON) -m scripts.reproduce table=$(or $(TABLE),compare) profile=$(PROFILE) $(COMMON) $(ARGS)
 compare-engines: $(DATA) ## do generate and fast answer alike? as Table 1
 	@$(PYTHON) -m scripts.reproduce table=engines profile=$(PROFILE) $(COMMON) $(ARGS)
 report: setup ## the tables again, from what has been measured

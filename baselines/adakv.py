@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from baselines.budgeted import of_cache
 from baselines.snapkv import SnapKV
 from plphp_core.pruning.selection import Count, head_budgets
 from plphp_core.pruning.validation import fraction, require
@@ -40,8 +41,9 @@ class AdaKV(SnapKV):
     def __post_init__(self) -> None:
         super().__post_init__()
         fraction("AdaKV", "alpha", self.alpha)
-        exact = self.kv_share is None or not self.official_rounding
-        require(exact, "AdaKV: kv_share is held exactly, which official_rounding does not do; leave out one of them")
+        exact = not (of_cache(self) and self.official_rounding)
+        part = "kv_tokens" if self.kv_share is None else "kv_share"
+        require(exact, f"AdaKV: {part} is held exactly, which official_rounding does not do; leave out one of them")
 
     def head_budgets(self, scores: Tensor, candidates: Tensor, keep: list[int]) -> tuple[Count, ...]:
         if self.normalize:

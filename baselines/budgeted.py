@@ -29,6 +29,8 @@ class Budgeted(Method):
         kv_share: instead of `budget`, share of the prompt's KV cache that is held, text and whole layers included, in
             (0, 1]: of n tokens ⌊kv_share · n⌋ per layer and head, in the mean over layers. All methods that have this
             parameter hold equally many bytes of a sample, exactly.
+        kv_tokens: the same as a count: so many tokens per layer and head, in the mean over layers, or the whole prompt
+            where it is no longer.
 
     Raises:
         ValueError: a parameter outside of what is allowed; in a prefill, a budget that its window does not fit in, or
@@ -40,10 +42,11 @@ class Budgeted(Method):
     scope: Literal["vision", "prompt"] = "vision"
     whole_layers: Literal["none", "plphp"] = "none"
     kv_share: float | None = field(default=None, kw_only=True)
+    kv_tokens: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         require(is_share(self.budget), self.wrong("budget", SHARE))
-        require(self.kv_share is None or is_share(self.kv_share), self.wrong("kv_share", f"be None or {SHARE[3:]}"))
+        check_of_cache(self)
         require(self.tokens is None or (type(self.tokens) is int and self.tokens >= 1), self.wrong("tokens", COUNT))
         for name, allowed in (("scope", ("vision", "prompt")), ("whole_layers", ("none", "plphp"))):
             require(getattr(self, name) in allowed, self.wrong(name, f"be one of {', '.join(allowed)}"))
@@ -87,10 +90,10 @@ class Budgeted(Method):
     def totals(self, view: LayerView) -> list[int]:
         """The same in all compressed layers together; everything of a sample without images."""
         layers = len(compressed_layers(self, view.num_layers))
-        if self.kv_share is None:
+        if not of_cache(self):
             sizes = zip(self.sizes(view), view.vision_counts, strict=True)
             return [layers * (self.share(size) if vision else size) for size, vision in sizes]
-        return share_of_cache(self, self.kv_share, view, (0,) * len(view.lengths) if self.evicts_text else None)
+        return share_of_cache(self, view, (0,) * len(view.lengths) if self.evicts_text else None)
 
     def share(self, size: int) -> int:
         """The budget's part of `size` tokens, at most all. Floor, as PLPHP; 1e-9: 0.7 · 10 may be 6.999… in binary."""
@@ -138,7 +141,13 @@ SHARE = "be a number in (0, 1]"
 
 
 class CompressesLayers(Protocol):
-    """What compresses some layers, or all."""
+    """What compresses some layers, or all, perhaps to a part of the prompt's KV cache."""
+
+    @property
+    def kv_share(self) -> float | None: ...
+
+    @property
+    def kv_tokens(self) -> int | None: ...
 
     def prunes(self, layer: int, num_layers: int) -> bool: ...
 
@@ -146,6 +155,22 @@ class CompressesLayers(Protocol):
 def is_share(value: object) -> bool:
     """Whether it is a number in (0, 1]."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def of_cache(method: CompressesLayers) -> bool:
+    """Whether its budget is a part of the prompt's KV cache."""
+    return method.kv_share is not None or method.kv_tokens is not None
+
+
+def check_of_cache(method: CompressesLayers) -> None:
+    """Raise ValueError for a part of the cache that is none, or is given twice."""
+    name, share, tokens = type(method).__name__, method.kv_share, method.kv_tokens
+    require(share is None or is_share(share), f"{name}: kv_share = {share!r}, but must be None or {SHARE[3:]}")
+    require(
+        tokens is None or (type(tokens) is int and tokens >= 1), f"{name}: kv_tokens = {tokens!r}, but must {COUNT}"
+    )
+    both = share is not None and tokens is not None
+    require(not both, f"{name}: kv_share = {share!r} and kv_tokens = {tokens!r} say the same; leave out one of them")
 
 
 def compressed_layers(method: CompressesLayers, num_layers: int) -> list[int]:
@@ -158,10 +183,8 @@ def dealt(total: int, place: int, layers: int) -> int:
     return (total + layers - 1 - place) // layers
 
 
-def share_of_cache(
-    method: CompressesLayers, share: float, view: LayerView, texts: Sequence[int] | None = None
-) -> list[int]:
-    """Tokens that a head keeps in all compressed layers together beside text, so that `share` of the cache is held.
+def share_of_cache(method: CompressesLayers, view: LayerView, texts: Sequence[int] | None = None) -> list[int]:
+    """Tokens that a head keeps in all compressed layers together beside text, so that the cache holds its part.
 
     Args:
         texts: tokens that every layer holds in any case, per sample; None: all text.
@@ -177,13 +200,17 @@ def share_of_cache(
     found = []
     for length, text, vision in zip(view.lengths, texts or view.text_counts, view.vision_counts, strict=True):
         held = whole * length + layers * text
-        total = view.num_layers * math.floor(share * length + 1e-9) - held
+        if method.kv_share is not None:
+            mean, asked = math.floor(method.kv_share * length + 1e-9), f"kv_share = {method.kv_share:g}"
+        else:
+            mean = min(method.kv_tokens or length, length)
+            asked = f"kv_tokens = {method.kv_tokens}, {mean / length:.1%}"
+        total = view.num_layers * mean - held
         what = f"text, {text} of {length} prompt tokens," * bool(text) + " and " * bool(text and whole)
         what += f"{whole} of {view.num_layers} layers left whole" * bool(whole)
         require(
             not vision or total >= (0 if text else layers),
-            f"{what or 'one token'} alone is {held / view.num_layers / length:.1%} of the KV cache, more than "
-            f"kv_share = {share:g}",
+            f"{what or 'one token'} alone is {held / view.num_layers / length:.1%} of the KV cache, more than {asked}",
         )
         found.append(total if vision else layers * (length - text))
     return found

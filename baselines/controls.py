@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from baselines.budgeted import SHARE, compressed_layers, dealt, is_share, mean_of_all_heads, share_of_cache
+from baselines.budgeted import check_of_cache, compressed_layers, dealt, mean_of_all_heads, of_cache, share_of_cache
 from plphp_core.pruning.plphp import PLPHP
 from plphp_core.pruning.selection import Selection, top_tokens
 from plphp_core.pruning.validation import require
@@ -21,33 +21,33 @@ class _Control(PLPHP):
     Args:
         whole_layers: `"plphp"`: the first two layers and the last are left whole, as PLPHP does; `"none"`: no layer is.
         kv_share: instead of r and Δr, share of the prompt's KV cache that is held, as in `Budgeted`, layer by layer
-            alike; the images of a sample then compete as one.
+            alike; the images of a sample then compete as one. kv_tokens: the same as a count.
     """
 
     control: ClassVar[bool] = True
 
     whole_layers: Literal["plphp", "none"] = "plphp"
     kv_share: float | None = field(default=None, kw_only=True)
+    kv_tokens: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         allowed = self.whole_layers in ("plphp", "none")
         require(allowed, f"{type(self).__name__}: whole_layers = {self.whole_layers!r}, but must be plphp or none")
-        share = self.kv_share is None or is_share(self.kv_share)
-        require(share, f"{type(self).__name__}: kv_share = {self.kv_share!r}, but must be None or {SHARE[3:]}")
+        check_of_cache(self)
 
     def prunes(self, layer: int, num_layers: int) -> bool:
         return self.whole_layers == "none" or super().prunes(layer, num_layers)
 
     def counts(self, view: LayerView) -> list[list[int]]:
-        if self.kv_share is None:
+        if not of_cache(self):
             return super().counts(view)
         layers = compressed_layers(self, view.num_layers)
         place = layers.index(view.layer)
-        return [[dealt(total, place, len(layers))] for total in share_of_cache(self, self.kv_share, view)]
+        return [[dealt(total, place, len(layers))] for total in share_of_cache(self, view)]
 
     def keep(self, view: LayerView, scores: Tensor, counts: list[list[int]]) -> Selection:
-        if self.kv_share is None or self.head_budget == "ada":
+        if not of_cache(self) or self.head_budget == "ada":
             return super().keep(view, scores, counts)
         return top_tokens(scores, view.vision, view.vision_counts, tuple(map(sum, counts)))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from baselines.budgeted import compressed_layers
+from baselines.budgeted import compressed_layers, of_cache
 from baselines.snapkv import SnapKV
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import LayerView
@@ -15,8 +15,8 @@ class PyramidKV(SnapKV):
 
     https://arxiv.org/abs/2406.02069, semantics of github.com/Zefan-Cai/KVCache-Factory at c97f9d7 in the scope of the
     prompt: integer division, so that the sum is a little over budget, and a uniform budget for prompts shorter than
-    twice of it. In the scope of vision, and under `kv_share`, remainders are spread, so that the layers together keep
-    exactly the budget.
+    twice of it. In the scope of vision, and under `kv_share` or `kv_tokens`, remainders are spread, so that the layers
+    together keep exactly the budget.
 
     Args:
         beta: the deepest layer keeps 1/β of the mean, ≥ 1; 1 is SnapKV.
@@ -38,7 +38,7 @@ class PyramidKV(SnapKV):
         place, layers = compressed.index(layer), len(compressed)
         means, totals = super().capacities(layer, view), self.totals(view)
         windows = self.windows(view, means)
-        if self.scope == "vision" or self.kv_share is not None:
+        if self.scope == "vision" or of_cache(self):
             return [
                 window + spread(total - layers * window, size - window, self.beta, layers)[place]
                 for total, size, window in zip(totals, self.sizes(view), windows, strict=True)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from baselines.budgeted import Budgeted, group_mean, part_of
+from baselines.budgeted import Budgeted, group_mean, of_cache, part_of
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import fraction
 from plphp_core.pruning.view import LayerView, QueryRows
@@ -18,8 +18,8 @@ class VLCache(Budgeted):
     """Budgets by the density of each layer's attention behind the last image, tokens by the attention of those rows.
 
     https://arxiv.org/abs/2410.23317, Algorithm 1, from the paper (no code is public). Decided after the last layer.
-    Desired shares of a layer are clipped to [0.01, 1] and not renormalised, except under `kv_share`, which is held
-    exactly; what is left by rounding goes to the largest remainders, up to the budget.
+    Desired shares of a layer are clipped to [0.01, 1] and not renormalised, except under `kv_share` or `kv_tokens`,
+    which are held exactly; what is left by rounding goes to the largest remainders, up to the budget.
 
     Args:
         p: entries below this share of their row's largest count as zero, in [0, 1].
@@ -57,7 +57,7 @@ class VLCache(Budgeted):
         view = observed[seen[0]][0]
         densities = torch.stack([observed[number][2] for number in seen], 1).tolist()  # (batch, layers)
         sizes, least = self.sizes(view), int(self.scope == "prompt")
-        exact = self.kv_share is not None
+        exact = of_cache(self)
         kept = [
             layer_budgets(*sample, least, exact) for sample in zip(densities, self.totals(view), sizes, strict=True)
         ]

@@ -10,12 +10,12 @@ from functools import cached_property
 from omegaconf import OmegaConf
 
 from plphp_core.analysis.results import Results
-from plphp_core.config.equal_bytes import AGAINST, NONE, Contender, EqualBytes, equal_bytes
+from plphp_core.config.equal_cost import AGAINST, NONE, Contender, EqualCost, equal_cost
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import COMPARE, table_config
 from plphp_core.records.errors import ReportError, UserError
-from plphp_core.reporting.byte_comparison import ByteComparison, gather
 from plphp_core.reporting.configured import benchmarks_configured, method_configured
+from plphp_core.reporting.cost_comparison import CostComparison, gather
 from plphp_core.reporting.request import ReportRequest, evaluate_models
 from plphp_core.reporting.table_layout import table_layout
 
@@ -47,7 +47,7 @@ class ClaimSources:
         self.asked = asked
         self._tables: dict[str, Results] = {}
         self._methods = tuple(dict.fromkeys((AGAINST, *methods)))
-        self._compared: dict[str, ByteComparison | ReportError] = {}
+        self._compared: dict[str, CostComparison | ReportError] = {}
 
     def table(self, name: str) -> Results:
         """The rows of a table or figure on its benchmarks; of Table 1 on the paper's."""
@@ -96,7 +96,7 @@ class ClaimSources:
         is asked for, which is as good and as bad a stand-in as any."""
         return list(models) if self.asked.profile == "paper" else [self.asked.options.model]
 
-    def compared(self, model: str) -> ByteComparison:
+    def compared(self, model: str) -> CostComparison:
         """A random choice and the methods at equal bytes, but for those that cannot be brought to a budget here.
 
         Raises NothingToShow if nothing is measured at equal bytes on the model.
@@ -112,13 +112,13 @@ class ClaimSources:
             raise found
         return found
 
-    def _equal(self, model: str) -> EqualBytes:
+    def _equal(self, model: str) -> EqualCost:
         config = table_config(COMPARE, self.asked.profile, model)
         table, found = dict(config.table), dict[str, Contender]()
         for name in self._methods:
             with suppress(UserError):
                 named = OmegaConf.create(table | {"methods": [*dict.fromkeys((NONE, AGAINST, name))]})
-                one = equal_bytes(named, config.profile, config.model)
+                one = equal_cost(named, config.profile, config.model)
                 found |= {contender.name: contender for contender in one.contenders}
         return replace(one, contenders=tuple(found.values()))
 

@@ -11,7 +11,7 @@ from plphp_core.claims.claim_finding import ClaimFinding, ClaimPart
 from plphp_core.claims.claim_rules import ALL, RULES, ClaimRule
 from plphp_core.claims.claim_sources import ClaimSources
 from plphp_core.claims.verdict import RuleOutcome, Verdict, outcomes, overall
-from plphp_core.config.equal_bytes import AGAINST, NONE
+from plphp_core.config.equal_cost import AGAINST, NONE
 from plphp_core.config.report_settings import MODEL
 from plphp_core.config.run_settings import PROTOCOL_PROMPTS
 from plphp_core.records.errors import ReportError

@@ -10,8 +10,9 @@ from plphp_core.analysis.results import NothingToShow, Results
 from plphp_core.claims.claim_evidence import Place, places
 from plphp_core.claims.claim_finding import ClaimMeasurement, ClaimPart
 from plphp_core.claims.claim_sources import ClaimSources, shared
+from plphp_core.config.equal_cost import shown as shown_budget
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.byte_comparison import ByteComparison, share
+from plphp_core.reporting.cost_comparison import CostComparison
 
 BUDGETS, METHODS = "budgets", "methods"  # what the parts of a claim are
 
@@ -47,7 +48,7 @@ def order(
                 rests += own
                 remarks += said
                 if own:
-                    found[rival][f"{title} at {share(budget)} of the KV bytes"] = change
+                    found[rival][f"{title} at {shown_budget(budget)} of the KV bytes"] = change
     if len(missing) == len(models):
         raise missing[0]
     if not any(found.values()):
@@ -60,7 +61,7 @@ def order(
 
 
 def _at(
-    shown: ByteComparison, budget: float, better: str, worse: str, several: bool
+    shown: CostComparison, budget: float, better: str, worse: str, several: bool
 ) -> tuple[Estimate, list[Place], list[str]]:
     """The change at one budget, where it is measured (nothing where one of the two cannot have the budget), and what to
     say of that."""
@@ -79,7 +80,7 @@ def _at(
     unequal = shown.unequal()
     apart = [name for name in wanted if any((row, name) in unequal for row in pair)]
     if apart:
-        remarks.append(f"{title} at {share(budget)}: left out, as not at equal bytes: {', '.join(apart)}.")
+        remarks.append(f"{title} at {shown_budget(budget)}: left out, as not at equal bytes: {', '.join(apart)}.")
     both = [name for name in shared(results, pair, wanted) if name not in apart]
     change = results.average_change(pair[0], both, pair[1]) if both else MISSING
     return change, places(results, pair, wanted, several), remarks

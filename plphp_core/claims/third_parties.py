@@ -25,7 +25,7 @@ from plphp_core.claims.judgement import judged
 from plphp_core.claims.order_measure import BUDGETS, METHODS, order
 from plphp_core.claims.verdict import Verdict
 from plphp_core.config.checked_values import one_of
-from plphp_core.config.equal_bytes import NONE
+from plphp_core.config.equal_cost import NONE
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import COMPARE
 from plphp_core.records.errors import ReportError, UserError, unknown

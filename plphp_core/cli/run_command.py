@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plphp_core.cli.report_command import write_reports
 from plphp_core.config.checked_values import flag
-from plphp_core.config.equal_bytes import EqualBytes, equal_bytes
+from plphp_core.config.equal_cost import EqualCost, equal_cost
 from plphp_core.config.hydra_app import compose_and_call, key
 from plphp_core.config.locations import make_importable
 from plphp_core.config.report_choices import Filters
@@ -77,7 +77,7 @@ class Scheduler:
 
     def __init__(self):
         self.runs: list[Run] = []
-        self.compared: list[tuple[Run, EqualBytes]] = []  # become runs once their methods are at the same bytes
+        self.compared: list[tuple[Run, EqualCost]] = []  # become runs once their methods are at the same bytes
         self.refused: list[tuple[list[str], str]] = []  # combinations that their method does not allow, and why
         self.errors: list[str] = []
         self.combinations: list[list[str]] = []
@@ -124,7 +124,7 @@ class Scheduler:
             settings = [replace(one, methods=distinct([MethodSettings("none"), *one.methods])) for one in settings]
         runs = [(some, resolved(one, some)) for one, some in zip(configs, settings, strict=True)]
         if kind == COMPARE:
-            equal = [equal_bytes(one.table, one.profile, one.model) for one in configs]
+            equal = [equal_cost(one.table, one.profile, one.model) for one in configs]
             self.compared += zip(runs, equal, strict=True)
             return []
         return runs
@@ -138,7 +138,7 @@ class Scheduler:
 
         loader = LoadOnce()
         if self.compared:
-            from plphp_core.evaluation.byte_matching import matched_runs
+            from plphp_core.evaluation.cost_matching import matched_runs
 
             self.runs += [one for pair in self.compared for one in matched_runs(*pair, loader, self._dry)]
         if unfit := distinct(sentence for settings, _ in self.runs for sentence in misfits(settings)):

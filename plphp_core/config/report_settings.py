@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from plphp_core.config import checked_values as values
-from plphp_core.config.equal_bytes import EqualBytes, equal_bytes
+from plphp_core.config.equal_cost import EqualCost, equal_cost
 from plphp_core.config.hydra_app import composed, key, value
 from plphp_core.config.locations import PACKAGED
 from plphp_core.config.report_choices import ANY, Filters, Options
@@ -29,7 +29,7 @@ class ReportSettings:
 
     tasks: the option of the group, or a list such as "[sd,ie]"; None: the table's own.
     models: of a table or figure over several, such as "mantis,idefics2"; empty: its own, or all that were read.
-    equal: budgets and methods of a comparison at equal bytes; None: of other tables.
+    equal: budgets and methods of a comparison at equal cost; None: of other tables.
     filters: of the cells; a field that they leave open has the usual kind of those there are (`analysis.usual_kind`).
     """
 
@@ -51,7 +51,7 @@ class ReportSettings:
     docs: str | None = None
     strict: bool = False
     quiet: bool = False
-    equal: EqualBytes | None = None
+    equal: EqualCost | None = None
 
     @property
     def model_names(self) -> list[str]:
@@ -139,5 +139,5 @@ def report_from_config(config: DictConfig, overrides: Sequence[str], also: Colle
         docs=node.docs if node.docs is None else ",".join([node.docs] if isinstance(node.docs, str) else node.docs),
         strict=values.flag("report.strict", node.strict),
         quiet=values.flag("report.quiet", node.quiet),
-        equal=equal_bytes(config.table, config.profile, config.model) if compares else None,
+        equal=equal_cost(config.table, config.profile, config.model) if compares else None,
     )

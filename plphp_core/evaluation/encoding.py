@@ -86,6 +86,7 @@ def read_answers(
     trace, length = found.trace, inputs["input_ids"].shape[1]
     prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
     retention = trace.retention.float().cpu().tolist()
+    entered = trace.vision_entered
     ends = loaded.model.generation_config.eos_token_id if ends is None else ends
     end_tokens = set(ends) if isinstance(ends, (list, tuple)) else {ends}
     config = loaded.family.decoder(loaded.model).config
@@ -106,6 +107,7 @@ def read_answers(
             kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
             prefill_ms=round(float(found.prefill_ms), 3),
             prefill_flops=_flops(trace, first, *sizes),
+            vision_entered=round(entered[first], 6) if entered else None,
             decode_ms=round(float(found.decode_ms), 3),
             decode_steps=int(found.decode_steps),
             batch_size=len(ready),

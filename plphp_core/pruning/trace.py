@@ -113,6 +113,14 @@ class Trace:
         return self._shares(lambda layer, sample: layer.vision_counts[sample], lambda prompt: prompt.vision_counts)
 
     @property
+    def vision_entered(self) -> list[float]:
+        """Vision tokens that came into attention, mean over layers, per sample; text comes into every layer."""
+        if self.prompt is None or not self.layers:
+            return []
+        entered = [[layer.entered[sample] for layer in self.layers] for sample in range(len(self.images))]
+        return [sum(one) / len(one) - text for one, text in zip(entered, self.prompt.text_counts, strict=True)]
+
+    @property
     def text_retention(self) -> Tensor:
         """Kept fraction of each layer's text, `(batch, layers)`, fp32: 1 unless the method may evict text."""
         return self._shares(

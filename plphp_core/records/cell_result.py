@@ -22,7 +22,7 @@ from plphp_core.records.record import Identifiers, Names, Numbers, Part, Record,
 
 EFFICIENCY = ("retention", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
 COSTS = (*EFFICIENCY, "decode_ms", "new_tokens", "prompt_tokens")
-FLOPS = "prefill_flops"  # a cost too, which older files do not have
+FLOPS, ENTERED = LATER = "prefill_flops", "vision_entered"  # costs too, which older files do not have
 # CIDEr-D weighs an n-gram by log N − log df, with N documents and df of them that have it. Of one document every
 # weight, and so every score, is 0 whatever the answer. From two on, n-grams that not all documents share have weight.
 FEWEST_FOR_CIDER = 2
@@ -86,7 +86,7 @@ class CellResult(Record):
         image_notes: how many images were not upright RGB, by what was done to them.
         doc_ids: `(n,)`, the answered rows of the data set.
         together: `(n,)`, of each the first row of the group that it is drawn with; None: each stands alone.
-        costs: COSTS and FLOPS of each document, `(n,)` each, nan where unmeasured; a batch's times are shared equally
+        costs: COSTS and LATER of each document, `(n,)` each, nan where unmeasured; a batch's times are shared equally
             among its samples. batch_size: the largest there was.
         code: kind of code → file → hash. scores: version of scoring. extra_metrics: name → dotted path.
         answers_key: key of the cell in its journal, under which its answers lie.
@@ -153,7 +153,8 @@ class CellResult(Record):
     def _agrees_with_itself(self) -> Self:
         if len(self.doc_ids) != self.n:
             raise ValueError(f"n is {self.n} but doc_ids has {len(self.doc_ids)} entries")
-        self.costs.setdefault(FLOPS, np.full(self.n, math.nan))
+        for name in LATER:
+            self.costs.setdefault(name, np.full(self.n, math.nan))
         if self.together is not None and len(self.together) != self.n:
             raise ValueError(f"n is {self.n} but together has {len(self.together)} entries")
         if missing := [name for name in COSTS if name not in self.costs]:
@@ -198,7 +199,7 @@ class CellResult(Record):
 
 
 def costs_of(answers: Sequence[Answer]) -> dict[str, list[float | None]]:
-    """COSTS and FLOPS of answered samples, in their order.
+    """COSTS and LATER of answered samples, in their order.
 
     A batch's wall time is shared equally: prefill per sample, decode per sample and step (None where nothing was
     decoded after the first token).
@@ -217,6 +218,7 @@ def costs_of(answers: Sequence[Answer]) -> dict[str, list[float | None]]:
         "new_tokens": [one.new_tokens for one in answers],
         "prompt_tokens": [one.prompt_tokens for one in answers],
         FLOPS: [one.prefill_flops for one in answers],
+        ENTERED: [one.vision_entered for one in answers],
     }
 
 

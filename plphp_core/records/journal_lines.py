@@ -33,6 +33,7 @@ class Answer(Part):
     kv_bytes_full: int  # the same with nothing pruned
     prefill_ms: float
     prefill_flops: int | None = None  # of the decoder's layers, by FastV's count, over the tokens that came into each
+    vision_entered: float | None = None  # vision tokens that came into attention, mean over layers
     decode_ms: float
     decode_steps: int
     batch_size: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import COMPARE, table_config
-from plphp_core.reporting import byte_comparison, engine_comparison
+from plphp_core.reporting import cost_report, engine_comparison
 from plphp_core.reporting.configured import has_rows
 from plphp_core.reporting.figures import MODULES, figure_report
 from plphp_core.reporting.request import ENGINES, LEDGER, THIRD_PARTIES, Report, ReportRequest, report_order
@@ -28,5 +28,5 @@ def make_report(name: str, asked: ReportRequest) -> Report:
     if name == ENGINES:
         return engine_comparison.report(asked)
     if table_config(name).table.get("kind") == COMPARE:
-        return byte_comparison.report(name, asked)
+        return cost_report.report(name, asked)
     return figure_report(name, asked) if name in MODULES else table_report(name, asked)

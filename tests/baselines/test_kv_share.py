@@ -26,14 +26,15 @@ def stored(cache):
     return sum(part.untyped_storage().nbytes() for layer in cache.layers for part in (layer.keys, layer.values))
 
 
-def methods(share, layers):
+def methods(share, layers, parameter="kv_share"):
     """Every method that has the parameter, in every scope that it has."""
+    part = {parameter: share}
     for kind in BUDGETED:
         small = SMALL if issubclass(kind, SnapKV) else {}
         for scope in ("vision", "prompt"):
-            yield kind(scope=scope, whole_layers=layers, kv_share=share, **small)
-    yield from (kind(whole_layers=layers, kv_share=share) for kind in CONTROLS)
-    yield Uniform(whole_layers=layers, kv_share=share, head_budget="ada")
+            yield kind(scope=scope, whole_layers=layers, **part, **small)
+    yield from (kind(whole_layers=layers, **part) for kind in CONTROLS)
+    yield Uniform(whole_layers=layers, head_budget="ada", **part)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -70,6 +71,21 @@ def test_the_whole_cache_changes_no_bit():
         assert trace.kv_bytes_alone == trace.kv_bytes_full_alone and trace.kv_bytes == trace.kv_bytes_full, method
 
 
+def test_a_count_keeps_what_the_share_that_it_comes_to_keeps():
+    model = tiny_llava_onevision()
+    batch = prompt_batch(model, ONE_IMAGE[:1])
+    (length,) = prefill(None, model, batch)[0].prompt.lengths
+    count = int(0.72 * length)
+    pairs = zip(methods((count + 0.5) / length, "none"), methods(count, "none", "kv_tokens"), strict=True)
+    for by_share, by_count in pairs:
+        left, right = (prefill(method, model, batch)[0] for method in (by_share, by_count))
+        assert right.kv_bytes_alone[0] * length == right.kv_bytes_full_alone[0] * count, by_count
+        assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(left.layers, right.layers, strict=True))
+    for method in methods(length + 5, "none", "kv_tokens"):  # a prompt that is shorter is left whole
+        trace, _ = prefill(method, model, batch)
+        assert trace.kv_bytes == trace.kv_bytes_full, method
+
+
 def test_a_share_over_the_prompt_is_its_budget_where_all_layers_are_compressed():
     model = tiny_llava_onevision()
     batch = prompt_batch(model, ONE_IMAGE)
@@ -100,6 +116,9 @@ REFUSED = {
     ),
     "no number": (lambda: SnapKV(kv_share=0.0), r"SnapKV: kv_share = 0\.0, but must be None or a number in \(0, 1\]"),
     "of a control": (lambda: RandomTokens(kv_share=1.2), r"RandomTokens: kv_share = 1\.2, but must be None or a num"),
+    "no count": (lambda: SnapKV(kv_tokens=0), r"SnapKV: kv_tokens = 0, but must be None or a whole number from 1 on"),
+    "said twice": (lambda: RandomTokens(kv_share=0.5, kv_tokens=9), r"kv_share = 0\.5 and kv_tokens = 9 say the same"),
+    "too low a count": (lambda: KeyDiff(kv_tokens=3), r"alone is \d+\.\d% of the KV cache, more than kv_tokens = 3, "),
     "rounding": (lambda: AdaKV(kv_share=0.5, official_rounding=True), "AdaKV: kv_share is held exactly"),
 }
 

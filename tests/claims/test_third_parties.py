@@ -10,7 +10,7 @@ import yaml
 
 from plphp_core import claims
 from plphp_core.claims.third_parties import FILE, load_third_parties
-from plphp_core.config.equal_bytes import equal_bytes
+from plphp_core.config.equal_cost import equal_cost
 from plphp_core.config.hydra_app import composed
 from plphp_core.config.report_choices import Options
 from plphp_core.config.report_settings import report_settings
@@ -34,7 +34,7 @@ def compared(folder, on, scores=ORDERED, out_of_reach=(), unequal=()):
     """Methods at equal bytes on a model, whose scores are those given times Uncompressed's."""
     config = composed(["table=compare", f"profile={on.profile}", f"model={on.model}",
                        f"table.methods=[{','.join(dict.fromkeys(('none', 'random', *scores)))}]"])  # fmt: skip
-    equal = equal_bytes(config.table, config.profile, config.model)
+    equal = equal_cost(config.table, config.profile, config.model)
     for benchmark in TASKS:
         (reference,) = finish(folder, on, NONE, Quality(), [benchmark])
         matches = []

@@ -18,6 +18,12 @@ from tests.goldens.records import Conditions, Row, Scores, answer, write_cell, w
 
 MULTI_IMAGE, CAPTIONS = ("SD", "IE", "VST", "MV"), ("Flickr30k", "COCO2017", "DetailCaps")
 BENCHMARKS = (*MULTI_IMAGE, *CAPTIONS)
+# lmms-eval's own: metric → what a score of about a half is multiplied by
+UPSTREAM = {
+    "GQA": {"exact_match": 1.0},
+    "MME": {"mme_perception_score": 2400.0, "mme_cognition_score": 600.0},
+    "OCRBench": {"ocrbench_accuracy": 1.0},
+}
 GAMMA = (0.5, 0.6, 0.5, 0.4, 0.3, 0.2)  # falls; `rise` is won back in the layers after these
 WORDS = ("red", "blue", "green", "circle", "square", "left", "right", "two", "three", "moved")
 
@@ -33,7 +39,7 @@ class Quality:
 
     score: share of a document's own score; on: benchmark → another one; kept: share of the vision tokens; faster:
     divides decode times; added: milliseconds of prefill; spread: of a sample's score; alike: benchmarks on which all
-    rows that say so score alike, sample by sample.
+    rows that say so score alike, sample by sample; entered: vision tokens that come into attention.
     """
 
     score: float = 0.95
@@ -42,6 +48,7 @@ class Quality:
     added: float = 0.0
     spread: float = 0.04
     alike: tuple[str, ...] = ()
+    entered: float | None = None
     on: dict[str, float] = field(default_factory=dict, hash=False)
 
 
@@ -83,6 +90,11 @@ def _measured(on: Conditions, row: Row, quality: Quality, benchmark: str, failed
             "cider": Scores({doc: round(2 * one, 4) for doc, one in scores.items()}, "corpus"),
             "meteor": Scores({doc: round(one / 2, 4) for doc, one in scores.items()}, "corpus", offset=0.01),
         }
+    elif benchmark in UPSTREAM:
+        metrics = {
+            name: Scores({doc: round(factor * one, 4) for doc, one in scores.items()})
+            for name, factor in UPSTREAM[benchmark].items()
+        }
     elif benchmark == "MV":
         metrics = {"overall": Scores(scores, "group_mean", groups)}
     else:  # the paper's SD is several data sets
@@ -112,7 +124,7 @@ def _answer(on: Conditions, row: Row, quality: Quality, benchmark: str, doc: int
     step = (20 + 2 * asked_of.random() + 0.1 * own_of.random()) / quality.faster
     times = (round(prefill, 3), round(step * steps, 3), steps)
     notes = ["image 1: CMYK made RGB"] * (benchmark == "SD" and doc in (1, 4))
-    return answer(text, steps + 1 + other, 300 + asked.randrange(200), notes, kept, times, size)
+    return answer(text, steps + 1 + other, 300 + asked.randrange(200), notes, kept, times, size, quality.entered)
 
 
 def readings(folder: Path, on: Conditions, rise: float, benchmarks: Iterable[str] = BENCHMARKS, errors=0) -> None:

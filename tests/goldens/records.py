@@ -21,9 +21,9 @@ from plphp_core.evaluation.attention.attention_runner import write_readings
 from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.byte_matches import ByteMatch, ByteMatches, matches_path
 from plphp_core.records.cache_keys import CODE
 from plphp_core.records.cell_result import load_cell
+from plphp_core.records.cost_matches import CostMatch, CostMatches, matches_path
 from plphp_core.records.depth_rule import DepthRule, rule_path
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer, AttentionReading, SampleLine
@@ -158,7 +158,16 @@ def write_cell(
     return cell.result_path
 
 
-def answer(text: str, tokens: int, prompt: int, notes: list[str], retention: float, times: tuple, batch: int) -> Answer:
+def answer(
+    text: str,
+    tokens: int,
+    prompt: int,
+    notes: list[str],
+    retention: float,
+    times: tuple,
+    batch: int,
+    entered: float | None = None,
+) -> Answer:
     """One answered sample.
 
     Args:
@@ -170,8 +179,8 @@ def answer(text: str, tokens: int, prompt: int, notes: list[str], retention: flo
     layers = [retention + 0.05, retention - 0.05] if retention < 0.95 else [1.0, 1.0]
     prefill, decode, steps = times
     return Answer(text=text, prompt_tokens=prompt, new_tokens=tokens, images_sha256=["0" * 64], image_notes=notes,
-                  retention=layers, kv_bytes=kv, kv_bytes_full=full, prefill_ms=prefill, decode_ms=decode,
-                  decode_steps=steps, batch_size=batch)  # fmt: skip
+                  retention=layers, kv_bytes=kv, kv_bytes_full=full, prefill_ms=prefill, vision_entered=entered,
+                  decode_ms=decode, decode_steps=steps, batch_size=batch)  # fmt: skip
 
 
 def write_reading(folder: Path, on: Conditions, benchmark: str, lines: dict[int, dict], errors: int = 0) -> None:
@@ -223,8 +232,8 @@ def write_depth_rule(folder: Path, on: Conditions, divergence: dict[int, float],
     rule.write(rule_path(folder, on.profile, on.model))
 
 
-def write_matches(folder: Path, on: Conditions, reference: Path, matches: list[tuple], unequal: tuple) -> None:
-    """How methods were brought to budgets on a benchmark: what their cells hold, or 5 % more of the one `unequal`.
+def write_matches(folder: Path, on: Conditions, reference: Path, matches: list[tuple], unequal: tuple = ()) -> None:
+    """How methods were brought to budgets on a benchmark: what their cells take, or 5 % more of the one `unequal`.
 
     Args:
         reference: result file of Uncompressed.
@@ -233,17 +242,18 @@ def write_matches(folder: Path, on: Conditions, reference: Path, matches: list[t
     cell, found = load_cell(reference), []
     prompts = [int(length) for length in cell.costs["prompt_tokens"]]
     for budget, one, method, why in matches:
-        held = 4096 * budget * sum(prompts) / len(prompts)
+        tokens = one.cost.name == "tokens"
+        held = budget if tokens else 4096 * budget * sum(prompts) / len(prompts)
         for path in (folder / on.profile / "cells").glob(f"*{cell.task}*.json"):
             other = load_cell(path)
             if method is not None and (other.method, other.params) == (method.name, method.params):
-                held = float(other.costs["kv_bytes"].mean())
+                held = float(other.costs[one.cost.cell].mean())
         wanted = 1.05 * held if (one.name, budget, cell.benchmark) == unequal else held
         params = None if method is None else method.params
-        found.append(ByteMatch(budget=budget, method=one.name, asked=one.params, params=params, wanted=wanted,
-                               kv_bytes=None if method is None else held, missing=why))  # fmt: skip
-    record = ByteMatches(key=cell.key, model=on.model, benchmark=cell.benchmark, lengths=prompts, token_bytes=4096,
-                         layers=2, found=found)  # fmt: skip
+        found.append(CostMatch(cost=one.cost.name, budget=budget, method=one.name, asked=one.params, params=params,
+                               wanted=wanted, held=None if method is None else held, missing=why))  # fmt: skip
+    record = CostMatches(key=cell.key, model=on.model, benchmark=cell.benchmark, lengths=prompts,
+                         vision=[[576]] * len(prompts), token_bytes=4096, layers=2, found=found)  # fmt: skip
     record.write(matches_path(reference))
 
 

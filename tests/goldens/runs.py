@@ -28,6 +28,10 @@ PAPER = {
     "sweep": "sweep profile=paper",
     "claims": "claims profile=paper",
     "third_parties": "third_parties profile=paper",
+    "llava15": "llava15 profile=paper results={world}/protocols tasks=[gqa,mme] table.budgets=[64,192] "
+    "'table.methods=[none,random_withdraw,fastv,vtw,snapkv]'",
+    "kvbudget": "kvbudget profile=paper results={world}/protocols tasks=[ocrbench] table.budgets=[64,128] "
+    "'table.methods=[none,random,{{method:snapkv,scope:prompt}},plphp]'",
 }
 TOY = {
     "table1": "table1 profile=toy report.published={world}/published report.strict=true",
@@ -48,7 +52,6 @@ TOY = {
     "compare": "compare profile=toy results={world}/compared tasks=[ie,flickr30k] "
     "table.budgets=[0.33,0.5] 'table.methods=[none,random,recency,{{method:snapkv,scope:prompt}},plphp,vtw]'",
     "claims": "claims profile=toy",
-    "third_parties": "third_parties profile=toy results={world}/compared tasks=[ie,flickr30k]",
 }
 REFUSED = {
     "nothing": "table1 profile=toy results={world}/nowhere",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plphp_core.config.equal_bytes import equal_bytes
+from plphp_core.config.equal_cost import equal_cost
 from plphp_core.config.hydra_app import composed
 from tests.goldens.draws import BENCHMARKS, MULTI_IMAGE, Quality, draw, finish, readings
 from tests.goldens.records import Conditions, Row, damage, write_depth_rule, write_matches, write_sight
@@ -207,7 +207,7 @@ def compared(folder: Path) -> None:
     one is not finished."""
     on = replace(TOY, sizes={})
     config = composed(["table=compare", "profile=toy", *COMPARED])
-    equal = equal_bytes(config.table, config.profile, config.model)
+    equal = equal_cost(config.table, config.profile, config.model)
     scores = {"random": 0.8, "recency": 0.6, "snapkv": 0.85, "plphp": 0.9}
     nothing = {("random", 0.33, "IE"): "text, 50 of 120 prompt tokens, alone is 41.7% of the KV cache, more than …",
                ("plphp", 0.33, "Flickr30k"): "holds at least 41.0% of the KV bytes (r = 0)"}  # fmt: skip
@@ -229,6 +229,44 @@ def compared(folder: Path) -> None:
                     row = Row(method.name, method.params, method.setting)
                     finish(folder, on, row, Quality(scores[one.name] + 0.1 * budget, (budget - 0.2) / 0.8), [benchmark])
         write_matches(folder, on, reference, matches, unequal=("recency", 0.5, "Flickr30k"))
+
+
+PROTOCOLS = {  # table → what is asked of it, and method → score
+    "llava15": (
+        replace(PAPER, model="llava_1_5", checkpoint="llava-hf/llava-1.5-7b-hf", dtype="float16"),
+        ("GQA", "MME"),
+        ("table.budgets=[64,192]", "table.methods=[none,random_withdraw,fastv,vtw,snapkv]"),
+        {"random_withdraw": 0.85, "fastv": 0.8},
+    ),
+    "kvbudget": (
+        replace(PAPER, model="qwen2_vl", checkpoint="Qwen/Qwen2-VL-7B-Instruct"),
+        ("OCRBench",),
+        ("table.budgets=[64,128]", "table.methods=[none,random,{method:snapkv,scope:prompt},plphp]"),
+        {"random": 0.5, "snapkv": 0.8},
+    ),
+}
+
+
+def protocols(folder: Path) -> None:
+    """Two protocols of other papers, whose printed rows stand beside: what has a score reaches every budget."""
+    for table, (on, benchmarks, asked, scores) in PROTOCOLS.items():
+        config = composed([f"table={table}", "profile=paper", *asked])
+        equal = equal_cost(config.table, config.profile, config.model)
+        for benchmark in benchmarks:
+            (reference,) = finish(folder, on, NONE, Quality(entered=576.0), [benchmark])
+            matches = []
+            for budget in equal.budgets:
+                for one in equal.contenders:
+                    if one.name not in scores:
+                        why = one.never or "comes no nearer than 54.0 (K = 3) and 72.0 (K = 4) of 576.0"
+                        matches.append((budget, one, None, why))
+                        continue
+                    method = one.at(budget, one.search and one.search.params(0.9 - budget / 1000))
+                    matches.append((budget, one, method, ""))
+                    row = Row(method.name, method.params, method.setting)
+                    quality = Quality(scores[one.name] + budget / 2000, budget / 576, entered=budget + 0.125)
+                    finish(folder, on, row, quality, [benchmark])
+            write_matches(folder, on, reference, matches)
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -264,5 +302,6 @@ def make(folder: Path) -> Path:
     toy(folder / "results")
     published(folder / "published")
     compared(folder / "compared")
+    protocols(folder / "protocols")
     refused(folder)
     return folder

@@ -10,15 +10,14 @@ import pytest
 
 from baselines.controls import RandomTokens
 from plphp_core.cli import entry_point
-from plphp_core.config.equal_bytes import ByteSearch
-from plphp_core.evaluation import byte_matching, loading
-from plphp_core.evaluation.byte_matching import searched
-from plphp_core.records.byte_matches import TOLERANCE
+from plphp_core.config.equal_cost import TOLERANCE, CostSearch
+from plphp_core.evaluation import cost_matching, loading
+from plphp_core.evaluation.cost_matching import searched
 from tests.evaluation.factories import in_child, never
 from tests.evaluation.repositories import command
 
-REAL = ByteSearch("r", 0.0, 1.0)
-WHOLE = ByteSearch("K", 1, None, whole=True)
+REAL = CostSearch("r", 0.0, 1.0)
+WHOLE = CostSearch("K", 1, None, whole=True)
 FULL = 1000.0
 
 
@@ -75,7 +74,7 @@ def test_whole_numbers_are_bisected():
 
 
 def test_tied_parameters_never_leave_what_the_method_allows():
-    search = ByteSearch("r", 0.0, 1.0, (("delta_r", 0.75),))
+    search = CostSearch("r", 0.0, 1.0, (("delta_r", 0.75),))
     assert search.params(0.4) == {"r": 0.4, "delta_r": 0.3}
     assert search.params(0.8) == {"r": 0.8, "delta_r": 0.2} and search.params(1.0) == {"r": 1.0, "delta_r": 0.0}
 
@@ -115,7 +114,7 @@ def test_cells_hold_the_bytes_of_their_budget_or_there_are_none(run, tmp_path):
                 continue
             (cell,) = own
             held = sum(cell["efficiency"]["kv_bytes"]) / cell["n"]
-            assert abs(held - one["wanted"]) <= TOLERANCE * one["wanted"] and held == pytest.approx(one["kv_bytes"])
+            assert abs(held - one["wanted"]) <= TOLERANCE * one["wanted"] and held == pytest.approx(one["held"])
             if "kv_share" in one["params"]:  # sample by sample
                 tokens = cell["efficiency"]["prompt_tokens"]
                 assert cell["efficiency"]["kv_bytes"] == [
@@ -127,6 +126,52 @@ def test_cells_hold_the_bytes_of_their_budget_or_there_are_none(run, tmp_path):
     assert {"none", "random", "snapkv"} <= found_methods
     prefills = {cell["method"]: cell["efficiency"]["prefill_flops"] for cell in done.files}
     assert all(flops and min(flops) > 0 for flops in prefills.values())
+
+
+TOKENS = (
+    "table.cost=tokens",
+    "+table.against=random_withdraw",
+    "table.methods=[none,random_withdraw,{method:random_withdraw,seed:1},fastv,vtw,snapkv]",
+    "+table.search.random_withdraw={parameter:ratio,low:0,high:1}",
+    "+table.tolerance=0.02",
+    "table.budgets=[0.3,0.5]",
+)
+
+
+def test_cells_have_as_many_vision_tokens_in_attention_as_their_budget_says(run, tmp_path):
+    """Mean over layers of what comes in, measured again while they answer; a cache compressor is never at a budget."""
+    done = run(*TOKENS)
+    assert done.code == 0, done.said
+    reached = 0
+    for label, record in records(tmp_path).items():
+        full = sum(map(sum, record["vision"])) / len(record["vision"])
+        for one in record["found"]:
+            assert one["wanted"] == pytest.approx(one["budget"] * full)
+            own = [cell for cell in done.files if (cell["benchmark"], cell["params"]) == (label, one["params"])]
+            if one["method"] == "snapkv":
+                assert one["missing"].startswith("every vision token comes into attention")
+            if one["params"] is None:
+                assert one["missing"] and not own
+                continue
+            (cell,) = own
+            entered = sum(cell["efficiency"]["vision_entered"]) / cell["n"]
+            assert abs(entered - one["wanted"]) <= 0.02 * one["wanted"] and entered == pytest.approx(one["held"])
+            reached += 1
+        whole = next(cell for cell in done.files if cell["method"] == "none" and cell["benchmark"] == label)
+        assert sum(whole["efficiency"]["vision_entered"]) / whole["n"] == pytest.approx(full)
+    assert reached >= 4
+
+
+def test_a_count_of_tokens_per_head_is_held_by_every_sample(run, tmp_path):
+    methods = "table.methods=[none,random,{method:keydiff,scope:prompt},plphp]"
+    done = run("table.budgets=[40,90]", methods)
+    assert done.code == 0, done.said
+    counted = [cell for cell in done.files if cell["params"].get("kv_tokens")]
+    assert {cell["params"]["kv_tokens"] for cell in counted if cell["method"] == "keydiff"} == {40, 90}
+    token_bytes = {label: record["token_bytes"] for label, record in records(tmp_path).items()}
+    for cell in counted:
+        held = [min(cell["params"]["kv_tokens"], n) for n in cell["efficiency"]["prompt_tokens"]]
+        assert cell["efficiency"]["kv_bytes"] == [token_bytes[cell["benchmark"]] * one for one in held]
 
 
 def test_samples_are_called_the_same_while_bytes_are_measured_and_while_they_answer(run, monkeypatch):
@@ -146,7 +191,7 @@ def test_samples_are_called_the_same_while_bytes_are_measured_and_while_they_ans
 def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):
     first = run()
     before = records(tmp_path)
-    monkeypatch.setattr(byte_matching, "_Pass", never)
+    monkeypatch.setattr(cost_matching, "_Pass", never)
     monkeypatch.setattr(loading, "load", never)
     again = run()
     assert again.code == 0 and records(tmp_path) == before
@@ -155,16 +200,16 @@ def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):
 
 
 def test_a_dry_run_measures_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(byte_matching, "_Pass", never)
+    monkeypatch.setattr(cost_matching, "_Pass", never)
     done = run("dry=true")
     assert done.code == 0 and not records(tmp_path) and not done.files
-    assert "equal bytes: 0 of 12 methods × budgets" in done.said
+    assert "equal cost: 0 of 12 methods × budgets" in done.said
 
 
 def test_a_search_that_is_killed_goes_on_and_finds_the_same(run, tmp_path, monkeypatch, repository, capfd):
     """SIGKILL in the third pass over the prompts: what the first two measured is there, and the answer is the same."""
     count = 0
-    add = byte_matching._Pass.add
+    add = cost_matching._Pass.add
 
     def deadly(self, batch):
         nonlocal count
@@ -173,18 +218,18 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(run, tmp_path, monke
             os.kill(os.getpid(), signal.SIGKILL)
         add(self, batch)
 
-    monkeypatch.setattr(byte_matching._Pass, "add", deadly)
+    monkeypatch.setattr(cost_matching._Pass, "add", deadly)
     _, status = os.waitpid(in_child(lambda: run().code), 0)
     assert os.WIFSIGNALED(status)
     capfd.readouterr()
     (half,) = records(tmp_path).values()
     assert half["measured"] and not half["found"]
 
-    monkeypatch.setattr(byte_matching._Pass, "add", add)
+    monkeypatch.setattr(cost_matching._Pass, "add", add)
     measured = []
-    results = byte_matching._Pass.results
+    results = cost_matching._Pass.results
     monkeypatch.setattr(
-        byte_matching._Pass, "results", lambda self: measured.append(len(self.methods)) or results(self)
+        cost_matching._Pass, "results", lambda self: measured.append(len(self.methods)) or results(self)
     )
     done = run()
     assert done.code == 0, done.said
@@ -211,11 +256,19 @@ def test_other_weights_are_measured_anew(run, tmp_path):
 REFUSED = {
     "a budget above": (
         "table.budgets=[1.2]",
-        "table.budgets: 1.2 is no share of the KV cache; allowed: numbers in (0",
+        "table.budgets: 1.2 is no budget; allowed: shares in (0, 1], such as 0.33 or 1/3, and whole numbers of tok",
     ),
-    "a budget of nothing": ("table.budgets=[0,0.5]", "table.budgets: 0 is no share"),
-    "a word": ("table.budgets=[half]", "table.budgets: 'half' is no share"),
+    "a budget of nothing": ("table.budgets=[0,0.5]", "table.budgets: 0 is no budget"),
+    "a word": ("table.budgets=[half]", "table.budgets: 'half' is no budget"),
     "twice": ("table.budgets=[0.5,0.5]", "table.budgets of compare names something twice: 0.5, 0.5"),
+    "two kinds": ("table.budgets=[0.5,64]", "table.budgets mixes shares and tokens: 50%, 64; give one kind"),
+    "part of a token": ("table.budgets=[64.5]", "table.budgets: 64.5 is no budget"),
+    "no cost": ("table.cost=time", "unknown cost in table.cost 'time'; allowed: kv_bytes, tokens"),
+    "a setting": (
+        "+table.settings={fastv:{0.33:{q:1}}}",
+        "unknown parameter of fastv in table.settings 'q'; allowed: K, R, rows",
+    ),
+    "a tolerance": ("+table.tolerance=2", "table.tolerance must be a number in (0, 1), such as 0.005, got 2"),
     "no budget": ("table.budgets=[]", "table.budgets of compare is empty; give at least one"),
     "no method": ("table.methods=[]", "table.methods of compare is empty"),
     "unknown": ("table.methods=[none,random,snapvk]", "unknown method 'snapvk'; allowed: adakv, "),
@@ -250,7 +303,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence_before_anything_is_loa
     if verb == "report" and what == "a method of its own":
         return  # a report takes it as a choice among cells
     monkeypatch.setattr(loading, "load", never)
-    monkeypatch.setattr(byte_matching, "ByteMatcher", never)
+    monkeypatch.setattr(cost_matching, "CostMatcher", never)
     assert entry_point.command(verb, ["table=compare", "profile=toy", f"results={tmp_path}", override]) == 2
     said = capfd.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1

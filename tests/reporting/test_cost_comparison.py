@@ -1,4 +1,4 @@
-"""The comparison at equal bytes: what its figure draws, its place on the page, and what it does not take."""
+"""The comparison at equal cost: what its figure draws, its place on the page, and what it does not take."""
 
 import json
 import math
@@ -12,9 +12,10 @@ from plphp_core.analysis.method_style import method_style
 from plphp_core.cli.entry_point import command
 from plphp_core.config.report_settings import report_settings
 from plphp_core.records.cell_result import load_cells
-from plphp_core.reporting.byte_comparison import gather, verdict
+from plphp_core.reporting.cost_comparison import gather
+from plphp_core.reporting.cost_sheets import verdict
 from plphp_core.reporting.figures.drawing import style
-from plphp_core.reporting.figures.score_over_bytes import draw
+from plphp_core.reporting.figures.score_over_cost import draw
 from plphp_core.reporting.request import ReportRequest
 from tests.goldens.records import ROOT, DocumentsAtHand
 from tests.goldens.world import COMPARED, compared

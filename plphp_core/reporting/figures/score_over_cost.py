@@ -1,4 +1,4 @@
-"""The figure of a comparison at equal bytes: change of the scores over the KV bytes held, a line per method."""
+"""The figure of a comparison at equal cost: change of the scores over what the methods spend, a line per method."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ from matplotlib.figure import Figure
 
 from plphp_core.analysis.bootstrap import Estimate, scaled
 from plphp_core.analysis.method_style import method_style
-from plphp_core.reporting.byte_comparison import ByteComparison, cost_of
+from plphp_core.records.cell_result import ENTERED
+from plphp_core.reporting.cost_comparison import CostComparison, cost_of
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.table_spec import where
 
 AVERAGE = "average"
 ACROSS = 3  # panels of a line
 DOTTED = ":"  # the second setting of a method
+# what is measured of it, its heading, and what it is multiplied by
+AXES = {
+    "kv_bytes": ("kv_share", "KV bytes held (% of the prompt's)", 100.0),
+    "tokens": (ENTERED, "vision tokens that come into attention, mean over layers", 1.0),
+}
 
 
-def pictures(shown: ByteComparison) -> dict[str, bytes]:
+def pictures(shown: CostComparison) -> dict[str, bytes]:
     """File type → the figure."""
     with drawing.style():
         return drawing.files(draw(shown))
 
 
-def draw(shown: ByteComparison) -> Figure:
+def draw(shown: CostComparison) -> Figure:
     """A panel for the average and one per benchmark; a method's budgets make its line."""
     names = [AVERAGE, *shown.results.finished()]
     wide, lines = min(len(names), ACROSS), -(-len(names) // ACROSS)
@@ -38,14 +44,14 @@ def draw(shown: ByteComparison) -> Figure:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     for axes in places[len(names) :]:
         axes.axis("off")
-    figure.supxlabel("KV bytes held (% of the prompt's)")
+    figure.supxlabel(AXES[shown.kind.name][1])
     figure.supylabel("change of the scores (%)")
     title = f"{shown.results.title}{where(shown.profile)}"
     figure.legend(handles.values(), handles.keys(), title=title, loc="outside upper center", ncols=4)
     return figure
 
 
-def _panel(axes: Axes, shown: ByteComparison, name: str) -> None:
+def _panel(axes: Axes, shown: CostComparison, name: str) -> None:
     """A line per method, on a benchmark or on average; bars are the intervals of the paired changes."""
     axes.set_title(name if name == AVERAGE else f"{name} ({', '.join(shown.results.headings(name).values())})")
     axes.axhline(0, color=method_style("none").colour, linewidth=0.9, label=method_style("none").label, zorder=1.8)
@@ -55,7 +61,7 @@ def _panel(axes: Axes, shown: ByteComparison, name: str) -> None:
         line = DOTTED if one.name in seen else look.line
         seen.append(one.name)
         own = [at for at, (_, other) in enumerate(shown.places, start=1) if other is one]
-        points = [(100 * held, scaled(change, 100)) for held, change in (_point(shown, at, name) for at in own)]
+        points = [(held, scaled(change, 100)) for held, change in (_point(shown, at, name) for at in own)]
         points = [(held, change) for held, change in points if not math.isnan(held + change.value)]
         for held, change in points:
             if not math.isnan(change.low):
@@ -66,10 +72,11 @@ def _panel(axes: Axes, shown: ByteComparison, name: str) -> None:
             axes.plot(*zip(*((held, change.value) for held, change in points), strict=True), label=label, **style)
 
 
-def _point(shown: ByteComparison, index: int, name: str) -> tuple[float, Estimate]:
-    """What a row holds, a fraction, and the change of its scores, on a benchmark or on average."""
+def _point(shown: CostComparison, index: int, name: str) -> tuple[float, Estimate]:
+    """What a row spends, and the change of its scores, on a benchmark or on average."""
+    quantity, _, scale = AXES[shown.kind.name]
     if name == AVERAGE:
-        return shown.cost(index, "kv_share"), shown.change(index)
+        return scale * shown.cost(index, quantity), shown.change(index)
     cell = shown.results.cells.get((index, name))
-    held = math.nan if cell is None else cost_of(cell, "kv_share")
+    held = math.nan if cell is None else scale * cost_of(cell, quantity)
     return held, shown.results.average_change(index, [name])

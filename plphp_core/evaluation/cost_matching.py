@@ -1,4 +1,4 @@
-"""Methods brought to the same bytes: parameters searched on prefills alone, before any cell is answered."""
+"""Methods brought to the same cost: parameters searched on prefills alone, before any cell is answered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from plphp_core.config.equal_bytes import DIGITS, NONE, ByteSearch, Contender, EqualBytes
+from plphp_core.config.equal_cost import COSTS, DIGITS, NONE, TOLERANCE, Contender, Cost, CostSearch, EqualCost
 from plphp_core.config.run_settings import MethodSettings, Run, Settings, distinct
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
@@ -23,11 +23,10 @@ from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.prompt import sample_keys
-from plphp_core.records.byte_matches import (
-    TOLERANCE,
-    ByteMatch,
-    ByteMatches,
-    MeasuredBytes,
+from plphp_core.records.cost_matches import (
+    CostMatch,
+    CostMatches,
+    MeasuredCost,
     load_matches,
     matches_path,
 )
@@ -35,22 +34,29 @@ from plphp_core.records.errors import ReportError, RunError
 from plphp_core.records.record import digest
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
-log = logging.getLogger("plphp.byte_matching")
+log = logging.getLogger("plphp.cost_matching")
 
 ROUNDS = 40
 
-# Tries a value and is told the mean bytes, or why there are none; returns the value found, or why there is none.
+# Tries a value and is told the mean cost, or why there is none; returns the value found, or why there is none.
 Search = Generator[float, float | str, float | str]
 
 
-def searched(search: ByteSearch, high: float, wanted: float, full: float) -> Search:
-    """The value of a parameter under which `wanted` bytes are held, within TOLERANCE.
+def searched(
+    search: CostSearch,
+    high: float,
+    wanted: float,
+    full: float,
+    cost: Cost = COSTS["kv_bytes"],
+    tolerance: float = TOLERANCE,
+) -> Search:
+    """The value of a parameter under which a method costs what is wanted, within `tolerance` of it.
 
-    What is held is taken to rise or to fall with the parameter. Between two values around it the next one lies on the
-    line through them (regula falsi with Illinois' halving); whole numbers are bisected.
+    The cost is taken to rise or to fall with the parameter. Between two values around it the next one lies on the line
+    through them (regula falsi with Illinois' halving); whole numbers are bisected.
 
     Args:
-        high: the largest value; full: bytes of the whole cache, which messages give shares of.
+        high: the largest value; full: of Uncompressed, which messages compare with.
     """
     tried: dict[float, float] = {}
     for value in (search.low, high):
@@ -61,11 +67,12 @@ def searched(search: ByteSearch, high: float, wanted: float, full: float) -> Sea
     (low, below), (high, above) = ((value, held - wanted) for value, held in tried.items())
     least, most = min(tried, key=tried.__getitem__), max(tried, key=tried.__getitem__)
     for value, word, outside in ((least, "least", tried[least] > wanted), (most, "most", tried[most] < wanted)):
-        if outside and abs(tried[value] - wanted) > TOLERANCE * wanted:
-            return f"holds at {word} {tried[value] / full:.1%} of the KV bytes ({search.parameter} = {value:g})"
+        if outside and abs(tried[value] - wanted) > tolerance * wanted:
+            at = f"({search.parameter} = {value:g})"
+            return f"{cost.verb} at {word} {cost.said(tried[value], full)} {at}"
     for _ in range(ROUNDS):
         nearest = min(tried, key=lambda value: abs(tried[value] - wanted))
-        if abs(tried[nearest] - wanted) <= TOLERANCE * wanted:
+        if abs(tried[nearest] - wanted) <= tolerance * wanted:
             return nearest
         between = (low + high) // 2 if search.whole else round(low - below * (high - low) / (above - below), DIGITS)
         if between in tried and not search.whole:
@@ -80,14 +87,17 @@ def searched(search: ByteSearch, high: float, wanted: float, full: float) -> Sea
             high, above, below = between, held - wanted, below / 2
         else:
             low, below, above = between, held - wanted, above / 2
-    sides = sorted(sorted(tried, key=lambda value: abs(tried[value] - wanted))[:2], key=tried.__getitem__)
-    shown = " and ".join(f"{tried[value] / full:.1%} ({search.parameter} = {value:g})" for value in sides)
-    return f"comes no nearer than {shown} of the KV bytes"
+    under = max((value for value in tried if tried[value] <= wanted), key=tried.__getitem__)
+    over = min((value for value in tried if tried[value] > wanted), key=tried.__getitem__)
+    near = " and ".join(
+        f"{cost.amount(tried[value], full)} ({search.parameter} = {value:g})" for value in (under, over)
+    )
+    return f"comes no nearer than {near} {cost.of(full)}"
 
 
 @dataclass(eq=False)
-class ByteMatcher:
-    """The bytes that methods hold of one benchmark's prompts, measured once for each.
+class CostMatcher:
+    """What methods cost on one benchmark's prompts, measured once for each.
 
     Attributes:
         loader: of the model; called only where something is to be measured, never under `dry`.
@@ -100,7 +110,7 @@ class ByteMatcher:
     loader: LoadOnce
     display: Display
     dry: bool = False
-    record: ByteMatches | None = field(init=False)
+    record: CostMatches | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.reference = self._cell(MethodSettings(NONE))
@@ -113,64 +123,76 @@ class ByteMatcher:
         if self.record is not None and self.record.key != self.reference.result_key:
             self.record = None  # of other weights, data, code or samples
 
-    def match(self, equal: EqualBytes) -> list[MethodSettings | None]:
+    def match(self, equal: EqualCost) -> list[MethodSettings | None]:
         """The methods at every budget, budget by budget; None: not reached, the record says why, or not known yet."""
         places = [(budget, one) for budget in equal.budgets for one in equal.contenders]
         self._measure([MethodSettings(NONE)])
         if self.record is None:
             return [None] * len(places)
-        tries = [self._tries(budget, one) for budget, one in places]
-        waiting = {at: next(one) for at, one in enumerate(tries)}
-        found: dict[int, ByteMatch] = {}
+        tries = [self._tries(equal, budget, one) for budget, one in places]
+        waiting: dict[int, MethodSettings] = {}
+        found: dict[int, CostMatch] = {}
+
+        def go_on(at: int, known: MeasuredCost | None) -> None:
+            try:
+                waiting[at] = next(tries[at]) if known is None else tries[at].send(known)
+            except StopIteration as end:
+                found[at] = end.value
+                waiting.pop(at, None)
+
+        for at in range(len(places)):
+            go_on(at, None)
         while waiting:
             self._measure(list(waiting.values()))
             for at, method in list(waiting.items()):
                 known = self.record.measured.get(self._key(method))
                 if known is None:  # dry
                     del waiting[at]
-                    continue
-                try:
-                    waiting[at] = tries[at].send(known)
-                except StopIteration as end:
-                    found[at] = end.value
-                    del waiting[at]
+                else:
+                    go_on(at, known)
         if not self.dry:
-            looked = [(one.budget, one.method, one.asked) for one in found.values()]
-            others = [one for one in self.record.found if (one.budget, one.method, one.asked) not in looked]
+            looked = [(one.cost, one.budget, one.method, one.asked) for one in found.values()]
+            others = [one for one in self.record.found if (one.cost, one.budget, one.method, one.asked) not in looked]
             self._keep(found=[*others, *found.values()])
         return [
             one.at(budget, found[at].params) if at in found and found[at].params is not None else None
             for at, (budget, one) in enumerate(places)
         ]
 
-    def _tries(self, budget: float, one: Contender) -> Generator[MethodSettings, MeasuredBytes, ByteMatch]:
+    def _tries(
+        self, equal: EqualCost, budget: float, one: Contender
+    ) -> Generator[MethodSettings, MeasuredCost, CostMatch]:
         """Asks for measurements until a method is at the budget, or cannot be."""
         assert self.record is not None
-        slots = [int(budget * length + 1e-9) for length in self.record.lengths]
-        wanted, full = (self.record.token_bytes * sum(some) / len(slots) for some in (slots, self.record.lengths))
-        place: dict[str, Any] = {"budget": budget, "method": one.name, "asked": one.params, "wanted": wanted}
-        if one.search is None:
+        cost, tolerance = equal.cost, equal.tolerance
+        wanted, full = self.record.wanted(cost.name, budget), self.record.full(cost.name)
+        place: dict[str, Any] = {"cost": cost.name, "budget": budget, "method": one.name, "asked": one.params}
+        place["wanted"] = wanted
+        if one.never:
+            return CostMatch(**place, params=None, held=None, missing=one.never)
+        search = one.searched(budget)
+        if search is not None and search.tolerance is not None:
+            tolerance = search.tolerance
+        if search is None:
             method = one.at(budget)
-            held = yield method
-            missing = held.refused
-            if held.kv_bytes is not None and abs(held.kv_bytes - wanted) > TOLERANCE * wanted:
-                missing = f"holds {held.kv_bytes / full:.1%} of the KV bytes"
-            params = None if missing else method.params
-            return ByteMatch(**place, params=params, kv_bytes=held.kv_bytes, missing=missing)
-        high = self._layers if one.search.high is None else one.search.high
-        search = searched(one.search, high, wanted, full)
-        value = next(search)
-        while True:
-            method = one.at(budget, one.search.params(value))
             known = yield method
+            held, missing = getattr(known, cost.name), known.refused
+            if held is not None and abs(held - wanted) > tolerance * wanted:
+                missing = f"{cost.verb} {cost.said(held, full)}"
+            return CostMatch(**place, params=None if missing else method.params, held=held, missing=missing)
+        going = searched(search, self._layers if search.high is None else search.high, wanted, full, cost, tolerance)
+        value = next(going)
+        while True:
+            known = yield one.at(budget, search.params(value))
+            held = getattr(known, cost.name)
             try:
-                value = search.send(known.refused if known.kv_bytes is None else known.kv_bytes)
+                value = going.send(known.refused if held is None else held)
             except StopIteration as end:
                 if isinstance(end.value, str):
-                    return ByteMatch(**place, params=None, kv_bytes=None, missing=end.value)
-                method = one.at(budget, one.search.params(end.value))
-                held = self.record.measured[self._key(method)]
-                return ByteMatch(**place, params=method.params, kv_bytes=held.kv_bytes)
+                    return CostMatch(**place, params=None, held=None, missing=end.value)
+                method = one.at(budget, search.params(end.value))
+                held = getattr(self.record.measured[self._key(method)], cost.name)
+                return CostMatch(**place, params=method.params, held=held)
 
     @property
     def _layers(self) -> int:
@@ -193,19 +215,20 @@ class ByteMatcher:
         settings = self.settings
         requests = [task.requests[row] for row in task.chosen(settings.limit, settings.limit_seed)]
         count = f"{len(missing)} setting{'s' * (len(missing) != 1)}"
-        self.display.say(f"equal bytes: measuring {count} on {len(requests)} prompts of {self.facts.benchmark.label}")
+        self.display.say(f"equal cost: measuring {count} on {len(requests)} prompts of {self.facts.benchmark.label}")
         model = replace(settings.model, revision=None if self.weights.startswith("sha256:") else self.weights)
         pass_ = _Pass(self.loader(model), list(missing.values()))
         for batch in batches(requests, settings.batch_size):
             pass_.add(batch)
         if not pass_.lengths:
-            raise RunError(f"equal bytes: no prompt of {self.facts.benchmark.label} can be measured; see the log")
+            raise RunError(f"equal cost: no prompt of {self.facts.benchmark.label} can be measured; see the log")
         if self.record is None:
-            self.record = ByteMatches(
+            self.record = CostMatches(
                 key=self.reference.result_key,
                 model=settings.model.name,
                 benchmark=self.facts.benchmark.label,
                 lengths=pass_.lengths,
+                vision=pass_.vision,
                 token_bytes=pass_.token_bytes,
                 layers=pass_.layers,
             )
@@ -222,18 +245,22 @@ class _Pass:
 
     def __init__(self, loaded: LoadedModel, methods: Sequence[MethodSettings]):
         self.loaded, self.methods = loaded, methods
-        self.sums: list[float | str] = [0] * len(methods)
+        self.sums: list[tuple[float, float] | str] = [(0, 0)] * len(methods)  # KV bytes, tokens in attention
         self.lengths: list[int] = []
+        self.vision: list[list[int]] = []
         self.token_bytes = self.layers = 0
 
-    def results(self) -> list[MeasuredBytes]:
-        """What each method holds, in their order."""
-        return [
-            MeasuredBytes(method=method.name, params=method.params, refused=found)
-            if isinstance(found, str)
-            else MeasuredBytes(method=method.name, params=method.params, kv_bytes=found / len(self.lengths))
-            for method, found in zip(self.methods, self.sums, strict=True)
-        ]
+    def results(self) -> list[MeasuredCost]:
+        """What each method costs, in their order."""
+        found = []
+        for method, sums in zip(self.methods, self.sums, strict=True):
+            front: dict[str, Any] = {"method": method.name, "params": method.params}
+            if isinstance(sums, str):
+                found.append(MeasuredCost(**front, refused=sums))
+            else:
+                held, entered = (one / len(self.lengths) for one in sums)
+                found.append(MeasuredCost(**front, kv_bytes=held, tokens=entered))
+        return found
 
     def add(self, batch: list[Request]) -> None:
         """Measure a batch; where that fails sample by sample. A sample that fails has no answer either."""
@@ -259,10 +286,10 @@ class _Pass:
         built = [method.built for method in self.methods]
         shared = SharedPrefill(self.loaded.model, inputs, [None, *(one for one in built if can_share(one))])
         whole = shared.prefilled(None).trace
-        held: list[int | str] = []
+        costs: list[tuple[float, float] | str] = []
         for method, so_far in zip(built, self.sums, strict=True):
             if isinstance(so_far, str):
-                held.append(so_far)
+                costs.append(so_far)
                 continue
             try:
                 if can_share(method):
@@ -270,24 +297,25 @@ class _Pass:
                 else:
                     with prune(self.loaded.model, method, record_attention=False) as trace:
                         prefill(self.loaded.model, inputs)
-                held.append(sum(trace.kv_bytes_alone))
+                costs.append((sum(trace.kv_bytes_alone), sum(trace.vision_entered)))
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # the method's own word, or its fault: the others are measured all the same
                 said = Failure.of(error)
                 own = said.message.removeprefix(f"{method!r}: ").splitlines()[0]
-                held.append(own if isinstance(error, ValueError) else str(said))
+                costs.append(own if isinstance(error, ValueError) else str(said))
         assert whole.prompt is not None
         self.layers = len(whole.layers)
         self.token_bytes = whole.kv_bytes_full_alone[0] // whole.prompt.lengths[0]
         self.lengths += whole.prompt.lengths
+        self.vision += [list(sizes) for sizes in whole.prompt.image_sizes]
         self.sums = [
-            one if isinstance(one, str) or isinstance(so_far, str) else so_far + one
-            for one, so_far in zip(held, self.sums, strict=True)
+            one if isinstance(one, str) or isinstance(so_far, str) else (so_far[0] + one[0], so_far[1] + one[1])
+            for one, so_far in zip(costs, self.sums, strict=True)
         ]
 
 
-def matched_runs(run: Run, equal: EqualBytes, loader: LoadOnce, dry: bool = False) -> list[Run]:
+def matched_runs(run: Run, equal: EqualCost, loader: LoadOnce, dry: bool = False) -> list[Run]:
     """A run of each benchmark with the methods of a comparison at every budget that they reach there.
 
     Args:
@@ -305,11 +333,11 @@ def matched_runs(run: Run, equal: EqualBytes, loader: LoadOnce, dry: bool = Fals
             suite = Suite(settings, fingerprints)
             for benchmark in settings.benchmarks:
                 facts = suite.facts(benchmark)
-                matcher = ByteMatcher(settings, facts, weights, suite, loader, display, dry)
+                matcher = CostMatcher(settings, facts, weights, suite, loader, display, dry)
                 methods = matcher.match(equal)
                 found[benchmark.task] = [one for one in methods if one is not None]
                 reached = f"{len(found[benchmark.task])} of {len(methods)}"
-                display.say(f"equal bytes: {reached} methods × budgets can be had on {benchmark.label}")
+                display.say(f"equal cost: {reached} methods × budgets can be had on {benchmark.label}")
     found = ranks.tell(found)
     return [
         (replace(settings, methods=distinct([*settings.methods, *found[one.task]]), benchmarks=(one,)), config)
