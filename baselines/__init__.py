@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from baselines.controls import RandomTokens, SharedHeads, Uniform
     from baselines.dart import DART
     from baselines.divprune import DivPrune
+    from baselines.downsample import Downsample
     from baselines.fastv import FastV
     from baselines.h2o import H2O
     from baselines.keydiff import KeyDiff
@@ -33,6 +34,7 @@ __all__ = [
     "VTW",
     "AdaKV",
     "DivPrune",
+    "Downsample",
     "FastV",
     "KeyDiff",
     "MixKV",

@@ -57,7 +57,8 @@ class DemoSettings:
 
 def offered_methods() -> list[str]:
     """The methods that serve anybody's questions."""
-    return [name for name in method_names() if not getattr(make_method(name), "needs_answers", False)]
+    methods = {name: make_method(name) for name in method_names()}
+    return [name for name, method in methods.items() if method is None or not (method.needs_answers or method.redraws)]
 
 
 def method_title(method: str) -> str:

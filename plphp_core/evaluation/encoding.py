@@ -14,6 +14,7 @@ from plphp_core.decoding.measure import layer_flops
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.requests import Request
 from plphp_core.families.base import Family
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.trace import Trace
 from plphp_core.pruning.validation import require
 from plphp_core.records.journal_lines import Answer
@@ -52,32 +53,49 @@ class Decoded:
     kernel: str | None = None
 
 
-def prepare(family: Family, index: int, request: Request) -> PreparedRequest:
-    """The chat string and the images of a request."""
+def prepare(family: Family, index: int, request: Request, method: Method | None = None) -> PreparedRequest:
+    """The chat string and the images of a request, as `method` changes them."""
     with whole_images_only():
         converted = [as_rgb(image) for image in request.visuals() or []]
         notes = [f"image {number}: {note}" for number, (_, done) in enumerate(converted) for note in done]
-        images = family.images([image for image, _ in converted])
+        shown = [image for image, _ in converted]
+        images = family.images(shown if method is None else method.images(shown))
     prompt = family.prompt(request.context, len(images))
     return PreparedRequest(index, request, prompt, images, [pixels_sha256(image) for image in images], notes)
 
 
 def encode(loaded: LoadedModel, ready: Sequence[PreparedRequest]) -> dict:
     """Inputs on the model's device; pixels in the model's dtype, token ids as they are."""
-    inputs = loaded.family.encode(loaded.processor, [one.prompt for one in ready], [one.images for one in ready])
     return {
         name: value.to(loaded.device, loaded.dtype if value.is_floating_point() else None)
-        for name, value in inputs.items()
+        for name, value in _on_cpu(loaded, ready).items()
     }
 
 
+def _on_cpu(loaded: LoadedModel, ready: Sequence[PreparedRequest]) -> dict:
+    return loaded.family.encode(loaded.processor, [one.prompt for one in ready], [one.images for one in ready])
+
+
+def _tokens(loaded: LoadedModel, inputs: dict) -> tuple[list[int], list[int]]:
+    """Image tokens, and all tokens, of each prompt."""
+    marks = inputs["input_ids"] == loaded.family.image_token_id(loaded.model)
+    return marks.sum(-1).tolist(), inputs["attention_mask"].sum(-1).tolist()
+
+
 def read_answers(
-    loaded: LoadedModel, found: Decoded, ready: Sequence[PreparedRequest], inputs: dict, ends: int | list[int] | None
+    loaded: LoadedModel,
+    found: Decoded,
+    ready: Sequence[PreparedRequest],
+    inputs: dict,
+    ends: int | list[int] | None,
+    originals: Sequence[PreparedRequest] = (),
 ) -> dict[int, Answer]:
     """Place in the batch → answer, from token ids and trace.
 
     Args:
         ends: what ends an answer; None: as the checkpoint says.
+        originals: the requests with their images as they were, where a method has changed them: what is kept, in tokens
+            and bytes, is then a share of what these would take.
 
     Raises:
         ValueError: there are more or fewer sequences than prompts, so that nobody knows whose they are.
@@ -91,20 +109,25 @@ def read_answers(
     end_tokens = set(ends) if isinstance(ends, (list, tuple)) else {ends}
     config = loaded.family.decoder(loaded.model).config
     sizes = config.hidden_size, getattr(config, "intermediate_size", None)
+    whole = _tokens(loaded, _on_cpu(loaded, originals)) if originals else None
+    own = _tokens(loaded, inputs) if originals else None
     answers = {}
     beams = len(trace.images) // len(ready)  # rows of the model's batch per sample
     for row, one in enumerate(ready):
         first, new = row * beams, found.sequences[row, length:].cpu()
         new = new[: _count_new(new.tolist(), end_tokens)]
+        shown, length_share = 1.0, 1.0
+        if whole is not None and own is not None:
+            shown, length_share = (a[row] / b[row] if b[row] else 1.0 for a, b in zip(own, whole, strict=True))
         answers[one.index] = Answer(
             text=loaded.family.decode(loaded.processor, new, one.request.generation),
             prompt_tokens=prompt_tokens[row],
             new_tokens=len(new),
             images_sha256=one.sha256,
             image_notes=one.notes,
-            retention=[round(value, 6) for value in retention[first]],
+            retention=[round(value * shown, 6) for value in retention[first]],
             kv_bytes=int(trace.kv_bytes_alone[first]),
-            kv_bytes_full=int(trace.kv_bytes_full_alone[first]),
+            kv_bytes_full=round(trace.kv_bytes_full_alone[first] / length_share),
             prefill_ms=round(float(found.prefill_ms), 3),
             prefill_flops=_flops(trace, first, *sizes),
             vision_entered=round(entered[first], 6) if entered else None,

@@ -90,7 +90,27 @@ class JointAnswerer:
     def _together(
         self, ready: list[PreparedRequest], methods: Sequence[Method | None]
     ) -> Iterator[tuple[Method | None, dict[int, Answer] | Failure]]:
-        """Each method's answers to what is ready, or why there are none."""
+        """Each method's answers to what is ready, or why there are none; methods that change images come last."""
+        plain = [method for method in methods if method is None or not method.redraws]
+        if plain:
+            yield from self._encoded(ready, plain)
+        for method in methods:
+            if method is None or not method.redraws:
+                continue
+            try:
+                changed = [prepare(self.loaded.family, one.index, one.request, method) for one in ready]
+            except Exception as error:
+                yield method, Failure.of(error)
+            else:
+                yield from self._encoded(changed, [method], originals=ready)
+
+    def _encoded(
+        self,
+        ready: list[PreparedRequest],
+        methods: Sequence[Method | None],
+        originals: Sequence[PreparedRequest] = (),
+    ) -> Iterator[tuple[Method | None, dict[int, Answer] | Failure]]:
+        """Answers of methods that are given the same images."""
         if not ready:
             yield from ((method, {}) for method in methods)
             return
@@ -106,7 +126,7 @@ class JointAnswerer:
         for method, found in decode_each(self.loaded, methods, inputs, arguments, keys):
             if not isinstance(found, Failure):
                 try:
-                    found = read_answers(self.loaded, found, ready, inputs, arguments.get("eos_token_id"))
+                    found = read_answers(self.loaded, found, ready, inputs, arguments.get("eos_token_id"), originals)
                 except Exception as error:
                     found = Failure.of(error)
             yield method, found

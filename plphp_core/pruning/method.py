@@ -70,6 +70,10 @@ class Method:
     def check_tower(self, tower: Tower) -> None:
         """Raise ValueError if the parameters do not fit a model's vision tower; where `tower_layer` is not None."""
 
+    def images(self, images: list[Any]) -> list[Any]:
+        """A sample's images (PIL, RGB) → what the processor is given instead. In runs; `prune` does not see images."""
+        return images
+
     def encode(self, view: EncodeView) -> Selection | None:
         """Tokens that enter the decoder, before its first layer; None: all of them."""
 
@@ -95,6 +99,11 @@ class Method:
     def withdraws(self) -> bool:
         """Whether the method takes tokens out of the residual stream behind the first layer or a later one."""
         return type(self).withdraw is not Method.withdraw
+
+    @property
+    def redraws(self) -> bool:
+        """Whether the method changes images before the processor sees them."""
+        return type(self).images is not Method.images
 
     @property
     def encodes(self) -> bool:

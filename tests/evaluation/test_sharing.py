@@ -3,10 +3,12 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from baselines import VTW, FastV
+from baselines import VTW, Downsample, FastV
 from plphp_core import PLPHP
 from plphp_core.config.run_settings import MethodSettings
 from plphp_core.decoding.shared_prefill import SharedPrefill
@@ -46,6 +48,22 @@ def requests(world, loader, count=4, **generation):
 def _untimed(line: dict) -> dict:
     answer = {name: value for name, value in line.get("answer", {}).items() if name not in TIMES}
     return {name: value for name, value in line.items() if name not in TIMES} | {"answer": answer}
+
+
+def test_smaller_images_are_measured_against_the_originals(loaded, world, loader):
+    """Fewer tiles for a smaller image; a factor of one, without JPEG, is the image itself."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    (one,) = requests(world, loader, count=1)
+    batch = [dataclasses.replace(one, context="<image>\nwhat?", visuals=lambda: [Image.fromarray(pixels)])]
+    same, small = Downsample(factor=1, jpeg=None), Downsample(factor=16)
+    found = dict(JointAnswerer(loaded).answer(batch, [small, None, same]))
+    assert content(found[same]) == content(found[None])
+    for (_, less), (_, full) in zip(found[small], found[None], strict=True):
+        assert less.kv_bytes_full == full.kv_bytes_full and less.images_sha256 != full.images_sha256
+        assert less.prompt_tokens / full.prompt_tokens == pytest.approx(less.kv_bytes / full.kv_bytes)
+        gone = full.prompt_tokens - less.prompt_tokens  # all of it vision
+        vision = [gone / (1 - kept) for kept in less.retention if kept < 1]
+        assert gone > 0 and len(vision) == len(less.retention) and max(vision) <= full.prompt_tokens
 
 
 def test_together_as_alone(loaded, world, loader):
