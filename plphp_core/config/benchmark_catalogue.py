@@ -34,6 +34,7 @@ class BenchmarkInfo:
         lower_is_better: whether less is better, of all its metrics.
         together: the column whose equal values belong together, perhaps with `% number` or `// number` behind it: such
             documents are drawn together, by a limit and by the bootstrap. Empty: each document stands alone.
+        right: from which score on, of the first metric, an answer is right; None: answers are not right or wrong.
     """
 
     label: str
@@ -45,6 +46,7 @@ class BenchmarkInfo:
     scale: float = 100.0
     lower_is_better: bool = False
     together: str = ""
+    right: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from plphp_core.reporting.table_model import TableRow
 from plphp_core.reporting.table_spec import where
 
 ALL = "100%"  # the budget of Uncompressed
-SHEETS = ("changes", "against_control", "against_none", "reached")  # unless a table's file names others
+SHEETS = ("changes", "against_control", "against_none", "groups", "reached")  # unless a table's file names others
 NOT_LOOKED_FOR: Mapping[str, Any] = {"": "not looked for"}  # parameters that no cell has
 
 

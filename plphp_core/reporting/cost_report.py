@@ -8,6 +8,7 @@ from plphp_core.records.errors import ReportError
 from plphp_core.reporting.cost_comparison import CostComparison, cost_of, gather
 from plphp_core.reporting.cost_sheets import COSTS, changes_table, control_table, none_table, reached_table
 from plphp_core.reporting.csv_export import AGAINST_NONE, VALUE, named
+from plphp_core.reporting.difficulty_groups import groups_table
 from plphp_core.reporting.request import Report, ReportRequest
 from plphp_core.reporting.score_sheet import score_table
 
@@ -19,6 +20,7 @@ TABLES = {
     "changes": changes_table,
     "against_control": control_table,
     "against_none": none_table,
+    "groups": groups_table,
     "reached": reached_table,
 }  # what `sheets` of a table's file can name
 LOOK = (
@@ -64,7 +66,7 @@ def report(name: str, asked: ReportRequest) -> Report:
     own, variant = gather(name, asked)
     if wrong := [one for one in own.sheets if one not in TABLES]:
         raise ReportError(f"configs/table/{name}.yaml: unknown {wrong[0]!r} in sheets; known: {', '.join(TABLES)}")
-    sheets = [TABLES[one](own) for one in own.sheets]
+    sheets = [sheet for one in own.sheets if (sheet := TABLES[one](own)) is not None]
     look = LOOK.format(same=own.kind.same, control=own.control)
     second = picture(own)
     extra = {} if second is None else {f"{name}_front{variant}.png": second}
