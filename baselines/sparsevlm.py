@@ -66,11 +66,8 @@ class SparseVLM(Method):
         budgets = tuple(LISTS[self.version])
         require(self.budget in budgets, f"SparseVLM: budget = {self.budget!r}, but must be one of {budgets}")
         choice("SparseVLM", "raters", self.raters, ("relevant", "last"))
-        if self.recycle is None:
-            object.__setattr__(self, "recycle", self.version == "1.5")
-        if self.positions is None:
-            object.__setattr__(self, "positions", "compact" if self.version == "1.5" else "keep")
-        choice("SparseVLM", "positions", self.positions, POSITIONS)
+        choice("SparseVLM", "recycle", self.recycle, (None, True, False))
+        choice("SparseVLM", "positions", self.positions, (None, *POSITIONS))
         object.__setattr__(self, "layer_list", numbers("SparseVLM", "layer_list", self.layer_list, int))
         if self.token_list is not None:
             found = numbers("SparseVLM", "token_list", self.token_list, int)
@@ -78,6 +75,14 @@ class SparseVLM(Method):
             object.__setattr__(self, "token_list", found)
         kept: Any = self.token_list or LISTS[self.version][self.budget]
         stages("SparseVLM", "layer_list", self.layer_list, "the list of tokens", kept)
+
+    @property
+    def recycles(self) -> bool:
+        return self.version == "1.5" if self.recycle is None else bool(self.recycle)
+
+    @property
+    def renumbers(self) -> bool:
+        return self.version == "1.5" if self.positions is None else self.positions == "compact"
 
     def check(self, num_layers: int) -> None:
         for layer in self.layer_list:
@@ -92,7 +97,7 @@ class SparseVLM(Method):
         scores = self.scores(entry)
         kept = top_tokens(scores[:, None], entry.vision, entry.vision_counts, keep)
         mask, counts = kept.mask[:, 0], kept.counts
-        return self.recycled(entry, scores, mask, keep) if self.recycle else Selection(mask, counts)
+        return self.recycled(entry, scores, mask, keep) if self.recycles else Selection(mask, counts)
 
     def keep(self, stage: int, entry: EntryView) -> tuple[int, ...]:
         """Tokens that stay of those that are there, per sample."""

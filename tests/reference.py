@@ -106,7 +106,12 @@ class Reference:
                 h = self._norm(x, block.post_attention_layernorm)
                 x = x + mlp.down_proj(torch.nn.functional.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
             if l < len(self.added):
-                x = x.index_add(0, torch.tensor(self.shown), self.added[l])
+                more = torch.zeros_like(x).index_add(0, torch.tensor(self.shown), self.added[l])
+                for layer in sorted(one for one in self.merges if one <= l):
+                    of = more
+                    for slot, members in self.merges[layer]:
+                        more = more.index_copy(0, torch.tensor([slot]), of[members].mean(0, keepdim=True))
+                x = x + more
         return self.model.lm_head(self._norm(x[-1:], self.decoder.norm))[0], maps
 
     def _rotary(self, n, layer):

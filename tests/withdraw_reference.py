@@ -44,6 +44,17 @@ def pyramiddrop(layers, ratios, of="entering", compact=False):
     return withdrawing(layers, keep, compact)
 
 
+def evenly(K, ratio, compact=False):
+    def keep(ref, maps, layer, stage, kept):
+        chosen = []
+        for image in ref.images:
+            number = max(round(len(image) * ratio), 1)
+            chosen += [image[int((i + 0.5) * len(image) / number)] for i in range(number)]
+        return chosen
+
+    return withdrawing([K], keep, compact)
+
+
 def dart(K, each, vision_pivots=4, text_pivots=4, compact=False):
     """`each(n, pivots)`: tokens per pivot."""
 

@@ -24,9 +24,9 @@ def depth(owner: str, value: object) -> None:
     require(fits, f"{owner}: K = {value!r}, but must be an integer ≥ 1")
 
 
-def choice(owner: str, name: str, value: object, allowed: Sequence[str]) -> None:
+def choice(owner: str, name: str, value: object, allowed: Sequence[Any]) -> None:
     """Raise ValueError unless `value` is one of `allowed`."""
-    require(value in allowed, f"{owner}: {name} = {value!r}, but must be one of {', '.join(allowed)}")
+    require(value in allowed, f"{owner}: {name} = {value!r}, but must be one of {', '.join(map(str, allowed))}")
 
 
 def numbers(owner: str, name: str, value: Any, kind: type[int] | type[float]) -> tuple[Any, ...]:

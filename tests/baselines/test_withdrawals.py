@@ -5,18 +5,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from baselines import DART, VTW, FastV, PyramidDrop, SparseVLM
+from baselines import DART, VTW, FastV, PyramidDrop, RandomWithdraw, SparseVLM, UniformWithdraw
 from baselines.sparsevlm import clusters
 from plphp_core import prune
 from plphp_core.decoding.fast_generate import fast_generate
 from plphp_core.pruning import make_method
+from plphp_core.pruning.prompt import sample_keys
 from tests import withdraw_reference as reference
 from tests.baselines.rivals import ONE_IMAGE
 from tests.factories import prompt_batch, tiny_llava_onevision
 from tests.families.tiny_models import FAMILIES, tiny
 from tests.pruning.test_oracle import expect_equal, generate
 
-KINDS = ("llava_1_5", "llava_onevision", "qwen2_vl", "internvl3", "gemma3")
+KINDS = ("llava_1_5", "llava_onevision", "qwen2_vl", "qwen3_vl", "internvl3", "gemma3")
 THREE, HALVES = (2, 4, 6), (0.6, 0.4, 0.2)
 METHODS = {}
 for how in ("keep", "compact"):
@@ -42,6 +43,10 @@ for how in ("keep", "compact"):
             DART(K=3, tokens=6, vision_pivots=2, text_pivots=1, positions=how),
             reference.dart(3, lambda n, pivots: 6 // pivots, 2, 1, compact=compact),
         ),
+        f"uniform{end}": (
+            UniformWithdraw(K=3, ratio=0.4, positions=how),
+            reference.evenly(3, 0.4, compact),
+        ),
         f"sparsevlm{end}": (
             SparseVLM(layer_list=THREE, token_list=(12, 8, 1), positions=how),
             reference.sparsevlm(THREE, (12, 8, 1), compact=compact),
@@ -55,7 +60,7 @@ for how in ("keep", "compact"):
             reference.sparsevlm((1,), (2,), raters="last", compact=compact),
         ),
     }
-EVERYWHERE = [(family, name) for family in KINDS for name in METHODS if (family, name[-7:]) != ("qwen2_vl", "compact")]
+EVERYWHERE = [(family, name) for family in KINDS for name in METHODS if "qwen" not in family or "keep" in name]
 
 
 @pytest.mark.parametrize("family, name", EVERYWHERE)
@@ -132,6 +137,18 @@ def test_a_budget_above_an_images_tokens_changes_no_bit(family, method):
     assert torch.equal(torch.stack(found.logits), torch.stack(plain.logits))
 
 
+def test_random_tokens_before_a_layer_do_not_depend_on_the_batch_and_are_part_of_more():
+    few, many = RandomWithdraw(K=3, tokens=4), RandomWithdraw(K=3, tokens=9)
+    with sample_keys(["a", "b"]):
+        together = kept(few, [ONE_IMAGE[0], ONE_IMAGE[0]])[0]
+        more = kept(many, [ONE_IMAGE[0], ONE_IMAGE[0]])[0]
+    with sample_keys(["b"]):
+        alone = kept(few, [ONE_IMAGE[0]])[0]
+    assert together[3][1] == alone[3][0] != together[3][0] and len(alone[3][0]) == 4
+    assert together[3][1] < more[3][1] and together[2] == more[2]
+    assert kept(RandomWithdraw(K=3, tokens=4, seed=1), [ONE_IMAGE[0]])[0] != kept(few, [ONE_IMAGE[0]])[0]
+
+
 def test_judged_by_the_last_token_and_without_recycling_one_stage_is_fastv():
     sample = [[4, (32, 32, 1), 5]]
     half = SparseVLM(layer_list=(3,), token_list=(40,), raters="last", recycle=False, positions="keep")
@@ -161,7 +178,8 @@ def test_official_lists_hold_for_576_tokens_and_in_proportion_for_others():
     for n, expected in ((576, (300, 200, 110)), (288, (150, 100, 55)), (0, (0, 0, 0))):
         entry = SimpleNamespace(image_sizes=[[n]], vision_counts=(n,))
         assert tuple(SparseVLM().keep(stage, entry)[0] for stage in range(3)) == expected
-    assert SparseVLM("2").positions == "keep" and SparseVLM().positions == "compact"
+    assert (SparseVLM().renumbers, SparseVLM().recycles) == (True, True)
+    assert (SparseVLM("2").renumbers, SparseVLM("2").recycles) == (False, False)
 
 
 def test_stages_are_nested_and_hold_the_floor_of_their_share():

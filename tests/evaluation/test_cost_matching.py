@@ -73,6 +73,33 @@ def test_whole_numbers_are_bisected():
     assert value == 5 and all(one == int(one) for one in tried)
 
 
+N, LAYERS = 576, 32  # of LLaVA-1.5
+
+
+def fastv_enters(R):
+    """Vision tokens in attention, mean over layers, by FastV's own counts at K = 2."""
+    return (2 * N + (LAYERS - 2) * round(N * (1 - R))) / LAYERS
+
+
+def pyramid_enters(first):
+    """The same of PyramidDrop before layers 2, 8 and 16, with the ratios that a search writes down."""
+    ratios = [float(one) for one in PYRAMID.params(first)["image_token_ratio_list"].split("+")]
+    a, b, c = (int(N * ratio) for ratio in ratios)
+    return (2 * N + 6 * a + 8 * b + 16 * c) / LAYERS
+
+
+PYRAMID = CostSearch("image_token_ratio_list", 0.0, 1.0, powers=3)
+
+
+@pytest.mark.parametrize("search, enters", [(CostSearch("R", 0.0, 1.0), fastv_enters), (PYRAMID, pyramid_enters)])
+@pytest.mark.parametrize("wanted", [64.0, 128.0, 192.0])
+def test_the_protocol_of_llava_is_reached_within_half_a_percent(search, enters, wanted):
+    value, _ = found(search, enters, wanted)
+    assert abs(enters(value) - wanted) <= 0.005 * wanted
+    if search.parameter == "R":
+        assert value == pytest.approx({64.0: 0.948, 128.0: 0.830, 192.0: 0.711}[wanted], abs=0.002)
+
+
 def test_tied_parameters_never_leave_what_the_method_allows():
     search = CostSearch("r", 0.0, 1.0, (("delta_r", 0.75),))
     assert search.params(0.4) == {"r": 0.4, "delta_r": 0.3}
