@@ -14,6 +14,8 @@ from plphp_core.config.report_settings import report_settings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.cost_comparison import gather
 from plphp_core.reporting.cost_sheets import verdict
+from plphp_core.reporting.figures.cost_front import draw as draw_front
+from plphp_core.reporting.figures.cost_front import front
 from plphp_core.reporting.figures.drawing import style
 from plphp_core.reporting.figures.score_over_cost import draw
 from plphp_core.reporting.request import ReportRequest
@@ -52,6 +54,34 @@ def test_the_figure_has_a_line_per_method_over_the_bytes_it_holds(shown):
     assert found["Random"].get_xdata() == pytest.approx(held)
     assert found["Random"].get_ydata() == pytest.approx(changes)
     assert found["PLPHP"].get_color() == method_style("plphp").colour and len(found["PLPHP"].get_xdata()) == 1
+
+
+def test_the_front_is_what_nothing_cheaper_or_as_cheap_outdoes():
+    points = [(3.0, 1.0), (1.0, -2.0), (2.0, -3.0), (2.5, 0.0), (1.0, -5.0), (4.0, 1.0)]
+    found = front(points)
+    assert found == [(1.0, -2.0), (2.5, 0.0), (3.0, 1.0)]
+    for cost, score in points:
+        outdone = any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
+        assert outdone != ((cost, score) in found)
+
+
+def test_the_second_figure_shows_every_row_that_has_both(shown):
+    assert math.isnan(shown.cost(1, "prefill_flops"))  # older cells do not have it
+    with style():
+        flops, held = draw_front(shown).axes
+    assert not flops.lines
+    labels = [line.get_label() for line in held.lines]
+    assert labels == [
+        "Uncompressed",
+        "Random",
+        "Recency",
+        "SnapKV scope=prompt",
+        "PLPHP",
+        "Pareto front, controls apart",
+    ]
+    assert list(held.lines[0].get_xdata()) == [100] and list(held.lines[0].get_ydata()) == [0]
+    random = [shown.places.index((budget, shown.equal.against)) + 1 for budget in (0.33, 0.5)]
+    assert list(held.lines[1].get_ydata()) == pytest.approx([100 * shown.change(at).value for at in random])
 
 
 def test_averages_run_over_what_random_reaches(shown):
