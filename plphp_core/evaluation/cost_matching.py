@@ -22,7 +22,7 @@ from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.pruning.hooks import prune
-from plphp_core.pruning.prompt import sample_keys
+from plphp_core.pruning.prompt import questions, sample_keys
 from plphp_core.records.cost_matches import (
     CostMatch,
     CostMatches,
@@ -279,7 +279,7 @@ class _Pass:
     def _add(self, batch: list[Request]) -> None:
         ready = [prepare(self.loaded.family, at, one) for at, one in enumerate(batch)]
         inputs = encode(self.loaded, ready)
-        with sample_keys([one.key for one in ready]):
+        with sample_keys([one.key for one in ready]), questions([one.request.context for one in ready]):
             self._measure(inputs)
 
     def _measure(self, inputs: dict[str, Any]) -> None:
