@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -114,7 +115,8 @@ class ClaimSources:
 
     def _equal(self, model: str) -> EqualCost:
         config = table_config(COMPARE, self.asked.profile, model)
-        table, found = dict(config.table), dict[str, Contender]()
+        table: Any = OmegaConf.to_container(config.table, resolve=True)
+        found = dict[str, Contender]()
         for name in self._methods:
             with suppress(UserError):
                 named = OmegaConf.create(table | {"methods": [*dict.fromkeys((NONE, AGAINST, name))]})
