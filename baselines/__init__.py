@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from baselines.adakv import AdaKV
+    from baselines.cdpruner import CDPruner
     from baselines.controls import RandomTokens, SharedHeads, Uniform
     from baselines.dart import DART
     from baselines.divprune import DivPrune
@@ -33,6 +34,7 @@ __all__ = [
     "TOVA",
     "VTW",
     "AdaKV",
+    "CDPruner",
     "DivPrune",
     "Downsample",
     "FastV",

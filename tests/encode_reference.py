@@ -13,6 +13,7 @@ from transformers import AttentionInterface
 from plphp_core.pruning.hf import tower_attention, tower_layers
 
 CALLS = []
+F64 = torch.float64
 
 
 def recorded(module, query, key, value, attention_mask=None, scaling=None, **kwargs):
@@ -92,6 +93,7 @@ def images_of(ref, inputs, layer=0):
     for positions in ref.images:
         image = Image()
         image.positions = positions
+        image.text = ref.embeds[ref.vision[-1] + 1 :]
         image.tokens = ref.embeds[positions]
         shown = [ref.shown.index(i) for i in positions]
         image.whole = torch.cat([image.tokens, *(added[shown] for added in ref.added)], -1)
@@ -299,5 +301,30 @@ def prumerge(ratio=None, plus=True, neighbours=32, extra=True):
         if extra:
             new[gone[0]] = project(sum(score[j] * x[j] for j in gone))
         return sorted(new), new
+
+    return keep
+
+
+def cdpruner(ratio, relevance):
+    """Greedy, by the determinant of the kernel of those picked itself."""
+
+    def keep(image):
+        among = [i for i, made in enumerate(image.made_of) if made]
+        number = count(image, ratio)
+        if number >= len(among):
+            return among, {}
+        x = image.tokens
+        raw = [sum(cosine(x[i], t) for t in image.text) / len(image.text) for i in range(len(x))]
+        low, high = min(raw), max(raw)
+        r = [1.0 if relevance == "none" else (value - low + 1e-6) / (high - low) for value in raw]
+        everything = range(len(x))
+        alike = [[1.0 if i == j else cosine(x[i], x[j]) for j in everything] for i in everything]
+        kernel = torch.tensor([[r[i] * r[j] * alike[i][j] for j in everything] for i in everything], dtype=F64)
+        picked = []
+        while len(picked) < number:
+            rest = [i for i in among if i not in picked]
+            worth = {i: float(torch.linalg.det(kernel[[*picked, i]][:, [*picked, i]])) for i in rest}
+            picked.append(max(rest, key=lambda i: (worth[i], -i)))
+        return sorted(picked), {}
 
     return keep

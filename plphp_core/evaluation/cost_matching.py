@@ -23,7 +23,7 @@ from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
-from plphp_core.pruning.prompt import sample_keys
+from plphp_core.pruning.prompt import questions, sample_keys
 from plphp_core.records.cost_matches import (
     CostMatch,
     CostMatches,
@@ -280,7 +280,7 @@ class _Pass:
     def _add(self, batch: list[Request]) -> None:
         ready = [prepare(self.loaded.family, at, one) for at, one in enumerate(batch)]
         inputs = encode(self.loaded, ready)
-        with sample_keys([one.key for one in ready]):
+        with sample_keys([one.key for one in ready]), questions([one.request.context for one in ready]):
             self._measure(batch, inputs)
 
     def _own_inputs(self, batch: list[Request], method: Method | None, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from plphp_core.families import family_of
 from plphp_core.pruning.hf import implementation
 from plphp_core.pruning.hooks import prune
 from plphp_core.pruning.method import Method
-from plphp_core.pruning.prompt import sample_keys
+from plphp_core.pruning.prompt import questions, sample_keys
 from plphp_core.records.journal_lines import Answer
 
 log = logging.getLogger("plphp.generation")
@@ -123,7 +123,8 @@ class JointAnswerer:
             return
         found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
         keys = [one.key for one in ready]
-        for method, found in decode_each(self.loaded, methods, inputs, arguments, keys):
+        texts = [one.request.context for one in ready]
+        for method, found in decode_each(self.loaded, methods, inputs, arguments, keys, texts):
             if not isinstance(found, Failure):
                 try:
                     found = read_answers(self.loaded, found, ready, inputs, arguments.get("eos_token_id"), originals)
@@ -171,7 +172,12 @@ def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int)
 
 
 def decode_each(
-    loaded: LoadedModel, methods: Sequence[Method | None], inputs: dict, arguments: dict, keys: Sequence[str] = ()
+    loaded: LoadedModel,
+    methods: Sequence[Method | None],
+    inputs: dict,
+    arguments: dict,
+    keys: Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> Iterator[tuple[Method | None, Decoded | Failure]]:
     """Each method and the batch decoded under it, as soon as it is there; errors are failures.
 
@@ -180,10 +186,11 @@ def decode_each(
 
     Args:
         keys: what the samples are called, for methods that draw: see `plphp_core.pruning.prompt.sample_keys`.
+        texts: what they ask, for methods that rank by words: see `plphp_core.pruning.prompt.questions`.
     """
     if len(methods) == 1 or not may_share(arguments):
         for method in methods:
-            with sample_keys(keys):
+            with sample_keys(keys), questions(texts):
                 found = _try(loaded, method, inputs, arguments)
             yield method, found
         return
@@ -192,7 +199,7 @@ def decode_each(
             with sample_keys(keys):
                 shared = _prefill(loaded, group, inputs)
             for method in group:
-                with sample_keys(keys):
+                with sample_keys(keys), questions(texts):
                     found = _try(loaded, method, inputs, arguments, shared, features)
                 yield method, found
             del shared

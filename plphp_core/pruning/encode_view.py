@@ -25,12 +25,16 @@ class ImageView:
         patches: which places of the tower's sequence its tokens are made of; None where the family does not say.
         first: where its own places begin in `run`.
         run: of the tower; None unless the method's `tower_layer` asks for it.
+        text: embeddings of the sample's text behind its last image, `(n, hidden size)`.
+        question: what the sample asks, in words; None where nobody said so (see `plphp_core.pruning.prompt.questions`).
     """
 
     features: Tensor
     patches: TokenPatches | None
     first: int
     run: TowerRun | None
+    text: Tensor
+    question: str | None = None
     _attended: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -162,13 +166,6 @@ class EncodeView:
     def sample_keys(self) -> tuple[str, ...]:
         return self.prompt.sample_keys
 
-    def text(self, sample: int) -> tuple[Tensor, Tensor]:
-        """Places and embeddings of a sample's text behind its last image, `(n,)` long and `(n, hidden size)`."""
-        images = self.prompt.images[sample]
-        begin = int(images[-1][-1]) + 1 if images else self.prompt.padding[sample]
-        places = torch.arange(begin, self.hidden.shape[1], device=self.hidden.device)
-        return places, self.hidden[sample, begin:]
-
     def select(self, kept: Sequence[Sequence[KeptTokens | None]]) -> Selection | None:
         """The selection that keeps these tokens of each sample's images, and all text.
 
@@ -252,12 +249,15 @@ def image_views(
     found, begin = [], 0
     for sample, images in enumerate(prompt.images):
         views = []
+        text = hidden[sample, int(images[-1][-1]) + 1 :] if images else hidden[sample, :0]
+        question = prompt.questions[sample] if prompt.questions else None
         for number, places in enumerate(images):
             at = begin + number
             own = None if patches is None else patches[at]
             device = hidden.device
             features = hidden[sample, places.to(device)]
-            views.append(ImageView(features, own, firsts[at] if patches is not None else 0, run))
+            first = firsts[at] if patches is not None else 0
+            views.append(ImageView(features, own, first, run, text, question))
         found.append(views)
         if (sample + 1) % repeats == 0:  # its next row is another sample's
             begin += len(images)

@@ -24,6 +24,7 @@ class Prompt:
         sample_keys: what a sample is called, for draws that should not depend on its batch: see `sample_keys`.
         mutual: whether the tokens of an image see each other in both directions.
         input_ids: `(batch, prompt_length)`.
+        questions: what each sample asks, in words, where `questions` says it; else empty.
     """
 
     images: list[list[Tensor]]
@@ -33,6 +34,7 @@ class Prompt:
     sample_keys: tuple[str, ...] = ()
     mutual: bool = False
     input_ids: Tensor | None = None
+    questions: tuple[str, ...] = ()
 
     @functools.cached_property
     def image_sizes(self) -> list[list[int]]:
@@ -123,7 +125,7 @@ def read_prompt(
     require(not remaining, f"{len(remaining)} images have no image tokens in the prompt")
     padding = tuple((~is_valid).sum(-1).tolist())
     keys = _sample_keys(ids, is_valid)
-    return Prompt(images, image_of.to(input_ids.device), valid, padding, keys, mutual, input_ids)
+    return Prompt(images, image_of.to(input_ids.device), valid, padding, keys, mutual, input_ids, _questions(len(ids)))
 
 
 @contextmanager
@@ -134,6 +136,26 @@ def sample_keys(keys: Sequence[object]) -> Iterator[None]:
         yield
     finally:
         _KEYS.reset(token)
+
+
+@contextmanager
+def questions(texts: Sequence[str]) -> Iterator[None]:
+    """Within the block, the samples of a batch ask `texts`: for methods that rank by words, as `image.question`."""
+    token = _QUESTIONS.set(tuple(texts))
+    try:
+        yield
+    finally:
+        _QUESTIONS.reset(token)
+
+
+_QUESTIONS: ContextVar[tuple[str, ...]] = ContextVar("plphp_questions", default=())
+
+
+def _questions(batch: int) -> tuple[str, ...]:
+    """One per row of the batch: beams of a sample ask the same; none where their number does not fit."""
+    given = _QUESTIONS.get()
+    repeats = batch // len(given) if given and batch % len(given) == 0 else 0
+    return tuple(text for text in given for _ in range(repeats))
 
 
 _KEYS: ContextVar[tuple[str, ...]] = ContextVar("plphp_sample_keys", default=())

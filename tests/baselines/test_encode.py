@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines import DivPrune, PruMerge, VisionZip, VisPruner
+from baselines import CDPruner, DivPrune, PruMerge, VisionZip, VisPruner
 from plphp_core import fast_generate
 from tests import encode_reference, reference
 from tests.families.tiny_models import FAMILIES
@@ -11,6 +11,8 @@ from tests.pruning.test_oracle import generate
 
 METHODS = {  # the method, the reference's rule, and the layer of the tower that it reads, counted from the features'
     "divprune": (DivPrune(ratio=0.5), encode_reference.divprune(0.5), 0),
+    "cdpruner-text": (CDPruner(ratio=0.3, relevance="text"), encode_reference.cdpruner(0.3, "text"), 0),
+    "cdpruner-none": (CDPruner(ratio=0.3, relevance="none"), encode_reference.cdpruner(0.3, "none"), 0),
     "visionzip": (VisionZip(ratio=0.5, contextual=0.25), encode_reference.visionzip(0.5, 0.25), 0),
     "visionzip-mean": (
         VisionZip(ratio=0.4, contextual=0.5, merge="mean", class_token=False),

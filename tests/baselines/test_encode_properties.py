@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines import DivPrune, PruMerge, RandomWithdraw, UniformWithdraw, VisionZip, VisPruner
+from baselines import CDPruner, DivPrune, PruMerge, RandomWithdraw, UniformWithdraw, VisionZip, VisPruner
+from baselines.cdpruner import greedy_map
 from baselines.divprune import farthest
 from baselines.vispruner import thinned
 from plphp_core import prune
@@ -17,8 +18,9 @@ from plphp_core.decoding.features import shared_features
 from plphp_core.families import family_of
 from plphp_core.families.anyres import anyres_patches
 from plphp_core.pruning.encode_view import ImageView
-from plphp_core.pruning.prompt import sample_keys
+from plphp_core.pruning.prompt import questions, sample_keys
 from tests.families.tiny_models import FAMILIES, tiny
+from tests.families.tiny_parts import word_tokenizer
 
 ALL = (DivPrune, VisionZip, VisPruner, PruMerge, RandomWithdraw, UniformWithdraw)
 GENERATE = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
@@ -131,6 +133,66 @@ def test_of_two_equal_tokens_side_by_side_one_goes_first_and_attention_alone_is_
     zipped, _ = forward(*tiny("llava_1_5", layers=4), VisionZip(tokens=5, contextual=0.0, class_token=False))
     for one, other in zip(trace.kept[0], zipped.kept[0], strict=True):
         assert torch.equal(one, other)
+
+
+# --- CDPruner ---------------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 999), n=st.integers(2, 24))
+@settings(max_examples=30, deadline=None)
+def test_picks_maximise_the_determinant_fewer_are_a_part_of_more_and_duplicates_come_last(seed, n):
+    generator = torch.Generator().manual_seed(seed)
+    unit = torch.nn.functional.normalize(torch.randn(n, 40, generator=generator), dim=-1)
+    relevance = torch.rand(n, generator=generator) * 0.8 + 0.2
+    kernel = relevance[:, None] * (unit @ unit.T) * relevance
+    order = greedy_map(kernel, relevance, n)
+    assert sorted(order.tolist()) == list(range(n)) and order[0] == relevance.argmax()
+    assert all(torch.equal(greedy_map(kernel, relevance, k), order[:k]) for k in range(1, n))
+    assert torch.equal(greedy_map(torch.diag(relevance**2), relevance, n), relevance.argsort(descending=True))
+    twice = torch.cat([unit, unit])
+    both = torch.cat([relevance, relevance])
+    again = greedy_map(both[:, None] * (twice @ twice.T) * both, both, 2 * n)
+    assert sorted(again.tolist()) == list(range(2 * n)) and sorted((again[:n] % n).tolist()) == list(range(n))
+
+
+def test_clip_ranks_by_the_question_and_an_unknown_one_is_refused(tmp_path):
+    """A CLIP made by hand: r is minus the cosine with the question's embedding, and the question matters."""
+    from transformers import CLIPConfig, CLIPModel
+
+    text = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "eos_token_id": 59}
+    text |= {"num_attention_heads": 2, "max_position_embeddings": 5}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 4}
+    torch.manual_seed(0)
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
+    clip.save_pretrained(tmp_path)
+    word_tokenizer([], {"</s>": 56}, 60, eos_token="</s>").save_pretrained(tmp_path)
+    model, inputs = tiny("llava_1_5", layers=4)
+    method, seen = CDPruner(clip=str(tmp_path), tokens=4), []
+
+    class Look(CDPruner):
+        name = "look"
+
+        def relevances(self, image):
+            seen.append((image, super().relevances(image)))
+            return seen[-1][1]
+
+    asked = ["w1 w2 w3 w4 w5 w6 w7", "<image>\nw3", "w5", "w6 w8"]
+    with questions(asked):
+        trace, _ = forward(model, inputs, Look(clip=str(tmp_path), tokens=4))
+    assert all(len(row[0]) == 4 * len(images) for row, images in zip(trace.kept[0], trace.images, strict=True))
+    image, found = seen[0]
+    assert image.question == asked[0]
+    pieces = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 0, 0, 0]])
+    with torch.no_grad():
+        words = clip.get_text_features(input_ids=pieces).pooler_output
+        patches = clip.visual_projection(clip.vision_model.post_layernorm(image.tower_features))
+    raw = -torch.nn.functional.cosine_similarity(patches[:, None], words, dim=-1).mean(1)
+    torch.testing.assert_close(found, (raw - raw.min() + 1e-6) / (raw.max() - raw.min()), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="cdpruner ranks by the question, which is known in runs only"):
+        forward(model, inputs, method)
+    with pytest.raises(ValueError, match="cdpruner reads the vision tower of LLaVA-OneVision: relevance = 'clip', but"):
+        forward(*tiny("llava_onevision", layers=4), method)
 
 
 # --- merging, on images made by hand ---------------------------------------------------------------------------------
