@@ -245,7 +245,7 @@ def _contender(
     own = [key for key in entry if key != "method" and entry[key] != usual.get(key)]
     setting = ", ".join(f"{SYMBOLS.get(key, key)}={entry[key]}" for key in own)
     complete = {} if built is None else built.params()
-    if cost.name == "tokens" and built is not None and not built.shortens:
+    if cost.name == "tokens" and built is not None and not (built.shortens or built.redraws):
         return Contender(cost, name, complete, setting, never=AFTER_THE_PREFILL)
     follows = cost.count if is_count(budgets[0]) else cost.share
     official = _official(name, complete, table)

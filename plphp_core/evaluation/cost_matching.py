@@ -22,6 +22,7 @@ from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.pruning.hooks import prune
+from plphp_core.pruning.method import Method
 from plphp_core.pruning.prompt import questions, sample_keys
 from plphp_core.records.cost_matches import (
     CostMatch,
@@ -280,11 +281,18 @@ class _Pass:
         ready = [prepare(self.loaded.family, at, one) for at, one in enumerate(batch)]
         inputs = encode(self.loaded, ready)
         with sample_keys([one.key for one in ready]), questions([one.request.context for one in ready]):
-            self._measure(inputs)
+            self._measure(batch, inputs)
 
-    def _measure(self, inputs: dict[str, Any]) -> None:
+    def _own_inputs(self, batch: list[Request], method: Method | None, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The batch as the method has it, which may give the processor other images."""
+        if method is None or not method.redraws:
+            return inputs
+        ready = [prepare(self.loaded.family, at, one, method) for at, one in enumerate(batch)]
+        return encode(self.loaded, ready)
+
+    def _measure(self, batch: list[Request], inputs: dict[str, Any]) -> None:
         built = [method.built for method in self.methods]
-        shared = SharedPrefill(self.loaded.model, inputs, [None, *(one for one in built if can_share(one))])
+        shared = SharedPrefill(self.loaded.model, inputs, [None, *(one for one in built if _shares(one))])
         whole = shared.prefilled(None).trace
         costs: list[tuple[float, float] | str] = []
         for method, so_far in zip(built, self.sums, strict=True):
@@ -292,11 +300,11 @@ class _Pass:
                 costs.append(so_far)
                 continue
             try:
-                if can_share(method):
+                if _shares(method):
                     trace = shared.prefilled(method).trace
                 else:
                     with prune(self.loaded.model, method, record_attention=False) as trace:
-                        prefill(self.loaded.model, inputs)
+                        prefill(self.loaded.model, self._own_inputs(batch, method, inputs))
                 costs.append((sum(trace.kv_bytes_alone), sum(trace.vision_entered)))
             except torch.OutOfMemoryError:
                 raise
@@ -313,6 +321,11 @@ class _Pass:
             one if isinstance(one, str) or isinstance(so_far, str) else (so_far[0] + one[0], so_far[1] + one[1])
             for one, so_far in zip(costs, self.sums, strict=True)
         ]
+
+
+def _shares(method: Method | None) -> bool:
+    """Whether the common prefill serves a method: of the same images, with nothing taken out."""
+    return can_share(method) and (method is None or not method.redraws)
 
 
 def matched_runs(run: Run, equal: EqualCost, loader: LoadOnce, dry: bool = False) -> list[Run]:

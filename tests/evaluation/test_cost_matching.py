@@ -201,6 +201,21 @@ def test_a_count_of_tokens_per_head_is_held_by_every_sample(run, tmp_path):
         assert cell["efficiency"]["kv_bytes"] == [token_bytes[cell["benchmark"]] * one for one in held]
 
 
+def test_a_control_that_makes_images_smaller_is_measured_on_its_own_images(run, monkeypatch):
+    seen, encode = [], cost_matching.encode
+
+    def noted(loaded, ready):
+        inputs = encode(loaded, ready)
+        seen.append(float(inputs["pixel_values"].double().sum()))
+        return inputs
+
+    monkeypatch.setattr(cost_matching, "encode", noted)
+    done = run("table.methods=[none,random,{method:downsample,jpeg:null}]", "table.budgets=[0.5]", "tasks=alone")
+    assert done.code == 0, done.said
+    *same, smaller = seen  # three passes over the prompts, with factor 1 in the second and factor 10 in the third
+    assert len(same) == 4 and len(set(same)) == 1 and smaller != same[0]
+
+
 def test_samples_are_called_the_same_while_bytes_are_measured_and_while_they_answer(run, monkeypatch):
     """Methods that draw, or know their samples, go by these names."""
     called, compress = set(), RandomTokens.compress
