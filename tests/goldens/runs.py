@@ -49,6 +49,7 @@ TOY = {
     "figure8_docs": "figure8 profile=toy report.docs=sd:2,vst:5",
     "sweep_limit": "sweep profile=toy limit=8",
     "engines": "engines profile=toy",
+    "third_parties": "third_parties profile=toy results={world}/compared tasks=[ie,flickr30k]",
     "compare": "compare profile=toy results={world}/compared tasks=[ie,flickr30k] "
     "table.budgets=[0.33,0.5] 'table.methods=[none,random,recency,{{method:snapkv,scope:prompt}},plphp,vtw]'",
     "claims": "claims profile=toy",
