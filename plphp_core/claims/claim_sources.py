@@ -114,7 +114,8 @@ class ClaimSources:
 
     def _equal(self, model: str) -> EqualCost:
         config = table_config(COMPARE, self.asked.profile, model)
-        table, found = dict(config.table), dict[str, Contender]()
+        table = OmegaConf.to_container(config.table, resolve=True)  # its profile is beside it
+        found: dict[str, Contender] = {}
         for name in self._methods:
             with suppress(UserError):
                 named = OmegaConf.create(table | {"methods": [*dict.fromkeys((NONE, AGAINST, name))]})
