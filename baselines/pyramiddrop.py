@@ -26,7 +26,7 @@ class PyramidDrop(Method):
         image_token_ratio_list: kept fraction of the prompt's vision tokens from each of these layers on, never rising.
         of: whose row ranks: `"entering"`, of the layer that is entered, as in their code; `"previous"`, of the layer
             before it, as in their text.
-        positions: `"compact"`: counted anew at every stage, as in their code; `"keep"`: a token keeps its own, the only
+        positions: `"compact"`: counted anew at every stage, as in their code and in runs; `"keep"`: a token keeps its own, the only
             way under M-RoPE.
 
     Raises:
@@ -39,7 +39,7 @@ class PyramidDrop(Method):
     layer_list: Sequence[int] | str = (8, 16, 24)
     image_token_ratio_list: Sequence[float] | str = (0.5, 0.25, 0.125)
     of: Literal["entering", "previous"] = "entering"
-    positions: Literal["keep", "compact"] = "compact"
+    positions: Literal["keep", "compact"] = "keep"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer_list", numbers("PyramidDrop", "layer_list", self.layer_list, int))

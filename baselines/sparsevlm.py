@@ -42,7 +42,7 @@ class SparseVLM(Method):
         recycle: whether 30 % of what leaves is merged into a tenth as many clusters, which stay, each in the place of
             its centre; None: as the version does.
         raters: `"relevant"`, or the `"last"` token alone.
-        positions: as in `PyramidDrop`; None: `"compact"` in version 1.5, `"keep"` in version 2.
+        positions: as in `PyramidDrop`; None, as in runs: `"compact"` in version 1.5, `"keep"` in version 2.
 
     Raises:
         ValueError: a parameter outside of what is allowed; layers that the model does not have.
@@ -58,7 +58,7 @@ class SparseVLM(Method):
     layer_list: Sequence[int] | str = (3, 7, 16)
     recycle: bool | None = None
     raters: Literal["relevant", "last"] = "relevant"
-    positions: Literal["keep", "compact"] | None = None
+    positions: Literal["keep", "compact"] | None = "keep"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "version", str(self.version))

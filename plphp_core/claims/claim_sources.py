@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -115,8 +114,8 @@ class ClaimSources:
 
     def _equal(self, model: str) -> EqualCost:
         config = table_config(COMPARE, self.asked.profile, model)
-        table: Any = OmegaConf.to_container(config.table, resolve=True)
-        found = dict[str, Contender]()
+        table = OmegaConf.to_container(config.table, resolve=True)  # its profile is beside it
+        found: dict[str, Contender] = {}
         for name in self._methods:
             with suppress(UserError):
                 named = OmegaConf.create(table | {"methods": [*dict.fromkeys((NONE, AGAINST, name))]})
