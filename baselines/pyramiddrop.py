@@ -26,8 +26,8 @@ class PyramidDrop(Method):
         image_token_ratio_list: kept fraction of the prompt's vision tokens from each of these layers on, never rising.
         of: whose row ranks: `"entering"`, of the layer that is entered, as in their code; `"previous"`, of the layer
             before it, as in their text.
-        positions: `"compact"`: counted anew at every stage, as in their code and in runs; `"keep"`: a token keeps its own, the only
-            way under M-RoPE.
+        positions: `"keep"`: a token keeps its own, the only way under M-RoPE; `"compact"`: counted anew at every stage,
+            as in their code, and in runs where that is possible.
 
     Raises:
         ValueError: lists of different lengths, out of order or out of range; layers that the model does not have.

@@ -178,7 +178,7 @@ def test_official_lists_hold_for_576_tokens_and_in_proportion_for_others():
     for n, expected in ((576, (300, 200, 110)), (288, (150, 100, 55)), (0, (0, 0, 0))):
         entry = SimpleNamespace(image_sizes=[[n]], vision_counts=(n,))
         assert tuple(SparseVLM().keep(stage, entry)[0] for stage in range(3)) == expected
-    assert (SparseVLM().renumbers, SparseVLM().recycles) == (True, True)
+    assert (SparseVLM(positions=None).renumbers, SparseVLM().recycles) == (True, True)
     assert (SparseVLM("2").renumbers, SparseVLM("2").recycles) == (False, False)
 
 
@@ -246,13 +246,13 @@ def test_layers_that_the_model_does_not_have_are_refused(method):
 def test_counting_positions_anew_is_refused_under_mrope():
     model, _ = tiny("qwen2_vl")
     with pytest.raises(ValueError, match="pyramiddrop: positions = 'compact', but Qwen2VL"):
-        prune(model, PyramidDrop(THREE, HALVES)).__enter__()
+        prune(model, PyramidDrop(THREE, HALVES, positions="compact")).__enter__()
 
 
 @pytest.mark.parametrize("engine", ["generate", "fast"])
 def test_every_layer_counts_its_own_tokens_from_zero(engine):
     """The rotary tables that each layer's attention was given, in the prefill and at every step."""
-    model, method = tiny_llava_onevision(), PyramidDrop(THREE, HALVES)
+    model, method = tiny_llava_onevision(), PyramidDrop(THREE, HALVES, positions="compact")
     decoder, given = model.model.language_model, {layer: [] for layer in range(8)}
     for layer, block in enumerate(decoder.layers):
         block.self_attn.register_forward_hook(

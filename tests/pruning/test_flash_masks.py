@@ -36,7 +36,7 @@ ALL_MASK_ATTENTION_FUNCTIONS.register("flash_stand_in", flash_attention_mask)
     "method",
     [
         *(PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), AdaKV(window_size=2, kernel_size=3)),
-        *(PyramidDrop((2, 5), (0.5, 0.2)), None),
+        *(PyramidDrop((2, 5), (0.5, 0.2), positions="compact"), None),
     ],
     ids=str,
 )

@@ -75,7 +75,12 @@ def test_vtw_retention_is_K_over_L():
 def test_batch_rows_equal_single_runs():
     """Rates are per sample: nothing is averaged over the batch."""
     model = tiny_llava_onevision(LAYERS)
-    for method in (PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), PyramidDrop((2, 5), (0.5, 0.2))):
+    for method in (
+        PLPHP(alpha=0.8, beta=0.6),
+        FastV(2, 0.5),
+        VTW(3),
+        PyramidDrop((2, 5), (0.5, 0.2), positions="compact"),
+    ):
         together, _, trace = run(model, prompt_batch(model, BATCH, seed=3), method)
         batch = prompt_batch(model, BATCH, seed=3)
         for row, sample in enumerate(BATCH):
@@ -187,7 +192,9 @@ def test_beam_search_off_is_off_and_on_is_deterministic(options, samples):
     assert torch.equal(on.sequences, again.sequences)
 
 
-@pytest.mark.parametrize("method", [PLPHP(alpha=0.8, beta=0.6), PyramidDrop((2, 5), (0.5, 0.2))], ids=str)
+@pytest.mark.parametrize(
+    "method", [PLPHP(alpha=0.8, beta=0.6), PyramidDrop((2, 5), (0.5, 0.2), positions="compact")], ids=str
+)
 def test_one_beam_of_many_scores_like_greedy(method):
     """Beam scores are the pruned model's own: re-scoring the best beam step by step gives the same sum."""
     model = tiny_llava_onevision(LAYERS)

@@ -9,7 +9,7 @@ from baselines import VTW, FastV, PyramidDrop
 from plphp_core import PLPHP, prune
 from tests.factories import prompt_batch, tiny_llava_onevision
 
-METHODS = [PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), PyramidDrop((2, 5), (0.5, 0.2))]
+METHODS = [PLPHP(alpha=0.8, beta=0.6), FastV(2, 0.5), VTW(3), PyramidDrop((2, 5), (0.5, 0.2), positions="compact")]
 SAMPLES = [[4, (20, 28, 1), 5], [3, (16, 16, 1), (16, 16, 2), 4, (10, 20, 3), 6]]
 
 
