@@ -86,6 +86,7 @@ class CostSearch:
         low, high: the smallest and the largest value; high None: the model's layers.
         tied: other parameters that go with it: a factor, and what is left up to `high` where that is less.
         powers: of a parameter that is a list: it is the value's first powers, "0.5+0.25+0.125"; 0: it is the value.
+        of: the list counts tokens: so many times the powers, in whole numbers.
         tolerance: of a method whose steps are coarse, in place of the table's.
     """
 
@@ -95,12 +96,15 @@ class CostSearch:
     tied: tuple[tuple[str, float], ...] = ()
     whole: bool = False
     powers: int = 0
+    of: int = 0
     tolerance: float | None = None
 
     def params(self, value: float) -> dict[str, float | int | str]:
         """The searched and the tied parameters."""
         if self.powers:
-            return {self.parameter: "+".join(f"{value**power:.4f}" for power in range(1, self.powers + 1))}
+            shares = [value**power for power in range(1, self.powers + 1)]
+            listed = [str(round(self.of * share)) if self.of else f"{share:.4f}" for share in shares]
+            return {self.parameter: "+".join(listed)}
         top = value if self.high is None else self.high
         others = {name: round(min(factor * value, top - value), DIGITS + 2) for name, factor in self.tied}
         return {self.parameter: int(value) if self.whole else round(float(value), DIGITS), **others}
@@ -290,5 +294,6 @@ def _search(name: str, params: Mapping[str, Any], table: Mapping[str, Any]) -> C
         tied=tuple((found.get("tied") or {}).items()),
         whole=type(params[parameter]) is int,
         powers=found.get("powers", 0),
+        of=found.get("of", 0),
         tolerance=found.get("tolerance"),
     )

@@ -91,6 +91,10 @@ def pyramid_enters(first):
 PYRAMID = CostSearch("image_token_ratio_list", 0.0, 1.0, powers=3)
 
 
+def test_lists_may_count_tokens():
+    assert CostSearch("token_list", 0.0, 1.0, powers=3, of=576).params(0.5) == {"token_list": "288+144+72"}
+
+
 @pytest.mark.parametrize("search, enters", [(CostSearch("R", 0.0, 1.0), fastv_enters), (PYRAMID, pyramid_enters)])
 @pytest.mark.parametrize("wanted", [64.0, 128.0, 192.0])
 def test_the_protocol_of_llava_is_reached_within_half_a_percent(search, enters, wanted):
