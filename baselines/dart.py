@@ -27,7 +27,8 @@ class DART(Method):
         K: layers that see every vision token, 1 … number of layers − 1.
         R: fraction of vision tokens dropped; t = ⌊n · (1 − R) / pivots⌋.
         tokens: instead of R, t = ⌊tokens / pivots⌋, as their scripts for LLaVA say it: 128 keeps 4 + 128.
-        vision_pivots, text_pivots: how many; fewer where there are fewer tokens.
+        vision_pivots: how many; fewer where there are fewer tokens.
+        text_pivots: the same.
         positions: as in `PyramidDrop`; `"keep"` as in their code.
 
     Raises:

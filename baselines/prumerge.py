@@ -29,7 +29,6 @@ class PruMerge(TowerRanked):
             of it. False, with a given number: those with most attention.
         neighbours: tokens that are added to each kept one.
         extra: whether there is the last token; it takes the place of the first that goes.
-        newlines, per, attention: as `TowerRanked`.
 
     Raises:
         ValueError: as `TowerRanked`; or neighbours below 0.
