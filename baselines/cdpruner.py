@@ -66,7 +66,7 @@ class CDPruner(PerImage):
         return whole(image, among[greedy_map(kernel, relevance, budget)])
 
     def relevances(self, image: ImageView) -> Tensor:
-        """`(S_j,)` fp32, from about 0 to 1; 1 where all are equal."""
+        """`(S_j,)` fp32, from about 0 to 1 over the tokens that compete; 1 where all are equal."""
         if self.relevance == "none":
             return torch.ones(len(image), device=image.features.device)
         if self.relevance == "text":
@@ -78,7 +78,8 @@ class CDPruner(PerImage):
                 "with plphp_core.pruning.prompt.questions([…]), one per sample, or take relevance='text'",
             )
             found = -self._cosines(image)
-        low, high = found.aminmax()
+        rivals = found if self.newlines == "compete" else found[~image.newline]  # those that can be kept
+        low, high = rivals.aminmax()
         return torch.where(high > low, (found - low + 1e-6) / (high - low).clamp(min=1e-12), torch.ones_like(found))
 
     def _cosines(self, image: ImageView) -> Tensor:

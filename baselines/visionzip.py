@@ -19,8 +19,8 @@ class VisionZip(TowerRanked):
     https://arxiv.org/abs/2412.04467; semantics of github.com/dvlab-research/VisionZip at 3151f6d. Dominant are those
     with most attention. Of the others, evenly spaced ones are targets; each of the rest joins the target whose keys are
     most like its own, and a target becomes its feature plus its members' mean, before the projector where a token is a
-    patch. A contextual token has its target's place. A budget, `ratio` or `tokens`, is of dominant and contextual tokens
-    together, the class token among them.
+    patch. A contextual token has its target's place. A budget, `ratio` or `tokens`, is of dominant and contextual
+    tokens together, the class token among them.
 
     Args:
         contextual: share of these that is contextual, rounded down: the paper's 30 of 192, 20 of 128, 10 of 64.

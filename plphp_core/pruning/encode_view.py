@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from plphp_core.pruning.prompt import Prompt
 from plphp_core.pruning.selection import Selection, Written
 from plphp_core.pruning.tower import TokenPatches, TowerRun
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import choice, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +66,10 @@ class ImageView:
             joined: all heads as one.
 
         Raises:
-            ValueError: `rows="cls"` and the tower has no class token; or the tower was not watched.
+            ValueError: other rows; `rows="cls"` and the tower has no class token; or the tower was not watched.
         """
         run = self._run()
+        choice("tower_attention", "rows", rows, ("cls", "received"))
         require(rows == "received" or run.tower.class_token, "rows = 'cls', but the vision tower has no class token")
         if (rows, joined) not in self._attended:
             self._attended[rows, joined] = self.of_tokens(run.attended(self.first, self._last, rows, joined))
@@ -100,7 +101,7 @@ class ImageView:
         run = self._run()
         if not run.tower.class_token:
             return None
-        return run.features[self.first : self._last : self._located().crop]
+        return run.features[self.first : self._last : self._located().crop].to(self.features.device)
 
     @property
     def projects(self) -> bool:
@@ -111,7 +112,7 @@ class ImageView:
     def project(self, features: Tensor) -> Tensor:
         """`(n, tower width)` → `(n, hidden size)`: through the model's own projector, in its dtype."""
         run = self._run()
-        return run.tower.projector(features.to(run.features.dtype)[None])[0]
+        return run.tower.projector(features.to(run.features)[None])[0].to(self.features.device)
 
     def of_tokens(self, values: Tensor) -> Tensor:
         """Values of the image's places, `(places, …)`, as those of its tokens, `(S_j, …)` fp32; 0 for newlines."""
@@ -136,7 +137,11 @@ class ImageView:
         return self.run
 
     def _located(self) -> TokenPatches:
-        require(self.patches is not None, "this family does not say which patches its tokens are made of")
+        require(
+            self.patches is not None,
+            "this family does not say which patches its tokens are made of, so that nothing is known of crops (take "
+            "per='image') and of the vision tower (take a method that looks at the tokens alone, such as divprune)",
+        )
         assert self.patches is not None
         return self.patches
 
@@ -160,7 +165,7 @@ class EncodeView:
     @property
     def image_of(self) -> Tensor:
         """`(batch, tokens)` long, index of the token's image in its sample; −1 for text and padding."""
-        return self.prompt.image_of
+        return self.prompt.image_of.to(self.hidden.device)
 
     @property
     def sample_keys(self) -> tuple[str, ...]:
@@ -171,7 +176,12 @@ class EncodeView:
 
         Args:
             kept: per sample and image; None: the whole image.
+
+        Raises:
+            TypeError, ValueError: other numbers of samples or images, or what does not fit an image.
         """
+        asked, given = [len(images) for images in self.images], [len(choices) for choices in kept]
+        require(given == asked, f"select: got choices for {given} images per sample, but there are {asked}")
         if all(image is None for sample in kept for image in sample):
             return None
         device = self.hidden.device
@@ -180,21 +190,22 @@ class EncodeView:
         features: list[Tensor] = []
         weights: list[Tensor] | None = []
         for sample, choices in enumerate(kept):
-            for places, choice in zip(self.prompt.images[sample], choices, strict=True):
-                if choice is None:
+            for number, (places, image) in enumerate(zip(self.prompt.images[sample], choices, strict=True)):
+                if image is None:
                     continue
+                check_kept(image, len(places), self.hidden.shape[-1], f"sample {sample}, image {number}")
                 at = places.to(device)
-                mask[sample, at] = choice.mask
-                if choice.slots is None or choice.features is None:
+                mask[sample, at] = image.mask.to(device)
+                if image.slots is None or image.features is None:
                     continue
-                slots[sample, at[choice.slots]] = True
-                order = choice.slots.argsort()
-                features.append(choice.features[order].to(self.hidden.dtype))
-                if choice.weights is None:
+                slots[sample, at[image.slots]] = True
+                order = image.slots.argsort()
+                features.append(image.features[order].to(self.hidden.dtype))
+                if image.weights is None:
                     weights = None
                 elif weights is not None:
                     whole = torch.zeros(len(order), mask.shape[1], device=device)
-                    whole[:, at] = choice.weights[order].to(device, whole.dtype)
+                    whole[:, at] = image.weights[order].to(device, whole.dtype)
                     weights.append(whole)
         counts = tuple(mask.sum(-1).tolist())
         if not features:
@@ -218,6 +229,37 @@ class KeptTokens:
     slots: Tensor | None = None
     features: Tensor | None = None
     weights: Tensor | None = None
+
+
+def check_kept(kept: Any, size: int, width: int, place: str) -> None:
+    """Raise TypeError or ValueError unless `kept` is what is kept of an image of `size` tokens, each `width` numbers.
+
+    Looks at the device where something is written: merging is rare.
+    """
+    if not isinstance(kept, KeptTokens):
+        raise TypeError(f"{place}: got {type(kept).__name__}, but KeptTokens or None is needed")
+    mask, slots, features, weights = kept.mask, kept.slots, kept.features, kept.weights
+
+    def fits(what: str, value: Any, right: bool, needed: str) -> None:
+        found = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        require(isinstance(value, Tensor) and right, f"{place}: {what} is {found}, but must be {needed}")
+
+    def shape(value: Any) -> tuple[int, ...]:
+        return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+    fits("mask", mask, shape(mask) == (size,) and mask.dtype == torch.bool, f"({size},) bool, True for what stays")
+    require((slots is None) == (features is None), f"{place}: slots and features belong together, but one is None")
+    if slots is None or features is None:
+        require(weights is None, f"{place}: weights say what slots are made of, but there are none")
+        return
+    number = len(slots)
+    fits("slots", slots, shape(slots) == (number,) and slots.dtype == torch.long, "(m,) long, places in the image")
+    inside = not number or bool((slots.amin() >= 0) & (slots.amax() < size))
+    require(inside, f"{place}: slots = {slots.tolist()}, but must be from 0 to {size - 1}")
+    projected = f"({number}, {width}), as they enter the decoder: image.project takes the tower's there"
+    fits("features", features, shape(features) == (number, width), projected)
+    if weights is not None:
+        fits("weights", weights, shape(weights) == (number, size), f"({number}, {size})")
 
 
 def image_views(

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -23,9 +23,9 @@ from plphp_core.pruning.method import Method
 from plphp_core.pruning.prefill import Prefill
 from plphp_core.pruning.prompt import Prompt, read_prompt
 from plphp_core.pruning.renumbering import Renumbering
-from plphp_core.pruning.tower import TowerWatch
+from plphp_core.pruning.tower import TowerLayer, TowerWatch
 from plphp_core.pruning.trace import Trace
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import choice, require
 from plphp_core.pruning.view import check_query_rows
 
 log = logging.getLogger(__name__)
@@ -211,6 +211,7 @@ class _Session:
         """Raises ValueError: the method reads a vision tower that the family does not locate, or that does not fit."""
         if method.tower_layer is None:
             return None
+        choice(method.name, "tower_layer", method.tower_layer, get_args(TowerLayer))
         try:
             tower = self.family.tower(self.model)
             method.check_tower(tower)
@@ -349,7 +350,10 @@ class _Session:
         prompt = read_prompt(ids, self.family.image_token_id(self.model), sizes, call.prompt_mask(), mutual)
         if self.method is not None and self.method.shortens:
             if prompt.ends_in_image:
-                raise ValueError(f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image")
+                raise ValueError(
+                    f"{self.method.name} cannot withdraw the last token of a prompt that ends in an image: put text "
+                    "behind it, or take a method that compresses the cache alone, such as plphp"
+                )
             if inputs.get("labels") is not None:
                 raise ValueError(f"labels: {self.method.name} withdraws tokens, so there are fewer logits than labels")
             rows = inputs.get("logits_to_keep")

@@ -129,6 +129,7 @@ class Prefill:
     def _encode(self, hidden: Tensor) -> Tensor:
         """The states that enter the first layer, of the tokens that the method keeps."""
         assert self.method is not None and self.look is not None
+        self.stream = self.stream.on(hidden.device)
         with torch.no_grad():
             found = self.check(self.method.encode(self.look(hidden)), self.stream, 0, 0, withdraws=True)
         selection = self._valid_only(found, self.stream)
@@ -223,7 +224,11 @@ class Prefill:
 
     def _write(self, written: Written, hidden: Tensor) -> Tensor:
         """Hidden states with new ones in some slots; what the decoder will add to these slots is merged alike."""
-        tokens, slots = self.stream.tokens, written.slots
+        tokens, slots, width = self.stream.tokens, written.slots, hidden.shape[-1]
+        require(
+            written.features.shape[1] == width,
+            f"{self.method!r}: written.features are {written.features.shape[1]} wide, but hidden states {width}",
+        )
         merged = torch.zeros_like(self.prompt.valid) if self.merged is None else self.merged
         sample, place = slots.nonzero(as_tuple=True)
         at = tokens[sample, place].to(merged.device)

@@ -283,6 +283,9 @@ class SelectionCheck:
         """
         slots, features, weights = written.slots, written.features, written.weights
         require(withdraws, f"{place}: written features, but only tokens of the residual stream have any")
+        for part, value in (("slots", slots), ("features", features)):
+            found = type(value).__name__
+            require(isinstance(value, Tensor), f"{place}: written.{part} is a {found}, but a tensor is needed")
         fits = slots.shape == fixed.shape and slots.dtype == torch.bool and slots.device == fixed.device
         right = f"{tuple(fixed.shape)} bool on {fixed.device}"
         require(fits, f"{place}: written.slots is {tuple(slots.shape)} {slots.dtype} on {slots.device}, not {right}")

@@ -155,6 +155,17 @@ def test_picks_maximise_the_determinant_fewer_are_a_part_of_more_and_duplicates_
     assert sorted(again.tolist()) == list(range(2 * n)) and sorted((again[:n] % n).tolist()) == list(range(n))
 
 
+@torch.no_grad()
+def test_newlines_that_go_have_no_say_in_what_is_relevant():
+    model, inputs = tiny("llava_onevision")
+    text = torch.nn.functional.normalize(model.get_input_embeddings()(inputs["input_ids"][0, -5:]), dim=-1).mean(0)
+    found = []
+    for newline in (0 * text, -text):  # less relevant than any patch
+        model.model.image_newline.copy_(newline)
+        found.append(forward(model, inputs, CDPruner(tokens=6, relevance="text"))[0].kept[0])
+    assert all(torch.equal(*pair) for pair in zip(found[0][:2], found[1][:2], strict=True))
+
+
 def test_clip_ranks_by_the_question_and_an_unknown_one_is_refused(tmp_path):
     """A CLIP made by hand: r is minus the cosine with the question's embedding, and the question matters."""
     from transformers import CLIPConfig, CLIPModel

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plphp_core import prune
-from plphp_core.pruning import Method, Selection, Written
+from plphp_core.pruning import KeptTokens, Method, Selection, Written
 from tests.families.tiny_models import FAMILIES, tiny
 
 LAYER = 2
@@ -91,6 +91,11 @@ BAD = {
     ),
     "no mask": (lambda one: changed(one, slots=one.written.slots.long()), "written.slots is .*int64"),
     "weights": (lambda one: changed(one, weights=torch.zeros(2, 2)), r"written.weights is \(2, 2\), not"),
+    "too wide": (  # the first numbers of each would be taken, without a word
+        lambda one: changed(one, features=one.written.features.repeat(1, 2)),
+        "written.features are 64 wide, but hidden states 32",
+    ),
+    "no tensor": (lambda one: changed(one, features=None), "written.features is a NoneType"),
     "text": (lambda one: changed(one, slots=one.written.slots.roll(20, 1)), "written slots are text or padding"),
 }
 
@@ -104,5 +109,60 @@ def changed(selection, **values):
 def test_what_does_not_fit_is_refused_with_numbers(what):
     model, inputs = tiny("llava_1_5")
     change, words = BAD[what]
-    with prune(model, Write(constant, change=change)), pytest.raises(ValueError, match=f"layer 2: .*{words}"):
+    with prune(model, Write(constant, change=change)), pytest.raises(ValueError, match=words):
         model(**inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Keep(Method):
+    """Of each image, before layer 0, what `kept` says."""
+
+    name = "keep"
+
+    kept: object = None
+    tower_layer: object = "features"
+    spoil: object = None
+
+    def encode(self, view):
+        found = [[self.kept(image) for image in images] for images in view.images]
+        return view.select(found if self.spoil is None else self.spoil(found))
+
+
+def half(image, slots=None, features=None, weights=None):
+    return KeptTokens(torch.arange(len(image)) % 2 == 0, slots, features, weights)
+
+
+FIRST = torch.tensor([0])
+UNFIT = {
+    "mask of another image": (lambda one: KeptTokens(torch.ones(3, dtype=torch.bool)), r"mask is \(3,\)"),
+    "numbers of tokens": (lambda one: KeptTokens(torch.tensor([0, 2])), r"must be \(16,\) bool"),
+    "a mask alone": (lambda one: half(one).mask, "sample 0, image 0: got Tensor"),
+    "slots alone": (lambda one: half(one, FIRST), "slots and features belong together"),
+    "features alone": (lambda one: half(one, None, one.features[:1]), "slots and features belong together"),
+    "a slot outside": (
+        lambda one: half(one, FIRST + 16, one.features[:1]),
+        r"slots = \[16\], but must be from 0",
+    ),
+    "features of the tower": (lambda one: half(one, FIRST, one.tower_features[:1]), r"\(1, 32\), as they enter"),
+    "features of two tokens": (lambda one: half(one, FIRST, one.features[:1].repeat(1, 2)), r"features is \(1, 64\)"),
+    "weights of others": (lambda one: half(one, FIRST, one.features[:1], torch.ones(1, 3)), r"weights is \(1, 3\)"),
+    "rows that nobody knows": (lambda one: half(one, one.tower_attention("class")), "rows = 'class', but must be one"),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("what", UNFIT)
+def test_what_does_not_fit_an_image_is_refused_with_numbers(what):
+    model, inputs = tiny("llava_1_5")
+    kept, words = UNFIT[what]
+    with prune(model, Keep(kept)), pytest.raises((TypeError, ValueError), match=words):
+        model(**inputs)
+
+
+@torch.no_grad()
+def test_choices_are_for_all_images_and_of_a_layer_that_there_is():
+    model, inputs = tiny("llava_1_5")
+    with prune(model, Keep(half, spoil=lambda found: found[:2])), pytest.raises(ValueError, match=r"\[1, 3\] images"):
+        model(**inputs)
+    with pytest.raises(ValueError, match="tower_layer = 'last', but must be one of"), prune(model, Keep(half, "last")):
+        pass
