@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -55,7 +56,8 @@ class DemoSession:
         self._device = threading.Lock()
         inputs, shown = encode(self.loaded, "warm up", [Image.new("RGB", (96, 96), "grey")])
         for name in self.parameters:  # else the first answers would pay for kernels and caches
-            list(stream(self.loaded, build(name, self.start[name], self.num_layers), inputs, shown, 3, bool))
+            with suppress(ValueError):  # a method that this model needs other values for says so when it is asked
+                list(stream(self.loaded, build(name, self.start[name], self.num_layers), inputs, shown, 3, bool))
 
     def ask(
         self,

@@ -47,7 +47,7 @@ def test_a_profile_without_rows_has_none_and_an_unknown_method_is_refused(tmp_pa
     with pytest.raises(ReportError, match="no rows for profile 'paper'; it has some for toy"):
         rows_configured("mine", "paper", "llava_onevision")
     with pytest.raises(
-        ReportError, match=r"unknown method 'magic'; allowed: adakv, fastv, .*none, oracle, plphp, .*vtw"
+        ReportError, match=r"unknown method 'magic'; allowed: adakv, .*fastv, .*none, oracle, plphp, .*vtw"
     ):
         rows_configured("mine", "toy", "llava_onevision")
 

@@ -55,7 +55,7 @@ def test_scores_preset(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    (["bench.methods=[none,magic]"], "unknown method 'magic'; allowed: adakv, fastv"),
+    (["bench.methods=[none,magic]"], "unknown method 'magic'; allowed: adakv, "),
     (["+bench.params.plphp.alpha=0.5"], "plphp.alpha = 0.5 needs attention scores"),
     (["bench.backends=[slow]"], "unknown backend 'slow'; allowed: fast, generate, legacy"),
     (["bench.models=[huge]"], "unknown model shape 'huge'"),

@@ -196,13 +196,13 @@ def attending(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: idefics2, "),
+        (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: gemma3, "),
         (["attention.samples=0"], "attention.samples must be a whole number, at least 1"),
         (["table=table1"], "table=… is for `plphp run`"),
         (["attention.models=mantis"], "attention.models must be a list of models"),
         (["attention.models=[]"], "attention.models must be a list of models"),
         (["attention.look=maybe"], "attention.look must be true or false"),
-        (["model=typo"], "options of model: idefics2"),
+        (["model=typo"], "options of model: gemma3"),
         (["tasks=[]"], "no tasks chosen"),
     ],
 )

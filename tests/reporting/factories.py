@@ -45,13 +45,19 @@ ROWS = (
     ("plphp", {**PLPHP, "r": 0.5}, "r=0.5, Δr=0.3", 1.0, 0.66),
     (
         "random",
-        {**PLPHP, "whole_layers": "plphp", "kv_share": None, "seed": 0, "shared": False},
+        {**PLPHP, "whole_layers": "plphp", "kv_share": None, "kv_tokens": None, "seed": 0, "shared": False},
         "r=0.4, Δr=0.3",
         0.9,
         0.58,
     ),
-    ("uniform", {**PLPHP, "whole_layers": "plphp", "kv_share": None}, "r=0.4, Δr=0.3", 0.98, 0.58),
-    ("shared_heads", {**PLPHP, "whole_layers": "plphp", "kv_share": None}, "r=0.4, Δr=0.3", 0.97, 0.58),
+    ("uniform", {**PLPHP, "whole_layers": "plphp", "kv_share": None, "kv_tokens": None}, "r=0.4, Δr=0.3", 0.98, 0.58),
+    (
+        "shared_heads",
+        {**PLPHP, "whole_layers": "plphp", "kv_share": None, "kv_tokens": None},
+        "r=0.4, Δr=0.3",
+        0.97,
+        0.58,
+    ),
 )
 
 
