@@ -40,7 +40,9 @@ class Parameter:
         if self.annotation is bool:
             return gr.Checkbox(value=value, label=self.label)
         if self.is_depth:
-            return gr.Slider(1, num_layers, value, step=1, label=f"{self.label} (layers with every vision token)")
+            return gr.Slider(
+                min(1, self.default), num_layers, value, step=1, label=f"{self.label} (layers with every vision token)"
+            )
         if self.annotation is float and 0 <= self.default <= 1:
             return gr.Slider(0, 1, value, step=0.01, label=self.label)
         # A number without `precision`, which rounds in silence.
