@@ -227,11 +227,6 @@ def last_tokens(view: LayerView, numbers: list[int]) -> Tensor:
     return ago <= torch.tensor(numbers, device=view.valid.device)[:, None]
 
 
-def group_mean(rows: Tensor, kv_heads: int) -> Tensor:
-    """`(batch, query_heads, tokens)` → `(batch, kv_heads, tokens)`: the mean over the query heads of a KV head."""
-    return rows.unflatten(1, (kv_heads, -1)).mean(2)
-
-
 def mean_of_all_heads(view: LayerView) -> Tensor:
     """The last row's mean over all query heads, the same for every KV head, `(batch, kv_heads, tokens)`."""
     return view.last_row.mean(1, keepdim=True).expand(-1, view.kv_heads, -1)

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from baselines.budgeted import Budgeted, group_mean, part_of
+from baselines.budgeted import Budgeted, part_of
+from plphp_core.pruning.attention import group_mean
 from plphp_core.pruning.validation import fraction
 from plphp_core.pruning.view import LayerView
 

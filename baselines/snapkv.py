@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from baselines.budgeted import Budgeted, group_mean, pool
+from baselines.budgeted import Budgeted, pool
+from plphp_core.pruning.attention import group_mean
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import LayerView, QueryRows
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from baselines.budgeted import Budgeted, group_mean, of_cache, part_of
+from baselines.budgeted import Budgeted, of_cache, part_of
+from plphp_core.pruning.attention import group_mean
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import fraction
 from plphp_core.pruning.view import LayerView, QueryRows

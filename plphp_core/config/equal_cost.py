@@ -166,6 +166,11 @@ class EqualCost:
     control: str
     tolerance: float = TOLERANCE
 
+    def nearness(self, budget: float, one: Contender) -> float:
+        """How near is equal at a budget: the table's tolerance, or that of a method whose steps are coarse."""
+        search = one.searched(budget)
+        return self.tolerance if search is None or search.tolerance is None else search.tolerance
+
     @property
     def against(self) -> Contender:
         """The control."""

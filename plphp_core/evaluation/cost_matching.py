@@ -165,15 +165,12 @@ class CostMatcher:
     ) -> Generator[MethodSettings, MeasuredCost, CostMatch]:
         """Asks for measurements until a method is at the budget, or cannot be."""
         assert self.record is not None
-        cost, tolerance = equal.cost, equal.tolerance
+        cost, tolerance, search = equal.cost, equal.nearness(budget, one), one.searched(budget)
         wanted, full = self.record.wanted(cost.name, budget), self.record.full(cost.name)
         place: dict[str, Any] = {"cost": cost.name, "budget": budget, "method": one.name, "asked": one.params}
         place["wanted"] = wanted
         if one.never:
             return CostMatch(**place, params=None, held=None, missing=one.never)
-        search = one.searched(budget)
-        if search is not None and search.tolerance is not None:
-            tolerance = search.tolerance
         if search is None:
             method = one.at(budget)
             known = yield method

@@ -139,6 +139,11 @@ def causal_rows(
         yield found, visible, counted[:, chunk].float(), rows
 
 
+def group_mean(rows: Tensor, kv_heads: int) -> Tensor:
+    """`(batch, query_heads, tokens)` → `(batch, kv_heads, tokens)`: the mean over the query heads of a KV head."""
+    return rows.unflatten(1, (kv_heads, -1)).mean(2)
+
+
 def vision_mass(row: Tensor, vision: Tensor) -> Tensor:
     """γ (equation 8): the row's mass on all vision tokens, averaged over query heads.
 

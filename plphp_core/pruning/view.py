@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plphp_core.pruning.attention import causal_rows, column_sum, last_row, row_density, vision_mass
+from plphp_core.pruning.attention import causal_rows, column_sum, group_mean, last_row, row_density, vision_mass
 from plphp_core.pruning.prompt import Prompt
 from plphp_core.pruning.validation import require
 
@@ -84,7 +84,7 @@ class LayerView:
     @functools.cached_property
     def group_row(self) -> Tensor:
         """`last_row`, mean over the query heads of a KV head, `(batch, kv_heads, tokens)`, fp32."""
-        return self.last_row.unflatten(1, (self.kv_heads, -1)).mean(2)
+        return group_mean(self.last_row, self.kv_heads)
 
     @functools.cached_property
     def vision_attention(self) -> Tensor:

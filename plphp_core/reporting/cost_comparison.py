@@ -116,19 +116,16 @@ class CostComparison:
         found = (at for at, (own, one) in enumerate(self.places, start=1) if (own, one.name) == (budget, method))
         return next(found, None)
 
-    def tolerance(self, index: int) -> float:
-        """Of a row: the table's, or that of a method whose steps are coarse."""
-        budget, one = self.places[index - 1]
-        search = one.searched(budget)
-        return self.equal.tolerance if search is None or search.tolerance is None else search.tolerance
-
     def unequal(self) -> dict[tuple[int, str], float]:
         """(row, benchmark) → share of the budget that the cell takes, of those that are not at it."""
         found = {}
         for (index, benchmark), cell in self.results.cells.items():
             match = self.match(index, benchmark) if index else None
             held = typical_cost(cell, self.kind.cell)
-            if match is not None and abs(held - match.wanted) > self.tolerance(index) * match.wanted:
+            if (
+                match is not None
+                and abs(held - match.wanted) > self.equal.nearness(*self.places[index - 1]) * match.wanted
+            ):
                 found[index, benchmark] = held / match.wanted
         return found
 
