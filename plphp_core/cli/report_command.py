@@ -21,7 +21,7 @@ from plphp_core.reporting.reports import COLLECTIONS, make_report, report_names
 from plphp_core.reporting.request import ENGINES, LEDGER, THIRD_PARTIES, Report, ReportRequest, asked_suffix
 
 DONE, FAILED, INCOMPLETE = 0, 1, 3
-OF_ATTENTION = ("figure1", "figure2", "figure3")  # need no finished cell
+OF_ATTENTION = ("figure1", "figure2", "figure3", "token_maps")  # need no finished cell
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 plphp reproduce table=table1 profile=toy limit=8
 plphp reproduce table=figure3 profile=toy model=qwen2_vl tasks=[sd] attention.doc=7
+plphp reproduce table=token_maps profile=toy tasks=[sd] 'table.methods=[fastv,visionzip]'
 plphp reproduce table=all profile=toy dry=true
 """
 
@@ -13,7 +14,7 @@ from plphp_core.cli import run_command
 from plphp_core.cli.report_command import write_reports
 from plphp_core.config.hydra_app import composed, key
 from plphp_core.config.report_settings import report_from_config
-from plphp_core.config.table_configs import ALL, COMPARE, RUN
+from plphp_core.config.table_configs import ALL, COMPARE, MAPS, RUN
 from plphp_core.evaluation.attention import attend_app
 
 OK, FAILED, INTERRUPTED = 0, 1, 128
@@ -32,8 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     also: tuple[str, ...]
     if config.table.name == ALL:
         steps = [(run_command, run), *_attention(arguments, ALL), *_attention(arguments, "look")]
+        steps += _attention([one for one in arguments if key(one) not in ("table", "tasks")], MAPS)
         also = ("protocol", "engine", "limit")
-    elif kind in ("attention", "look"):
+    elif kind in ("attention", "look", MAPS):
         steps, also = _attention(arguments, kind), ("protocol",)
     elif kind == "engines":
         run = [one for one in run if key(one) not in ("table", "engine")]
@@ -49,18 +51,21 @@ def main(arguments: Sequence[str]) -> int:
         codes.append(min(code, FAILED))
     if config.dry:
         return max(codes)
-    if kind == "look" and FAILED in codes:
+    if kind in ("look", MAPS) and FAILED in codes:
         return FAILED
     return write_reports(report_from_config(config, arguments, also) if steps else asked) or max(codes)
 
 
 def _attention(arguments: Sequence[str], kind: str) -> list[tuple]:
-    """The step that reads attention: over benchmarks, or of one sample in full (`look`)."""
+    """The step that reads attention: over benchmarks, of one sample in full (`look`), or what methods keep (MAPS)."""
     whole = kind == ALL
     taken = [one for one in arguments if key(one) in (*SHARED, "model") or key(one).startswith("attention.")]
     taken += [one for one in arguments if not whole and (key(one) == "tasks" or key(one).startswith("model."))]
     named = set(map(key, taken))
-    if kind == "look":
+    if kind == MAPS:
+        own = [one for one in arguments if key(one).partition(".")[0] == "table"]
+        taken += own or ["table=token_maps"]
+    elif kind == "look":
         taken = [one for one in taken if key(one) not in ("limit", "attention.samples")] + ["attention.look=true"]
         taken += ["model=llava_onevision"] * ("model" not in named) + ["tasks=[detailcaps]"] * ("tasks" not in named)
     else:

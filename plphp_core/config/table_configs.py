@@ -17,6 +17,7 @@ from plphp_core.records.errors import UserError, unknown
 ALL = "all"
 RUN = "run"  # kind of a table whose cells are run; others are of attention readings or of whatever has been run
 COMPARE = "compare"  # kind of a table whose methods are brought to the same bytes before their cells are run
+MAPS = "maps"  # kind of a table whose methods are followed on a few samples: what do they keep?
 
 
 def configurations(config: DictConfig) -> list[DictConfig]:

@@ -28,6 +28,7 @@ def table_rows(table: DictConfig, profile: Mapping, model: Mapping) -> tuple[lis
     found: list[tuple[dict, dict]] = []
     refused: list[str] = []
     for row in OmegaConf.to_container(table.rows[profile["name"]], resolve=True):
+        row = {"method": row} if isinstance(row, str) else row
         defaults = method_defaults(row["method"], profile, model)
         if extra := set(row) - set(defaults) - {"method"}:
             known = set(defaults) - set(NOT_PARAMETERS)

@@ -12,9 +12,10 @@ from PIL.Image import Image
 from plphp_core.demo.conversation import FIGURES, Conversation
 from plphp_core.demo.demo_settings import VERBS, method_title, verb_of
 from plphp_core.demo.session import DemoSession
-from plphp_core.demo.token_maps import ALL, LONGEST, token_maps
+from plphp_core.demo.token_maps import ALL, token_maps
 from plphp_core.demo.uploads import sorted_out
 from plphp_core.records.errors import UserError
+from plphp_core.vision.token_pictures import LONGEST
 
 log = logging.getLogger("plphp.demo")
 TITLE = "PLPHP beside its rivals"

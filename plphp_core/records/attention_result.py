@@ -1,4 +1,4 @@
-"""Attention read over a benchmark, and one sample of it in full (`scripts/attend.py`)."""
+"""Attention read over a benchmark, one sample of it in full, and what methods keep of a few (`scripts/attend.py`)."""
 
 from __future__ import annotations
 
@@ -121,6 +121,34 @@ class AttentionMap(AttentionConditions):
     retention: Numbers
 
 
+class MappedSample(Part):
+    """One sample of `TokenMaps`. refused: of each method why it has no map; empty where it has one."""
+
+    doc_id: int
+    question: str
+    images: list[str]
+    refused: list[str]
+
+
+class TokenMaps(AttentionConditions):
+    """What methods keep of a few samples; the images lie beside it.
+
+    Attributes:
+        methods: that were asked for. doc: the sample that somebody named; None: the first of the seeded order.
+        tensors: name of the file with the tensors `<sample>.<method>.<name>`, numbers from 0, of the sample's vision
+            tokens as the method met them: `kept` (layers, kv_heads, tokens) and `merged` (layers, tokens) uint8,
+            `boxes` (tokens, 4), `image_of` (tokens,).
+    """
+
+    SCHEMA: ClassVar[int] = 1
+    WHAT: ClassVar[str] = "token maps"
+
+    methods: list[ShownMethod]
+    samples: list[MappedSample]
+    doc: int | None
+    tensors: str
+
+
 def load_readings(folder: Path) -> list[AttentionResult]:
     """Every result of attention readings in `folder` (`results/<profile>/attention`); none if there is no folder.
 
@@ -137,6 +165,11 @@ def load_readings(folder: Path) -> list[AttentionResult]:
 def load_attention_result(path: Path) -> AttentionResult:
     """Raises ReportError."""
     return AttentionResult.load(path, lambda _: "delete it and run scripts/attend.py again")
+
+
+def load_token_maps(path: Path) -> TokenMaps:
+    """Raises ReportError."""
+    return TokenMaps.load(path, lambda _: "read them again: plphp attend table=token_maps")
 
 
 def load_attention_map(path: Path) -> AttentionMap:

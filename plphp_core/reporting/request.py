@@ -29,6 +29,7 @@ from plphp_core.reporting.configured import (
     is_planned,
     rows_configured,
 )
+from plphp_core.reporting.figures import MODULES
 from plphp_core.reporting.table_model import Table
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkp
 def report_order(name: str) -> tuple:
     """Sorts reports: the paper's tables, tables of one's own, figures, LAST."""
     place = LAST.index(name) + 1 if name in LAST else 0
-    return place, name.startswith("figure"), not re.fullmatch(r"table\d+", name), name
+    return place, name in MODULES, not re.fullmatch(r"table\d+", name), name
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
-from plphp_core.config.checked_values import flag, whole
+from plphp_core.config.checked_values import flag, one_of, whole
 from plphp_core.config.hydra_app import compose_here, key
 from plphp_core.config.run_settings import Settings, resolved, settings_from_config
-from plphp_core.config.table_configs import of_each
+from plphp_core.config.table_configs import MAPS, of_each
 from plphp_core.evaluation.distributed import say
 from plphp_core.evaluation.loading import misfits
 from plphp_core.evaluation.run_status import INTERRUPTED, OK
@@ -45,8 +45,10 @@ class _AttendCommand:
         for one in _of_models(config):
             flag("attention.look", one.attention.look)
             settings = settings_from_config(one)
-            if settings.table:
+            if settings.table and one.table.get("kind") != MAPS:
                 raise UserError("table=… is for `plphp run` and `reproduce`; attention is read on tasks=…")
+            if settings.table:
+                one_of("table.samples", one.table.samples, range(1, 11))
             settings = settings if settings.limit else replace(settings, limit=_samples(one))
             self.runs.append((settings, one))
 
@@ -54,13 +56,19 @@ class _AttendCommand:
         """Returns the exit code. Raises UserError."""
         from plphp_core.evaluation.attention.attention_maps import look
         from plphp_core.evaluation.attention.attention_runner import attend
+        from plphp_core.evaluation.attention.token_choices import map_tokens
         from plphp_core.evaluation.loading import LoadOnce
 
         loader, codes = LoadOnce(), [OK]
         for settings, config in self.runs:
             if config.dry:
                 names = ", ".join(benchmark.label for benchmark in settings.benchmarks)
-                say(f"attention of {settings.model.name}: {settings.limit or 'all'} samples of each of {names}")
+                what, count = "attention", settings.limit or "all"
+                if settings.table:
+                    what, count = f"token maps under {len(settings.methods)} methods", config.table.samples
+                say(f"{what} of {settings.model.name}: {count} samples of each of {names}")
+            elif settings.table:
+                map_tokens(settings, config.attention.doc, config.table.samples, loader)
             elif config.attention.look:
                 if unfit := misfits(settings):
                     raise UserError("; ".join(unfit))
@@ -74,7 +82,7 @@ class _AttendCommand:
 
 def _of_models(config: DictConfig) -> list[DictConfig]:
     overrides = list(HydraConfig.get().overrides.task)
-    if "model" in map(key, overrides):
+    if "model" in map(key, overrides) or config.get("table"):
         return [config]
     names = config.attention.models
     if not isinstance(names, ListConfig) or not names:

@@ -15,16 +15,18 @@ from plphp_core.evaluation.attention.attention_runner import FOLDER, conditions
 from plphp_core.evaluation.attention.reading import places, prefill_to_look_at
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.generation import JointAnswerer
-from plphp_core.evaluation.lmms_tasks import Suite
+from plphp_core.evaluation.lmms_tasks import OpenTask, Suite
 from plphp_core.evaluation.loading import LoadOnce
 from plphp_core.evaluation.logs import logging_to
 from plphp_core.evaluation.progress import Display
+from plphp_core.evaluation.requests import Request
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.attention_result import AttentionMap, ShownMethod
 from plphp_core.records.errors import UserError
 from plphp_core.records.host import device_name
 from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 from plphp_core.vision.images import as_rgb
+from plphp_core.vision.token_pictures import kept_flags
 
 
 def look(settings: Settings, doc: int | None, loader: LoadOnce, display: Display | None = None) -> Path:
@@ -44,6 +46,37 @@ def look(settings: Settings, doc: int | None, loader: LoadOnce, display: Display
 
 
 def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Display) -> Path:
+    cell, task = opened(settings)
+    (chosen,), row, name = samples_chosen(task, settings, doc, 1), cell.method, cell.facts.task
+    if row.built is None:
+        raise UserError("method=none keeps everything; name a method whose choice is to be seen, such as method=plphp")
+    request, reader = task.requests[chosen], JointAnswerer(loader(settings.model))
+    reader.check(row.built)
+    try:
+        tensors, facts_of_sample = _look(reader, request, row.built)
+    except ValueError as error:
+        raise UserError(f"sample {chosen} of {name}: {error}") from error
+    path = settings.results / FOLDER / f"{settings.model.name}.{name}.doc={chosen}.json"
+    path.unlink(missing_ok=True)  # never an older look's words beside newer tensors
+    pictures = save_images(request, path.parent, path.stem)
+    write_atomically(path.with_suffix(".safetensors"), save(tensors))
+    AttentionMap(
+        **conditions(cell),
+        hardware=device_name(settings.model.device),
+        method=ShownMethod(**asdict(row)),
+        asked_for=doc is not None,
+        doc_id=chosen,
+        question=request.context,
+        images=pictures,
+        tensors=path.with_suffix(".safetensors").name,
+        **facts_of_sample,
+    ).write(path)
+    display.say(f"{settings.model.name}: sample {chosen} of {cell.facts.benchmark.label} written to {path}")
+    return path
+
+
+def opened(settings: Settings) -> tuple[CellSpec, OpenTask]:
+    """The one benchmark of the settings, under their first method. Raises UserError where there are several."""
     if len(settings.benchmarks) != 1:
         names = ", ".join(benchmark.label for benchmark in settings.benchmarks)
         raise UserError(f"one sample of one benchmark can be looked at, not of {names}; choose one, such as tasks=[sd]")
@@ -51,42 +84,27 @@ def _write(settings: Settings, doc: int | None, loader: LoadOnce, display: Displ
     weights = checkpoint_identity(settings.model.checkpoint, settings.model.revision, fingerprints)
     suite = Suite(settings, fingerprints)
     facts = suite.facts(settings.benchmarks[0])
-    task = suite.open(facts)
-    asked_for = doc is not None
-    doc = doc if asked_for else task.chosen(1, settings.limit_seed)[0]
+    return CellSpec.of(settings, settings.methods[0], facts, weights), suite.open(facts)
+
+
+def samples_chosen(task: OpenTask, settings: Settings, doc: int | None, count: int) -> list[int]:
+    """The sample `doc`, or the first `count` of the seeded random order. Raises UserError: there is no such sample."""
+    if doc is None:
+        return task.chosen(count, settings.limit_seed)
     if isinstance(doc, bool) or doc not in task.requests:
-        raise UserError(f"attention.doc = {doc}, but {facts.task} has the samples 0 to {max(task.requests)}")
-    row = settings.methods[0]
-    if row.built is None:
-        raise UserError("method=none keeps everything; name a method whose choice is to be seen, such as method=plphp")
-    request, reader = task.requests[doc], JointAnswerer(loader(settings.model))
-    reader.check(row.built)
-    try:
-        tensors, facts_of_sample = _look(reader, request, row.built)
-    except ValueError as error:
-        raise UserError(f"sample {doc} of {facts.task}: {error}") from error
-    path = settings.results / FOLDER / f"{settings.model.name}.{facts.task}.doc={doc}.json"
-    path.unlink(missing_ok=True)  # never an older look's words beside newer tensors
-    pictures = []
-    for number, image in enumerate(request.visuals()):
+        raise UserError(f"attention.doc = {doc}, but {task.facts.task} has the samples 0 to {max(task.requests)}")
+    return [doc]
+
+
+def save_images(request: Request, folder: Path, stem: str) -> list[str]:
+    """The sample's images as PNG files; returns their names."""
+    names = []
+    for number, image in enumerate(request.visuals() or []):
         buffer = io.BytesIO()
         as_rgb(image)[0].save(buffer, format="PNG")
-        pictures.append(f"{path.stem}.image{number}.png")
-        write_atomically(path.with_name(pictures[-1]), buffer.getvalue())
-    write_atomically(path.with_suffix(".safetensors"), save(tensors))
-    AttentionMap(
-        **conditions(CellSpec.of(settings, row, facts, weights)),
-        hardware=device_name(settings.model.device),
-        method=ShownMethod(**asdict(row)),
-        asked_for=asked_for,
-        doc_id=doc,
-        question=request.context,
-        images=pictures,
-        tensors=path.with_suffix(".safetensors").name,
-        **facts_of_sample,
-    ).write(path)
-    display.say(f"{settings.model.name}: sample {doc} of {facts.benchmark.label} written to {path}")
-    return path
+        names.append(f"{stem}.image{number}.png")
+        write_atomically(folder / names[-1], buffer.getvalue())
+    return names
 
 
 @torch.inference_mode()
@@ -102,10 +120,9 @@ def _look(reader: JointAnswerer, request, method) -> tuple[dict[str, Tensor], di
     positions = torch.cat(images)
     rows = [shared.views[layer].last_row[0].cpu()[:, positions] for layer in sorted(shared.views)]
     trace = shared.prefilled(method).trace
-    kept = [_membership(positions, of_layer[0]) for of_layer in trace.kept]
     tensors = {
         "rows": torch.stack(rows).contiguous(),
-        "kept": torch.stack(kept).to(torch.uint8).contiguous(),
+        "kept": kept_flags(trace, positions).to(torch.uint8).contiguous(),
         "boxes": torch.cat(places(reader.loaded, inputs, shown)).contiguous(),
         "image_of": torch.cat([torch.full((len(one),), j) for j, one in enumerate(images)]).int().contiguous(),
     }
@@ -115,8 +132,3 @@ def _look(reader: JointAnswerer, request, method) -> tuple[dict[str, Tensor], di
         "retention": [round(value, 6) for value in trace.retention[0].tolist()],
     }
     return tensors, facts
-
-
-def _membership(positions: Tensor, heads: Tensor) -> Tensor:
-    """`(kv_heads, vision tokens)` bool: which positions are among each head's."""
-    return torch.stack([torch.isin(positions, of_head) for of_head in heads])

@@ -1,4 +1,4 @@
-"""The figures of the paper: each is a spec with the functions that draw it, in a module named after what it shows."""
+"""The figures of the paper, and token maps: each is a spec, in a module named after what it shows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ MODULES = {
     "figure6": "score_panels",
     "figure7": "cost_per_sample",
     "figure8": "answers_side_by_side",
+    "token_maps": "kept_tokens",
 }
 
 

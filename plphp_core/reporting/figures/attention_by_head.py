@@ -102,7 +102,7 @@ def draw(content: HeadAttention, page: Page) -> Figure:
     columns = min(len(heads), 4)
     figure, axes, bars = _grid(2 * -(-len(heads) // columns), columns + 1, content.picture, bars=2)
     _attention_bar(bars[0])
-    _kept_bar(bars[1])
+    drawing.kept_bar(bars[1])
     _show(axes[0][0], content.picture, "image")
     _heat(axes[1][0], content, rows.mean(axis=0), "mean of all heads")
     for at, head in enumerate(heads):
@@ -192,16 +192,6 @@ def _attention_bar(axes: Axes) -> None:
     axes.grid(False)
     axes.set(yticks=[], xticks=[0, 0.5, 1], xticklabels=["none", "half", "the map's maximum"])
     axes.set_title("attention to a place", fontsize=6.5, pad=2)
-
-
-def _kept_bar(axes: Axes) -> None:
-    """What 1, ½ and 0 of the tokens kept, and no token, look like: on a dark and a bright photo."""
-    share = np.repeat([1.0, 0.5, 0.0, np.nan], 128)[None].repeat(24, axis=0)
-    photo = np.repeat([[40, 44, 52], [224, 208, 180]], 12, axis=0)[:, None].repeat(512, axis=1)
-    axes.imshow(veiled(photo, share), aspect="auto", extent=(0, 4, 0, 1), interpolation="nearest")
-    axes.grid(False)
-    axes.set(yticks=[], xticks=[0.5, 1.5, 2.5, 3.5], xticklabels=["kept", "half dropped", "dropped", "no token"])
-    axes.set_title("tokens of a place, on a dark photo and a bright one", fontsize=6.5, pad=2)
 
 
 def _show(axes: Axes, picture: Image.Image | np.ndarray, title: str) -> None:

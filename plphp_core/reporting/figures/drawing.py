@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from plphp_core.records.record import visible
+from plphp_core.vision.token_geometry import veiled
 
 COLUMN = 3.35  # inches, of a two-column paper
 STYLE: dict[str, Any] = {
@@ -88,6 +90,16 @@ def panels(
         legend = places[-1].legend(handles.values(), handles.keys(), title=title.replace(" (", "\n("), loc="center")
         legend.set_in_layout(False)  # the panels' widths are theirs
     return figure
+
+
+def kept_bar(axes: Axes, more: str = "") -> None:
+    """What 1, ½ and 0 of the tokens kept, and no token, look like: on a dark and a bright photo."""
+    share = np.repeat([1.0, 0.5, 0.0, np.nan], 128)[None].repeat(24, axis=0)
+    photo = np.repeat([[40, 44, 52], [224, 208, 180]], 12, axis=0)[:, None].repeat(512, axis=1)
+    axes.imshow(veiled(photo, share), aspect="auto", extent=(0, 4, 0, 1), interpolation="nearest")
+    axes.grid(False)
+    axes.set(yticks=[], xticks=[0.5, 1.5, 2.5, 3.5], xticklabels=["kept", "half dropped", "dropped", "no token"])
+    axes.set_title(f"tokens of a place, on a dark photo and a bright one{more}", fontsize=6.5, pad=2)
 
 
 def shades(colour: str, number: int) -> list[str]:

@@ -46,7 +46,7 @@ class Shown(Generic[Content]):
 
 @dataclass(frozen=True)
 class FigureSpec(Generic[Content]):
-    """One figure of the paper.
+    """One figure, the paper's or another.
 
     Attributes:
         name: starts its files' names, "figure7".
@@ -58,6 +58,7 @@ class FigureSpec(Generic[Content]):
         caption: what to look for; the first note of the first table.
         from_cells: whether it shows cells, of which some can be missing.
         latex: whether its tables are numbers that LaTeX can set.
+        heading: of one that is not the paper's, in place of "Figure 7".
     """
 
     name: str
@@ -69,11 +70,13 @@ class FigureSpec(Generic[Content]):
     frames: Mapping[str, Callable[[Content], pd.DataFrame]] = field(default_factory=dict)
     from_cells: bool = True
     latex: bool = True
+    heading: str = ""
 
     def page(self, profile: str, variant: str = "") -> Page:
         """The page of the figure under a profile."""
         files = f"The figure: {self.name}{variant}.png and the .pdf beside it; {self.beside.format(variant=variant)}."
-        return Page(profile, f"Figure {self.name.removeprefix('figure')}{where(profile)}", files)
+        heading = self.heading or f"Figure {self.name.removeprefix('figure')}"
+        return Page(profile, f"{heading}{where(profile)}", files)
 
     def draw(self, content: Content, page: Page) -> dict[str, dict[str, bytes]]:
         """Suffix of the picture's name → file type → content."""

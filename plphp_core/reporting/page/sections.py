@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from plphp_core.reporting.figures import MODULES
 from plphp_core.reporting.request import THIRD_PARTIES, Report, report_order
 from plphp_core.reporting.table_model import Table
 
@@ -57,7 +58,7 @@ class PageSection:
 
     @property
     def figure(self) -> bool:
-        return self.anchor.startswith("figure")
+        return any(self.anchor.startswith(_anchor(name)) for name in MODULES)
 
     @property
     def third(self) -> bool:
