@@ -42,8 +42,8 @@ class Prefill:
         self.query: Tensor | None = None  # last projected query rows of the layer being run
         self.observed: list[Any] = []  # by a method that decides after the last layer
         self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
-        self.left: LayerView | None = None  # the layer that has just attended, for a method that withdraws
-        self.look: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
+        self.attended: LayerView | None = None  # the layer that has just attended, for a method that withdraws
+        self.encode_view: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
         self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
         self.removed: tuple[list[int], Tensor] | None = None  # one tensor for all layers of a stage, see `_removed`
         self.merged: Tensor | None = None  # `(batch, prompt_length)` bool: tokens that others were merged into
@@ -74,7 +74,7 @@ class Prefill:
 
     def decides(self, layer: int) -> bool:
         """Whether the method decides here which tokens go on."""
-        return self.left is not None or (layer == 0 and self.look is not None and self.has_vision)
+        return self.attended is not None or (layer == 0 and self.encode_view is not None and self.has_vision)
 
     def enter_layer(
         self, decoder: nn.Module, layer: int, hidden: Tensor, kwargs: dict[str, Any], flash: bool
@@ -88,20 +88,20 @@ class Prefill:
             features = self.added.pop(0).to(hidden.device, hidden.dtype)
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
             hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
-        if self.left is not None:
+        if self.attended is not None:
             with torch.no_grad():
-                selection = self._withdraw(decoder, layer, self.left, hidden, LayerInputs.of(kwargs))
-            self.left = None
+                selection = self._withdraw(decoder, layer, self.attended, hidden, LayerInputs.of(kwargs))
+            self.attended = None
             if selection is not None:
                 hidden = self._shorten(selection, hidden)
         return hidden, self.stream.given(kwargs, flash).over(kwargs) if self.stream.withdrawn else kwargs
 
     def _encode(self, hidden: Tensor) -> Tensor:
         """The states that enter the first layer, of the tokens that the method keeps."""
-        assert self.method is not None and self.look is not None
+        assert self.method is not None and self.encode_view is not None
         self.stream = self.stream.on(hidden.device)
         with torch.no_grad():
-            found = self.check(self.method.encode(self.look(hidden)), self.stream, 0, 0, withdraws=True)
+            found = self.check(self.method.encode(self.encode_view(hidden)), self.stream, 0, 0, withdraws=True)
         selection = self._valid_only(found, self.stream)
         return hidden if selection is None else self._shorten(selection, hidden)
 
@@ -190,7 +190,7 @@ class Prefill:
         for number, kept in self.apply_method(layer, cache.layers, view).items():
             cache.layers[number] = kept
         if self.method is not None and self.method.withdraws and layer + 1 < self.num_layers:
-            self.left = view
+            self.attended = view
 
     def apply_method(
         self, layer: int, stored: Sequence[DynamicLayer], view: LayerView | None

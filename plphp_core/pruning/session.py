@@ -231,7 +231,7 @@ class Session:
             refuse_shortening(self.method, prompt, inputs)
         prefill = Prefill(prompt, self.method, Trace(), self.num_layers, self.record_attention)
         if self.method is not None and self.method.encodes:
-            prefill.look = partial(self._encode_view, prompt)
+            prefill.encode_view = partial(self._encode_view, prompt)
         return prefill
 
     @contextmanager
