@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 
-from plphp_core.pruning.method import make_method, method_label, method_names
+from plphp_core.pruning.method import Method, make_method, method_label, method_names
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,42 @@ BUILT_IN = {
     "vtw": MethodStyle("VTW", "#009E73", "^"),
     "plphp": MethodStyle("PLPHP", "#0072B2", "o"),
 }
-# of other methods, in pairs: the two numbers have no common divisor, so that all 63 pairs are used
+# of other methods: colours tell those of one group apart, markers the groups, and what a group has beyond its colours
 COLOURS = ("#AA4499", "#731D00", "#548899", "#882255", "#3D2EBF", "#737373", "#B07D2B")
 MARKERS = ("D", "v", "P", "X", "<", ">", "p", "*", "h")
+VERBS = ("encode", "withdraw", "compress")  # in the order in which they happen
+GROUPS = ("controls", *VERBS)  # of methods in a figure
 
 
 def method_style(method: str) -> MethodStyle:
     """The style of a method, the same in every figure. Registered methods never share colour and marker."""
     if method in BUILT_IN:
         return BUILT_IN[method]
-    registered = [name for name in sorted(method_names()) if name not in BUILT_IN]
-    number = registered.index(method) if method in registered else zlib.crc32(method.encode())
-    look = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    number = zlib.crc32(method.encode())
+    colour, marker = number % len(COLOURS), number // len(COLOURS)
+    others, first = sorted(set(method_names()) - set(BUILT_IN)), 0
+    for group in GROUPS:
+        names = [name for name in others if group_of(name) == group]
+        if method in names:
+            colour, marker = names.index(method) % len(COLOURS), first + names.index(method) // len(COLOURS)
+        first += -(-len(names) // len(COLOURS))
+    look = COLOURS[colour], MARKERS[marker % len(MARKERS)]
     return MethodStyle(method_label(method), *look, "--" if is_control(method) else "-")
+
+
+def group_of(method: str) -> str:
+    """One of GROUPS; "" for "none"."""
+    return "controls" if is_control(method) else verb_of(method)
+
+
+def verb_of(method: str) -> str:
+    """What a method does first to vision tokens, one of VERBS; "" for "none", the last for one that is not known."""
+    if method == "none":
+        return ""
+    with suppress(ValueError):
+        kind = type(make_method(method))
+        return next((verb for verb in VERBS if getattr(kind, verb) is not getattr(Method, verb)), VERBS[-1])
+    return VERBS[-1]
 
 
 def is_control(method: str) -> bool:

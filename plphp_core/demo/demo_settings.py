@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plphp_core.config.hydra_app import composed
 from plphp_core.config.run_settings import ModelSettings, settings_from_config
-from plphp_core.pruning.method import Method, make_method, method_names
+from plphp_core.pruning.method import make_method, method_names
 
 VERBS = {  # what a method does to vision tokens, in the order in which it happens
     "": "Nothing pruned",
@@ -65,15 +65,6 @@ def method_title(method: str) -> str:
     """A method's name as its paper writes it, which is its class's."""
     made = make_method(method)
     return "No pruning" if made is None else type(made).__name__
-
-
-def verb_of(method: str) -> str:
-    """The first of VERBS that a method's class has of its own."""
-    made = make_method(method)
-    if made is None:
-        return ""
-    own = (verb for verb in list(VERBS)[1:] if getattr(type(made), verb, None) is not getattr(Method, verb, None))
-    return next(own, "compress")
 
 
 def draw_examples(folder: Path) -> dict[str, dict]:

@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 
 from plphp_core import PLPHP
+from plphp_core.analysis.method_style import verb_of
 from plphp_core.demo import streaming
 from plphp_core.demo.conversation import Conversation, context
-from plphp_core.demo.demo_settings import VERBS, DemoSettings, offered_methods, verb_of
+from plphp_core.demo.demo_settings import VERBS, DemoSettings, offered_methods
 from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images

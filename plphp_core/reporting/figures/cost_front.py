@@ -16,8 +16,7 @@ from plphp_core.analysis.method_style import is_control, method_style
 from plphp_core.records.cell_result import FLOPS
 from plphp_core.reporting.cost_comparison import CostComparison
 from plphp_core.reporting.figures import drawing
-from plphp_core.reporting.figures.score_over_cost import DOTTED
-from plphp_core.reporting.table_spec import where
+from plphp_core.reporting.figures.score_over_cost import DOTTED, legend
 
 # what is measured, its heading, and what it is multiplied by
 AXES = ((FLOPS, "prefill, GFLOPs", 1e-9), ("kv_share", "KV bytes held (% of the prompt's)", 100.0))
@@ -33,15 +32,14 @@ def picture(shown: CostComparison) -> bytes | None:
 
 def draw(shown: CostComparison) -> Figure:
     """A panel per cost; a line joins the budgets of a method, controls are dashed, and the front is grey."""
-    figure = drawing.blank(3.4, 2 * drawing.COLUMN)
+    figure = drawing.blank(2.9 + 0.14 * len(shown.equal.contenders) / 2, 2 * drawing.COLUMN)
     handles: dict[str, Artist] = {}
     for axes, (quantity, heading, scale) in zip(figure.subplots(1, len(AXES)), AXES, strict=True):
         _panel(axes, shown, _points(shown, quantity, scale))
         axes.set_xlabel(heading)
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.supylabel("average change of the scores (%)")
-    title = f"{shown.results.title}{where(shown.profile)}"
-    figure.legend(handles.values(), handles.keys(), title=title, loc="outside upper center", ncols=4)
+    legend(figure, shown, handles)
     return figure
 
 

@@ -75,7 +75,7 @@ class MethodMaps:
         others were merged into it in any of them. None without a map."""
         if self.record.samples[sample].refused[method]:
             return None
-        kept, merged = (self.tensors[f"{sample}.{method}.{name}"] for name in ("kept", "merged"))
+        kept, merged = (self.tensors[f"{sample}.{method}.{name}"].bool() for name in ("kept", "merged"))
         layers = slice(None) if self.layer is None else slice(self.layer, self.layer + 1)
         return kept[layers].float().mean((0, 1)), merged[layers].any(0)
 

@@ -8,9 +8,11 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from plphp_core.analysis.bootstrap import Estimate, scaled
-from plphp_core.analysis.method_style import method_style
+from plphp_core.analysis.method_style import GROUPS, group_of, method_style
+from plphp_core.config.equal_cost import Contender
 from plphp_core.records.cell_result import ENTERED
 from plphp_core.reporting.cost_comparison import CostComparison, cost_of
 from plphp_core.reporting.figures import drawing
@@ -19,6 +21,7 @@ from plphp_core.reporting.table_spec import where
 AVERAGE = "average"
 ACROSS = 3  # panels of a line
 DOTTED = ":"  # the second setting of a method
+FEW = 8  # methods up to which a legend has them as they come
 # what is measured of it, its heading, and what it is multiplied by
 AXES = {
     "kv_bytes": ("kv_share", "KV bytes held (% of the prompt's)", 100.0),
@@ -36,7 +39,7 @@ def draw(shown: CostComparison) -> Figure:
     """A panel for the average and one per benchmark; a method's budgets make its line."""
     names = [AVERAGE, *shown.results.finished()]
     wide, lines = min(len(names), ACROSS), -(-len(names) // ACROSS)
-    figure = drawing.blank(1.9 * lines + 1.1, 2 * drawing.COLUMN)
+    figure = drawing.blank(1.9 * lines + 0.6 + 0.14 * len(shown.equal.contenders) / 2, 2 * drawing.COLUMN)
     places = list(figure.subplots(lines, wide, squeeze=False).flat)
     handles: dict[str, Artist] = {}
     for axes, name in zip(places, names, strict=False):
@@ -46,9 +49,32 @@ def draw(shown: CostComparison) -> Figure:
         axes.axis("off")
     figure.supxlabel(AXES[shown.kind.name][1])
     figure.supylabel("change of the scores (%)")
-    title = f"{shown.results.title}{where(shown.profile)}"
-    figure.legend(handles.values(), handles.keys(), title=title, loc="outside upper center", ncols=4)
+    legend(figure, shown, handles)
     return figure
+
+
+def legend(figure: Figure, shown: CostComparison, handles: dict[str, Artist]) -> None:
+    """Above the panels; of many methods in columns, by what they do: `handles` are by label."""
+    look: dict[str, Any] = {"title": f"{shown.results.title}{where(shown.profile)}", "loc": "outside upper center"}
+    if len(handles) <= FEW:
+        figure.legend(handles.values(), handles.keys(), ncols=4, **look)
+        return
+    groups = {_label(one): group_of(one.name) for one in shown.equal.contenders}
+    columns = {group: [name for name in handles if groups.get(name, GROUPS[0]) == group] for group in GROUPS}
+    columns = {group: names for group, names in columns.items() if names}
+    longest, nothing = max(map(len, columns.values())), Line2D([], [], linestyle="none")
+    entries = [
+        (handles.get(name, nothing), name)
+        for group, names in columns.items()
+        for name in (group, *names, *[""] * (longest - len(names)))
+    ]
+    made = figure.legend(*zip(*entries, strict=True), ncols=len(columns), **look)
+    for text in made.get_texts():
+        text.set_fontweight("bold" if text.get_text() in columns else "normal")
+
+
+def _label(one: Contender) -> str:
+    return f"{method_style(one.name).label} {one.setting}".strip()
 
 
 def _panel(axes: Axes, shown: CostComparison, name: str) -> None:
@@ -68,8 +94,7 @@ def _panel(axes: Axes, shown: CostComparison, name: str) -> None:
                 axes.vlines(held, change.low, change.high, color=look.colour, linewidth=0.6, alpha=0.5, zorder=2)
         if points:
             style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": line}
-            label = f"{look.label} {one.setting}".strip()
-            axes.plot(*zip(*((held, change.value) for held, change in points), strict=True), label=label, **style)
+            axes.plot(*zip(*((held, change.value) for held, change in points), strict=True), label=_label(one), **style)
 
 
 def _point(shown: CostComparison, index: int, name: str) -> tuple[float, Estimate]:

@@ -44,14 +44,14 @@ class TableView:
 class PageSection:
     """A table or figure of the page. `anchor` is its name in links, `name` in headings.
 
-    pictures: (data URI, description); look: what to look for in them.
+    pictures: (data URI, description, width in pixels at which its letters can be read); look: what to look for in them.
     missing: why there is none; then it has neither pictures nor tables.
     """
 
     anchor: str
     name: str
     title: str = ""
-    pictures: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[tuple[str, str, int], ...] = ()
     tables: tuple[TableView, ...] = ()
     missing: str = ""
     look: str = ""
@@ -92,7 +92,8 @@ def _section(report: Report) -> PageSection:
         part = f", part {number} of {len(images)}" if len(images) > 1 else ""
         numbers = " The numbers are in the table that follows." if sheets else ""
         source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-        described.append((source, f"{title}{part}.{numbers}"))
+        width = int.from_bytes(content[16:20], "big") // 3  # of a PNG of 300 dots per inch
+        described.append((source, f"{title}{part}.{numbers}", width))
     anchor = _anchor(report.name + report.variant)
     return PageSection(anchor, name, title, tuple(described), tuple(map(TableView, sheets)), look=report.look)
 
