@@ -30,7 +30,7 @@ BUILT_IN = {
 }
 # of other methods: colours tell those of one group apart, markers the groups, and what a group has beyond its colours
 COLOURS = ("#AA4499", "#731D00", "#548899", "#882255", "#3D2EBF", "#737373", "#B07D2B")
-MARKERS = ("D", "v", "P", "X", "<", ">", "p", "*", "h")
+MARKERS = ("D", "v", "P", "X", "<", "h", ">", "p", "*")
 VERBS = ("encode", "withdraw", "compress")  # in the order in which they happen
 GROUPS = ("controls", *VERBS)  # of methods in a figure
 
