@@ -15,7 +15,7 @@ from torch import Tensor
 
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import NothingToShow
-from plphp_core.records.attention_result import TokenMaps, load_token_maps
+from plphp_core.records.attention_result import TokenMaps
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting import notes
 from plphp_core.reporting.configured import benchmark_configured
@@ -85,7 +85,7 @@ def gather(asked: ReportRequest) -> Shown[MethodMaps]:
     options = asked.options
     tasks = options.tasks if options.table == NAME else None
     benchmark = benchmark_configured(tasks) if tasks else None
-    found = [load_token_maps(path) for path in (asked.folder / NAME).glob(f"{options.model}.*.json")]
+    found = [TokenMaps.load(path) for path in (asked.folder / NAME).glob(f"{options.model}.*.json")]
     fitting = [one for one in found if one.doc == options.doc and benchmark in (None, one.benchmark)]
     if not fitting:
         which = "" if options.doc is None else f" attention.doc={options.doc}"
