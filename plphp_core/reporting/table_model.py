@@ -61,13 +61,13 @@ class Table:
                 raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
 
 
-def rank(values: Sequence[float], eligible: Sequence[bool], decimals: int = 2) -> list[str]:
+def rank(values: Sequence[float], decimals: int = 2) -> list[str]:
     """For each value "best", "second" or "" (higher is better), compared as printed with `decimals`.
 
-    Values that print alike tie and share their mark; second is the next lower printed value. Values that are nan or not
-    eligible get no mark, and none gets one where nothing is lower: the best of one, or of equals, says nothing.
+    Values that print alike tie and share their mark; second is the next lower printed value. A nan gets no mark, and no
+    value gets one where nothing is lower: the best of one, or of equals, says nothing.
     """
-    printed = [round(v, decimals) if ok and not math.isnan(v) else None for v, ok in zip(values, eligible, strict=True)]
+    printed = [None if math.isnan(value) else round(value, decimals) for value in values]
     levels = sorted({value for value in printed if value is not None}, reverse=True)
     marks = dict(zip(levels, ("best", "second"), strict=False)) if len(levels) > 1 else {}
     return ["" if value is None else marks.get(value, "") for value in printed]
