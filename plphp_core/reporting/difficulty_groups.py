@@ -83,5 +83,5 @@ def _accuracies(own: CostComparison, index: int, benchmark: str, groups: list[pd
             drawn = results.resamples(benchmark).means(units, right)
             drawn = drawn if len(group) > 1 else np.full_like(drawn, math.nan)
             share = without_width(with_interval(float(right.mean()), drawn, results.options.confidence))
-        cells.append(TableCell(number(100 * share.value, 1), bounds(share.low, share.high)))
+        cells.append(TableCell(number(100 * share.value, 1), bounds(100 * share.low, 100 * share.high)))
     return cells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 NA = "n/a"
@@ -97,8 +97,6 @@ def percent(fraction: float, decimals: int = 2, signed: bool = True) -> str:
     return text if text == NA else text + "%"
 
 
-def bounds(low: float, high: float, signed: bool = False) -> str:
-    """An interval of fractions as "[low, high]", ×100, or as signed percentages; n/a unless both ends are known."""
-    if math.isnan(low) or math.isnan(high):
-        return NA
-    return f"[{percent(low)}, {percent(high)}]" if signed else f"[{number(100 * low)}, {number(100 * high)}]"
+def bounds(low: float, high: float, text: Callable[[float], str] = number) -> str:
+    """An interval as "[low, high]", both ends as `text` prints them; n/a unless both are known."""
+    return NA if math.isnan(low) or math.isnan(high) else f"[{text(low)}, {text(high)}]"

@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, emphasised, number, rank
+from plphp_core.reporting.table_model import (
+    NA,
+    Table,
+    TableCell,
+    TableColumn,
+    TableRow,
+    bounds,
+    emphasised,
+    number,
+    rank,
+)
 
 Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference
 ABOVE = "¹ above the same model uncompressed (bold in the files)"
@@ -86,10 +96,8 @@ class NumberColumn:
 
     def bounds(self, index: int) -> str:
         """The interval as "[low, high]"; n/a unless both ends are known."""
-        found, text = self.estimate(index), self.ends or self.text
-        if math.isnan(found.low) or math.isnan(found.high):
-            return NA
-        return f"[{text(self.scale * found.low)}, {text(self.scale * found.high)}]"
+        found = self.estimate(index)
+        return bounds(self.scale * found.low, self.scale * found.high, self.ends or self.text)
 
     def published_cell(self, known: Mapping[tuple[str, str], float]) -> TableCell:
         """The number of a published row, in the units it prints."""

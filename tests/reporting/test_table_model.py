@@ -46,9 +46,8 @@ def test_gains_carry_their_sign():
 
 
 def test_intervals_need_both_ends():
-    assert bounds(0.1, 0.25) == "[10.00, 25.00]"
-    assert bounds(-0.1, 0.25, signed=True) == "[−10.00%, +25.00%]"
-    assert bounds(NAN, 0.3) == "n/a"
+    assert (bounds(10, 25), bounds(NAN, 0.3)) == ("[10.00, 25.00]", "n/a")
+    assert bounds(-0.1, 0.25, percent) == "[−10.00%, +25.00%]"
 
 
 def test_a_row_must_fit_its_columns():
