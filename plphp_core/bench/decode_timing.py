@@ -6,15 +6,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from plphp_core.bench.bench_settings import BenchCase
 from plphp_core.bench.decode_backends import DecodeBackend, decoding
 from plphp_core.bench.interleaved_rounds import interleaved, spread
 from plphp_core.bench.memory_estimate import SLACK, decode_bytes, is_out_of_memory
 from plphp_core.bench.random_model import RandomModel
 from plphp_core.bench.roofline import MeasuredMachine, roofline_ms
-from plphp_core.decoding.device import free_memory
+from plphp_core.decoding.device import PeakMemory, free_memory
 
 LEAST_GAP = 0.05  # of the roofline of none: where less can be gained, a share is noise divided by next to nothing
 SETTLE = 1  # untimed tokens of a case at the beginning of its turn
@@ -112,10 +110,7 @@ def _measured(one: RandomModel, cases: Sequence[BenchCase], machine: MeasuredMac
 
 def _prepared(one: RandomModel, case: BenchCase, machine: MeasuredMachine) -> tuple[DecodeBackend, dict]:
     """The case prefilled, with one token decoded and forgotten; and what of its row is known before the clock runs."""
-    cuda = one.bench.device.startswith("cuda")
-    others = torch.cuda.memory_allocated() - one.weight_bytes if cuda else 0
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+    peak = PeakMemory(one.bench.device)
     state = one.state(case.method, case.batch, case.vision_tokens)
     decoder = decoding(case.backend, one.model, state, case.method)
     with decoder.on():
@@ -127,7 +122,7 @@ def _prepared(one: RandomModel, case: BenchCase, machine: MeasuredMachine) -> tu
         "roofline_ms": roofline_ms(one.shape.token_parameters * itemsize, state.kv_bytes, machine.bandwidth),
         "kv_bytes": state.kv_bytes,
         "kv_bytes_held": decoder.held,
-        "peak_bytes": torch.cuda.max_memory_allocated() - others if cuda else None,
+        "peak_bytes": None if (beside := peak.bytes()) is None else beside + one.weight_bytes,
         "kernel": decoder.kernel,
     }
 

@@ -45,10 +45,19 @@ class DecoderShape:
     @property
     def token_parameters(self) -> int:
         """Parameters read for every token: the decoder's layers, its last norm and the head; no embedding table."""
-        queries, keys = self.query_heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = self.hidden * (2 * queries + 2 * keys) + (queries + 2 * keys if self.decoder == "qwen2" else 0)
-        layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        biases = self.query_heads * self.head_dim + self.slot_elements if self.decoder == "qwen2" else 0
+        layer = self.layer_weights + biases + 2 * self.hidden
         return self.layers * layer + self.hidden + self.vocabulary * self.hidden
+
+    @property
+    def layer_weights(self) -> int:
+        """Elements of a layer's matrices: four projections, and a feed-forward block of three."""
+        projections = self.hidden * (2 * self.query_heads * self.head_dim + self.slot_elements)
+        return projections + 3 * self.hidden * self.intermediate
+
+    def layer_operations(self, tokens: int) -> int:
+        """Multiplications of one layer in a prefill: those with its matrices, and causal attention."""
+        return tokens * self.layer_weights + tokens * (tokens + 1) * self.query_heads * self.head_dim
 
     @property
     def parameters(self) -> int:

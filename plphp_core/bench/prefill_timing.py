@@ -15,7 +15,7 @@ from plphp_core.bench.decoder_shapes import DecoderShape
 from plphp_core.bench.interleaved_rounds import interleaved, spread
 from plphp_core.bench.memory_estimate import is_out_of_memory
 from plphp_core.bench.random_model import RandomModel
-from plphp_core.decoding.device import free_memory, synchronise
+from plphp_core.decoding.device import PeakMemory, free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
 from plphp_core.decoding.measure import layer_flops
 from plphp_core.pruning.hooks import prune
@@ -27,11 +27,13 @@ class TimedPrefill:
 
     Attributes:
         added: of every step, milliseconds of the method's own work: device events on CUDA, else the host's clock.
+        peaks: of every step, the most bytes in use at once beyond those before it; None but on CUDA.
     """
 
     def __init__(self, model: nn.Module, inputs: dict, method: Method | None):
         self.model, self.inputs, self.method = model, inputs, method
         self.added: list[float] = []
+        self.peaks: list[int | None] = []
         self._spans: list[tuple[Any, Any]] = []
 
     def on(self) -> AbstractContextManager:
@@ -40,7 +42,9 @@ class TimedPrefill:
         return prune(self.model, self.method, record_attention=False, around_work=self._span)
 
     def step(self) -> None:
+        peak = PeakMemory(self.model.device)
         prefill(self.model, self.inputs)
+        self.peaks.append(peak.bytes())
 
     def rewind(self) -> None:
         synchronise(self.model.device)
@@ -95,7 +99,8 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
             "prefill_ms": taken.median,
             "prefill_q1": taken.q1,
             "prefill_q3": taken.q3,
-            "flops_vs_none": flops_ratio(one.shape, one.entering(method, vision), one.row(case)["prompt_tokens"]),
+            **operation_ratios(one.shape, one.entering(method, vision), one.row(case)["prompt_tokens"]),
+            "prefill_peak_bytes": timing.peaks[-1],  # the first one also allocates what libraries keep
             "added_prefill_ms": spread(added).median,
             "added_share_of_prefill": spread([own / of for own, of in zip(added, whole, strict=True)]).median,
         }
@@ -104,13 +109,20 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
     return rows
 
 
-def flops_ratio(shape: DecoderShape, entering: list[int], prompt: int) -> float:
+def operation_ratios(shape: DecoderShape, entering: list[int], prompt: int) -> dict[str, float]:
     """Operations of a prefill as a share of one where all `prompt` tokens go through; `entering`: tokens per layer.
 
-    By FastV's formula, see `layer_flops`; vision tower and head are not counted.
+    As this decoder needs them, and by FastV's formula, see `layer_flops`, which has one matrix less in a layer and
+    attention among all tokens, so that it promises more. Vision tower and head are not counted.
     """
-    whole = shape.layers * layer_flops(prompt, shape.hidden, shape.intermediate)
-    return sum(layer_flops(tokens, shape.hidden, shape.intermediate) for tokens in entering) / whole
+
+    def ratio(of_layer: Callable[[int], int]) -> float:
+        return sum(map(of_layer, entering)) / (shape.layers * of_layer(prompt))
+
+    return {
+        "operations_vs_none": ratio(shape.layer_operations),
+        "flops_vs_none": ratio(lambda tokens: layer_flops(tokens, shape.hidden, shape.intermediate)),
+    }
 
 
 def add_decode_tokens(prefills: Sequence[dict], decoded: Sequence[dict]) -> None:

@@ -22,7 +22,9 @@ without quartiles: not measured together. Roofline: (decoder weights + head + ke
 bandwidth, nominal where it is known; ρ = roofline / measured; ideal: of the rooflines; share: (t_none − t) /
 (roofline_none − roofline), where these differ by 5 % or more."""
 OF_PREFILL = (
-    "Methods take turns; of none: in the same round, median.",
+    "Methods take turns; of none: in the same round, median. Its operations: of none too, by the tokens that come into "
+    "each layer; vision tower and head not counted. Peak: the most memory in use at once, beside "
+    "model and prompt.",
     "Added: the method's own work within the prefill (reading the prompt, scores, choice, gather). In tokens: of none "
     "in the fast backend at batch 1.",
 )
@@ -61,7 +63,9 @@ PREFILL_COLUMNS = (
     BenchColumn("prefill_q1", "25 %", decimals(1)),
     BenchColumn("prefill_q3", "75 %", decimals(1)),
     BenchColumn("prefill_vs_none", "of none", share),
-    BenchColumn("flops_vs_none", "FLOPs of none", share),
+    BenchColumn("operations_vs_none", "its operations", share),
+    BenchColumn("flops_vs_none", "by FastV's formula", share),
+    BenchColumn("prefill_peak_bytes", "peak MB", megabytes),
     BenchColumn("added_prefill_ms", "added ms", decimals(2)),
     BenchColumn("added_share_of_prefill", "of prefill", share),
     BenchColumn("added_decode_tokens", "added tokens", decimals(3)),

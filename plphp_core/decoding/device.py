@@ -16,3 +16,17 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+class PeakMemory:
+    """The most memory that tensors on a CUDA device took at once since this was made, beyond what they took then."""
+
+    def __init__(self, device: torch.device | str):
+        self.cuda = torch.device(device).type == "cuda"
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+
+    def bytes(self) -> int | None:
+        """None on other devices."""
+        return torch.cuda.max_memory_allocated() - self.before if self.cuda else None

@@ -59,9 +59,9 @@ def attention_rows(query: Tensor, keys: Tensor, visible: Tensor | None, scaling:
     batch, query_heads, rows, dim = query.shape
     kv_heads, tokens = keys.shape[1:3]
     # fp32 before the product: scores rounded to bf16 tie by the dozen and would be ranked by position.
-    # Scaled before it too: a row of `dim` numbers instead of one of `tokens`.
-    grouped = (query.float() * scaling).reshape(batch, kv_heads, -1, dim)
-    scores = (grouped @ keys.float().mT).view(batch, kv_heads, -1, rows, tokens)
+    # Scaled before it too: a row of `dim` numbers instead of one of `tokens`. `bmm`: `@` takes half as long again.
+    grouped = (query.float() * scaling).reshape(batch * kv_heads, -1, dim)
+    scores = torch.bmm(grouped, keys.float().flatten(0, 1).mT).view(batch, kv_heads, -1, rows, tokens)
     if visible is not None:
         scores.masked_fill_(~visible, float("-inf"))
     return scores.softmax(-1).view(batch, query_heads, rows, tokens)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from plphp_core.pruning.validation import require
 
@@ -102,21 +101,20 @@ def top_per_image(
     return Selection(mask, tuple(tokens - n + sum(row) for n, row in zip(vision_counts, budget, strict=True)))
 
 
-_GROUPS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-
-
 def _groups(image_of: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What of a sort by group, text first and then image after image, is the same in every layer, computed once.
+    """What of a sort by group, text first and then image after image, is the same in every layer. Computed once, and
+    kept as an attribute of the tensor.
 
     Returns:
         Each `(batch, tokens)` long: the high half of every token's key; of the sorted tokens the group, and how many of
         the same group come before.
     """
-    found = _GROUPS.get(image_of)
+    found: tuple[Tensor, Tensor, Tensor] | None = getattr(image_of, "_groups", None)
     if found is None:
         group, _ = (image_of + 1).sort(dim=-1)
         rank = torch.arange(group.shape[-1], device=group.device) - torch.searchsorted(group, group)
-        found = _GROUPS[image_of] = ((image_of + 1) << 32, group, rank)
+        found = ((image_of + 1) << 32, group, rank)
+        setattr(image_of, "_groups", found)  # noqa: B010, since a tensor has no such field
     return found
 
 

@@ -1,8 +1,11 @@
 """Prefills take turns; what a method adds is its own work and nothing else."""
 
+import itertools
+
 import pytest
 import torch
 
+from baselines import DivPrune
 from plphp_core.bench import prefill_timing
 from plphp_core.bench.prefill_timing import TimedPrefill, add_decode_tokens, prefill_rows
 from plphp_core.bench.random_model import RandomModel
@@ -29,6 +32,28 @@ def test_a_row_per_method_whose_work_is_within_the_prefill(one):
     assert rows["none"]["flops_vs_none"] == rows["plphp"]["flops_vs_none"] == 1
     assert rows["fastv"]["flops_vs_none"] == pytest.approx((2 * flops(150) + 4 * flops(85)) / 6 / flops(150))
     assert rows["vtw"]["flops_vs_none"] == pytest.approx((3 * flops(150) + 3 * flops(20)) / 6 / flops(150))
+
+    def operations(n):  # 4 query heads on 2 KV heads of 16, three matrices, causal
+        return n * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 128) + 2 * 4 * 16 * sum(range(1, n + 1))
+
+    assert rows["plphp"]["operations_vs_none"] == 1
+    expected = (2 * operations(150) + 4 * operations(85)) / 6 / operations(150)
+    assert rows["fastv"]["operations_vs_none"] == pytest.approx(expected)
+
+
+def test_fewer_tokens_in_the_decoder_take_less_memory_at_once(one):
+    inputs = one.inputs(1, 4000)
+    none, fewer = (_peak(TimedPrefill(one.model, inputs, method)) for method in (None, DivPrune(ratio=0.1)))
+    assert fewer < 0.5 * none
+
+
+def _peak(timed):
+    """The most bytes of tensors at once in a prefill, as the profiler saw them come and go."""
+    with torch.inference_mode(), timed.on(), torch.profiler.profile(profile_memory=True) as profile:
+        timed.step()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(held)
 
 
 def test_a_prefill_that_does_not_fit_is_a_row(one, monkeypatch):

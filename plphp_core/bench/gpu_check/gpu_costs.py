@@ -14,7 +14,7 @@ from plphp_core.bench.gpu_check.gpu_evidence import GpuCheck, gpu_part
 from plphp_core.bench.gpu_check.gpu_setting import GpuSetting
 from plphp_core.bench.prefill_timing import add_decode_tokens, prefill_rows
 from plphp_core.bench.speed_benchmark import DECODE_COLUMNS, PREFILL_COLUMNS
-from plphp_core.decoding.device import free_memory, synchronise
+from plphp_core.decoding.device import PeakMemory, free_memory, synchronise
 from plphp_core.decoding.fast_generate import prefill
 
 MORE = 1.02  # times its keys and values: a pruned layer also holds its tokens' positions, 4 bytes per slot and head
@@ -44,8 +44,7 @@ def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         name = str(method or "none")
         free_memory()
         before = _allocated(setting)
-        if setting.cuda:
-            torch.cuda.reset_peak_memory_stats()
+        peak = PeakMemory(setting.model.device)
         with prune(setting.model, method, record_attention=False) as trace:
             _, cache, _ = prefill(setting.model, inputs)
         reported, full = sum(trace.kv_bytes), sum(trace.kv_bytes_full)
@@ -56,10 +55,7 @@ def memory(setting: GpuSetting) -> Iterator[dict | GpuCheck]:
         blocks = 2 * BLOCK * len(tensors)
         row = {"method": name, "full": full, "reported": reported, "held": held}
         if setting.cuda:
-            row |= {
-                "allocated": _allocated(setting) - before,
-                "peak": torch.cuda.max_memory_allocated() - before,
-            }
+            row |= {"allocated": _allocated(setting) - before, "peak": peak.bytes()}
         del cache, tensors
         free_memory()
         if setting.cuda:
