@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.hf import Cache, DynamicLayer, LayerInputs
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.prompt import Prompt
-from plphp_core.pruning.renumbering import moved_up
 from plphp_core.pruning.selection import (
     Counts,
     Selection,
@@ -26,39 +24,10 @@ from plphp_core.pruning.selection import (
     sample_counts,
     slot_rows,
 )
+from plphp_core.pruning.stream import Stream, take
 from plphp_core.pruning.trace import LayerRecord, Trace
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import EntryView, LayerView, memo, rows_to_hold
-
-
-@dataclass(eq=False)
-class Stream:
-    """Tokens in the residual stream from some layer on, and the tensors that go with them.
-
-    Attributes:
-        tokens: long, `(batch, n)`, prompt position of each; −1 for filler.
-        image_of, valid: as in `Prompt`, for these tokens; filler is, like padding, not valid.
-        counts: valid tokens per sample.
-        filled: whether any is filler.
-        withdrawn: whether some of the prompt's tokens have gone.
-        inputs: by identity, what layers are given for the whole prompt, and the same for these tokens. Decoders with
-            several types of layers have as many.
-    """
-
-    tokens: Tensor
-    image_of: Tensor
-    valid: Tensor
-    counts: tuple[int, ...]
-    filled: bool
-    withdrawn: bool = False
-    inputs: dict[tuple[int, ...], tuple[LayerInputs, LayerInputs]] = field(default_factory=dict)
-
-    def on(self, device: torch.device) -> "Stream":
-        """The same on the device of the layer being run."""
-        if self.tokens.device == device:
-            return self
-        moved = {name: getattr(self, name).to(device) for name in ("tokens", "image_of", "valid")}
-        return dataclasses.replace(self, **moved)
 
 
 class Prefill:
@@ -73,8 +42,8 @@ class Prefill:
         self.query: Tensor | None = None  # last projected query rows of the layer being run
         self.observed: list[Any] = []  # by a method that decides after the last layer
         self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
-        self.left: LayerView | None = None  # the layer that has just attended, for a method that withdraws
-        self.look: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
+        self.attended: LayerView | None = None  # the layer that has just attended, for a method that withdraws
+        self.encode_view: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
         self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
         self.removed: tuple[list[int], Tensor] | None = None  # one tensor for all layers of a stage, see `_removed`
         self.merged: Tensor | None = None  # `(batch, prompt_length)` bool: tokens that others were merged into
@@ -87,6 +56,7 @@ class Prefill:
             valid=prompt.valid,
             counts=tuple(length - padding for padding in prompt.padding),
             filled=False,
+            counted=prompt.valid if self.renumbers else None,
         )
         self.check = SelectionCheck(method)
         trace.start(prompt)
@@ -104,7 +74,7 @@ class Prefill:
 
     def decides(self, layer: int) -> bool:
         """Whether the method decides here which tokens go on."""
-        return self.left is not None or (layer == 0 and self.look is not None and self.has_vision)
+        return self.attended is not None or (layer == 0 and self.encode_view is not None and self.has_vision)
 
     def enter_layer(
         self, decoder: nn.Module, layer: int, hidden: Tensor, kwargs: dict[str, Any], flash: bool
@@ -118,20 +88,20 @@ class Prefill:
             features = self.added.pop(0).to(hidden.device, hidden.dtype)
             tokens = self.stream.tokens.clamp(min=0).to(hidden.device)
             hidden = hidden + features.gather(1, tokens[..., None].expand(-1, -1, features.shape[-1]))
-        if self.left is not None:
+        if self.attended is not None:
             with torch.no_grad():
-                selection = self._withdraw(decoder, layer, self.left, hidden, LayerInputs.of(kwargs))
-            self.left = None
+                selection = self._withdraw(decoder, layer, self.attended, hidden, LayerInputs.of(kwargs))
+            self.attended = None
             if selection is not None:
                 hidden = self._shorten(selection, hidden)
-        return hidden, self._inputs(kwargs, flash).over(kwargs) if self.stream.withdrawn else kwargs
+        return hidden, self.stream.given(kwargs, flash).over(kwargs) if self.stream.withdrawn else kwargs
 
     def _encode(self, hidden: Tensor) -> Tensor:
         """The states that enter the first layer, of the tokens that the method keeps."""
-        assert self.method is not None and self.look is not None
+        assert self.method is not None and self.encode_view is not None
         self.stream = self.stream.on(hidden.device)
         with torch.no_grad():
-            found = self.check(self.method.encode(self.look(hidden)), self.stream, 0, 0, withdraws=True)
+            found = self.check(self.method.encode(self.encode_view(hidden)), self.stream, 0, 0, withdraws=True)
         selection = self._valid_only(found, self.stream)
         return hidden if selection is None else self._shorten(selection, hidden)
 
@@ -144,7 +114,7 @@ class Prefill:
 
         def coming_row() -> Tensor:
             here = next(block.parameters()).device  # of a model split over devices
-            cos, sin = (table.to(here) for table in self._tables(inputs))
+            cos, sin = (table.to(here) for table in stream.tables(inputs))
             valid = None if left.unpadded else left.valid.to(here)
             return coming_last_row(block, hidden.to(here), (cos, sin), valid).to(device)
 
@@ -175,48 +145,15 @@ class Prefill:
         index, filler = gather_index(selection.mask, counts)
         empty = torch.zeros_like(index, dtype=torch.bool) if filler is None else filler
         self.stream = Stream(
-            tokens=_take(old.tokens, 1, index).masked_fill(empty, -1),
-            image_of=_take(old.image_of, 1, index).masked_fill(empty, -1),
-            valid=_take(old.valid, 1, index) & ~empty,
+            tokens=take(old.tokens, 1, index).masked_fill(empty, -1),
+            image_of=take(old.image_of, 1, index).masked_fill(empty, -1),
+            valid=take(old.valid, 1, index) & ~empty,
             counts=counts,
             filled=filler is not None,
+            counted=old.counted,
             withdrawn=True,
         )
-        return _take(hidden, 1, index)
-
-    def _inputs(self, kwargs: dict[str, Any], flash: bool) -> LayerInputs:
-        """What a layer is given for the whole prompt, for the tokens in the stream; made once per type of layer."""
-        whole, known = LayerInputs.of(kwargs), self.stream.inputs
-        key = (id(whole.position_embeddings), id(whole.attention_mask), id(whole.position_ids))
-        if key not in known:
-            known[key] = whole, self._shortened(whole, flash)  # `whole` too: what is freed may lend its id again
-        return known[key][1]
-
-    def _shortened(self, inputs: LayerInputs, flash: bool) -> LayerInputs:
-        tokens, ids = self.stream.tokens, inputs.position_ids
-        index, filler = tokens.clamp(min=0), (tokens < 0 if self.stream.filled else None)
-        places = self._places()
-        # FlashAttention takes positions with gaps for several packed sequences (transformers' _is_packed_sequence);
-        # nothing but that check reads them behind the rotary tables.
-        return LayerInputs(
-            position_embeddings=self._tables(inputs),
-            attention_mask=_shorten_mask(inputs.attention_mask, index, filler, flash),
-            position_ids=None if flash or ids is None else _take(ids, ids.ndim - 1, places),
-        )
-
-    def _tables(self, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
-        """A layer's rotary tables for the tokens in the stream."""
-        if not self.stream.withdrawn:
-            return inputs.position_embeddings
-        places = self._places()
-        cos, sin = (_take(table, table.ndim - 2, places) for table in inputs.position_embeddings)
-        return cos, sin
-
-    def _places(self) -> Tensor:
-        """Places in the prompt whose positions the tokens in the stream have, `(batch, n)`."""
-        if self.renumbers:
-            return moved_up(self.stream.valid, self.prompt.valid.to(self.stream.valid.device))
-        return self.stream.tokens.clamp(min=0)
+        return take(hidden, 1, index)
 
     @property
     def renumbers(self) -> bool:
@@ -253,7 +190,7 @@ class Prefill:
         for number, kept in self.apply_method(layer, cache.layers, view).items():
             cache.layers[number] = kept
         if self.method is not None and self.method.withdraws and layer + 1 < self.num_layers:
-            self.left = view
+            self.attended = view
 
     def apply_method(
         self, layer: int, stored: Sequence[DynamicLayer], view: LayerView | None
@@ -419,37 +356,3 @@ def _mixed(added: Tensor, tokens: Tensor, sample: Tensor, place: Tensor, weights
     held = added.gather(1, tokens.clamp(min=0)[..., None].expand(-1, -1, added.shape[-1]))[sample]
     mixed = (weights.to(added.device, torch.float32)[:, None] @ held.float())[:, 0]
     return added.index_put((sample, tokens[sample, place]), mixed.to(added.dtype))
-
-
-def _take(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
-    """Gather tokens `(batch, n)` along `dim`; the batch is the dimension before it, possibly broadcast."""
-    index = index.to(tensor.device)
-    shape = [1] * tensor.ndim
-    shape[dim - 1], shape[dim] = index.shape
-    target = list(tensor.shape)
-    target[dim - 1], target[dim] = index.shape
-    source = list(tensor.shape)
-    source[dim - 1] = len(index)
-    return tensor.expand(source).gather(dim, index.view(shape).expand(target))
-
-
-def _shorten_mask(mask: Tensor | None, index: Tensor, filler: Tensor | None, flash: bool) -> Tensor | None:
-    """The mask among the tokens at `index` `(batch, n)`, in the convention of `mask`; nobody sees `filler`."""
-    batch, n = index.shape
-    if mask is None:
-        if filler is None:
-            return None  # order is kept, so causal stays causal
-        if flash:
-            return ~filler
-        causal = torch.ones(n, n, dtype=torch.bool, device=index.device).tril()
-        return causal & ~filler[:, None, None]
-    if mask.ndim == 2:
-        short = mask.expand(batch, -1).gather(1, index)
-        return short if filler is None else short & ~filler
-    heads, length = mask.shape[1], mask.shape[-1]
-    rows = mask.expand(batch, -1, -1, -1).gather(2, index[:, None, :, None].expand(-1, heads, -1, length))
-    short = rows.gather(3, index[:, None, None].expand(-1, heads, n, -1))
-    if filler is None:
-        return short
-    hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
-    return short.masked_fill(filler[:, None, None], hidden)

@@ -15,7 +15,7 @@ from plphp_core.pruning.validation import require
 
 if TYPE_CHECKING:
     from plphp_core.pruning.method import Method
-    from plphp_core.pruning.prefill import Stream
+    from plphp_core.pruning.stream import Stream
 
 
 Count = int | tuple[int, ...]  # of a sample, or of each of its KV heads

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 
 from plphp_core import PLPHP, prune
 from plphp_core.families.base import Family
+from plphp_core.pruning import session
 from tests.families.mantis_factory import PATCH, SIDE, mantis_processor, tiny_mantis
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-family.md").read_text()
@@ -38,8 +38,7 @@ def test_prompts_are_those_of_transformers_documentation(example):
 @pytest.mark.parametrize("strategy, dropped", [("full", 0), ("default", 1)])
 @pytest.mark.parametrize("call", ["generate", "forward"])
 def test_its_images_are_found_and_pruned(example, monkeypatch, strategy, dropped, call):
-    # `plphp_core.pruning.hooks` as an attribute is the function, not the module.
-    monkeypatch.setattr(sys.modules["plphp_core.pruning.hooks"], "family_of", lambda model: example())
+    monkeypatch.setattr(session, "family_of", lambda model: example())
     model, processor = tiny_mantis(strategy=strategy), mantis_processor(strategy=strategy)
     images = [[Image.effect_noise((20, 30), 50).convert("RGB")] * n for n in (2, 0, 1)]
     prompts = [example().prompt("w1 w2", len(own)) for own in images]
