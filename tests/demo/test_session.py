@@ -8,8 +8,8 @@ import pytest
 from plphp_core import PLPHP
 from plphp_core.demo import streaming
 from plphp_core.demo.conversation import Conversation, context
+from plphp_core.demo.demo_session import DemoSession, encode
 from plphp_core.demo.demo_settings import VERBS, DemoSettings, offered_methods, verb_of
-from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import sorted_out
 from plphp_core.evaluation.generation import Answerer
@@ -96,7 +96,7 @@ def test_a_failure_inside_is_one_sentence(session, examples, monkeypatch):
     def broken(*_):
         raise RuntimeError("something\nlong")
 
-    monkeypatch.setattr("plphp_core.demo.session.encode", broken)
+    monkeypatch.setattr("plphp_core.demo.demo_session.encode", broken)
     (turn,) = ask(session, *examples[1], {"none": {}}).turns["none"]
     assert turn.error == "RuntimeError: something"
 
