@@ -8,10 +8,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from hypothesis import settings  # noqa: E402
 
-settings.register_profile("project", deadline=None, derandomize=True)
-settings.load_profile("project")
+from tests.examples import load  # noqa: E402
+
+
+def pytest_configure(config):
+    load(quick="not slow" in config.option.markexpr)
 
 
 @pytest.fixture(autouse=True)

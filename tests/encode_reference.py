@@ -46,7 +46,7 @@ class Image:
     """
 
 
-def images_of(ref, inputs, layer=0):
+def images_of(ref, layer=0):
     """The images of a sample; `layer` of the tower is counted from that of the features.
 
     Args:
@@ -63,7 +63,7 @@ def images_of(ref, inputs, layer=0):
     handle = blocks[number].register_forward_hook(
         lambda _, args, out: seen.append(out[0] if isinstance(out, tuple) else out)
     )
-    floats = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    floats = {k: v.double() if v.is_floating_point() else v for k, v in ref.inputs.items()}
     with torch.enable_grad():
         for parameter in model.parameters():
             parameter.requires_grad_(True)
@@ -133,7 +133,7 @@ def keys(image):
     return [None if not made else torch.stack([at[p] for p in made]).mean(0) for made in image.made_of]
 
 
-def encoding(inputs, keep, layer=0, compact=False):
+def encoding(keep, layer=0, compact=False):
     """The rule for `Reference.generate`: `keep(image)` → kept local numbers and new features of some of them.
 
     Args:
@@ -143,8 +143,8 @@ def encoding(inputs, keep, layer=0, compact=False):
     def decide(ref):
         ref.nothing()
         ref.embeds, ref.added = ref.embeds.clone(), [added.clone() for added in ref.added]
-        dropped, ref.written = [], []
-        for image in images_of(ref, inputs, layer) if ref.images else []:
+        dropped = []
+        for image in images_of(ref, layer) if ref.images else []:
             kept, new = keep(image)
             dropped += [p for i, p in enumerate(image.positions) if i not in set(kept)]
             for i, feature in sorted(new.items()):
@@ -160,7 +160,6 @@ def encoding(inputs, keep, layer=0, compact=False):
             gone[dropped] = 1
             ref.positions = torch.arange(len(ref.embeds)).expand(3, -1) - gone.cumsum(0)
         ref.everywhere = [sorted(dropped) for _ in range(ref.layers)]
-        ref.kept = [[[i for i in range(len(ref.embeds)) if i not in set(dropped)]] * ref.kv_heads] * ref.layers
 
     return decide
 

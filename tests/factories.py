@@ -4,7 +4,7 @@ import torch
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
 from plphp_core import PLPHP
-from tests.families.tiny_parts import decoder_values, images_of, prompts, ready, siglip_values
+from tests.families.tiny_parts import images_of, prompts, random_model, siglip_values
 
 IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VOCAB = 90, 91, 92, 96
 TILE, PATCH = 16, 4  # 4 × 4 patches per tile
@@ -13,32 +13,21 @@ PADDED = [SAMPLES[0], [3, (16, 16, 5), 2]]
 METHOD = PLPHP(alpha=0.8, beta=0.6)  # thresholds between which the layers of a random model fall
 
 
-def tiny_llava_onevision(
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    text=None,
-):
-    """A random LLaVA-OneVision; `sharpness` makes heads and layers differ; `text` replaces values of its decoder."""
-    torch.manual_seed(seed)
-    decoder = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, None, EOS_TOKEN)
+@random_model("vision_tower", VOCAB, PAD_TOKEN, None, EOS_TOKEN)
+def tiny_llava_onevision(text, vision, **values):
+    """A random LLaVA-OneVision; `values` replace values of its configuration."""
+    decoder = text()
+    decoder["head_dim"] = decoder["hidden_size"] // decoder["num_attention_heads"]
     config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(**siglip_values(TILE, PATCH)),
-        text_config=Qwen2Config(**decoder | (text or {})),
+        vision_config=SiglipVisionConfig(**siglip_values(TILE, PATCH) | vision),
+        text_config=Qwen2Config(**decoder),
         image_token_id=IMAGE_TOKEN,
         video_token_id=93,
-        image_grid_pinpoints=[[16, 32], [32, 16], [32, 32]],
-        vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         pad_token_id=PAD_TOKEN,
+        **{"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]], "vision_feature_layer": -1} | values,
     )
-    model = LlavaOnevisionForConditionalGeneration(config)
-    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, EOS_TOKEN)
+    return LlavaOnevisionForConditionalGeneration(config)
 
 
 def tokens_of(model, images, alone):

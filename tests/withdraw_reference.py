@@ -30,8 +30,6 @@ def withdrawing(stages, keep, compact=False):
             kept = sorted(keep(ref, look(ref), layer, stage, kept))
             for later in range(layer, ref.layers):
                 ref.everywhere[later] = sorted(set(ref.vision) - set(kept))
-        everything = range(len(ref.embeds))
-        ref.kept = [[sorted(set(everything) - set(gone))] * ref.kv_heads for gone in ref.everywhere]
 
     return decide
 
@@ -77,7 +75,7 @@ def sparsevlm(layers, lists, version="1.5", recycle=True, raters="relevant", com
     def decide(ref):
         ref.nothing()
         ref.compact = compact
-        kept, n, everything = list(ref.vision), len(ref.embeds), set(range(len(ref.embeds)))
+        kept, n = list(ref.vision), len(ref.embeds)
         for layer, count in zip(layers, lists, strict=True):
             if count >= len(kept):
                 continue
@@ -95,7 +93,6 @@ def sparsevlm(layers, lists, version="1.5", recycle=True, raters="relevant", com
             kept = sorted(keep)
             for later in range(layer, ref.layers):
                 ref.everywhere[later] = sorted(set(ref.vision) - set(kept))
-        ref.kept = [[sorted(everything - set(gone))] * ref.kv_heads for gone in ref.everywhere]
 
     return decide
 

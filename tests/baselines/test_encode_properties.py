@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines import CDPruner, DivPrune, PruMerge, RandomWithdraw, UniformWithdraw, VisionZip, VisPruner
@@ -19,6 +19,7 @@ from plphp_core.families import family_of
 from plphp_core.families.anyres import anyres_patches
 from plphp_core.pruning.encode_view import ImageView
 from plphp_core.pruning.prompt import questions, sample_keys
+from tests.examples import examples
 from tests.families.tiny_models import FAMILIES, tiny
 from tests.families.tiny_parts import word_tokenizer
 
@@ -96,7 +97,7 @@ def test_newlines_and_crops(per, newlines):
 
 
 @given(seed=st.integers(0, 999), n=st.integers(2, 30))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_fewer_are_a_part_of_more_and_each_is_nearer_than_the_one_before(seed, n):
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(n, 4, generator=generator)
@@ -118,7 +119,7 @@ def test_two_clusters_give_one_token_each_and_lengths_do_not_count():
 
 
 @given(n=st.integers(1, 60), share=st.floats(0, 1), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_thinning_leaves_the_number_for_odd_and_even(n, share, seed):
     unit = torch.nn.functional.normalize(torch.randn(n, 6, generator=torch.Generator().manual_seed(seed)), dim=-1)
     left = thinned(unit, torch.randperm(n, generator=torch.Generator().manual_seed(seed)), round(share * n))
@@ -139,7 +140,7 @@ def test_of_two_equal_tokens_side_by_side_one_goes_first_and_attention_alone_is_
 
 
 @given(seed=st.integers(0, 999), n=st.integers(2, 24))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_picks_maximise_the_determinant_fewer_are_a_part_of_more_and_duplicates_come_last(seed, n):
     generator = torch.Generator().manual_seed(seed)
     unit = torch.nn.functional.normalize(torch.randn(n, 40, generator=generator), dim=-1)

@@ -14,7 +14,7 @@ from plphp_core.decoding.features import shared_features
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
 from plphp_core.pruning import Method, top_tokens
 from tests.factories import EOS_TOKEN, PAD_TOKEN
-from tests.families.tiny_models import FAMILIES, tiny
+from tests.families.tiny_models import each_kind, tiny
 
 NEW = 9
 METHODS = [
@@ -59,7 +59,7 @@ def expect_same_trace(found, expected):
         assert torch.equal(mine.tokens, theirs.tokens)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", each_kind(0))
 def test_generate_goes_on_as_if_it_had_prefilled_itself(family):
     model, batch = tiny(family)
     with shared_features(model):
@@ -74,7 +74,7 @@ def test_generate_goes_on_as_if_it_had_prefilled_itself(family):
     assert "forward" not in vars(model)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", each_kind(1))
 def test_the_fast_path_goes_on_as_if_it_had_prefilled_itself(family):
     model, batch = tiny(family)
     shared = SharedPrefill(model, batch, METHODS)
@@ -132,7 +132,7 @@ def test_methods_that_change_the_prefill_are_refused():
         SharedPrefill(model, batch).prefilled(EveryRow())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", each_kind(2))
 def test_images_are_encoded_once_within_the_block(family):
     model, batch = tiny(family)
     expected = [alone(model, batch, method, **OPTIONS)[0].sequences for method in (FastV(K=3), VTW(K=4), METHODS[1])]

@@ -1,6 +1,5 @@
 """Tiny random Gemma 3 models, prompts and processors: no files, no network."""
 
-import torch
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -10,7 +9,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import prompts, random_model, random_pixels, siglip_values, word_tokenizer
 
 BEGIN, TURN, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN, PAD_TOKEN, END_TOKEN, VOCAB = *range(90, 98), 99
 SIDE, PATCH, POOLED = 32, 4, 4
@@ -37,46 +36,30 @@ TEMPLATE = (
 )
 
 
-def tiny_gemma3(
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    text=None,
-    vision=None,
-    tokens=IMAGE_SIZE,
-):
-    """A random model of which every third layer sees everything, by far slower rotary tables.
+def norms(path, parameter, sharpness):
+    if "norm" in path and "vision_tower" not in path:  # centred on 0 here, a weight of 1
+        parameter.uniform_(-0.3, sharpness if "q_norm" in path or "k_norm" in path else 0.3)
 
-    `text` and `vision` replace values of its configurations.
-    """
-    torch.manual_seed(seed)
-    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, BEGIN, END_TOKEN)
-    values |= {"head_dim": head_dim, "query_pre_attn_scalar": 2 * head_dim, "sliding_window": 160}
-    values["layer_types"] = ["full_attention" if i % 3 == 2 else "sliding_attention" for i in range(layers)]
-    values["rope_parameters"] = {
+
+@random_model("vision_tower", VOCAB, PAD_TOKEN, BEGIN, END_TOKEN, draw=norms)
+def tiny_gemma3(text, vision, tokens=IMAGE_SIZE):
+    """A random model of which every third layer sees everything, by far slower rotary tables."""
+    rope = {
         "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
         "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
     }
+    values = text(query_pre_attn_scalar=2 * text()["head_dim"], sliding_window=160, rope_parameters=rope)
+    kinds = ["full_attention" if i % 3 == 2 else "sliding_attention" for i in range(values["num_hidden_layers"])]
     config = Gemma3Config(
-        vision_config=SiglipVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
-        text_config=Gemma3TextConfig(**values | (text or {})),
+        vision_config=SiglipVisionConfig(**siglip_values(SIDE, PATCH) | vision),
+        text_config=Gemma3TextConfig(**{"layer_types": kinds} | values),
         mm_tokens_per_image=tokens,
         image_token_index=IMAGE_TOKEN,
         boi_token_index=IMAGE_START,
         eoi_token_index=IMAGE_END,
         tie_word_embeddings=False,
     )
-    model = Gemma3ForConditionalGeneration(config)
-    with torch.no_grad():
-        for path, parameter in model.named_parameters():
-            if "norm" in path and "vision_tower" not in path:  # centred on 0 here, a weight of 1
-                parameter.uniform_(-0.3, sharpness if "q_norm" in path or "k_norm" in path else 0.3)
-    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
+    return Gemma3ForConditionalGeneration(config)
 
 
 def gemma3_batch(model, samples, seed=0):

@@ -9,7 +9,7 @@ from transformers import (
     MistralConfig,
 )
 
-from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import images_of, noise, prompts, random_model, siglip_values, word_tokenizer
 
 PAD_TOKEN, BEGIN, END_TOKEN, FAKE_TOKEN, IMAGE_TOKEN, UTTERANCE, VOCAB = 70, 71, 72, 73, 74, 75, 77
 LATENTS, PATCH, LONGEST, SHORTEST = 6, 4, 24, 8
@@ -23,30 +23,15 @@ SPECIAL = {
 }
 
 
-def tiny_idefics2(
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    splitting=False,
-    text=None,
-    vision=None,
-    latents=LATENTS,
-):
-    """A random model; `text` and `vision` replace values of its configurations; `splitting` None leaves it unsaid."""
-    torch.manual_seed(seed)
-    hidden = (text or {}).get("hidden_size", query_heads * head_dim)
-    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, BEGIN, END_TOKEN)
-    values |= {"hidden_size": hidden, "head_dim": head_dim, "sliding_window": None}
+@random_model("vision_model", VOCAB, PAD_TOKEN, BEGIN, END_TOKEN)
+def tiny_idefics2(text, vision, splitting=False, latents=LATENTS):
+    """A random model; `splitting` None leaves it unsaid."""
+    values = text(sliding_window=None)
     config = Idefics2Config(
-        text_config=MistralConfig(**values | (text or {})),
-        vision_config=siglip_values(LONGEST, PATCH) | (vision or {}),
+        text_config=MistralConfig(**values),
+        vision_config=siglip_values(LONGEST, PATCH) | vision,
         perceiver_config={
-            "hidden_size": hidden,
+            "hidden_size": values["hidden_size"],
             "resampler_n_latents": latents,
             "resampler_depth": 1,
             "resampler_n_heads": 2,
@@ -57,8 +42,7 @@ def tiny_idefics2(
     )
     if splitting is not None:
         config.do_image_splitting = splitting
-    model = Idefics2ForConditionalGeneration(config)
-    return ready(model, "vision_model", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
+    return Idefics2ForConditionalGeneration(config)
 
 
 def idefics2_batch(model, samples, seed=0):

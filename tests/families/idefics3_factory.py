@@ -3,7 +3,7 @@
 import torch
 import transformers
 
-from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import images_of, noise, prompts, random_model, siglip_values, word_tokenizer
 
 BEGIN, PAD_TOKEN, FAKE_TOKEN, IMAGE_TOKEN, TURN_END, LINE, LABEL, GLOBAL = range(100, 108)
 VOCAB = 110
@@ -21,31 +21,20 @@ TEMPLATE = (
 )
 
 
-def tiny_idefics3(
-    family="idefics3",
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    text=None,
-    vision=None,
-    scale=SCALE,
-):
-    """A random model; `text` and `vision` replace values of its configurations."""
-    torch.manual_seed(seed)
-    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, BEGIN, TURN_END)
+@random_model("vision_model", VOCAB, PAD_TOKEN, BEGIN, TURN_END)
+def _tiny(text, vision, family, scale=SCALE):
     config = getattr(transformers, f"{CLASSES[family]}Config")(
-        text_config=transformers.LlamaConfig(**values | {"head_dim": head_dim} | (text or {})),
-        vision_config=siglip_values(SIDE, PATCH) | (vision or {}),
+        text_config=transformers.LlamaConfig(**text()),
+        vision_config=siglip_values(SIDE, PATCH) | vision,
         image_token_id=IMAGE_TOKEN,
         scale_factor=scale,
     )
-    model = getattr(transformers, f"{CLASSES[family]}ForConditionalGeneration")(config)
-    return ready(model, "vision_model", sharpness, dtype, attention, PAD_TOKEN, TURN_END)
+    return getattr(transformers, f"{CLASSES[family]}ForConditionalGeneration")(config)
+
+
+def tiny_idefics3(family="idefics3", **options):
+    """A random model."""
+    return _tiny(family=family, **options)
 
 
 def idefics3_batch(model, samples, seed=0):

@@ -1,6 +1,5 @@
 """Tiny random InternVL models with a Qwen2 or a Qwen3 decoder, prompts and processors: no files, no network."""
 
-import torch
 from transformers import (
     GotOcr2ImageProcessor,
     InternVLConfig,
@@ -12,7 +11,14 @@ from transformers import (
     Qwen3Config,
 )
 
-from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import (
+    prompts,
+    query_and_key_norms,
+    random_model,
+    random_pixels,
+    siglip_values,
+    word_tokenizer,
+)
 
 START, TURN_END, PAD_TOKEN, IMAGE_START, IMAGE_END, IMAGE_TOKEN, VIDEO_TOKEN, VOCAB = 90, 91, 92, 93, 94, 95, 96, 98
 SIDE, PATCH = 16, 4
@@ -36,35 +42,16 @@ TEMPLATE = (
 )
 
 
-def tiny_internvl(
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    decoder="qwen2",
-    text=None,
-    vision=None,
-):
-    """A random model; `text` and `vision` replace values of its configurations."""
-    torch.manual_seed(seed)
-    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, None, TURN_END)
-    values["head_dim"] = head_dim
+@random_model("vision_tower", VOCAB, PAD_TOKEN, None, TURN_END, draw=query_and_key_norms)
+def tiny_internvl(text, vision, decoder="qwen2"):
+    """A random model."""
     config = InternVLConfig(
-        vision_config=InternVLVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
-        text_config=DECODERS[decoder](**values | (text or {})),
+        vision_config=InternVLVisionConfig(**siglip_values(SIDE, PATCH) | vision),
+        text_config=DECODERS[decoder](**text()),
         image_token_id=IMAGE_TOKEN,
         tie_word_embeddings=False,
     )
-    model = InternVLForConditionalGeneration(config)
-    with torch.no_grad():
-        for path, parameter in model.named_parameters():
-            if "q_norm" in path or "k_norm" in path:
-                parameter.uniform_(0.5, 1.0 + sharpness)
-    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, TURN_END)
+    return InternVLForConditionalGeneration(config)
 
 
 def internvl_batch(model, samples, seed=0):

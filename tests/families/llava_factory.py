@@ -1,6 +1,5 @@
 """Tiny random models of LLaVA-1.5, prompts and processors: no files, no network."""
 
-import torch
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -13,7 +12,7 @@ from transformers import (
 
 from plphp_core.families.llava import VICUNA_SYSTEM
 from tasks.toy.models.llava_1_5 import CHAT_TEMPLATE
-from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import prompts, random_model, random_pixels, siglip_values, word_tokenizer
 
 BEGIN, END_TOKEN, IMAGE_TOKEN, PAD_TOKEN, VOCAB = 140, 141, 142, 143, 150
 SIDE, PATCH = 16, 4
@@ -21,33 +20,19 @@ IMAGE_SIZE = (SIDE // PATCH) ** 2  # without the class token
 SPECIAL = {"<s>": BEGIN, "</s>": END_TOKEN, "<image>": IMAGE_TOKEN, "<pad>": PAD_TOKEN}
 
 
-def tiny_llava_1_5(
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    pad=True,
-    text=None,
-    vision=None,
-):
-    """A random model; `text` and `vision` replace values of its configurations; `pad` as the family's option."""
-    torch.manual_seed(seed)
-    decoder = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, None, BEGIN, END_TOKEN)
+@random_model("vision_tower", VOCAB, PAD_TOKEN, BEGIN, END_TOKEN)
+def tiny_llava_1_5(text, vision, pad=True):
+    """A random model; `pad` as the family's option."""
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
-        text_config=LlamaConfig(**decoder | {"head_dim": head_dim} | (text or {})),
+        vision_config=CLIPVisionConfig(**siglip_values(SIDE, PATCH) | vision),
+        text_config=LlamaConfig(**text()),
         image_token_index=IMAGE_TOKEN,
         pad_token_id=PAD_TOKEN,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    model = LlavaForConditionalGeneration(config)
-    model.config.image_aspect_ratio = "pad" if pad else "crop"
-    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
+    config.image_aspect_ratio = "pad" if pad else "crop"
+    return LlavaForConditionalGeneration(config)
 
 
 def llava_1_5_batch(model, samples, seed=0):

@@ -15,7 +15,7 @@ from transformers.image_processing_utils import select_best_resolution
 from plphp_core.families.llava import LLAMA3
 from plphp_core.families.llava_next import TEMPLATES
 from tests.families.llava_factory import BEGIN, END_TOKEN, IMAGE_TOKEN, PAD_TOKEN, PATCH, SIDE, SPECIAL, VOCAB
-from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import images_of, noise, prompts, random_model, siglip_values, word_tokenizer
 
 PINPOINTS = [[16, 32], [32, 16], [32, 32], [48, 16], [16, 48]]  # the released ones at a 21st of their size
 LLAMA3_SPECIAL = {
@@ -44,35 +44,21 @@ RELEASED_TEMPLATES = {
 }
 
 
-def tiny_llava_next(
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=1,  # at 0, two of H2O's sums are the same but for fp32's rounding
-    sharpness=1.5,
-    decoder="llama",
-    text=None,
-    vision=None,
-    pinpoints=PINPOINTS,
-):
-    """A random model; `text` and `vision` replace values of its configurations."""
-    torch.manual_seed(seed)
-    values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, None, BEGIN, END_TOKEN)
-    values |= {"head_dim": head_dim} | ({"sliding_window": None} if decoder == "mistral" else {}) | (text or {})
+# With seed 0, two of H2O's sums are the same but for fp32's rounding.
+@random_model("vision_tower", VOCAB, PAD_TOKEN, BEGIN, END_TOKEN, usual_seed=1)
+def tiny_llava_next(text, vision, decoder="llama", pinpoints=PINPOINTS):
+    """A random model."""
+    mistral = decoder == "mistral"
     config = LlavaNextConfig(
-        vision_config=CLIPVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
-        text_config=(MistralConfig if decoder == "mistral" else LlamaConfig)(**values),
+        vision_config=CLIPVisionConfig(**siglip_values(SIDE, PATCH) | vision),
+        text_config=MistralConfig(**text(sliding_window=None)) if mistral else LlamaConfig(**text()),
         image_token_index=IMAGE_TOKEN,
         image_grid_pinpoints=pinpoints,
         pad_token_id=PAD_TOKEN,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    model = LlavaNextForConditionalGeneration(config)
-    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
+    return LlavaNextForConditionalGeneration(config)
 
 
 def llava_next_tokens(model, images):

@@ -1,6 +1,5 @@
 """Tiny random Mantis models, prompts and processors: no files, no network."""
 
-import torch
 from transformers import (
     LlamaConfig,
     LlavaConfig,
@@ -11,7 +10,7 @@ from transformers import (
 )
 
 from plphp_core.families.mantis import SYSTEM_PROMPT
-from tests.families.tiny_parts import decoder_values, prompts, random_pixels, ready, siglip_values, word_tokenizer
+from tests.families.tiny_parts import prompts, random_model, random_pixels, siglip_values, word_tokenizer
 
 BEGIN, HEADER, HEADER_END, EOT, IMAGE_TOKEN, PAD_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 94, 95, 96, 98
 SIDE, PATCH = 16, 4
@@ -27,33 +26,17 @@ SPECIAL = {
 }
 
 
-def tiny_mantis(
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=8,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    strategy="default",
-    text=None,
-    vision=None,
-    **values,
-):
-    """A random model; `text`, `vision` and `values` replace values of its configurations."""
-    torch.manual_seed(seed)
-    decoder = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, None, BEGIN, END_TOKEN)
-    decoder["head_dim"] = head_dim
+@random_model("vision_tower", VOCAB, PAD_TOKEN, BEGIN, END_TOKEN)
+def tiny_mantis(text, vision, strategy="default", **values):
+    """A random model; `values` replace values of its configuration."""
     config = LlavaConfig(
-        vision_config=SiglipVisionConfig(**siglip_values(SIDE, PATCH) | (vision or {})),
-        text_config=LlamaConfig(**decoder | (text or {})),
+        vision_config=SiglipVisionConfig(**siglip_values(SIDE, PATCH) | vision),
+        text_config=LlamaConfig(**text()),
         **{"image_token_index": IMAGE_TOKEN, "pad_token_id": PAD_TOKEN} | values,
         vision_feature_layer=-2,
         vision_feature_select_strategy=strategy,
     )
-    model = LlavaForConditionalGeneration(config)
-    return ready(model, "vision_tower", sharpness, dtype, attention, PAD_TOKEN, END_TOKEN)
+    return LlavaForConditionalGeneration(config)
 
 
 def mantis_batch(model, samples, seed=0):

@@ -1,9 +1,20 @@
-"""Images drawn from a seed, and what a prune block saw of them."""
+"""Images drawn from a seed, what a prune block saw of them, and a conversation about two."""
+
+import json
 
 import torch
 from PIL import Image
 
 from plphp_core import PLPHP, prune
+
+# As Multi-View's documents have it.
+TURNS = json.dumps(
+    [
+        {"from": "human", "value": "<image><image>\nWhere?"},
+        {"from": "gpt", "value": "There."},
+        {"from": "human", "value": "Why?"},
+    ]
+)
 
 
 def picture(width, height, seed=0):

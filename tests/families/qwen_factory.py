@@ -3,7 +3,7 @@
 import torch
 import transformers
 
-from tests.families.tiny_parts import decoder_values, images_of, noise, prompts, ready
+from tests.families.tiny_parts import images_of, noise, prompts, query_and_key_norms, random_model
 
 IMAGE_TOKEN, PAD_TOKEN, EOS_TOKEN, VIDEO_TOKEN, START_TOKEN, END_TOKEN, VOCAB = 90, 91, 92, 93, 88, 89, 96
 WORDS = 80
@@ -13,70 +13,52 @@ GENERATIONS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 CLASSES = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
 
 
-def tiny_qwen(
-    family="qwen2_vl",
-    layers=8,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=16,
-    dtype=torch.float32,
-    attention="sdpa",
-    seed=0,
-    sharpness=1.5,
-    text=None,
-    vision=None,
-):
-    """A random model; `text` and `vision` replace values of its two configurations."""
-    torch.manual_seed(seed)
-    third = head_dim // 8
-    sections = [head_dim // 2 - 2 * third, third, third]
-    text_values = decoder_values(layers, query_heads, kv_heads, head_dim, VOCAB, PAD_TOKEN, None, EOS_TOKEN)
-    text_values["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections}
-    vision_values = {
-        "depth": 2,
-        "hidden_size": 16,
-        "num_heads": 2,
-        "patch_size": PATCH,
-        "spatial_merge_size": MERGE,
-        "temporal_patch_size": FRAMES,
-    }
-    width = (text or {}).get("hidden_size", query_heads * head_dim)
+def norms_and_tower(path, parameter, sharpness):
+    query_and_key_norms(path, parameter, sharpness)
+    if "visual" in path and parameter.ndim > 1:
+        parameter.normal_(std=2 * parameter[0].numel() ** -0.5)
+
+
+@random_model("visual", VOCAB, PAD_TOKEN, None, EOS_TOKEN, usual_dim=16, draw=norms_and_tower)
+def _tiny(text, vision, family):
+    values = text()
+    third, width = values["head_dim"] // 8, values["hidden_size"]
+    sections = [values["head_dim"] // 2 - 2 * third, third, third]
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections}
+    tower = {"depth": 2, "hidden_size": 16, "num_heads": 2}
+    tower |= {"patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": FRAMES}
     if family == "qwen2_vl":
-        vision_values |= {"embed_dim": 16, "hidden_size": width, "mlp_ratio": 2}
+        tower |= {"embed_dim": 16, "hidden_size": width, "mlp_ratio": 2}
     elif family == "qwen2_5_vl":
-        vision_values |= {
+        tower |= {
             "intermediate_size": 32,
             "out_hidden_size": width,
             "window_size": 2 * SIDE,  # windows of 2 × 2 tokens, so that larger images have several
             "fullatt_block_indexes": [1],
         }
     else:
-        text_values |= {"head_dim": head_dim}
-        text_values["rope_parameters"]["mrope_interleaved"] = True
-        vision_values |= {
+        rope["mrope_interleaved"] = True
+        tower |= {
             "depth": 4,
             "intermediate_size": 32,
             "out_hidden_size": width,
             "num_position_embeddings": 16,
             "deepstack_visual_indexes": [0, 1, 2],
         }
-    name = CLASSES[family]
-    config = getattr(transformers, f"{name}Config")(
-        text_config=text_values | (text or {}),
-        vision_config=vision_values | (vision or {}),
+    config = getattr(transformers, f"{CLASSES[family]}Config")(
+        text_config=text(rope_parameters=rope),
+        vision_config=tower | vision,
         image_token_id=IMAGE_TOKEN,
         video_token_id=VIDEO_TOKEN,
         vision_start_token_id=START_TOKEN,
         vision_end_token_id=END_TOKEN,
     )
-    model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
-    with torch.no_grad():
-        for path, parameter in model.named_parameters():
-            if "q_norm" in path or "k_norm" in path:
-                parameter.uniform_(0.5, 1.0 + sharpness)
-            if "visual" in path and parameter.ndim > 1:
-                parameter.normal_(std=2 * parameter[0].numel() ** -0.5)
-    return ready(model, "visual", sharpness, dtype, attention, PAD_TOKEN, EOS_TOKEN)
+    return getattr(transformers, f"{CLASSES[family]}ForConditionalGeneration")(config)
+
+
+def tiny_qwen(family="qwen2_vl", **options):
+    """A random model."""
+    return _tiny(family=family, **options)
 
 
 def image_inputs(images, dtype=torch.float32):

@@ -1,11 +1,15 @@
 """What holds for every family: marks in prompts, which tokens belong to which image, beams."""
 
+from types import SimpleNamespace
+
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plphp_core.families import family_names, get_family
 from plphp_core.families.qwen2_vl import resized
+from tests.examples import examples
 from tests.families.gemma3_factory import IMAGE_SIZE as GEMMA_SIZE
 from tests.families.idefics2_factory import LATENTS
 from tests.families.idefics3_factory import CROP_TOKENS, idefics3_processor
@@ -65,7 +69,7 @@ def test_marks_and_images_must_agree(name, style):
     between=st.sampled_from(["", " ", " w5 "]),
     style=st.sampled_from(["lmms_eval", "plain"]),
 )
-@settings(max_examples=8)
+@examples(10)
 def test_spans_cover_exactly_the_image_tokens_that_the_processor_wrote(kind, samples, between, style):
     """Images side by side or not, samples with fewer than the batch's most or none; generate() and a plain forward."""
     (name, options), family = kind, get_family(kind[0], style)
@@ -90,3 +94,14 @@ def test_beams_repeat_the_images_of_their_sample(name):
     alone = spans(model, inputs)
     assert [len(sample) for sample in alone] == [count(sample) for sample in FAMILIES[name].samples]
     assert spans(model, inputs, num_beams=2) == [sample for sample in alone for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_plain_strips_answers_and_upstream_does_with_them_what_its_wrapper_does(name):
+    """The word-level tokenizers have no blank lines; this one says what it is told."""
+    raw = " A cat.\n\nIt sleeps. "
+    processor = SimpleNamespace(tokenizer=SimpleNamespace(eos_token="</s>", decode=lambda ids, **_: raw))
+    upstream = {"llava_onevision": raw.strip(), "qwen2_vl": "A cat."}
+    options = {"until": ["\n\n"]}
+    assert get_family(name).decode(processor, torch.tensor([1]), options) == upstream.get(name, raw)
+    assert get_family(name, "plain").decode(processor, torch.tensor([1]), options | {"until": ["cat"]}) == raw.strip()

@@ -1,6 +1,5 @@
 """Idefics2: prompts as upstream's wrapper makes them, splitting of images."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -16,17 +15,10 @@ from tests.families.idefics2_factory import (
     idefics2_processor,
     tiny_idefics2,
 )
-from tests.families.pictures import picture, positions, spans
+from tests.families.pictures import TURNS, picture, positions, spans
 
 UPSTREAM, PLAIN = get_family("idefics2"), get_family("idefics2", "plain")
 END = "<end_of_utterance>\nAssistant:"
-TURNS = json.dumps(
-    [
-        {"from": "human", "value": "<image><image>\nWhere?"},
-        {"from": "gpt", "value": "There."},
-        {"from": "human", "value": "Why?"},
-    ]
-)
 # Renders what the released checkpoints' chat template does; that one stands in
 # github.com/huggingface/text-generation-inference, router/src/infer/chat_template.rs (idefics2-8b-chatty).
 TEMPLATE = (
@@ -122,17 +114,6 @@ def test_an_image_too_small_for_quarters_is_refused_where_images_are_split():
         get_family("idefics2", image_splitting=True).images([picture(9, 9), narrow])
     smallest = get_family("idefics2", image_splitting=True).images([picture(2, 2)])
     UPSTREAM.encode(idefics2_processor(True), [UPSTREAM.prompt("w1", 1)], [smallest])
-
-
-def test_only_plain_strips_answers():
-    class Spaces:
-        def decode(self, ids, skip_special_tokens):
-            assert skip_special_tokens
-            return " Two\n\ncats. "
-
-    processor = SimpleNamespace(tokenizer=Spaces())
-    assert UPSTREAM.decode(processor, torch.tensor([1]), {"until": ["\n\n"]}) == " Two\n\ncats. "
-    assert PLAIN.decode(processor, torch.tensor([1]), {"until": ["\n\n"]}) == "Two\n\ncats."
 
 
 # --- loading -------------------------------------------------------------------------------------------------------

@@ -19,19 +19,12 @@ from tests.families.llava_factory import (
     tiny_llava_1_5,
 )
 from tests.families.mantis_factory import mantis_batch, mantis_tokenizer, tiny_mantis
-from tests.families.pictures import picture
+from tests.families.pictures import TURNS, picture
 
 UPSTREAM, PLAIN = get_family("llava_1_5"), get_family("llava_1_5", "plain")
 HEAD = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the user's questions. "
-)
-TURNS = json.dumps(
-    [
-        {"from": "human", "value": "<image><image>\nWhere?"},
-        {"from": "gpt", "value": "There."},
-        {"from": "human", "value": "Why?"},
-    ]
 )
 
 
@@ -82,18 +75,6 @@ def test_tokens_begin_once_and_each_image_is_its_patches():
     assert processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()) == expected
 
 
-def test_only_plain_answers_are_stripped():
-    class Spaces:
-        def decode(self, ids, skip_special_tokens):
-            assert skip_special_tokens
-            return " A ring. \n"
-
-    processor = llava_1_5_processor()
-    processor.tokenizer = Spaces()
-    assert UPSTREAM.decode(processor, torch.tensor([1]), {"until": ["."]}) == " A ring. \n"
-    assert PLAIN.decode(processor, torch.tensor([1]), {}) == "A ring."
-
-
 # --- padding and cropping ------------------------------------------------------------------------------------------
 
 
@@ -130,13 +111,6 @@ def test_what_was_saved_with_padding_loads_without(tmp_path):
     image = picture(60, 20)
     expected = clip_images(CLIPImageProcessor)([image], return_tensors="pt")["pixel_values"]
     assert torch.equal(family.encode(cropping, ["w1 <image>"], [[image]])["pixel_values"], expected)
-
-
-def test_options_are_refused_with_what_is_allowed():
-    with pytest.raises(ValueError, match="option pad of family 'llava_1_5' is a bool, got 'yes'; allowed: true, false"):
-        get_family("llava_1_5", pad="yes")
-    with pytest.raises(ValueError, match="family 'llava_1_5' has no option 'crop'; known: pad"):
-        get_family("llava_1_5", crop=True)
 
 
 # --- other models of the class -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from transformers import LlavaOnevisionConfig
 from plphp_core.families import family_names, get_family
 from plphp_core.families.llava_onevision import _image_size
 from tests.factories import IMAGE_TOKEN, tiny_llava_onevision, tiny_processor
-from tests.families.pictures import picture
+from tests.families.pictures import TURNS, picture
 
 FAMILY = get_family("llava_onevision")
 HEAD = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
@@ -33,17 +33,12 @@ def test_prompt_is_chatml_with_the_system_prompt_and_images_in_place(context, im
 
 
 def test_multi_view_conversation_becomes_turns():
-    turns = [
-        {"from": "human", "value": "<image><image>\nWhere?"},
-        {"from": "gpt", "value": "There."},
-        {"from": "human", "value": "Why?"},
-    ]
     expected = (
         HEAD
         + "<image><image>\nWhere?<|im_end|>\n<|im_start|>assistant\nThere.<|im_end|>\n<|im_start|>user\nWhy?"
         + TAIL
     )
-    assert FAMILY.prompt(json.dumps(turns), 2) == expected
+    assert FAMILY.prompt(TURNS, 2) == expected
 
 
 def test_every_turn_says_something_and_the_human_speaks_last():
@@ -107,6 +102,8 @@ def test_options_are_the_familys_own_and_of_their_kind():
         get_family("idefics2", splitting=True)
     with pytest.raises(ValueError, match="image_splitting of family 'idefics2' is a bool, got 'yes'"):
         get_family("idefics2", image_splitting="yes")
+    with pytest.raises(ValueError, match="option pad of family 'llava_1_5' is a bool, got 'yes'; allowed: true, false"):
+        get_family("llava_1_5", pad="yes")
     with pytest.raises(ValueError, match="known: none"):
         get_family("mantis", image_splitting=True)
 

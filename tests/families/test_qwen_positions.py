@@ -9,8 +9,8 @@ from transformers import DynamicCache, Qwen2VLForConditionalGeneration
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
-from tests import reference
 from tests.families.qwen_factory import GENERATIONS, IMAGE_TOKEN, WORDS, qwen_batch, tiny_qwen
+from tests.families.tiny_models import covering
 
 SAMPLES = [[4, (3, 5, 1), 5], [3, (2, 2, 1), (4, 2, 2), 4, (1, 3, 3), 6], [7]]
 METHODS = [None, PLPHP(alpha=0.5, beta=0.3), FastV(4, 0.5), VTW(4)]
@@ -64,8 +64,7 @@ def longer(mask, tokens):
     return torch.cat([mask, mask.new_ones(len(mask), tokens - mask.shape[1])], 1)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.parametrize("name", GENERATIONS)
+@pytest.mark.parametrize("name, method", covering(METHODS, GENERATIONS))
 def test_positions_of_prompt_decoding_and_second_turn_follow_the_papers_rule(name, method):
     model = tiny_qwen(name)
     inputs = qwen_batch(model, SAMPLES)
@@ -87,8 +86,7 @@ def test_positions_of_prompt_decoding_and_second_turn_follow_the_papers_rule(nam
         assert later[:, row].T.tolist() == [[start + i] * 3 for i in range(later.shape[-1])]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.parametrize("name", GENERATIONS)
+@pytest.mark.parametrize("name, method", covering(METHODS, GENERATIONS))
 def test_second_turn_equals_feeding_its_tokens_one_by_one_at_given_positions(name, method):
     """By generate() on a padded batch; without padding by a plain forward too, which in transformers takes no mask."""
     model = tiny_qwen(name)
@@ -114,8 +112,7 @@ def test_second_turn_equals_feeding_its_tokens_one_by_one_at_given_positions(nam
             torch.testing.assert_close(generated, one[:, 0], atol=3e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", [None, PLPHP(r=1.0, delta_r=0.0)], ids=str)
-@pytest.mark.parametrize("name", GENERATIONS)
+@pytest.mark.parametrize("name, method", covering([None, PLPHP(r=1.0, delta_r=0.0)], GENERATIONS))
 def test_second_turn_with_nothing_pruned_equals_reading_the_conversation_afresh(name, method):
     model = tiny_qwen(name)
     inputs = qwen_batch(model, SAMPLES)
@@ -135,8 +132,7 @@ def test_second_turn_with_nothing_pruned_equals_reading_the_conversation_afresh(
 
 @pytest.mark.parametrize("copied", [False, True], ids=["same", "copied"])
 @pytest.mark.parametrize("way", ["generate", "forward"])
-@pytest.mark.parametrize("method", METHODS[:2], ids=str)
-@pytest.mark.parametrize("name", GENERATIONS)
+@pytest.mark.parametrize("name, method", covering(METHODS[:2], GENERATIONS))
 def test_conversations_in_turns_on_one_model_leave_each_other_alone(name, method, way, copied):
     """The model object holds the distance of positions and tokens of one conversation only, the latest."""
     model = tiny_qwen(name)
@@ -210,24 +206,3 @@ def test_new_images_in_a_later_turn_without_pruning_count_in_the_turn_after_it()
         plain = talk(lambda: None)
         with prune(model, None):
             assert torch.equal(talk(lambda: first_turn(model, other)), plain)
-
-
-EARLY = {f"fastv-{K}": (FastV(K, R), reference.fastv(K, R)) for K, R in ((1, 0.5), (2, 0.75), (3, 1.0))}
-EARLY |= {f"vtw-{K}": (VTW(K), reference.vtw(K)) for K in (1, 2, 3)}
-
-
-@pytest.mark.parametrize("method", EARLY)
-def test_features_added_to_early_layers_reach_the_tokens_still_there(method):
-    """Qwen3-VL's DeepStack adds to the outputs of layers 0, 1 and 2, from where tokens may have gone already."""
-    method, rule = EARLY[method]
-    model = tiny_qwen("qwen3_vl")
-    inputs = qwen_batch(model, SAMPLES)
-    with prune(model, method):
-        turn = first_turn(model, inputs, steps=4)
-    logits = torch.stack(turn.logits, 1)
-    for row, sample in enumerate(SAMPLES):
-        own = inputs["attention_mask"][row].bool()
-        alone = qwen_batch(model, [sample]) | {"input_ids": inputs["input_ids"][row][own][None]}
-        ref = reference.Reference(model, alone, [part[0] * part[1] for part in sample if not isinstance(part, int)])
-        _, expected = ref.generate(4, rule)
-        torch.testing.assert_close(logits[row].double(), expected, atol=2e-4, rtol=1e-3)

@@ -148,19 +148,8 @@ def test_token_layout_of_a_padded_batch(name):
     prompts = [family.prompt("w5 <image><image> w6", 2), family.prompt("w7", 0)]
     inputs = family.encode(processor, prompts, [[picture(16, 8), picture(8, 24)], []])
     text = [processor.tokenizer.convert_ids_to_tokens(row) for row in inputs["input_ids"].tolist()]
-    head = [
-        "<|im_start|>",
-        "system",
-        "<unk>",
-        "<unk>",
-        "<unk>",
-        "<unk>",
-        "assistant",
-        ".",
-        "<|im_end|>",
-        "<|im_start|>",
-        "user",
-    ]
+    unknown = ["<unk>"] * 4
+    head = ["<|im_start|>", "system", *unknown, "assistant", ".", "<|im_end|>", "<|im_start|>", "user"]
     tail = ["<|im_end|>", "<|im_start|>", "assistant"]
     first, second = (["<|vision_start|>", *["<|image_pad|>"] * n, "<|vision_end|>"] for n in (2, 3))
     assert text[0] == [*head, *first, *second, "w5", "w6", *tail]

@@ -19,13 +19,16 @@ from plphp_core import PLPHP, prune
 from plphp_core.families import get_family
 from plphp_core.families.qwen2_vl import resized
 from tests import reference
-from tests.factories import prompt_batch, tiny_llava_onevision
+from tests.examples import first
+from tests.factories import tiny_llava_onevision
 from tests.families.idefics2_factory import idefics2_processor, tiny_idefics2
 from tests.families.llava_factory import llava_1_5_processor, tiny_llava_1_5
 from tests.families.llava_next_factory import llava_next_processor, tiny_llava_next
 from tests.families.mantis_factory import mantis_processor, tiny_mantis
 from tests.families.pictures import picture
-from tests.families.qwen_factory import GENERATIONS, qwen_batch, tiny_qwen
+from tests.families.qwen_factory import GENERATIONS, tiny_qwen
+from tests.families.tiny_models import FAMILIES
+from tests.oracle import expect_equal
 
 # Steps: one more where only decoding feels the pruning.
 METHODS = [
@@ -281,31 +284,6 @@ def test_real_depth_and_heads_take_the_hooks_and_lose_them_again(name):
 # --- random weights: real widths, heads and rotary sections at four layers -------------------------------------------
 
 
-def expect_reference(model, inputs, sizes):
-    """Tokens, logits and the tokens kept per KV head equal the masked float64 reference; the cache has shrunk."""
-    ref = reference.Reference(model, inputs, sizes)
-    for method, rule, steps in METHODS:
-        with torch.no_grad(), prune(model, method) as trace:
-            out = model.generate(
-                **inputs,
-                max_new_tokens=steps,
-                do_sample=False,
-                eos_token_id=None,
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
-        ids, logits = ref.generate(steps, rule)
-        assert out.sequences[0, -steps:].tolist() == ids
-        torch.testing.assert_close(torch.cat(out.logits).double(), logits, atol=2e-3, rtol=2e-3)
-        assert [len(image) for image in trace.images[0]] == sizes
-        if isinstance(method, PLPHP):
-            for layer, kept in enumerate(ref.kept):
-                assert trace.kept[layer][0].tolist() == kept, f"layer {layer}"
-        cache = out.past_key_values
-        assert all(layer.keys.shape[1] == ref.kv_heads for layer in cache.layers)
-        assert sum(layer.keys.shape[2] for layer in cache.layers) < ref.layers * cache.get_seq_length()
-
-
 SHALLOW = {"num_hidden_layers": 4, "intermediate_size": 64}  # nothing of ours touches the feed-forward layers
 
 
@@ -315,8 +293,8 @@ def test_qwen_at_four_layers_equals_the_reference(name):
     _, query_heads, kv_heads, head_dim = RELEASED[name].decoder
     heads = {"query_heads": query_heads, "kv_heads": kv_heads, "head_dim": head_dim}
     model = tiny_qwen(name, **heads, text=RELEASED[name].text | SHALLOW)
-    inputs = qwen_batch(model, [[3, (3, 4, 1), (2, 2, 2), 4]])
-    expect_reference(model, {key: inputs[key] for key in inputs if key != "attention_mask"}, [12, 4])
+    for method, rule, steps in METHODS:
+        expect_equal(FAMILIES[name], model, [[3, (3, 4, 1), (2, 2, 2), 4]], method, rule, steps, fast=False)
 
 
 @pytest.mark.slow
@@ -324,54 +302,50 @@ def test_qwen_at_four_layers_equals_the_reference(name):
 def test_llava_onevision_at_four_layers_equals_the_reference(name):
     text = {key: value for key, value in RELEASED[name].text.items() if key not in ("model_type", "vocab_size")}
     model = tiny_llava_onevision(text=text | SHALLOW)
-    inputs = prompt_batch(model, [[3, (16, 16, 1), (16, 16, 2), 4]])
-    expect_reference(model, {key: inputs[key] for key in inputs if key != "attention_mask"}, [17, 17])
+    samples = [[3, (16, 16, 1), (16, 16, 2), 4]]
+    for method, rule, steps in METHODS:
+        expect_equal(FAMILIES["llava_onevision"], model, samples, method, rule, steps, fast=False)
 
 
 # --- random weights: real depth, heads and images at a small width ---------------------------------------------------
 
-THIRTY_TWO = {"layers": 32, "query_heads": 32, "kv_heads": 8}
+CLIP_TOWER, SIGLIP_TOWER = ({"image_size": side, "patch_size": 14} for side in (336, 384))
+ANYRES = transformers.LlavaNextConfig().image_grid_pinpoints
+NARROW = {"layers": 32, "query_heads": 32, "kv_heads": 8, "head_dim": 16, "text": {"hidden_size": 32}}
+RESAMPLED = {
+    "head_dim": 128, "text": {"hidden_size": 32, "sliding_window": 4096}, "vision": SIGLIP_TOWER | {"image_size": 980},
+}  # fmt: skip
+# The model, its processor, images, and the tokens of one.
+DEEP = {
+    "idefics2": lambda: (
+        tiny_idefics2(**NARROW | RESAMPLED, latents=64), idefics2_processor(longest=980, shortest=378, latents=64),
+        [(500, 375), (1000, 300)], 64,
+    ),
+    # Upstream's training code leaves LLaVA's "default" in place, which drops SigLIP's first patch: 728 of 729.
+    "mantis": lambda: (tiny_mantis(**NARROW, vision=SIGLIP_TOWER), mantis_processor(384, 14), [(640, 480)], 728),
+    "llava_1_5": lambda: (
+        tiny_llava_1_5(**NARROW, vision=CLIP_TOWER), llava_1_5_processor(True, 336, 14), [(640, 480), (300, 500)], 576
+    ),
+    "llava_next": lambda: (
+        tiny_llava_next(**NARROW, vision=CLIP_TOWER, pinpoints=ANYRES),
+        llava_next_processor(side=336, patch=14, pinpoints=ANYRES), [(336, 336)], 1176,
+    ),
+}  # fmt: skip
+PIXELS = {"idefics2": (1, 2, 3, 378, 980), "mantis": (1, 3, 384, 384), "llava_1_5": (2, 3, 336, 336),
+          "llava_next": (1, 3, 3, 336, 336)}  # fmt: skip
 
 
-def expect_half_kept(model, family, processor, images, tokens, head_dim):
-    inputs = family.encode(processor, [family.prompt("w1 " + "<image> " * len(images) + "w2", len(images))], [images])
+@pytest.mark.parametrize("name", first(DEEP))
+def test_half_is_kept_at_the_released_depth_heads_and_image_size(name):
+    (model, processor, sizes, tokens), family = DEEP[name](), get_family(name)
+    prompt = family.prompt("w1 " + "<image> " * len(sizes) + "w2", len(sizes))
+    inputs = family.encode(processor, [prompt], [[picture(*size) for size in sizes]])
+    assert inputs["pixel_values"].shape == PIXELS[name]
     with torch.no_grad(), prune(model, PLPHP(r=0.5, delta_r=0.0)) as trace:
         model.generate(**inputs, max_new_tokens=2, do_sample=False)
-    assert [len(image) for image in trace.images[0]] == [tokens] * len(images)
+    assert [len(image) for image in trace.images[0]] == [tokens] * len(sizes)
+    head_dim = family.decoder(model).layers[0].self_attn.head_dim
     assert int(trace.kv_bytes_full[0]) == 2 * 32 * 8 * head_dim * 4 * inputs["input_ids"].shape[1]
-    vision = tokens * len(images)
+    vision = tokens * len(sizes)
     for layer, kept in enumerate(trace.kept):
         assert kept[0].shape == (8, vision // 2 if 2 <= layer <= 30 else vision), f"layer {layer}"
-    return inputs
-
-
-def test_idefics2_at_the_released_depth_heads_and_image_size():
-    text, vision = {"hidden_size": 32, "sliding_window": 4096}, {"image_size": 980, "patch_size": 14}
-    model = tiny_idefics2(**THIRTY_TWO, head_dim=128, text=text, vision=vision, latents=64)
-    processor = idefics2_processor(longest=980, shortest=378, latents=64)
-    images = [picture(500, 375), picture(1000, 300)]
-    inputs = expect_half_kept(model, get_family("idefics2"), processor, images, 64, 128)
-    assert inputs["pixel_values"].shape == (1, 2, 3, 378, 980)
-
-
-def test_mantis_at_the_released_depth_heads_and_image_size():
-    """Upstream's training code leaves LLaVA's "default" in place, which drops SigLIP's first patch: 728 of 729."""
-    vision = {"image_size": 384, "patch_size": 14}
-    model = tiny_mantis(**THIRTY_TWO, head_dim=16, text={"hidden_size": 32}, vision=vision)
-    expect_half_kept(model, get_family("mantis"), mantis_processor(384, 14), [picture(640, 480)], 728, 16)
-
-
-def test_llava_1_5_at_the_released_depth_heads_and_image_size():
-    vision = {"image_size": 336, "patch_size": 14}
-    model = tiny_llava_1_5(**THIRTY_TWO, head_dim=16, text={"hidden_size": 32}, vision=vision)
-    images = [picture(640, 480), picture(300, 500)]
-    inputs = expect_half_kept(model, get_family("llava_1_5"), llava_1_5_processor(True, 336, 14), images, 576, 16)
-    assert inputs["pixel_values"].shape == (2, 3, 336, 336)
-
-
-def test_llava_next_at_the_released_depth_heads_and_image_size():
-    vision, pinpoints = {"image_size": 336, "patch_size": 14}, transformers.LlavaNextConfig().image_grid_pinpoints
-    model = tiny_llava_next(**THIRTY_TWO, head_dim=16, text={"hidden_size": 32}, vision=vision, pinpoints=pinpoints)
-    processor = llava_next_processor(side=336, patch=14, pinpoints=pinpoints)
-    inputs = expect_half_kept(model, get_family("llava_next"), processor, [picture(336, 336)], 1176, 16)
-    assert inputs["pixel_values"].shape == (1, 3, 3, 336, 336)

@@ -4,6 +4,7 @@ The image goes through the real image processor and the model's own packing; wha
 their layers, so that a token depends on nothing but its own pixels.
 """
 
+import functools
 import inspect
 
 import numpy as np
@@ -12,84 +13,65 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import (
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaImageProcessor,
-    LlavaNextImageProcessor,
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    LlavaOnevisionImageProcessor,
-    Qwen2Config,
-    SiglipImageProcessor,
-    SiglipVisionConfig,
-)
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from plphp_core.families import family_names, family_of, get_family
+from plphp_core.families.base import Family
 from plphp_core.families.internvl3 import _cut
+from tests.examples import first
+from tests.factories import tiny_llava_onevision, tiny_processor
 from tests.families.gemma3_factory import gemma3_processor, tiny_gemma3
 from tests.families.idefics2_factory import idefics2_batch, tiny_idefics2
 from tests.families.idefics3_factory import idefics3_processor, tiny_idefics3
 from tests.families.internvl_factory import internvl_processor, tiny_internvl
-from tests.families.llava_factory import clip_images, tiny_llava_1_5
-from tests.families.llava_next_factory import tiny_llava_next
+from tests.families.llava_factory import llava_1_5_processor, tiny_llava_1_5
+from tests.families.llava_next_factory import llava_next_processor, tiny_llava_next
+from tests.families.mantis_factory import mantis_processor, tiny_mantis
 from tests.families.qwen_factory import GENERATIONS, tiny_qwen, tiny_qwen_processor
 
-SQUARE = 64  # of families whose tiles are read whole
-TILE, PATCH = 62, 4  # two pixels of a tile belong to no patch, as 6 of SigLIP's 384 do
+SQUARE, PATCH = 64, 4  # of families whose tiles are read whole
+TILE = 62  # two pixels of a tile belong to no patch, as 6 of SigLIP's 384 do
+OF_TILE, OF_SQUARE, OF_CROP = (TILE // PATCH) ** 2, (SQUARE // PATCH // 2) ** 2, (TILE // PATCH // 3) ** 2  # tokens
 PINPOINTS = [[62, 124], [124, 62], [124, 124], [62, 186], [186, 62], [124, 186]]
-TEXT = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
+LOOKED_AT = {"num_hidden_layers": 1, "image_size": TILE, "patch_size": PATCH}  # before the last layer: what enters it
+WHOLE = {"num_hidden_layers": 0, "image_size": SQUARE, "patch_size": PATCH}
 
 
-def siglip():
-    return SiglipVisionConfig(
-        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        image_size=TILE, patch_size=PATCH,
-    )  # fmt: skip
-
-
-def llava_onevision(most=9):
-    torch.manual_seed(0)
-    config = LlavaOnevisionConfig(
-        vision_config=siglip(), text_config=Qwen2Config(**TEXT, **HEADS), image_token_id=60, video_token_id=61,
-        image_grid_pinpoints=PINPOINTS, vision_feature_layer=-2, vision_feature_select_strategy="full",
-        vision_aspect_ratio=f"anyres_max_{most}",
-    )  # fmt: skip
-    size = {"height": TILE, "width": TILE}
-    processor = LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=PINPOINTS)
-    return LlavaOnevisionForConditionalGeneration(config).eval(), processor
+def onevision(most=9):
+    values = {"image_grid_pinpoints": PINPOINTS, "vision_feature_layer": -2}
+    model = tiny_llava_onevision(1, vision=LOOKED_AT, vision_aspect_ratio=f"anyres_max_{most}", **values)
+    return model, tiny_processor(TILE, PATCH, PINPOINTS)
 
 
 def mantis(strategy):
-    from transformers import LlamaConfig
+    return tiny_mantis(layers=1, vision=LOOKED_AT, strategy=strategy), mantis_processor(TILE, PATCH, strategy)
 
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=siglip(), text_config=LlamaConfig(**TEXT, **HEADS), image_token_index=60,
-        vision_feature_layer=-2, vision_feature_select_strategy=strategy,
-    )  # fmt: skip
-    processor = SiglipImageProcessor(size={"height": TILE, "width": TILE})
-    return LlavaForConditionalGeneration(config).eval(), processor
+
+def llava_1_5(pad):
+    return tiny_llava_1_5(layers=1, pad=pad, vision=LOOKED_AT), llava_1_5_processor(pad, TILE, PATCH)
+
+
+def llava_next():
+    model = tiny_llava_next(layers=1, vision=LOOKED_AT, pinpoints=PINPOINTS)
+    return model, llava_next_processor(side=TILE, patch=PATCH, pinpoints=PINPOINTS)
+
+
+def gemma3():
+    return tiny_gemma3(layers=2, vision=WHOLE, tokens=64), gemma3_processor(SQUARE, 64)
 
 
 def internvl():
-    """Its whole processor, since the text tells how many tiles an image has."""
-    model = tiny_internvl(layers=2, vision={"num_hidden_layers": 0, "image_size": SQUARE, "patch_size": PATCH})
-    return model, internvl_processor(SQUARE, (SQUARE // PATCH // 2) ** 2)
+    return tiny_internvl(layers=2, vision=WHOLE), internvl_processor(SQUARE, OF_SQUARE)
 
 
 def idefics3(family):
-    model = tiny_idefics3(
-        family, layers=2, vision={"num_hidden_layers": 0, "image_size": TILE, "patch_size": PATCH}, scale=3
-    )
-    return model, idefics3_processor(family, side=TILE, longest=4 * TILE, tokens=(TILE // PATCH // 3) ** 2)
+    model = tiny_idefics3(family, layers=2, vision=LOOKED_AT | {"num_hidden_layers": 0}, scale=3)
+    return model, idefics3_processor(family, side=TILE, longest=4 * TILE, tokens=OF_CROP)
 
 
 def qwen(family):
     extra = {"deepstack_visual_indexes": []} if family == "qwen3_vl" else {}
-    return tiny_qwen(family, layers=2, vision={"depth": 0, **extra}), tiny_qwen_processor(family).image_processor
+    return tiny_qwen(family, layers=2, vision={"depth": 0, **extra}), tiny_qwen_processor(family)
 
 
 def picture(width, height, mark=None):
@@ -105,28 +87,12 @@ def picture(width, height, mark=None):
 @torch.no_grad()
 def features(model, processor, images):
     """One `(tokens, hidden)` per image of a prompt with these images, and the inputs."""
-    if hasattr(processor, "tokenizer"):
-        family = family_of(model)
-        inputs = family.encode(processor, [family.prompt("w1", len(images))], [images])
-        pixels = {name: values for name, values in inputs.items() if name.startswith("pixel")}
-        made = torch.cat(list(model.model.get_image_features(**pixels, return_dict=True).pooler_output))
-        return made.split(family.image_sizes(model, inputs)), inputs
-    flat = (
-        processor([images], return_tensors="pt")
-        if "Onevision" in type(processor).__name__
-        else processor(images, return_tensors="pt")
-    )
-    arguments = {name: values for name, values in flat.items() if name not in ("image_sizes", "batch_num_images")}
-    if "image_sizes" in flat:
-        config = model.config
-        arguments |= {
-            "image_sizes": flat["image_sizes"],
-            "vision_feature_layer": config.vision_feature_layer,
-            "vision_feature_select_strategy": config.vision_feature_select_strategy,
-        }  # fmt: skip
-        if "batch_num_images" in flat:
-            arguments["batch_num_images"] = flat["batch_num_images"]
-    return model.model.get_image_features(**arguments, return_dict=True).pooler_output, flat
+    family = family_of(model)
+    inputs = family.encode(processor, [family.prompt("w1", len(images))], [images])
+    known = inspect.signature(model.get_image_features).parameters
+    given = {name: inputs[name] for name in known if name in inputs}
+    made = torch.cat([one.flatten(0, -2) for one in model.get_image_features(**given, return_dict=True).pooler_output])
+    return made.split(family.image_sizes(model, inputs)), inputs
 
 
 def changed(model, processor, images, which, mark):
@@ -143,17 +109,16 @@ def changed(model, processor, images, which, mark):
 
 def crops_of(boxes, base):
     """Tokens of the base tile and of the tiles, each with a place."""
-    numbers = np.arange(len(boxes))
+    numbers, base = np.arange(len(boxes)), base % len(boxes) if base < 0 else base
     found = [numbers < base, numbers >= base] if base < len(boxes) else [numbers >= 0]
     return [some & ~np.isnan(boxes[:, 0]) for some in found if (some & ~np.isnan(boxes[:, 0])).any()]
 
 
-def expect_mark_found(model, processor, images, which=0, base=10**6, slack=1.0):
-    """Marks all over an image: tokens over the mark change, tokens far from it do not, whatever the crop.
+def expect_mark_found(model, processor, images, which=0, base=10**6):
+    """Marks all over an image: tokens over the mark change, tokens farther than one from it do not, in every crop.
 
     Args:
-        base: tokens of the base tile, where tiles follow.
-        slack: tokens' widths by which resampling may spread a mark.
+        base: tokens of the base tile, where tiles follow; below 0: where it follows tiles.
     """
     width, height = images[which].size
     for x, y in [(0.05, 0.05), (0.5, 0.3), (0.95, 0.5), (0.3, 0.95), (0.7, 0.7)]:
@@ -171,7 +136,7 @@ def expect_mark_found(model, processor, images, which=0, base=10**6, slack=1.0):
                 assert change[crop][over] > 0.2 * change[crop].max(), f"mark at {x}, {y}"
             distance_x = np.maximum(np.maximum(left - at_x - half, at_x - half - right), 0) / (right - left)
             distance_y = np.maximum(np.maximum(top - at_y - half, at_y - half - bottom), 0) / (bottom - top)
-            far = np.maximum(distance_x, distance_y) > slack
+            far = np.maximum(distance_x, distance_y) > 1
             assert far.any()
             assert change[crop][far].max() <= 0.02 * change[crop].max(), f"mark at {x}, {y}"
             if over.any():
@@ -182,30 +147,76 @@ def expect_mark_found(model, processor, images, which=0, base=10**6, slack=1.0):
                 assert max(map(abs, tokens)) < 0.75, f"mark at {x}, {y}"
 
 
-@pytest.mark.parametrize("size", [(124, 124), (123, 97), (300, 80), (66, 280), (400, 270), (160, 400), (62, 62)])
-def test_llava_onevision_tiles(size):
-    model, processor = llava_onevision()
-    expect_mark_found(model, processor, [picture(*size)], base=(TILE // PATCH) ** 2)
+# How to make it, tokens of the base tile, images before and behind, and sizes, of which the first ones are not slow.
+BEFORE = [(40, 90)]
+KINDS = {
+    "llava_onevision": (
+        onevision, OF_TILE, [], [], 2, [(300, 80), (123, 97), (124, 124), (66, 280), (400, 270), (160, 400), (62, 62)]
+    ),
+    "llava_onevision shrunk": (
+        functools.partial(onevision, 2), OF_TILE, [], [], 1, [(188, 200), (240, 160), (180, 176)]
+    ),
+    **{name: (functools.partial(qwen, name), 10**6, [(64, 32)], [], 1, [(100, 37), (64, 64), (30, 120)])
+       for name in GENERATIONS},
+    **{f"mantis {how}": (functools.partial(mantis, how), 10**6, [], [(40, 40)], 1, [(300, 80), (64, 64)])
+       for how in ("default", "full")},
+    # a mark in the part that is cropped away changes nothing, and no token's box is over it
+    **{f"llava_1_5 {pad}": (functools.partial(llava_1_5, pad), 10**6, BEFORE, [], 1, [(150, 61), (44, 203), (64, 64)])
+       for pad in (True, False)},
+    "llava_next": (llava_next, OF_TILE, BEFORE, [], 2, [(150, 61), (130, 124), (44, 203), (62, 62), (300, 170)]),
+    "gemma3": (gemma3, 10**6, BEFORE, [], 1, [(300, 80), (66, 280), (64, 64)]),
+    "internvl3": (
+        internvl, -OF_SQUARE, [(40, 40)], [(100, 50)], 2, [(400, 270), (64, 64), (300, 80), (66, 280), (160, 130)]
+    ),
+    **{name: (
+        functools.partial(idefics3, name), -OF_CROP, [(40, 40)], [(200, 100)], 1, [(300, 200), (250, 250), (80, 300)]
+    ) for name in ("idefics3", "smolvlm2")},
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [(240, 160), (188, 200), (180, 176)])
-def test_llava_onevision_tiles_shrunk_to_fewer_tokens(size):
-    model, processor = llava_onevision(most=2)
-    assert len(features(model, processor, [picture(*size)])[0][0]) < len(
-        features(*llava_onevision(), [picture(*size)])[0][0]
-    )
-    expect_mark_found(model, processor, [picture(*size)], base=(TILE // PATCH) ** 2)
+@pytest.mark.parametrize(
+    "kind, size",
+    [
+        pytest.param(kind, *one.values, marks=one.marks)
+        for kind, (*_, few, sizes) in KINDS.items()
+        for one in first(sizes, few)
+    ],
+)
+def test_a_mark_on_an_image_changes_the_tokens_that_lie_there(kind, size):
+    make, base, before, behind, *_ = KINDS[kind]
+    images = [picture(*one) for one in (*before, size, *behind)]
+    expect_mark_found(*make(), images, len(before), base)
+
+
+def test_shrunk_tiles_are_fewer_tokens():
+    few, many = (len(features(*onevision(most), [picture(188, 200)])[0][0]) for most in (2, 9))
+    assert few < many
+
+
+@pytest.mark.parametrize(
+    "make, size, crops",
+    [
+        *((internvl, *one) for one in
+          [((64, 64), 1), ((300, 80), 5), ((66, 280), 5), ((400, 270), 7), ((160, 130), 13), ((100, 50), 3)]),
+        *((functools.partial(idefics3, name), *one) for name in ("idefics3", "smolvlm2") for one in
+          [((40, 40), 17), ((250, 250), 17), ((300, 200), 13), ((80, 300), 9), ((200, 100), 9)]),
+    ],
+)  # fmt: skip
+def test_tiles_and_the_whole(make, size, crops):
+    model, processor = make()
+    boxes = family_of(model).token_boxes(model, features(model, processor, [picture(*size)])[1], [[picture(*size)]])
+    assert len(boxes[0]) == crops * (OF_SQUARE if make is internvl else OF_CROP)
 
 
 def test_llava_onevision_images_of_one_prompt_are_padded_to_squares():
-    model, processor = llava_onevision()
+    model, processor = onevision()
     images = [picture(120, 120), picture(180, 83), picture(80, 241)]
     for which in range(3):
         expect_mark_found(model, processor, images, which)
 
 
 def test_without_resizing_a_token_is_exactly_its_pixels():
-    model, processor = llava_onevision()
+    model, processor = onevision()
     images, base = [picture(186, 124)], (TILE // PATCH) ** 2
     _, inputs = features(model, processor, images)
     boxes = family_of(model).token_boxes(model, inputs)[0][base:] * torch.tensor([186, 124, 186, 124])
@@ -218,7 +229,7 @@ def test_without_resizing_a_token_is_exactly_its_pixels():
 
 
 def test_llava_onevision_newline_tokens_have_no_place():
-    model, processor = llava_onevision()
+    model, processor = onevision()
     _, inputs = features(model, processor, [picture(300, 80)])
     (boxes,) = family_of(model).token_boxes(model, inputs)
     tiles = boxes[(TILE // PATCH) ** 2 :]
@@ -226,69 +237,10 @@ def test_llava_onevision_newline_tokens_have_no_place():
     assert tiles[:, 0].isnan().nonzero().flatten().tolist() == list(range(columns - 1, len(tiles), columns))
 
 
-@pytest.mark.parametrize("family", GENERATIONS)
-@pytest.mark.parametrize("size", [(64, 64), (100, 37), (30, 120)])
-def test_qwen_grids(family, size):
-    model, processor = qwen(family)
-    expect_mark_found(model, processor, [picture(64, 32), picture(*size)], which=1)
-
-
-@pytest.mark.parametrize("strategy", ["default", "full"])
-@pytest.mark.parametrize("size", [(64, 64), (300, 80)])
-def test_mantis_squeezes_the_image(strategy, size):
-    model, processor = mantis(strategy)
-    expect_mark_found(model, processor, [picture(*size), picture(40, 40)])
-
-
-@pytest.mark.parametrize("pad", [True, False], ids=["pad", "crop"])
-@pytest.mark.parametrize("size", [(64, 64), (150, 61), (44, 203)])
-def test_llava_1_5_pads_or_crops_to_a_square(pad, size):
-    """A mark in the part that is cropped away changes nothing, and no token's box is over it."""
-    model = tiny_llava_1_5(layers=1, pad=pad, vision={"num_hidden_layers": 1, "image_size": TILE, "patch_size": PATCH})
-    processor = clip_images(LlavaImageProcessor, TILE, do_pad=pad)
-    expect_mark_found(model, processor, [picture(40, 90), picture(*size)], which=1)
-
-
-@pytest.mark.parametrize("size", [(62, 62), (150, 61), (44, 203), (130, 124), (300, 170)])
-def test_llava_next_tiles_every_image(size):
-    vision = {"num_hidden_layers": 1, "image_size": TILE, "patch_size": PATCH}
-    model = tiny_llava_next(layers=1, vision=vision, pinpoints=PINPOINTS)
-    processor = clip_images(LlavaNextImageProcessor, TILE, image_grid_pinpoints=PINPOINTS)
-    expect_mark_found(model, processor, [picture(40, 90), picture(*size)], which=1, base=(TILE // PATCH) ** 2)
-
-
-@pytest.mark.parametrize("size", [(64, 64), (300, 80), (66, 280)])
-def test_gemma3_squeezes_the_image(size):
-    vision = {"num_hidden_layers": 0, "image_size": SQUARE, "patch_size": PATCH}
-    model, processor = tiny_gemma3(layers=2, vision=vision, tokens=64), gemma3_processor(SQUARE, 64)
-    expect_mark_found(model, processor, [picture(40, 90), picture(*size)], which=1)
-
-
 def test_every_familys_boxes_may_be_asked_with_the_images():
     for name in family_names():
         known = inspect.signature(get_family(name).token_boxes).parameters
         assert list(known) == ["model", "inputs", "images"], name
-
-
-@pytest.mark.parametrize(
-    "size, tiles", [((64, 64), 1), ((300, 80), 4), ((66, 280), 4), ((400, 270), 6), ((160, 130), 12)]
-)
-def test_internvl_tiles_and_thumbnail(size, tiles):
-    model, processor = internvl()
-    images, side = [picture(40, 40), picture(*size), picture(100, 50)], SQUARE // PATCH // 2
-    boxes = family_of(model).token_boxes(model, features(model, processor, images)[1], [images])
-    assert [len(one) // side**2 for one in boxes] == [1, tiles + (tiles > 1), 3]
-    expect_mark_found(model, processor, images, which=1, base=tiles * side**2)
-
-
-@pytest.mark.parametrize("family", ["idefics3", "smolvlm2"])
-@pytest.mark.parametrize("size, tiles", [((250, 250), 16), ((300, 200), 12), ((80, 300), 8)])
-def test_idefics3_tiles_and_the_whole(family, size, tiles):
-    model, processor = idefics3(family)
-    images, of_tile = [picture(40, 40), picture(*size), picture(200, 100)], (TILE // PATCH // 3) ** 2
-    boxes = family_of(model).token_boxes(model, features(model, processor, images)[1])
-    assert [len(one) // of_tile for one in boxes] == [17, tiles + 1, 9]
-    expect_mark_found(model, processor, images, which=1, base=tiles * of_tile)
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -327,8 +279,6 @@ def test_idefics2_latents_look_at_their_crop():
 
 
 def test_a_family_that_says_nothing_has_tokens_without_places():
-    from plphp_core.families.base import Family
-
     class Silent(Family):
         def image_sizes(self, model, inputs):
             return [3]

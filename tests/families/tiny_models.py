@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import pytest
+
 from tests.factories import prompt_batch, tiny_llava_onevision, tiny_processor, tokens_of
 from tests.families.gemma3_factory import IMAGE_SIZE as GEMMA_SIZE
 from tests.families.gemma3_factory import gemma3_batch, gemma3_processor, tiny_gemma3
@@ -128,3 +130,38 @@ def tiny(family="llava_onevision", **options):
     kind = FAMILIES[family]
     model = kind.model(**options)
     return model, kind.batch(model, kind.samples, seed=7)
+
+
+# What decoders differ in: a method must do right by one of each. The second has M-RoPE in three ways, and DeepStack.
+KINDS = (
+    [name for name in FAMILIES if not name.startswith("qwen") and name not in ("gemma3", "idefics2-window")],
+    ["qwen3_vl", "qwen2_vl", "qwen2_5_vl"],
+    ["gemma3", "idefics2-window"],  # sliding windows
+)
+
+
+def covering(names, families=FAMILIES, fits=lambda family, name: True, each=3):
+    """Parameters `family, name`: every pair that fits, all of them marked slow but a few that cover.
+
+    Those are each name with one family of each kind, in turn, or of only `each` kinds; and each family with one name.
+    """
+    names, few = list(names), set()
+    for at, name in enumerate(names):
+        for kind in (KINDS * 2)[at % len(KINDS) :][:each]:
+            among = [family for family in kind if family in families and fits(family, name)]
+            few |= {(among[at % len(among)], name)} if among else set()
+    for at, family in enumerate(families):
+        own = [name for name in names if fits(family, name)]
+        few |= set() if any(one == family for one, _ in few) or not own else {(family, own[at % len(own)])}
+    return [
+        pytest.param(family, name, marks=() if (family, name) in few else pytest.mark.slow, id=f"{family}-{name}")
+        for family in families
+        for name in names
+        if fits(family, name)
+    ]
+
+
+def each_kind(start, families=FAMILIES):
+    """Parameters `family`: all of them marked slow but one of each of `KINDS`; other starts give others."""
+    few = {among[start % len(among)] for kind in KINDS if (among := [one for one in kind if one in families])}
+    return [pytest.param(family, marks=() if family in few else pytest.mark.slow) for family in families]

@@ -1,5 +1,6 @@
 """What the tiny models of several families are made of: decoder values, random weights, prompts, a tokenizer."""
 
+import functools
 import random
 import re
 
@@ -75,20 +76,51 @@ def left_padded(rows, pad):
     }
 
 
-def decoder_values(layers, query_heads, kv_heads, head_dim, vocab, pad, begin, end):
-    """Of a decoder's configuration, as every family has them."""
-    return {
-        "vocab_size": vocab,
-        "hidden_size": query_heads * head_dim,
-        "intermediate_size": 48,
-        "num_hidden_layers": layers,
-        "num_attention_heads": query_heads,
-        "num_key_value_heads": kv_heads,
-        "max_position_embeddings": 4096,
-        "pad_token_id": pad,
-        "bos_token_id": begin,
-        "eos_token_id": end,
-    }
+def random_model(tower, vocab, pad, begin, end, usual_dim=8, usual_seed=0, draw=lambda *_: None):
+    """Makes of `configured(text, vision, **own)`, which returns a model, a function that returns it random and ready.
+
+    Its parameters are those of `build`, and `own` ones.
+
+    Args:
+        tower: in the names of modules to leave alone.
+        vocab, pad, begin, end: the decoder's vocabulary, and the ids of its special tokens.
+        draw: `draw(path, parameter, sharpness)` draws other weights anew, before heads and layers are made to differ.
+    """
+
+    def made(configured):
+        @functools.wraps(configured)
+        def build(layers=8, query_heads=4, kv_heads=2, head_dim=usual_dim, dtype=torch.float32, attention="sdpa",
+                  seed=usual_seed, sharpness=1.5, text=None, vision=None, **own):  # fmt: skip
+            """`text` and `vision` replace values of configurations; `sharpness` makes heads and layers differ."""
+            values = {
+                "vocab_size": vocab,
+                "hidden_size": query_heads * head_dim,
+                "intermediate_size": 48,
+                "num_hidden_layers": layers,
+                "num_attention_heads": query_heads,
+                "num_key_value_heads": kv_heads,
+                "head_dim": head_dim,
+                "max_position_embeddings": 4096,
+                "pad_token_id": pad,
+                "bos_token_id": begin,
+                "eos_token_id": end,
+            }
+            torch.manual_seed(seed)
+            model = configured(lambda **usual: values | usual | (text or {}), vision or {}, **own)
+            with torch.no_grad():
+                for path, parameter in model.named_parameters():
+                    draw(path, parameter, sharpness)
+            return ready(model, tower, sharpness, dtype, attention, pad, end)
+
+        return build
+
+    return made
+
+
+def query_and_key_norms(path, parameter, sharpness):
+    """Drawn for `random_model`."""
+    if "q_norm" in path or "k_norm" in path:
+        parameter.uniform_(0.5, 1.0 + sharpness)
 
 
 def siglip_values(side, patch):

@@ -12,9 +12,10 @@ from baselines import VTW, FastV
 from plphp_core import prune
 from plphp_core.families import family_of
 from plphp_core.pruning import Method, Selection
-from tests import reference
+from tests import reference, withdraw_reference
 from tests.factories import prompt_batch, tiny_llava_onevision
-from tests.families.tiny_models import FAMILIES, tiny
+from tests.families.tiny_models import FAMILIES, covering, tiny
+from tests.oracle import references
 
 LAYER = 3
 
@@ -43,8 +44,7 @@ class Look(Method):
         return None
 
 
-@pytest.mark.parametrize("halve", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family, halve", covering([False, True]))
 def test_states_and_rows_at_the_entry_of_a_layer(family, halve):
     model, batch = tiny(family)
     kind, method, entered = FAMILIES[family], Look(halve=halve), {}
@@ -57,21 +57,9 @@ def test_states_and_rows_at_the_entry_of_a_layer(family, halve):
     entry = method.seen[LAYER]
     assert (entry.layer, entry.num_layers) == (LAYER - 1, len(decoder.layers))
     assert torch.equal(entry.hidden, entered[LAYER])
-    for row, sample in enumerate(kind.samples):
-        own = batch["attention_mask"][row].bool()
-        alone = {key: value for key, value in kind.batch(model, [sample]).items() if key != "attention_mask"}
-        ref = reference.Reference(
-            model, alone | {"input_ids": batch["input_ids"][row][own][None]}, kind.sizes(model, sample)
-        )
+    for row, (own, ref) in enumerate(references(kind, model, batch, kind.samples)):
         (reference.fastv(1, 0.5) if halve else reference.Reference.nothing)(ref)
-        n = len(ref.embeds)
-
-        def hidden(layer, head, ref=ref, n=n):
-            mask = torch.zeros(n, n, dtype=torch.bool)
-            mask[:, ref.everywhere[layer]] = True
-            return mask
-
-        _, maps = ref.forward(ref.embeds, hidden)
+        n, maps = len(ref.embeds), withdraw_reference.look(ref)
         pads, held = int((~own).sum()), entry.valid[row]
         places = entry.tokens[row][held] - pads
         assert sorted(set(range(n)) - set(ref.everywhere[LAYER])) == places.tolist()

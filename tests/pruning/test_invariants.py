@@ -1,4 +1,4 @@
-"""What must hold between methods, whatever the model: off is off, extremes coincide, memory really falls."""
+"""What must hold between methods, whatever the model: prefill is exact, rows stay apart, memory really falls."""
 
 import gc
 import weakref
@@ -24,52 +24,12 @@ def run(model, inputs, method, **kwargs):
     return out, torch.stack(out.logits), trace
 
 
-@pytest.mark.parametrize(
-    "method", [None, PLPHP(r=1.0, delta_r=0.0), FastV(K=3, R=0.0), FastV(K=LAYERS, R=0.9), VTW(K=LAYERS)], ids=str
-)
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("samples", [BATCH, SINGLE], ids=["batch", "single"])
-def test_nothing_pruned_means_bitwise_equal_logits(method, attention, dtype, samples):
-    model = tiny_llava_onevision(LAYERS, attention=attention, dtype=dtype)
-    inputs = prompt_batch(model, samples)
-    plain = model.generate(
-        **inputs, max_new_tokens=5, do_sample=False, eos_token_id=None, output_logits=True, return_dict_in_generate=True
-    )
-    _, logits, trace = run(model, inputs, method)
-    assert torch.equal(logits, torch.stack(plain.logits))
-    assert (trace.retention == 1).all()
-
-
 def test_nothing_pruned_means_equal_prefill_logits_in_a_plain_forward():
     model = tiny_llava_onevision(LAYERS)
     inputs = prompt_batch(model, BATCH)
     plain = model(**inputs).logits
     with prune(model, PLPHP()):  # prefill is exact even where the cache shrinks
         assert torch.equal(model(**inputs).logits, plain)
-
-
-@pytest.mark.parametrize("K", [1, 3, 7])
-@pytest.mark.parametrize("samples", [BATCH, SINGLE], ids=["batch", "single"])
-def test_fastv_keeping_nothing_is_vtw(K, samples):
-    model = tiny_llava_onevision(LAYERS)
-    inputs = prompt_batch(model, samples)
-    assert torch.equal(run(model, inputs, FastV(K=K, R=1.0))[1], run(model, inputs, VTW(K=K))[1])
-
-
-@pytest.mark.parametrize("K, R", [(2, 0.75), (3, 0.5), (3, 0.25)])
-def test_fastv_retention_is_the_published_formula(K, R):
-    model = tiny_llava_onevision(LAYERS)
-    _, _, trace = run(model, prompt_batch(model, [[2, (32, 32, 1), 2]]), FastV(K=K, R=R))
-    n = len(trace.images[0][0])
-    expected = (K + (LAYERS - K) * round(n * (1 - R)) / n) / LAYERS
-    assert trace.retention.mean().item() == pytest.approx(expected)
-
-
-def test_vtw_retention_is_K_over_L():
-    model = tiny_llava_onevision(LAYERS)
-    _, _, trace = run(model, prompt_batch(model, BATCH[:2]), VTW(K=3))
-    assert trace.retention.mean(1).tolist() == pytest.approx([3 / LAYERS] * 2)
 
 
 def test_batch_rows_equal_single_runs():
@@ -150,23 +110,6 @@ def test_batch_storage_is_what_the_trace_says():
     assert sum(trace.kv_bytes) == pytest.approx(held)
 
 
-def test_zero_kept_tokens_are_allowed():
-    model = tiny_llava_onevision(LAYERS)
-    _, logits, trace = run(model, prompt_batch(model, SINGLE), PLPHP(r=0.3, delta_r=0.3, alpha=1.0, beta=1.0))
-    assert logits.isfinite().all()
-    assert trace.retention[0, 2:-1].tolist() == [0.0] * 5
-    assert trace.kept[3][0].shape == (2, 0)
-
-
-def test_adjacent_images_are_told_apart():
-    model = tiny_llava_onevision(LAYERS)
-    _, _, trace = run(model, prompt_batch(model, [[2, (16, 16, 1), (16, 16, 2), 2]]), PLPHP(alpha=1.0, beta=0.0))
-    first, second = trace.images[0]
-    assert (first[-1] + 1, len(first), len(second)) == (second[0], 17, 17)
-    for head in trace.kept[4][0]:  # each image keeps its own ⌊0.4 · 17⌋, not a share of the pool
-        assert int(torch.isin(head, first).sum()) == int(torch.isin(head, second).sum()) == 6
-
-
 def test_text_only_prompts_are_untouched():
     model = tiny_llava_onevision(LAYERS)
     inputs = prompt_batch(model, [[9], [4]])
@@ -179,15 +122,14 @@ def test_text_only_prompts_are_untouched():
 
 
 @pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}], ids=str)
-@pytest.mark.parametrize("samples", [BATCH[:2], SINGLE], ids=["batch", "single"])
-def test_beam_search_off_is_off_and_on_is_deterministic(options, samples):
+def test_beam_search_off_is_off_and_on_is_deterministic(options):
     model = tiny_llava_onevision(LAYERS)
-    inputs = prompt_batch(model, samples)
+    inputs = prompt_batch(model, BATCH[:2])
     plain = model.generate(**inputs, max_new_tokens=5, do_sample=False, **options)
     off, _, _ = run(model, inputs, PLPHP(r=1.0, delta_r=0.0), eos_token_id=92, **options)
     assert torch.equal(off.sequences, plain)
     on, _, trace = run(model, inputs, PLPHP(alpha=0.8, beta=0.6), eos_token_id=92, **options)
-    assert len(trace.images) == 3 * len(samples)
+    assert len(trace.images) == 6
     again, _, _ = run(model, inputs, PLPHP(alpha=0.8, beta=0.6), eos_token_id=92, **options)
     assert torch.equal(on.sequences, again.sequences)
 

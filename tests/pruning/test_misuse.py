@@ -6,18 +6,13 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import StaticCache
+from transformers import DynamicCache, StaticCache
 
 from baselines import VTW, FastV
 from plphp_core import PLPHP, prune
 from plphp_core.pruning import hf
+from tests.examples import first
 from tests.factories import METHOD, PADDED, SAMPLES, greedy, prompt_batch, tiny_llava_onevision
-
-
-@pytest.fixture
-def small():
-    model = tiny_llava_onevision(layers=4)
-    return model, prompt_batch(model, SAMPLES)
 
 
 @pytest.fixture(autouse=True)
@@ -54,19 +49,32 @@ def test_a_model_compiled_and_called_before_the_block_is_pruned_in_it_and_whole_
     assert torch.equal(call(**inputs).logits, plain) and "forward" not in vars(model)
 
 
+def compiled_in_place(model, path):
+    model.get_submodule(path).compile(backend="eager")
+
+
+def compiled_and_put_back(model, path):
+    model.set_submodule(path, torch.compile(model.get_submodule(path), backend="eager"))
+
+
+DECODER = "model.language_model"
+BLOCK = (f"{DECODER}.layers.2", "layer 2 was compiled by itself")
+ATTENTION = (f"{DECODER}.layers.2.self_attn", "the attention of layer 2 was compiled")
+COMPILED = [
+    (compiled_in_place, *ATTENTION),
+    (compiled_and_put_back, *BLOCK),
+    (compiled_in_place, *BLOCK),
+    (compiled_and_put_back, *ATTENTION),
+    (compiled_in_place, DECODER, "the decoder was compiled by itself"),
+    (compiled_in_place, "model", "hooks ran in 0 of 4 layers"),
+]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "part, words",
-    [
-        (lambda model: model.model.language_model, "the decoder was compiled by itself"),
-        (lambda model: model.model.language_model.layers[2], "layer 2 was compiled by itself"),
-        (lambda model: model.model.language_model.layers[2].self_attn, "the attention of layer 2 was compiled"),
-        (lambda model: model.model, "hooks ran in 0 of 4 layers"),
-    ],
-)
-def test_a_compiled_part_in_which_hooks_do_not_run_is_refused_and_harmless_without_a_method(small, part, words):
-    model, inputs = small
-    part(model).compile(backend="eager")
+@pytest.mark.parametrize("part", first(COMPILED, 2))
+def test_a_compiled_part_is_refused_by_name_and_harmless_without_a_method(small, part):
+    (model, inputs), (compile_, path, words) = small, part
+    compile_(model, path)
     plain = model(**inputs).logits
     with prune(model, METHOD), pytest.raises(ValueError, match=words):
         model(**inputs)
@@ -176,14 +184,20 @@ def test_guidance_leaves_the_trace_with_the_prompts_own_prefill(small, method):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("cache", [lambda c: StaticCache(config=c, max_cache_len=200)])
-def test_caches_that_cannot_shrink_are_refused_by_generate_too_and_before_anything_is_read(cache):
+def test_caches_that_cannot_shrink_are_refused_before_anything_is_read():
     model = tiny_llava_onevision(layers=4)
     inputs = prompt_batch(model, PADDED)
     for method in (METHOD, FastV(2, 0.5)):
-        static = cache(model.config.text_config)
+        static = hf.cache_argument(model, StaticCache(config=model.config.text_config, max_cache_len=200))
         with prune(model, method), pytest.raises(ValueError, match="StaticLayer cannot shrink"):
-            model.generate(**inputs, **hf.cache_argument(model, static), max_new_tokens=2, do_sample=False)
+            model.generate(**inputs, **static, max_new_tokens=2, do_sample=False)
+        with prune(model, method), pytest.raises(ValueError, match="StaticLayer cannot shrink"):
+            model(**inputs, **static)
+    offloaded = DynamicCache()
+    model(**inputs, **hf.cache_argument(model, offloaded))
+    offloaded.offloading = True  # using such a cache needs a GPU, refusing it does not
+    with pytest.raises(ValueError, match="an offloaded cache cannot shrink"):
+        hf.refuse_cache(offloaded, 0, 10)
 
 
 @torch.no_grad()

@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from plphp_core import prune
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection, SelectionCheck, gather_index, top_per_image
-from tests.factories import METHOD, SAMPLES, greedy, prompt_batch, tiny_llava_onevision
-
-
-@pytest.fixture
-def small():
-    model = tiny_llava_onevision(layers=4)
-    return model, prompt_batch(model, SAMPLES)
+from tests.factories import METHOD, greedy, prompt_batch, tiny_llava_onevision
 
 
 @given(data=st.data())

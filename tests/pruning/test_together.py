@@ -20,12 +20,6 @@ from tests.factories import METHOD, PADDED, SAMPLES, prompt_batch, tiny_llava_on
 from tests.families.tiny_models import FAMILIES
 
 
-@pytest.fixture
-def small():
-    model = tiny_llava_onevision(layers=4)
-    return model, prompt_batch(model, SAMPLES)
-
-
 @pytest.mark.parametrize("method", [METHOD, FastV(1, 0.5)], ids=str)
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen3_vl"])
 def test_workers_that_follow_one_block_at_once_do_not_mix(family, method):
@@ -138,25 +132,6 @@ def test_continuous_batching_is_refused_by_name(small):
     with prune(model, METHOD), pytest.raises(ValueError, match="generate_batch: continuous batching"):
         model.generate_batch([[1, 2, 3]])
     assert "generate_batch" not in vars(model)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(
-    "part, words", [("block", "layer 2 was compiled by itself"), ("attention", "the attention of layer 2 was compiled")]
-)
-def test_a_wrapped_layer_is_refused_by_its_number_and_harmless_without_a_method(small, part, words):
-    model, inputs = small
-    torch._dynamo.reset()
-    plain, layers = model(**inputs).logits, model.model.language_model.layers
-    if part == "block":
-        layers[2] = torch.compile(layers[2], backend="eager")
-    else:
-        layers[2].self_attn = torch.compile(layers[2].self_attn, backend="eager")
-    with prune(model, METHOD), pytest.raises(ValueError, match=words):
-        model(**inputs)
-    with prune(model, None) as trace:
-        assert torch.equal(model(**inputs).logits, plain)
-    assert words in trace.missing
 
 
 @torch.no_grad()

@@ -95,6 +95,7 @@ def test_one_tokenizer_process_per_corpus(monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_written_beside_the_libraries():
     folders = [tokens.JAR.parent, meteor_process.FOLDER]
     before = [os.stat(folder).st_mtime_ns for folder in folders]  # changes when an entry comes or goes
@@ -103,6 +104,7 @@ def test_nothing_is_written_beside_the_libraries():
     assert [os.stat(folder).st_mtime_ns for folder in folders] == before
 
 
+@pytest.mark.slow
 def test_meteor_is_closed_when_idle_and_starts_again(monkeypatch):
     scores.meteor(make_items(3))
     child = meteor_process._process._process

@@ -3,46 +3,17 @@
 import random
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lmms_eval.tasks.llava_interleave_bench import utils as upstream
 
 from tasks.interleave import llava_scores, lmms_eval_scores, results
+from tests.examples import examples
 
 PIECES = [
-    "A",
-    "b",
-    "c.",
-    "D)",
-    "(e)",
-    "B. the cat",
-    "answer:",
-    "Answer: b",
-    ".",
-    ",",
-    "1,000",
-    "3.5",
-    "'",
-    '"',
-    "/",
-    "-",
-    "_ ",
-    "\n",
-    "\t",
-    " ",
-    "a",
-    "dog",
-    "E.",
-    "is",
-    "?",
-    "!",
-    "@",
-    "<",
-    "option a",
-    "F",
-    "a" * 300,
-    "é",
-]
+    "A", "b", "c.", "D)", "(e)", "F", "B. the cat", "answer:", "Answer: b", "option a", "1,000", "3.5", "a", "dog",
+    "E.", "is", "é", "a" * 300, ".", ",", "'", '"', "/", "-", "_ ", "\n", "\t", " ", "?", "!", "@", "<",
+]  # fmt: skip
 answers = st.one_of(
     st.text(max_size=30),
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
@@ -50,7 +21,7 @@ answers = st.one_of(
 )
 
 
-@settings(max_examples=800)
+@examples(800)
 @given(answer=answers, prediction=answers)
 @example(answer="zz", prediction="zz" + "." * 40)
 @example(answer="B", prediction="b. foo\n")
@@ -58,7 +29,7 @@ def test_multiple_choice_equals_upstream(answer, prediction):
     assert lmms_eval_scores.multiple_choice(answer, prediction) == upstream.mcq_acc(answer, prediction)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(answer=answers, prediction=answers)
 @example(answer="a b. c d", prediction="a b c. d. " * 80)
 def test_rouge_l_equals_upstream_wherever_upstream_has_a_value(answer, prediction):

@@ -3,6 +3,7 @@
 import io
 
 import pytest
+import yaml
 from datasets import Image as ImageFeature
 from datasets import load_from_disk
 from PIL import Image
@@ -12,92 +13,50 @@ from tasks.toy.samples import SUB_TASKS
 
 # From the data set cards and from what lmms-eval 0.7.3's task code reads: split, and the fields by type.
 EXPECTED = {
-    "interleave_in_domain": (
-        "test",
-        {
-            "sample_id": "int64",
-            "sub_task": "string",
-            **{f"image_{i}": "image" for i in range(12)},
-            "question": "string",
-            "answer": "string",
-            "question_type": "string",
-        },
-    ),
-    "interleave_multi_view": (
-        "test",
-        {
-            "sample_id": "int64",
-            "sub_task": "string",
-            **{f"image_{i}": "image" for i in range(8)},
-            "conversations": [{"from": "string", "value": "string"}],
-            "task_instruction_id": "int64",
-            "task_instruction": "null",
-            "question_type": "string",
-            "answer": "string",
-        },
-    ),
-    "flickr30k": (
-        "test",
-        {
-            "image": "image",
-            "caption": ["string"],
-            "sentids": ["string"],
-            "split": "string",
-            "img_id": "string",
-            "filename": "string",
-        },
-    ),
-    "coco2017": (
-        "val",
-        {
-            "question_id": "string",
-            "image": "image",
-            "question": "string",
-            "answer": ["string"],
-            "id": "int64",
-            "license": "int64",
-            "file_name": "string",
-            "coco_url": "string",
-            "height": "int64",
-            "width": "int64",
-            "date_captured": "string",
-        },
-    ),
-    "detailcaps": (
-        "test",
-        {
-            "dataset": "string",
-            "image": "string",
-            "binary": "binary",
-            "GT_Caption_GPT4O": "string",
-            "GT_Caption_GPT4V": "string",
-            "GT_Caption_Gemini15Pro": "string",
-        },
-    ),
-    "reading": (
-        "test",
-        {
-            "dataset": "string",
-            "question": "string",
-            "question_type": "string",
-            "answer": ["string"],
-            "image": "image",
-        },
-    ),
-    "finding": (
-        "test",
-        {
-            "id": "string",
-            "imageId": "string",
-            "image": "image",
-            "question": "string",
-            "answer": "string",
-            "fullAnswer": "string",
-            "types": {"structural": "string"},
-        },
-    ),
+    name: (split, yaml.safe_load(f"{{{fields}}}"))
+    for name, split, fields in (
+        (
+            "interleave_in_domain",
+            "test",
+            ", ".join(f"image_{i}: image" for i in range(12))
+            + ", sample_id: int64, sub_task: string, question: string, answer: string, question_type: string",
+        ),
+        (
+            "interleave_multi_view",
+            "test",
+            ", ".join(f"image_{i}: image" for i in range(8))
+            + ", sample_id: int64, sub_task: string, conversations: [{from: string, value: string}], answer: string, "
+            "task_instruction_id: int64, task_instruction: 'null', question_type: string",
+        ),
+        (
+            "flickr30k",
+            "test",
+            "image: image, caption: [string], sentids: [string], split: string, img_id: string, filename: string",
+        ),
+        (
+            "coco2017",
+            "val",
+            "question_id: string, image: image, question: string, answer: [string], id: int64, license: int64, "
+            "file_name: string, coco_url: string, height: int64, width: int64, date_captured: string",
+        ),
+        *(
+            (
+                name,
+                "test",
+                "dataset: string, image: string, binary: binary, GT_Caption_GPT4O: string, GT_Caption_GPT4V: string, "
+                "GT_Caption_Gemini15Pro: string",
+            )
+            for name in ("detailcaps", "long")
+        ),
+        ("reading", "test", "dataset: string, question: string, question_type: string, answer: [string], image: image"),
+        (
+            "finding",
+            "test",
+            "id: string, imageId: string, image: image, question: string, answer: string, fullAnswer: string, "
+            "types: {structural: string}",
+        ),
+    )
 }
-EXPECTED["long"] = EXPECTED["detailcaps"]  # fmt: skip
 
 
 def described(feature) -> object:

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plphp_core.vision.token_geometry import grid, kept_share, nowhere, painted, veiled
+from tests.examples import examples
 
 sides = st.integers(1, 9)
 
 
 @given(sides, sides, sides, sides, st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_all_mass_of_a_grid_lands_on_the_image(rows, columns, height, width, seed):
     values = np.random.default_rng(seed).random(rows * columns)
     assert painted(grid(rows, columns), values, height, width).mean() == pytest.approx(values.sum())
