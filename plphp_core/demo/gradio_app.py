@@ -11,8 +11,8 @@ from PIL.Image import Image
 
 from plphp_core.analysis.method_style import verb_of
 from plphp_core.demo.conversation import FIGURES, Conversation
+from plphp_core.demo.demo_session import DemoSession
 from plphp_core.demo.demo_settings import VERBS, method_title
-from plphp_core.demo.session import DemoSession
 from plphp_core.demo.token_maps import ALL, token_maps
 from plphp_core.demo.uploads import sorted_out
 from plphp_core.records.errors import UserError

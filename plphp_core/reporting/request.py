@@ -29,12 +29,12 @@ from plphp_core.reporting.configured import (
     is_planned,
     rows_configured,
 )
-from plphp_core.reporting.figures import MODULES
 from plphp_core.reporting.table_model import Table
 
 if TYPE_CHECKING:
     from plphp_core.claims.claim_finding import ClaimFinding
 
+FIGURES = ("figure", "token_maps")  # how the names of figures begin
 LEDGER, THIRD_PARTIES, ENGINES = "claims", "third_parties", "engines"
 LAST = ("sweep", ENGINES, LEDGER, THIRD_PARTIES)  # the ledgers judge what the others show
 ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkpoint are each model's own
@@ -43,7 +43,7 @@ ONE_FOR_ALL = ("protocol", "prompts", "limit", "limit_seed")  # dtype and checkp
 def report_order(name: str) -> tuple:
     """Sorts reports: the paper's tables, tables of one's own, figures, LAST."""
     place = LAST.index(name) + 1 if name in LAST else 0
-    return place, name in MODULES, not re.fullmatch(r"table\d+", name), name
+    return place, name.startswith(FIGURES), not re.fullmatch(r"table\d+", name), name
 
 
 @dataclass(frozen=True)

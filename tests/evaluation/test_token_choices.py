@@ -20,7 +20,7 @@ from plphp_core.evaluation.lmms_tasks import Suite
 from plphp_core.pruning.method import make_method
 from plphp_core.records.errors import ReportError, UserError
 from plphp_core.records.revisions import Fingerprints
-from plphp_core.reporting.figures import figure_report
+from plphp_core.reporting.reports import make_report
 from plphp_core.reporting.request import ReportRequest
 from plphp_core.vision.token_pictures import FRAMES
 from tests.evaluation.factories import settings
@@ -47,7 +47,7 @@ def reported(tmp_path):
 
     def report(**options):
         asked = ReportSettings(table="token_maps", profile="mini", results=tmp_path, model="tiny", **options)
-        return figure_report("token_maps", ReportRequest([], asked, tmp_path))
+        return make_report("token_maps", ReportRequest([], asked, tmp_path))
 
     return report
 
