@@ -16,7 +16,7 @@ if PACKAGE not in sys.modules:
     sys.modules[PACKAGE] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules[PACKAGE])
 
-# ruff: noqa: E402
+# ruff: noqa: E402, F401
 from plphp_tasks import hub
 from plphp_tasks.captions.documents import (
     coco2017_results,
@@ -50,40 +50,6 @@ from plphp_tasks.interleave.results import (
     subset_mean,
 )
 from plphp_tasks.looking.documents import finding_results, long_results, long_target, long_text, reading_results
-
-__all__ = [
-    "all_images",
-    "cider",
-    "coco2017_results",
-    "coco2017_text",
-    "conversation",
-    "detailcaps_results",
-    "detailcaps_target",
-    "detailcaps_text",
-    "detailcaps_visual",
-    "finding_results",
-    "first_images",
-    "flickr30k_results",
-    "flickr30k_text",
-    "group_mean",
-    "image_visual",
-    "long_results",
-    "long_target",
-    "long_text",
-    "meteor",
-    "only_ie",
-    "only_mv",
-    "only_sd",
-    "only_vst",
-    "overall_results",
-    "overall_results_llava",
-    "question",
-    "reading_results",
-    "rouge_l_results",
-    "rouge_l_results_llava",
-    "sample_mean",
-    "subset_mean",
-]
 
 
 def __getattr__(name: str) -> str:

@@ -91,8 +91,8 @@ def greedy(model, inputs, steps=5, **kwargs):
     return out[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def tiny_processor(tile=TILE, patch=PATCH, pinpoints=((16, 32), (32, 16), (32, 32))):
-    """A LLaVA-OneVision processor with a word-level tokenizer; its ids match `tiny_llava_onevision`."""
+def tiny_processor(tile=TILE, patch=PATCH, pinpoints=((16, 32), (32, 16), (32, 32)), words=()):
+    """A LLaVA-OneVision processor with a tokenizer of `words`, then "w<id>"; its ids match `tiny_llava_onevision`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
         LlavaOnevisionImageProcessor,
@@ -101,13 +101,13 @@ def tiny_processor(tile=TILE, patch=PATCH, pinpoints=((16, 32), (32, 16), (32, 3
         PreTrainedTokenizerFast,
     )
 
-    vocabulary = {f"w{i}": i for i in range(IMAGE_TOKEN)}
+    vocabulary = {word: i for i, word in enumerate([*words, *(f"w{i}" for i in range(len(words), IMAGE_TOKEN))])}
     special = {"<image>": IMAGE_TOKEN, "<pad>": PAD_TOKEN, "<|im_end|>": EOS_TOKEN, "<video>": 93, "<|im_start|>": 94}
     vocabulary |= special | {"<unk>": 95}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words,
+        tokenizer_object=core,
         unk_token="<unk>",
         pad_token="<pad>",
         eos_token="<|im_end|>",

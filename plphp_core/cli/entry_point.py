@@ -5,6 +5,7 @@ Only the standard library, in words that any Python 3 reads: it is what tells th
 """
 
 import os
+import re
 import signal
 import sys
 from functools import partial
@@ -22,6 +23,7 @@ COMMANDS = {  # → the module whose `main(arguments)` carries it out, and what 
     "demo": ("plphp_core.demo.server", "the methods side by side in a browser"),
     "choose-vtw-k": ("plphp_core.cli.vtw_depth_command", "VTW's K by its own rule, which Table 1 quotes"),
 }
+GROUPS = ("table", "model", "method", "tasks", "profile", "launcher")
 OWN = ("plphp_core", "baselines", "tasks", "scripts")
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
@@ -62,11 +64,10 @@ def command(name, arguments, main=None):
     """
     from omegaconf.errors import OmegaConfBaseException
 
-    from plphp_core.config.help_text import help_text
     from plphp_core.records.errors import UserError
 
     if {"-h", "--help"} & set(arguments):
-        print(help_text(name, COMMANDS[name][1]))
+        print(help_text(name))
         return OK
     if name in ("report", "reproduce"):  # `plphp report table1` is short for table=table1
         arguments = [one if "=" in one or one.startswith("-") else f"table={one}" for one in arguments]
@@ -85,6 +86,23 @@ def command(name, arguments, main=None):
         return INTERRUPTED
     except SystemExit as stop:  # of Hydra's own options, such as --cfg
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else OK
+
+
+def help_text(command):
+    """A command's keys with their comments: the options of each group, and the sections of configs/config.yaml whose
+    first line names it, `# [run, attend] …`."""
+    from plphp_core.config.hydra_app import options
+    from plphp_core.config.locations import CONFIGS
+
+    what = COMMANDS[command][1]
+    usage = f"usage: plphp {command} [key=value …]\n\n{what[0].upper()}{what[1:]}."
+    files = ("bench.yaml", "bench/cpu.yaml") if command == "bench" else ("config.yaml",)
+    texts = [(CONFIGS / file).read_text(encoding="utf-8") for file in files]
+    if command == "bench":
+        return "\n".join([f"{usage}\n", *texts])
+    groups = "\n".join(f"{group}={' | '.join(options(group))}" for group in GROUPS)
+    named = ((re.match(r"# \[([\w, -]+)\]", section), section) for section in texts[0].split("\n\n"))
+    return "\n\n".join([usage, groups, *(text for found, text in named if found and command in found[1].split(", "))])
 
 
 def draw_toy_data():

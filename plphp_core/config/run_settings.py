@@ -51,6 +51,10 @@ class ModelSettings:
     options: tuple[tuple[str, Any], ...] = ()
     engine: str = "generate"
 
+    def at(self, weights: str) -> ModelSettings:
+        """The same with the very commit that `weights` names (`revisions.checkpoint_identity`); a folder has none."""
+        return self if weights.startswith("sha256:") else replace(self, revision=weights)
+
     def make_family(self) -> Family:
         """The family, with this model's style of prompts and options."""
         from plphp_core.families import get_family
@@ -102,7 +106,6 @@ class Settings:
     results: Path
     profile: str
     protocol: str
-    offline: bool
     data_root: Path | None
     model: ModelSettings
     methods: tuple[MethodSettings, ...]
@@ -194,7 +197,6 @@ def settings_from_config(config: DictConfig) -> Settings:
         results=measured_apart(values.results_folder(config.results) / profile.name, own_batch, profile.batch_size),
         profile=profile.name,
         protocol=protocol,
-        offline=bool(profile.offline),
         data_root=values.absolute(profile.data_root) if profile.get("data_root") else None,
         model=model,
         methods=methods,

@@ -46,14 +46,14 @@ class Prefilled:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """What `fast_generate` returns.
+    """A batch with its answers: what `fast_generate` returns, and what evaluations make of `generate()`.
 
     Attributes:
         sequences: `(batch, prompt_length + new tokens)`, as from `generate()`: padded behind each sample's end.
         trace: of the prefill.
-        prefill_ms, decode_ms: wall time up to the first token, and from there to the last.
+        prefill_ms, decode_ms: wall time of the batch up to the first token, and from there to the last.
         decode_steps: forward passes after the prefill.
-        kernel: name of the attention kernel that decoded; None if the first token was the last.
+        kernel: what decoded: an attention kernel, or `generate()`'s implementation; None if one token was all.
     """
 
     sequences: Tensor

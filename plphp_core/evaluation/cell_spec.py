@@ -23,7 +23,7 @@ from plphp_core.records.cache_keys import (
     numerics,
     sample_keys,
 )
-from plphp_core.records.cell_result import CellResult, costs_of, load_cell
+from plphp_core.records.cell_result import CellResult, costs_of
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer, SampleLine
@@ -153,7 +153,7 @@ class CellSpec:
     def result(self) -> CellResult | None:
         """The result file of this name, whichever cell's it is; None if there is none to be read."""
         try:
-            return load_cell(self.result_path)
+            return CellResult.load(self.result_path)
         except ReportError:
             return None
 
@@ -179,7 +179,7 @@ def journal_lines(cell: CellSpec, keys: dict[int, str], results: Iterable[Result
     """What became of the samples of one batch."""
 
     def line(request: Request, result: Answer | Failure) -> SampleLine:
-        what = {"error": result.record} if isinstance(result, Failure) else {"answer": result}
+        what = {"error": result} if isinstance(result, Failure) else {"answer": result}
         return SampleLine(key=keys[request.tag], cell=cell.key, doc_id=request.tag, hardware=hardware, **what)
 
     return [line(request, result) for request, result in results]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,8 +39,17 @@ log = logging.getLogger("plphp.cost_matching")
 
 ROUNDS = 40
 
-# Tries a value and is told the mean cost, or why there is none; returns the value found, or why there is none.
-Search = Generator[float, float | str, float | str]
+
+class NotMeasured(Exception):
+    """A search wants to know what a method costs, and nobody has measured it yet."""
+
+    def __init__(self, method: MethodSettings):
+        super().__init__(method)
+        self.method = method
+
+
+class NotReached(Exception):
+    """Why a method cannot be brought to a budget."""
 
 
 def searched(
@@ -48,9 +57,10 @@ def searched(
     high: float,
     wanted: float,
     full: float,
+    cost_at: Callable[[float], float],
     cost: Cost = COSTS["kv_bytes"],
     tolerance: float = TOLERANCE,
-) -> Search:
+) -> float:
     """The value of a parameter under which a method costs what is wanted, within `tolerance` of it.
 
     The cost is taken to rise or to fall with the parameter. Between two values around it the next one lies on the line
@@ -58,19 +68,18 @@ def searched(
 
     Args:
         high: the largest value; full: of Uncompressed, which messages compare with.
+        cost_at: value → mean cost.
+    Raises:
+        NotReached: how near it comes.
+        Whatever `cost_at` raises: NotMeasured, or NotReached where the method refuses a value.
     """
-    tried: dict[float, float] = {}
-    for value in (search.low, high):
-        held = yield value
-        if isinstance(held, str):
-            return f"{search.parameter} = {value:g}: {held}"
-        tried[value] = held
+    tried = {value: cost_at(value) for value in (search.low, high)}
     (low, below), (high, above) = ((value, held - wanted) for value, held in tried.items())
     least, most = min(tried, key=tried.__getitem__), max(tried, key=tried.__getitem__)
     for value, word, outside in ((least, "least", tried[least] > wanted), (most, "most", tried[most] < wanted)):
         if outside and abs(tried[value] - wanted) > tolerance * wanted:
             at = f"({search.parameter} = {value:g})"
-            return f"{cost.verb} at {word} {cost.said(tried[value], full)} {at}"
+            raise NotReached(f"{cost.verb} at {word} {cost.said(tried[value], full)} {at}")
     for _ in range(ROUNDS):
         nearest = min(tried, key=lambda value: abs(tried[value] - wanted))
         if abs(tried[nearest] - wanted) <= tolerance * wanted:
@@ -80,10 +89,7 @@ def searched(
             between = round((low + high) / 2, DIGITS)
         if between in tried:
             break
-        held = yield between
-        if isinstance(held, str):
-            return f"{search.parameter} = {between:g}: {held}"
-        tried[between] = held
+        tried[between] = held = cost_at(between)
         if (held - wanted > 0) == (above > 0):
             high, above, below = between, held - wanted, below / 2
         else:
@@ -93,7 +99,7 @@ def searched(
     near = " and ".join(
         f"{cost.amount(tried[value], full)} ({search.parameter} = {value:g})" for value in (under, over)
     )
-    return f"comes no nearer than {near} {cost.of(full)}"
+    raise NotReached(f"comes no nearer than {near} {cost.of(full)}")
 
 
 @dataclass(eq=False)
@@ -112,6 +118,7 @@ class CostMatcher:
     display: Display
     dry: bool = False
     record: CostMatches | None = field(init=False)
+    _keys: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reference = self._cell(MethodSettings(NONE))
@@ -125,83 +132,77 @@ class CostMatcher:
             self.record = None  # of other weights, data, code or samples
 
     def match(self, equal: EqualCost) -> list[MethodSettings | None]:
-        """The methods at every budget, budget by budget; None: not reached, the record says why, or not known yet."""
+        """The methods at every budget, budget by budget; None: not reached, the record says why, or not known yet.
+
+        All searches want their next measurements together, since one prefill serves many methods.
+        """
         places = [(budget, one) for budget in equal.budgets for one in equal.contenders]
-        self._measure([MethodSettings(NONE)])
-        if self.record is None:
-            return [None] * len(places)
-        tries = [self._tries(equal, budget, one) for budget, one in places]
-        waiting: dict[int, MethodSettings] = {}
+        wanted = [MethodSettings(NONE)]
         found: dict[int, CostMatch] = {}
-
-        def go_on(at: int, known: MeasuredCost | None) -> None:
-            try:
-                waiting[at] = next(tries[at]) if known is None else tries[at].send(known)
-            except StopIteration as end:
-                found[at] = end.value
-                waiting.pop(at, None)
-
-        for at in range(len(places)):
-            go_on(at, None)
-        while waiting:
-            self._measure(list(waiting.values()))
-            for at, method in list(waiting.items()):
-                known = self.record.measured.get(self._key(method))
-                if known is None:  # dry
-                    del waiting[at]
-                else:
-                    go_on(at, known)
-        if not self.dry:
-            looked = [(one.cost, one.budget, one.method, one.asked) for one in found.values()]
-            others = [one for one in self.record.found if (one.cost, one.budget, one.method, one.asked) not in looked]
-            self._keep(found=[*others, *found.values()])
+        while wanted:
+            self._measure(wanted)
+            if self.record is None:  # dry
+                return [None] * len(places)
+            wanted = []
+            for at, (budget, one) in enumerate(places):
+                try:
+                    found[at] = self._matched(self.record, equal, budget, one)
+                except NotMeasured as error:
+                    wanted.append(error.method)
+            if self.dry:
+                break
+        if self.record and not self.dry:
+            fresh = [found[at] for at in range(len(places))]
+            looked = [one.place for one in fresh]
+            self._keep(found=[*(one for one in self.record.found if one.place not in looked), *fresh])
         return [
             one.at(budget, found[at].params) if at in found and found[at].params is not None else None
             for at, (budget, one) in enumerate(places)
         ]
 
-    def _tries(
-        self, equal: EqualCost, budget: float, one: Contender
-    ) -> Generator[MethodSettings, MeasuredCost, CostMatch]:
-        """Asks for measurements until a method is at the budget, or cannot be."""
-        assert self.record is not None
+    def _matched(self, record: CostMatches, equal: EqualCost, budget: float, one: Contender) -> CostMatch:
+        """A method at a budget, or why it cannot be. Raises NotMeasured."""
         cost, tolerance, search = equal.cost, equal.nearness(budget, one), one.searched(budget)
-        wanted, full = self.record.wanted(cost.name, budget), self.record.full(cost.name)
-        place: dict[str, Any] = {"cost": cost.name, "budget": budget, "method": one.name, "asked": one.params}
-        place["wanted"] = wanted
-        if one.never:
-            return CostMatch(**place, params=None, held=None, missing=one.never)
-        if search is None:
-            method = one.at(budget)
-            known = yield method
-            held, missing = getattr(known, cost.name), known.refused
+        wanted, full = record.wanted(cost.name, budget), record.full(cost.name)
+
+        def known(method: MethodSettings) -> MeasuredCost:
+            if (found := record.measured.get(self._key(method))) is None:
+                raise NotMeasured(method)
+            return found
+
+        missing, params, held = one.never, None, None
+        if not missing and search is not None:
+
+            def cost_at(value: float) -> float:
+                found = known(one.at(budget, search.params(value)))
+                if found.refused:
+                    raise NotReached(f"{search.parameter} = {value:g}: {found.refused}")
+                return float(getattr(found, cost.name))
+
+            try:
+                high = record.layers if search.high is None else search.high
+                value = searched(search, high, wanted, full, cost_at, cost, tolerance)
+                params, held = one.at(budget, search.params(value)).params, cost_at(value)
+            except NotReached as error:
+                missing = str(error)
+        elif not missing:
+            found = known(method := one.at(budget))
+            held, missing = getattr(found, cost.name), found.refused
             if held is not None and abs(held - wanted) > tolerance * wanted:
                 missing = f"{cost.verb} {cost.said(held, full)}"
-            return CostMatch(**place, params=None if missing else method.params, held=held, missing=missing)
-        going = searched(search, self._layers if search.high is None else search.high, wanted, full, cost, tolerance)
-        value = next(going)
-        while True:
-            known = yield one.at(budget, search.params(value))
-            held = getattr(known, cost.name)
-            try:
-                value = going.send(known.refused if held is None else held)
-            except StopIteration as end:
-                if isinstance(end.value, str):
-                    return CostMatch(**place, params=None, held=None, missing=end.value)
-                method = one.at(budget, search.params(end.value))
-                held = getattr(self.record.measured[self._key(method)], cost.name)
-                return CostMatch(**place, params=method.params, held=held)
-
-    @property
-    def _layers(self) -> int:
-        assert self.record is not None
-        return self.record.layers
+            params = None if missing else method.params
+        place: dict[str, Any] = {"cost": cost.name, "budget": budget, "method": one.name, "asked": one.params}
+        return CostMatch(**place, wanted=wanted, params=params, held=held, missing=missing)
 
     def _cell(self, method: MethodSettings) -> CellSpec:
         return CellSpec.of(self.settings, method, self.facts, self.weights)
 
     def _key(self, method: MethodSettings) -> str:
-        return digest([self._cell(method).key, self.settings.limit, self.settings.limit_seed])
+        shown = repr(method)
+        if shown not in self._keys:
+            own = [self._cell(method).key, self.settings.limit, self.settings.limit_seed]
+            self._keys[shown] = digest(own)
+        return self._keys[shown]
 
     def _measure(self, methods: Sequence[MethodSettings]) -> None:
         """See that the record has all of these, and is on the disk; nothing under `dry`."""
@@ -214,8 +215,7 @@ class CostMatcher:
         requests = [task.requests[row] for row in task.chosen(settings.limit, settings.limit_seed)]
         count = f"{len(missing)} setting{'s' * (len(missing) != 1)}"
         self.display.say(f"equal cost: measuring {count} on {len(requests)} prompts of {self.facts.benchmark.label}")
-        model = replace(settings.model, revision=None if self.weights.startswith("sha256:") else self.weights)
-        pass_ = _Pass(self.loader(model), list(missing.values()))
+        pass_ = _Pass(self.loader(settings.model.at(self.weights)), list(missing.values()))
         for batch in batches(requests, settings.batch_size):
             pass_.add(batch)
         if not pass_.lengths:
@@ -277,47 +277,45 @@ class _Pass:
     def _add(self, batch: list[Request]) -> None:
         ready = [prepare(self.loaded.family, at, one) for at, one in enumerate(batch)]
         inputs = encode(self.loaded, ready)
-        with sample_keys([one.key for one in ready]), questions([one.request.context for one in ready]):
-            self._measure(batch, inputs)
-
-    def _own_inputs(self, batch: list[Request], method: Method | None, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The batch as the method has it, which may give the processor other images."""
-        if method is None or not method.redraws:
-            return inputs
-        ready = [prepare(self.loaded.family, at, one, method) for at, one in enumerate(batch)]
-        return encode(self.loaded, ready)
-
-    def _measure(self, batch: list[Request], inputs: dict[str, Any]) -> None:
         built = [method.built for method in self.methods]
-        shared = SharedPrefill(self.loaded.model, inputs, [None, *(one for one in built if _shares(one))])
-        whole = shared.prefilled(None).trace
-        costs: list[tuple[float, float] | str] = []
-        for method, so_far in zip(built, self.sums, strict=True):
-            if isinstance(so_far, str):
-                costs.append(so_far)
-                continue
-            try:
-                if _shares(method):
-                    trace = shared.prefilled(method).trace
-                else:
-                    with prune(self.loaded.model, method, record_attention=False) as trace:
-                        prefill(self.loaded.model, self._own_inputs(batch, method, inputs))
-                costs.append((sum(trace.kv_bytes_alone), sum(trace.vision_entered)))
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # the method's own word, or its fault: the others are measured all the same
-                said = Failure.of(error)
-                own = said.message.removeprefix(f"{method!r}: ").splitlines()[0]
-                costs.append(own if isinstance(error, ValueError) else str(said))
+        with sample_keys([one.key for one in ready]), questions([one.request.context for one in ready]):
+            shared = SharedPrefill(self.loaded.model, inputs, [None, *(one for one in built if _shares(one))])
+            whole = shared.prefilled(None).trace
+            sums = [
+                so_far if isinstance(so_far, str) else self._more(so_far, method, shared, batch, inputs)
+                for so_far, method in zip(self.sums, built, strict=True)
+            ]
         assert whole.prompt is not None
-        self.layers = len(whole.layers)
+        self.sums, self.layers = sums, len(whole.layers)
         self.token_bytes = whole.kv_bytes_full_alone[0] // whole.prompt.lengths[0]
         self.lengths += whole.prompt.lengths
         self.vision += [list(sizes) for sizes in whole.prompt.image_sizes]
-        self.sums = [
-            one if isinstance(one, str) or isinstance(so_far, str) else (so_far[0] + one[0], so_far[1] + one[1])
-            for one, so_far in zip(costs, self.sums, strict=True)
-        ]
+
+    def _more(
+        self,
+        so_far: tuple[float, float],
+        method: Method | None,
+        shared: SharedPrefill,
+        batch: list[Request],
+        inputs: dict[str, Any],
+    ) -> tuple[float, float] | str:
+        """The costs with those of a batch, of the images as the method has them; or why the method refuses it."""
+        try:
+            if _shares(method):
+                trace = shared.prefilled(method).trace
+            else:
+                if method is not None and method.redraws:
+                    ready = [prepare(self.loaded.family, at, one, method) for at, one in enumerate(batch)]
+                    inputs = encode(self.loaded, ready)
+                with prune(self.loaded.model, method, record_attention=False) as trace:
+                    prefill(self.loaded.model, inputs)
+            return so_far[0] + sum(trace.kv_bytes_alone), so_far[1] + sum(trace.vision_entered)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the method's own word, or its fault: the others are measured all the same
+            said = Failure.of(error)
+            own = said.message.removeprefix(f"{method!r}: ").splitlines()[0]
+            return own if isinstance(error, ValueError) else str(said)
 
 
 def _shares(method: Method | None) -> bool:

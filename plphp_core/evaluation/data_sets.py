@@ -19,7 +19,7 @@ FROM_HUB = datasets.load_dataset
 
 
 class DataSets:
-    """The data of lmms-eval's own tasks.
+    """The data of tasks, ours and lmms-eval's own.
 
     Args:
         root: where `<data set>` or `<data set>/<configuration>` are folders written by `save_to_disk`, if anywhere;
@@ -40,6 +40,15 @@ class DataSets:
     def revision(self, config: Mapping[str, Any]) -> str:
         """What identifies a task's data. Raises UserError if they are nowhere."""
         path, options = config["dataset_path"], config.get("dataset_kwargs") or {}
+        if options.get("load_from_disk"):
+            if not Path(path).is_dir():
+                raise UserError(
+                    f"task {config['task']}: no data at {path}; the toy data are made by `python -m tasks.toy.generate`"
+                )
+            return self.fingerprints.of(Path(path), DATA_FILES)
+        if files := options.get("data_files"):
+            files = files.values() if isinstance(files, dict) else [files] if isinstance(files, str) else files
+            return self.fingerprints.of(Path(next(iter(files))).parent, DATA_FILES)
         if self.folder(path, config.get("dataset_name")) is not None:
             return self.fingerprints.of(self.root / Path(path).name, DATA_FILES)  # type: ignore[operator]  # a folder
         if path in FILES:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from PIL import Image, ImageFile
 
+from plphp_core.decoding.fast_generate import Generated
 from plphp_core.decoding.measure import layer_flops
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.requests import Request
@@ -36,21 +36,6 @@ class PreparedRequest:
     def key(self) -> str:
         """What methods that draw, or know their samples, are told that it is: see `pruning.prompt.sample_keys`."""
         return sample_key(self.prompt, self.sha256)
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A batch with its answers. Times in milliseconds, of the whole batch; `prefill_ms` as if it had run alone.
-
-    `kernel`: what decoded, the fast path's kernel or the attention implementation of `generate()`; None if nothing did.
-    """
-
-    sequences: torch.Tensor
-    trace: Trace
-    prefill_ms: float
-    decode_ms: float
-    decode_steps: int
-    kernel: str | None = None
 
 
 def prepare(family: Family, index: int, request: Request, method: Method | None = None) -> PreparedRequest:
@@ -84,7 +69,7 @@ def _tokens(loaded: LoadedModel, inputs: dict) -> tuple[list[int], list[int]]:
 
 def read_answers(
     loaded: LoadedModel,
-    found: Decoded,
+    found: Generated,
     ready: Sequence[PreparedRequest],
     inputs: dict,
     ends: int | list[int] | None,

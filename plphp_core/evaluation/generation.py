@@ -8,20 +8,21 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from transformers import StoppingCriteriaList
 
 from plphp_core.decoding.device import free_memory
-from plphp_core.decoding.fast_generate import fast_generate
+from plphp_core.decoding.fast_generate import Generated, fast_generate
 from plphp_core.decoding.features import FeatureClock, shared_features
 from plphp_core.decoding.measure import StepClock
 from plphp_core.decoding.shared_prefill import SharedPrefill, can_share
-from plphp_core.evaluation.encoding import Decoded, PreparedRequest, encode, prepare, read_answers
+from plphp_core.evaluation.encoding import PreparedRequest, encode, prepare, read_answers
 from plphp_core.evaluation.loading import LoadedModel
 from plphp_core.evaluation.options import generation_arguments, may_share, pad_token, refuse, refused_of_task
-from plphp_core.evaluation.requests import Failure, Request, batches
+from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.families import family_of
 from plphp_core.pruning.hf import implementation
 from plphp_core.pruning.hooks import prune
@@ -121,7 +122,7 @@ class JointAnswerer:
             failure = Failure.of(error)
             yield from ((method, failure) for method in methods)
             return
-        found: Decoded | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
+        found: Generated | dict[int, Answer] | Failure  # one name for all: what was decoded is let go when it is read
         keys = [one.key for one in ready]
         texts = [one.request.context for one in ready]
         for method, found in decode_each(self.loaded, methods, inputs, arguments, keys, texts):
@@ -150,27 +151,6 @@ class JointAnswerer:
         return found
 
 
-class Answerer:
-    """Answers batches with one method on one loaded model."""
-
-    def __init__(self, loaded: LoadedModel, method: Method | None):
-        """Raises ValueError at once if the method does not fit the model."""
-        self._joint, self._method = JointAnswerer(loaded), method
-        self._joint.check(method)
-        self.inputs = self._joint.inputs
-
-    def answer(self, batch: list[Request]) -> list[Result]:
-        """One result per request, in order; see `JointAnswerer.answer`."""
-        ((_, results),) = self._joint.answer(batch, [self._method])
-        return results
-
-
-def answer_all(answerer: Answerer, requests: Iterable[Request], batch_size: int) -> Iterator[list[Result]]:
-    """Results batch by batch, as soon as each is there."""
-    for batch in batches(requests, batch_size):
-        yield answerer.answer(batch)
-
-
 def decode_each(
     loaded: LoadedModel,
     methods: Sequence[Method | None],
@@ -178,7 +158,7 @@ def decode_each(
     arguments: dict,
     keys: Sequence[str] = (),
     texts: Sequence[str] = (),
-) -> Iterator[tuple[Method | None, Decoded | Failure]]:
+) -> Iterator[tuple[Method | None, Generated | Failure]]:
     """Each method and the batch decoded under it, as soon as it is there; errors are failures.
 
     One full cache of the batch is held while the methods that only compress are decoded one after the other, each with
@@ -188,14 +168,9 @@ def decode_each(
         keys: what the samples are called, for methods that draw: see `plphp_core.pruning.prompt.sample_keys`.
         texts: what they ask, for methods that rank by words: see `plphp_core.pruning.prompt.questions`.
     """
-    if len(methods) == 1 or not may_share(arguments):
-        for method in methods:
-            with sample_keys(keys), questions(texts):
-                found = _try(loaded, method, inputs, arguments)
-            yield method, found
-        return
-    with shared_features(loaded.model) as features:
-        for group in _groups(methods):
+    share = len(methods) > 1 and may_share(arguments)
+    with shared_features(loaded.model) if share else nullcontext() as features:
+        for group in _groups(methods) if share else [[method] for method in methods]:
             with sample_keys(keys):
                 shared = _prefill(loaded, group, inputs)
             for method in group:
@@ -227,39 +202,29 @@ def _try(
     method: Method | None,
     inputs: dict,
     arguments: dict,
-    shared: SharedPrefill | None = None,
-    features: FeatureClock | None = None,
-) -> Decoded | Failure:
+    shared: SharedPrefill | None,
+    features: FeatureClock | None,
+) -> Generated | Failure:
+    """A batch answered under a method; why it is not in words, since an error's frames hold the batch's tensors.
+
+    Args:
+        inputs: on the model's device; arguments: as `generation_arguments` makes them.
+        shared: of the same inputs; its prefill is then not repeated.
+    """
     reused = features.reused_ms if features is not None else 0.0
+    run = _fast if loaded.engine == "fast" else _generate
     try:
-        found = decode(loaded, method, inputs, arguments, shared)
-    except Exception as error:  # as words: its frames hold the batch's tensors
+        refuse("the task's generation_kwargs", refused_of_task(arguments, loaded.engine), loaded.engine)
+        with torch.inference_mode():
+            found = run(loaded.model, method, inputs, arguments | {"pad_token_id": pad_token(loaded.processor)}, shared)
+    except Exception as error:
         return Failure.of(error)
     if shared is None and features is not None:  # what an earlier method has encoded, this one would take alone too
         found = dataclasses.replace(found, prefill_ms=found.prefill_ms + features.reused_ms - reused)
     return found
 
 
-@torch.inference_mode()
-def decode(
-    loaded: LoadedModel, method: Method | None, inputs: dict, arguments: dict, shared: SharedPrefill | None = None
-) -> Decoded:
-    """Answer a batch under `method`.
-
-    Args:
-        inputs: on the model's device.
-        arguments: as `generation_arguments` makes them.
-        shared: of the same inputs; its prefill is then not repeated.
-
-    Raises:
-        UserError: the engine cannot do what the arguments ask for.
-    """
-    refuse("the task's generation_kwargs", refused_of_task(arguments, loaded.engine), loaded.engine)
-    run = _fast if loaded.engine == "fast" else _generate
-    return run(loaded.model, method, inputs, arguments | {"pad_token_id": pad_token(loaded.processor)}, shared)
-
-
-def _generate(model, method, inputs: dict, arguments: dict, shared: SharedPrefill | None) -> Decoded:
+def _generate(model, method, inputs: dict, arguments: dict, shared: SharedPrefill | None) -> Generated:
     def timed(inputs) -> tuple:
         clock = StepClock()  # counts from here
         criteria = StoppingCriteriaList([clock])
@@ -269,18 +234,17 @@ def _generate(model, method, inputs: dict, arguments: dict, shared: SharedPrefil
     if shared is None:
         with prune(model, method, record_attention=False) as trace:  # timed: only what the method needs
             sequences, clock = timed(inputs)
-        return Decoded(sequences, trace, clock.prefill_ms, clock.decode_ms, clock.decode_steps, attention)
+        return Generated(sequences, trace, clock.prefill_ms, clock.decode_ms, clock.decode_steps, attention)
     with shared.resumed(method) as resumed:
         sequences, clock = timed(inputs)
     prefill_ms = clock.prefill_ms + resumed.unseen_ms
-    return Decoded(sequences, resumed.trace, prefill_ms, clock.decode_ms, clock.decode_steps, attention)
+    return Generated(sequences, resumed.trace, prefill_ms, clock.decode_ms, clock.decode_steps, attention)
 
 
-def _fast(model, method, inputs: dict, arguments: dict, shared: SharedPrefill | None) -> Decoded:
+def _fast(model, method, inputs: dict, arguments: dict, shared: SharedPrefill | None) -> Generated:
     given = {name: value for name, value in arguments.items() if name in FAST_ARGUMENTS and value is not None}
     prefilled = None if shared is None else shared.prefilled(method)
-    found = fast_generate(model, inputs, method, record_attention=False, prefilled=prefilled, **given)
-    return Decoded(found.sequences, found.trace, found.prefill_ms, found.decode_ms, found.decode_steps, found.kernel)
+    return fast_generate(model, inputs, method, record_attention=False, prefilled=prefilled, **given)
 
 
 def _named(method: Method | None) -> str:

@@ -9,14 +9,15 @@ The harness's own runs do not go through these classes: they need a journal, whi
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
@@ -27,12 +28,11 @@ from tqdm import tqdm
 from plphp_core.config import checked_values as values
 from plphp_core.config.run_settings import ATTENTION, ENGINES, ModelSettings, check_method
 from plphp_core.decoding.device import free_memory
-from plphp_core.evaluation.generation import Answerer, answer_all
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.lmms_plugin import model_ids
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.options import refuse, refused_of_task
-from plphp_core.evaluation.requests import Failure, Request
-from plphp_core.evaluation.upstream_prompts import speak_to
+from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.families import get_family
 from plphp_core.families.base import STYLES
 from plphp_core.records.errors import UserError, unknown
@@ -40,6 +40,8 @@ from plphp_core.records.journal_lines import Answer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # imported where several processes are joined
+
+log = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
 
@@ -160,12 +162,15 @@ class PrunedModel(lmms):
         family = self.loaded.family
         speak_to(family.upstream or family.name, requests)
         asked = [self._request(index, instance) for index, instance in enumerate(requests)]
+        answerer = JointAnswerer(self.loaded)
+        answerer.check(self.method)
         found: dict[int, GenerationResult] = {}
         failures: list[str] = []
         answers: list[Answer] = []
         began = time.perf_counter()
         with tqdm(total=len(asked), disable=self.rank != 0, desc="Model Responding") as bar:
-            for results in answer_all(Answerer(self.loaded, self.method), asked, self.batch_size):
+            for batch in batches(asked, self.batch_size):
+                ((_, results),) = answerer.answer(batch, [self.method])
                 for request, result in results:
                     if isinstance(result, Failure):
                         instance = requests[request.tag]
@@ -229,6 +234,38 @@ class PrunedModel(lmms):
     def clean(self) -> None:
         """lmms-eval would delete the model here; keep it for the next run and let go of what is cached."""
         free_memory()
+
+
+def speak_to(model: str, instances: Iterable[Instance]) -> None:
+    """On lmms-eval's own command line too, a task speaks to a model as to lmms-eval's own model of that family: give
+    requests the prompts that their tasks have for `model`, its id there (MMMU has some for `qwen3_vl`, for example).
+
+    lmms-eval looks prompts up by the id on its command line, and writes all requests, before there is a model that
+    could say whose prompts it wants. But a request names its task, as the owner of `doc_to_visual`. Where its text is
+    not the task's alone (examples, a system instruction), it stays as it is, and a warning says so.
+    """
+    of_task: dict[int, tuple[Any, list[Instance]]] = {}
+    for instance in instances:
+        task = getattr(instance.args[2], "__self__", None)
+        if model in (getattr(getattr(task, "config", None), "lmms_eval_specific_kwargs", None) or {}):
+            of_task.setdefault(id(task), (task, []))[1].append(instance)
+    for task, some in of_task.values():
+        if task.model_name == model:
+            continue
+        if any(_text(task, one) != one.args[0] for one in some):
+            name, own = task.config.task, task.model_name
+            log.warning(
+                "task %s asks %s as any model, not as %s: its requests hold more than its own", name, own, model
+            )
+            continue
+        task.model_name = model
+        task._prepare_model_specific_config()
+        for one in some:
+            one.arguments = (_text(task, one), *one.args[1:])
+
+
+def _text(task: Any, instance: Instance) -> str:
+    return task.fewshot_context(task.eval_docs_no_media[instance.args[3]], 0)
 
 
 def _batch_size(value: int | str) -> int:

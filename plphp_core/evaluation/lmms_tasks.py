@@ -19,12 +19,11 @@ from plphp_core.config.run_settings import Benchmark, Settings
 from plphp_core.evaluation.data_sets import DataSets
 from plphp_core.evaluation.options import PASSED_ON
 from plphp_core.evaluation.requests import Request
-from plphp_core.evaluation.task_code import metrics_code, task_code
 from plphp_core.evaluation.task_index import TaskIndex, TaskRefused, is_told_to_stop, quiet
 from plphp_core.evaluation.task_scores import CAPTION_SCORES, TaskScorer
-from plphp_core.records.cache_keys import installed
+from plphp_core.records.cache_keys import installed, metrics_code, task_code
 from plphp_core.records.errors import RunError, UserError
-from plphp_core.records.revisions import DATA_FILES, Fingerprints, hub_commit, loaded_data_commit
+from plphp_core.records.revisions import Fingerprints, loaded_data_commit
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class Suite:
             task=name,
             version=_version(config.get("metadata")),
             generation=generation,
-            data=self._data_revision(config) if own else self.data.revision(config),
+            data=self.data.revision(config),
             code=version | task_code(config, where, scoring=False),
             scoring=task_code(config, where, scoring=True)
             | metrics_code(extra)
@@ -251,20 +250,6 @@ class Suite:
         if (config.get("dataset_kwargs") or {}).get("load_from_disk") and root is not None:
             config = config | {"dataset_path": str(root / Path(config["dataset_path"]).name)}
         return config
-
-    def _data_revision(self, config: dict) -> str:
-        path, options = config["dataset_path"], config.get("dataset_kwargs") or {}
-        if options.get("load_from_disk"):
-            if not Path(path).is_dir():
-                raise UserError(
-                    f"task {config['task']}: no data at {path}; the toy data are made by `python -m tasks.toy.generate`"
-                )
-            return self.fingerprints.of(Path(path), DATA_FILES)
-        if options.get("data_files"):
-            files = options["data_files"]
-            files = files.values() if isinstance(files, dict) else [files] if isinstance(files, str) else files
-            return self.fingerprints.of(Path(next(iter(files))).parent, DATA_FILES)
-        return hub_commit(path, options.get("revision"), "dataset")
 
 
 def groups_of_rows(rule: str, rows) -> dict[int, int]:

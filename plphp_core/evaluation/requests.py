@@ -6,7 +6,9 @@ import json
 import re
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from pydantic import Field
 
 from plphp_core.records.journal_lines import SampleError
 
@@ -50,26 +52,16 @@ def batches(requests: Iterable[Request], batch_size: int) -> list[list[Request]]
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class Failure:
+class Failure(SampleError):
     """Why a sample has no answer. Never an empty string instead.
 
-    `trace` is for the reader of the terminal and of the log; journals keep `record`.
+    `trace` is for the reader of the terminal and of the log; journals do not keep it.
     """
 
-    kind: str
-    message: str
-    trace: str = field(default="", repr=False)
+    trace: str = Field(default="", repr=False, exclude=True)
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         message = ADDRESS.sub("", str(error)).strip() or "no message"
-        return cls(type(error).__name__, message[:500], "".join(traceback.format_exception(error)))
-
-    @property
-    def record(self) -> SampleError:
-        """As journals keep it."""
-        return SampleError(kind=self.kind, message=self.message)
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.message.splitlines()[0]}"
+        trace = "".join(traceback.format_exception(error))
+        return cls(kind=type(error).__name__, message=message[:500], trace=trace)

@@ -90,24 +90,22 @@ def run_group(group: Sequence[Run], loader: LoadOnce, display: Display | None = 
         return code
 
 
+@dataclass(eq=False)
 class _GroupRun:
     """The work of a group of runs, benchmark after benchmark. `settings` are those of all of them together."""
 
-    def __init__(
-        self,
-        group: Sequence[Run],
-        settings: Settings,
-        loader: LoadOnce,
-        display: Display,
-        manifest: ManifestFile,
-        outcome: Outcome,
-        ranks: Ranks,
-        stop: Stop,
-    ):
-        self.group, self.settings, self.loader, self.display = group, settings, loader, display
-        self.manifest, self.outcome, self.ranks, self.stop = manifest, outcome, ranks, stop
-        self.traced: set[str] = set()
-        self.extra_metrics = {name: metric_function(path) for name, path in settings.extra_metrics.items()}
+    group: Sequence[Run]
+    settings: Settings
+    loader: LoadOnce
+    display: Display
+    manifest: ManifestFile
+    outcome: Outcome
+    ranks: Ranks
+    stop: Stop
+    traced: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.extra_metrics = {name: metric_function(path) for name, path in self.settings.extra_metrics.items()}
 
     def run(self) -> None:
         _seed(self.settings.seed)
@@ -163,9 +161,8 @@ class _GroupRun:
         """
         if not cells:
             return set()
-        model = dataclasses.replace(self.settings.model, device=self.ranks.device(self.settings.model.device))
-        if not cells[0].weights.startswith("sha256:"):  # the very commit that the key names
-            model = dataclasses.replace(model, revision=cells[0].weights)
+        model = self.settings.model.at(cells[0].weights)
+        model = dataclasses.replace(model, device=self.ranks.device(model.device))
         self._answerer = JointAnswerer(self.loader(model))
         unfit = set()
         for row, method in {cell.row: cell.method.built for cell in cells}.items():

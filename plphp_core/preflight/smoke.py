@@ -10,7 +10,7 @@ import torch
 from plphp_core import PLPHP, prune
 from plphp_core.decoding.device import free_memory
 from plphp_core.decoding.measure import StepClock
-from plphp_core.evaluation.generation import Answerer
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.loading import LoadedModel, load
 from plphp_core.evaluation.options import generation_arguments, pad_token
 from plphp_core.evaluation.requests import Request
@@ -59,7 +59,7 @@ def _samples(run: PlannedRun) -> list[tuple[str, Request]]:
 def _answered(loaded: LoadedModel, name: str, request: Request) -> str | CheckFailed:
     """The same sample without any pruning, with pruning off in two ways, and with PLPHP."""
     try:
-        inputs, _ = Answerer(loaded, None).inputs(request)
+        inputs, _ = JointAnswerer(loaded).inputs(request)
         plain, _, clock = _generate(loaded, inputs, request)
         off, _, _ = _generate(loaded, inputs, request, prune(loaded.model, None))
         everything, _, _ = _generate(loaded, inputs, request, prune(loaded.model, PLPHP(r=1.0, delta_r=0.0)))

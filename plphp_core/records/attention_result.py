@@ -48,6 +48,7 @@ class AttentionResult(AttentionConditions):
 
     SCHEMA: ClassVar[int] = 2
     WHAT: ClassVar[str] = "a result of attention readings"
+    REMEDY: ClassVar[str] = "delete it and run scripts/attend.py again"
 
     attn_implementation: str
     prompts: str
@@ -109,6 +110,7 @@ class AttentionMap(AttentionConditions):
 
     SCHEMA: ClassVar[int] = 2
     WHAT: ClassVar[str] = "a sample in full"
+    REMEDY: ClassVar[str] = "read it again"
 
     method: ShownMethod
     asked_for: bool
@@ -127,18 +129,8 @@ def load_readings(folder: Path) -> list[AttentionResult]:
     Raises ReportError for the first file that is damaged or of another profile.
     """
     files = sorted(path for path in folder.glob("*.json") if ".doc=" not in path.name and path.name[0] != ".")
-    found = [result for result in map(load_attention_result, files) if result.n]
+    found = [result for result in map(AttentionResult.load, files) if result.n]
     for result in found:
         if result.profile != folder.parent.name:
             raise ReportError(f"{result.path}: belongs to profile {result.profile!r}")
     return found
-
-
-def load_attention_result(path: Path) -> AttentionResult:
-    """Raises ReportError."""
-    return AttentionResult.load(path, lambda _: "delete it and run scripts/attend.py again")
-
-
-def load_attention_map(path: Path) -> AttentionMap:
-    """Raises ReportError."""
-    return AttentionMap.load(path, lambda _: "read it again")

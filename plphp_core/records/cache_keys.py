@@ -9,14 +9,16 @@ protocol is part of the task's name and prompt.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
 from typing import Any
 
 from plphp_core.config.run_settings import ModelSettings
 from plphp_core.families import get_family
 from plphp_core.records.record import digest
-from plphp_core.records.source_code import hashes, own_package
+from plphp_core.records.source_code import hashes, hashes_of_functions, own_package, short_hash
 
 # Of the harness, what answers; of the rest of `plphp_core`, whatever these modules and the family import.
 HARNESS = ("encoding", "generation", "loading", "options", "requests")
@@ -27,6 +29,10 @@ LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
 REEXPORTING = ("plphp_core", "plphp_core.pruning")  # packages that hold nothing of their own
 CODE = ("answering_code", "method_code", "task_code")  # parts of an identity: file → hash
+SCORING = {"process_results", "metric_list", "filter_list", "doc_to_target"}
+# of a task's configuration: where it and its data lie, and what keys hold by name
+IN_KEYS = {"task", "task_alias", "tag", "group", "include", "dataset_path", "dataset_kwargs", "metadata"}
+IN_KEYS |= {"generation_kwargs"}
 
 
 def numerics(model: ModelSettings) -> dict[str, str]:
@@ -77,6 +83,40 @@ def method_code(cls: type) -> dict[str, str]:
     others = {one for top in tops for one in packages_distributions().get(top, ()) if one != "plphp"}
     versions = {one: installed(one) for one in sorted(others)}
     return hashes(modules, lambda other: own(other) or _answers(other)) | versions
+
+
+def task_code(config: Mapping[str, Any], folder: Path, scoring: bool) -> dict[str, str]:
+    """File → hash of the functions that a task's configuration names, and "task file" → hash of what else it says.
+
+    What is in keys anyway is left out, and where the data lie: moving them changes nothing.
+
+    Args:
+        config: of lmms-eval.
+        folder: of the task files.
+        scoring: True: what scores answers; False: what chooses, asks and shows.
+    """
+    chosen = {name: value for name, value in config.items() if (name in SCORING) == scoring and name not in IN_KEYS}
+    functions: list[Callable[..., object]] = []
+    words = json.dumps(_named(chosen, functions), sort_keys=True, ensure_ascii=False)
+    return {"task file": short_hash(words.encode()), **hashes_of_functions(functions, folder)}
+
+
+def metrics_code(paths: Iterable[str]) -> dict[str, str]:
+    """The same of extra metrics, dotted paths of functions."""
+    modules = [path.rpartition(".")[0] for path in paths]
+    return hashes(modules, own_package(module.partition(".")[0] for module in modules))
+
+
+def _named(value: Any, functions: list[Callable[..., object]]) -> Any:
+    """As plain data: a function is its name, and is noted in `functions`."""
+    if isinstance(value, dict):
+        return {str(key): _named(item, functions) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_named(item, functions) for item in value]
+    if callable(value):
+        functions.append(value)
+        return getattr(value, "__qualname__", type(value).__name__)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
 
 
 def _answers(module: str) -> bool:

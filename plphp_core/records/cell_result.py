@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from plphp_core.records.errors import ReportError
 from plphp_core.records.journal_lines import Answer
-from plphp_core.records.manifest import load_manifest
+from plphp_core.records.manifest import Manifest
 from plphp_core.records.record import Identifiers, Names, Numbers, Part, Record, digest
 
 EFFICIENCY = ("retention", "kv_bytes", "kv_bytes_full", "prefill_ms", "decode_ms_per_token")
@@ -194,6 +194,19 @@ class CellResult(Record):
         """Whether all is as it was written."""
         return self.content_hash == self._hash()
 
+    @classmethod
+    def remedy(cls, path: Path) -> str:
+        """What writes the file again; its answers are in the journal, so nothing is answered anew."""
+        for manifest in sorted((path.parents[1] / "manifests").glob("*.json"), reverse=True):
+            try:
+                said = Manifest.load(manifest)
+                if path.stem in said.scored:
+                    command = shlex.join([".venv/bin/python", "scripts/run.py", *said.command[1:]])
+                    return f"delete it and run its cell again: {command}"
+            except ReportError:
+                continue  # a manifest that cannot be read is no reason to stop looking
+        return "delete it and run its cell again"
+
     def _hash(self) -> str:
         return digest({name: value for name, value in self.content().items() if name != "content_hash"})
 
@@ -247,7 +260,7 @@ def read_cells(folder: Path, profile: str) -> tuple[list[CellResult], dict[Path,
     cells, damaged = [], {}
     for path in sorted(path for path in folder.glob("*.json") if not path.name.startswith(".")):
         try:
-            cell = load_cell(path)
+            cell = CellResult.load(path)
             if cell.profile != profile:
                 raise ReportError(f"{path}: belongs to profile {cell.profile!r}, found among the cells of {profile!r}")
             cells.append(cell)
@@ -256,21 +269,3 @@ def read_cells(folder: Path, profile: str) -> tuple[list[CellResult], dict[Path,
     if not cells:
         raise ReportError("\n".join(damaged.values()) or f"no finished cells in {folder}; evaluate {profile!r} first")
     return cells, damaged
-
-
-def load_cell(path: Path) -> CellResult:
-    """Read and check one cell file. Raises ReportError naming it, what is wrong with it and what writes it again."""
-    return CellResult.load(path, _remedy)
-
-
-def _remedy(path: Path) -> str:
-    """What writes the file again; its answers are in the journal, so nothing is answered anew."""
-    for manifest in sorted((path.parents[1] / "manifests").glob("*.json"), reverse=True):
-        try:
-            said = load_manifest(manifest)
-            if path.stem in said.scored:
-                command = shlex.join([".venv/bin/python", "scripts/run.py", *said.command[1:]])
-                return f"delete it and run its cell again: {command}"
-        except ReportError:
-            continue  # a manifest that cannot be read is no reason to stop looking
-    return "delete it and run its cell again"

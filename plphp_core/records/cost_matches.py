@@ -44,6 +44,11 @@ class CostMatch(Part):
     wanted: float
     missing: str = ""
 
+    @property
+    def place(self) -> tuple[str, float, str, dict[str, Any]]:
+        """What it was looked for: cost, budget, method, parameters before."""
+        return self.cost, self.budget, self.method, self.asked
+
 
 class CostMatches(Record):
     """One benchmark of one model, next to the cells: a folder `matches` with the names that cells of `none` have.
@@ -57,6 +62,7 @@ class CostMatches(Record):
 
     SCHEMA: ClassVar[int] = 2
     WHAT: ClassVar[str] = "a file of matched costs"
+    REMEDY: ClassVar[str] = "delete it: the run measures again"
 
     key: str
     model: str
@@ -91,7 +97,7 @@ class CostMatches(Record):
     def match(self, cost: str, budget: float, method: str, asked: Mapping[str, Any]) -> CostMatch | None:
         """What was found for a method at a budget; None if it was not looked for."""
         place = (cost, budget, method, asked)
-        return next((one for one in self.found if (one.cost, one.budget, one.method, one.asked) == place), None)
+        return next((one for one in self.found if one.place == place), None)
 
 
 def matches_path(cell: Path) -> Path:
@@ -101,4 +107,4 @@ def matches_path(cell: Path) -> Path:
 
 def load_matches(path: Path) -> CostMatches | None:
     """The file's content; None if there is none. Raises ReportError for a damaged file."""
-    return CostMatches.load(path, lambda _: "delete it: the run measures again") if path.exists() else None
+    return CostMatches.load(path) if path.exists() else None

@@ -32,6 +32,7 @@ class DepthRule(Record):
 
     SCHEMA: ClassVar[int] = 2
     WHAT: ClassVar[str] = "a result of VTW's rule"
+    REMEDY: ClassVar[str] = "delete it, or run scripts/choose_vtw_k.py again"
 
     model: str
     checkpoint: str
@@ -53,6 +54,4 @@ def rule_path(results: Path, profile: str, model: str) -> Path:
 
 def load_rule(file: Path) -> DepthRule | None:
     """The result in `file`; None if nobody asked. Raises ReportError for a damaged file."""
-    if not file.exists():
-        return None
-    return DepthRule.load(file, lambda _: "delete it, or run scripts/choose_vtw_k.py again")
+    return DepthRule.load(file) if file.exists() else None

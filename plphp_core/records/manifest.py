@@ -60,9 +60,9 @@ class Manifest(Record):
 
     status: str
     started: str
-    ended: str | None
-    exit_code: int | None
-    error: str | None
+    ended: str | None = None
+    exit_code: int | None = None
+    error: str | None = None
     command: list[str]
     processes: int
     profile: str
@@ -73,15 +73,10 @@ class Manifest(Record):
     settings: dict[str, Any]
     seeds: dict[str, int]
     hardware: dict[str, Any]
-    revisions: dict[str, Any]
-    scored: list[str]
-    failed_cells: dict[str, str]
-    failed_samples: dict[str, int]
-
-
-def load_manifest(path: Path) -> Manifest:
-    """Raises ReportError."""
-    return Manifest.load(path, lambda _: "delete it")
+    revisions: dict[str, Any] = {}
+    scored: list[str] = []
+    failed_cells: dict[str, str] = {}
+    failed_samples: dict[str, int] = {}
 
 
 class ManifestFile:
@@ -102,9 +97,6 @@ class ManifestFile:
         self._content: dict[str, Any] = {
             "status": "running",
             "started": started.isoformat(timespec="seconds"),
-            "ended": None,
-            "exit_code": None,
-            "error": None,
             "command": command,
             "processes": processes,
             "profile": settings.profile,
@@ -115,10 +107,6 @@ class ManifestFile:
             "settings": settings.as_dict(),
             "seeds": {"seed": settings.seed, "limit_seed": settings.limit_seed},
             "hardware": hardware(),
-            "revisions": {},
-            "scored": [],
-            "failed_cells": {},
-            "failed_samples": {},
         }
 
     def write(self, **changes: object) -> None:

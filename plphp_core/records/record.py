@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -37,15 +37,16 @@ class Record(Part):
 
     SCHEMA: ClassVar[int]  # raise it when the format changes: older files are then refused
     WHAT: ClassVar[str]  # "a cell file"
+    REMEDY: ClassVar[str] = "delete it"  # or what writes it again
 
     path: Path = Field(default=Path(), exclude=True)
 
     @classmethod
-    def load(cls, path: Path, remedy: Callable[[Path], str]) -> Self:
+    def load(cls, path: Path, remedy: str | None = None) -> Self:
         """Read and check one file.
 
         Args:
-            remedy: what writes it again.
+            remedy: said instead of the record's own.
         Raises:
             ReportError: one sentence with the file, what is wrong with which field, and the remedy.
         """
@@ -55,10 +56,14 @@ class Record(Part):
             return cls.checked(visible_in(json.loads(path.read_text(encoding="utf-8"))), path)
         except OSError as error:
             raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
-        except ReportError as error:
-            raise ReportError(f"{path}: {error}; {remedy(path)}") from error
-        except (ValueError, RecursionError) as error:  # torn, not UTF-8, nested without end
-            raise ReportError(f"{path}: not valid JSON ({error}); {remedy(path)}") from error
+        except (ValueError, RecursionError) as error:  # ours; or torn, not UTF-8, nested without end
+            said = error if isinstance(error, ReportError) else f"not valid JSON ({error})"
+            raise ReportError(f"{path}: {said}; {cls.remedy(path) if remedy is None else remedy}") from error
+
+    @classmethod
+    def remedy(cls, path: Path) -> str:
+        """What to do about a damaged file."""
+        return cls.REMEDY
 
     @classmethod
     def checked(cls, raw: object, path: Path | None = None) -> Self:

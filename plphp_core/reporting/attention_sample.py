@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from plphp_core.analysis.results import NothingToShow
-from plphp_core.records.attention_result import AttentionMap, load_attention_map
+from plphp_core.records.attention_result import AttentionMap
 from plphp_core.records.errors import ReportError
 
 
@@ -40,7 +40,7 @@ def find(folder: Path, model: str, benchmark: str | None = None, doc: int | None
 
     Raises NothingToShow if there is none.
     """
-    records = [load_attention_map(path) for path in folder.glob(f"{model}.*.doc=*.json")]
+    records = [AttentionMap.load(path) for path in folder.glob(f"{model}.*.doc=*.json")]
     fitting = [one for one in records if doc in (None, one.doc_id) and benchmark in (None, one.benchmark)]
     if not fitting:
         which = "" if doc is None else f", sample {doc}"

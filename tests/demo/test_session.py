@@ -12,7 +12,7 @@ from plphp_core.demo.demo_settings import VERBS, DemoSettings, offered_methods, 
 from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
 from plphp_core.demo.uploads import read_images
-from plphp_core.evaluation.generation import Answerer
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.requests import Request
 from plphp_core.pruning.method import make_method
 from plphp_core.records.errors import UserError
@@ -34,7 +34,7 @@ def test_an_answer_is_the_evaluations(session, examples, name):
     answer, trace = conversation.answers[name], conversation.answers[name].trace
     method, images = make_method(name, **session.start[name]), read_images(files)
     request = Request(question, {"max_new_tokens": TOKENS}, lambda: images)
-    ((_, expected),) = Answerer(session.loaded, method).answer([request])
+    ((_, ((_, expected),)),) = JointAnswerer(session.loaded).answer([request], [method])
     assert (answer.text, answer.new_tokens) == (expected.text, expected.new_tokens)
     assert conversation.turns[name][0].text == answer.text
     assert trace.retention[0].tolist() == pytest.approx(expected.retention, abs=1e-6)

@@ -4,43 +4,24 @@ runs in it share."""
 import json
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PILImage
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    GenerationConfig,
-    LlavaOnevisionImageProcessor,
-    LlavaOnevisionProcessor,
-    LlavaOnevisionVideoProcessor,
-    PreTrainedTokenizerFast,
-)
+from transformers import GenerationConfig
 
 from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings, Settings
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.runner import run_group
 from plphp_core.records.journal_lines import Answer
 from tests import factories
 from tests.journal_factories import answer_of
 
-WORDS = [
-    "what",
-    "changed",
-    "red",
-    "blue",
-    "green",
-    "circle",
-    "square",
-    "left",
-    "right",
-    "?",
-    "You",
-    "are",
-    "helpful",
-    "assistant",
-]
+WORDS = ["what", "changed", "red", "blue", "green", "circle", "square", "left", "right", "?",
+         "You", "are", "helpful", "assistant"]  # fmt: skip
 
 TASK = """
 task: {name}
@@ -95,35 +76,7 @@ def save_checkpoint(folder: Path, seed: int = 0) -> Path:
     """A random tiny LLaVA-OneVision in plain Hugging Face layout."""
     model = factories.tiny_llava_onevision(layers=6, seed=seed)
     model.generation_config = GenerationConfig(eos_token_id=factories.EOS_TOKEN, pad_token_id=factories.PAD_TOKEN)
-    names = [f"w{number}" for number in range(factories.VOCAB)]
-    names[: len(WORDS)] = WORDS
-    names[factories.IMAGE_TOKEN], names[factories.PAD_TOKEN], names[factories.EOS_TOKEN] = (
-        "<image>",
-        "<pad>",
-        "<|im_end|>",
-    )
-    names[93], names[94] = "<video>", "<unk>"
-    core = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        eos_token="<|im_end|>",
-        unk_token="<unk>",
-        additional_special_tokens=["<image>", "<video>"],
-        padding_side="left",
-    )
-    image_processor = LlavaOnevisionImageProcessor(
-        size={"height": factories.TILE, "width": factories.TILE}, image_grid_pinpoints=model.config.image_grid_pinpoints
-    )
-    processor = LlavaOnevisionProcessor(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        video_processor=LlavaOnevisionVideoProcessor(),
-        num_image_tokens=(factories.TILE // factories.PATCH) ** 2,
-        vision_feature_select_strategy="full",
-        vision_aspect_ratio="anyres_max_9",
-    )
+    processor = factories.tiny_processor(words=WORDS)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -151,17 +104,8 @@ def save_data(folder: Path, samples: int = 10, seed: int = 0) -> Path:
                 "sub_task": f"part{number % 2}",
             }
         )
-    features = Features(
-        {
-            "image_0": Image(),
-            "image_1": Image(),
-            "question": Value("string"),
-            "answer": Value("string"),
-            "sub_task": Value("string"),
-        }
-    )
-    columns = {name: [row[name] for row in rows] for name in features}
-    DatasetDict({"test": Dataset.from_dict(columns, features=features)}).save_to_disk(str(folder))
+    features = Features({name: Image() if name.startswith("image") else Value("string") for name in rows[0]})
+    DatasetDict({"test": Dataset.from_list(rows, features=features)}).save_to_disk(str(folder))
     return folder
 
 
@@ -175,6 +119,14 @@ def make_world(root: Path, samples: int = 10) -> Path:
         save_data(root / "data" / name, samples=samples, seed=seed)
         (tasks / f"{name}.yaml").write_text(TASK.format(name=name, data=f"data/{name}"))
     return root
+
+
+def own_tasks(world: Path, root: Path, **tasks: str) -> None:
+    """Copies the world's task files and data to `root`, and adds task files: name → text."""
+    for name in ("tasks", "data"):
+        shutil.copytree(world / name, root / name)
+    for name, text in tasks.items():
+        (root / "tasks" / f"{name}.yaml").write_text(text)
 
 
 def settings(root: Path, methods=("plphp",), tasks=("mini_a",), **changes) -> Settings:
@@ -194,7 +146,6 @@ def settings(root: Path, methods=("plphp",), tasks=("mini_a",), **changes) -> Se
         results=root / "results" / "mini",
         profile="mini",
         protocol="lmms_eval",
-        offline=True,
         data_root=root / "data",
         model=ModelSettings("tiny", "llava_onevision", str(root / "checkpoint"), None, "float32", "sdpa", "cpu"),
         methods=tuple(rows[name] for name in methods),
@@ -272,6 +223,12 @@ class FakeAnswerer:
 def fake_answer(text: str, batch_size: int = 1) -> Answer:
     costs = {"prefill_ms": 1.0, "decode_ms": 3.0, "kv_bytes": 10, "kv_bytes_full": 20}
     return answer_of(text, retention=[1.0, 0.5], batch_size=batch_size, **costs)
+
+
+def alone(loaded, method, batch):
+    """A batch's requests with their answers under one method."""
+    ((_, results),) = JointAnswerer(loaded).answer(batch, [method])
+    return results
 
 
 def content(results):

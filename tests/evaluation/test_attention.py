@@ -193,24 +193,6 @@ def attending(capsys):
     return call
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["attention.models=[typo]"], "unknown model in attention.models 'typo'; allowed: gemma3, "),
-        (["attention.samples=0"], "attention.samples must be a whole number, at least 1"),
-        (["table=table1"], "table=… is for `plphp run`"),
-        (["attention.models=mantis"], "attention.models must be a list of models"),
-        (["attention.models=[]"], "attention.models must be a list of models"),
-        (["attention.look=maybe"], "attention.look must be true or false"),
-        (["model=typo"], "options of model: gemma3"),
-        (["tasks=[]"], "no tasks chosen"),
-    ],
-)
-def test_what_cannot_be_served_is_a_sentence_and_exit_code_2(attending, arguments, message):
-    code, said = attending("profile=toy", "dry=false", *arguments)
-    assert code == 2 and said.startswith("error: ") and message in said
-
-
 def test_a_dry_run_says_what_would_be_read_of_every_model(attending):
     code, said = attending("profile=toy", "tasks=[sd]", "dry=true")
     assert code == 0

@@ -9,10 +9,9 @@ from functools import partial
 import pytest
 
 from baselines.controls import RandomTokens
-from plphp_core.cli import entry_point
 from plphp_core.config.equal_cost import TOLERANCE, CostSearch
 from plphp_core.evaluation import cost_matching, loading
-from plphp_core.evaluation.cost_matching import searched
+from plphp_core.evaluation.cost_matching import NotReached, searched
 from tests.evaluation.factories import in_child, never
 from tests.evaluation.repositories import command
 
@@ -22,15 +21,19 @@ FULL = 1000.0
 
 
 def found(search, holds, wanted, high=1.0):
-    """What a search ends with on a method that holds `holds(value)`, and the values it tried."""
-    going, tried = searched(search, high, wanted, FULL), []
-    value = next(going)
-    while True:
+    """What a search finds on a method that holds `holds(value)`, or why it finds nothing; and the values it tried."""
+    tried = []
+
+    def cost_at(value):
         tried.append(value)
-        try:
-            value = going.send(holds(value))
-        except StopIteration as end:
-            return end.value, tried
+        if isinstance(held := holds(value), str):
+            raise NotReached(f"{search.parameter} = {value:g}: {held}")
+        return held
+
+    try:
+        return searched(search, high, wanted, FULL, cost_at), tried
+    except NotReached as error:
+        return str(error), tried
 
 
 RISES = {
@@ -238,7 +241,7 @@ def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):
     first = run()
     before = records(tmp_path)
     monkeypatch.setattr(cost_matching, "_Pass", never)
-    monkeypatch.setattr(loading, "load", never)
+    monkeypatch.setattr(loading.LoadOnce, "__call__", never)
     again = run()
     assert again.code == 0 and records(tmp_path) == before
     assert len(again.files) == len(first.files)
@@ -297,60 +300,3 @@ def test_other_weights_are_measured_anew(run, tmp_path):
     assert run().code == 0 and all(len(one["lengths"]) == 4 for one in records(tmp_path).values())
     path.write_text("{torn")
     assert run().code == 0 and len(records(tmp_path)) == 2
-
-
-REFUSED = {
-    "a budget above": (
-        "table.budgets=[1.2]",
-        "table.budgets: 1.2 is no budget; allowed: shares in (0, 1], such as 0.33 or 1/3, and whole numbers of tok",
-    ),
-    "a budget of nothing": ("table.budgets=[0,0.5]", "table.budgets: 0 is no budget"),
-    "a word": ("table.budgets=[half]", "table.budgets: 'half' is no budget"),
-    "twice": ("table.budgets=[0.5,0.5]", "table.budgets of compare names something twice: 0.5, 0.5"),
-    "two kinds": ("table.budgets=[0.5,64]", "table.budgets mixes shares and tokens: 50%, 64; give one kind"),
-    "part of a token": ("table.budgets=[64.5]", "table.budgets: 64.5 is no budget"),
-    "no cost": ("table.cost=time", "unknown cost in table.cost 'time'; allowed: kv_bytes, tokens"),
-    "a setting": (
-        "+table.settings={fastv:{0.33:{q:1}}}",
-        "unknown parameter of fastv in table.settings 'q'; allowed: K, R, rows",
-    ),
-    "a tolerance": ("+table.tolerance=2", "table.tolerance must be a number in (0, 1), such as 0.005, got 2"),
-    "no budget": ("table.budgets=[]", "table.budgets of compare is empty; give at least one"),
-    "no method": ("table.methods=[]", "table.methods of compare is empty"),
-    "unknown": ("table.methods=[none,random,snapvk]", "unknown method 'snapvk'; allowed: adakv, "),
-    "unknown parameter": (
-        "table.methods=[none,random,{method:snapkv,scop:prompt}]",
-        "unknown parameter of snapkv in table.methods 'scop'; allowed: ",
-    ),
-    "a value": ("table.methods=[none,random,{method:snapkv,scope:image}]", "scope = 'image', but must be one of"),
-    "no none": ("table.methods=[random,snapkv]", "table.methods lacks none, and changes are relative to it; add it"),
-    "no random": ("table.methods=[none,snapkv]", "table.methods lacks random, and all are compared with it"),
-    "the same twice": (
-        "table.methods=[none,random,{method:snapkv,scope:prompt},{method:snapkv,scope:prompt}]",
-        "table.methods of compare names something twice: none, random, {'method': 'snapkv'",
-    ),
-    "without a name": ("table.methods=[none,random,{scope:prompt}]", "{'scope': 'prompt'} names no method; write {m"),
-    "nothing to search": ("table.search.fastv=null", "fastv has no parameter kv_share, and table.search does not say"),
-    "a wrong search": ("table.search.plphp.parameter=q", "unknown parameter of plphp in table.search 'q'; allowed: "),
-    "bounds": (
-        "table.search.plphp.low=2",
-        "table.search.plphp: low = 2 and high = 1.0, but must be numbers",
-    ),
-    "a method of its own": ("method=snapkv", "table=… brings its own methods; leave out either table=… or method=…"),
-}
-
-
-@pytest.mark.parametrize("verb", ["run", "reproduce", "report"])
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_compared_is_refused_in_a_sentence_before_anything_is_loaded(
-    what, verb, monkeypatch, tmp_path, capfd
-):
-    override, message = REFUSED[what]
-    if verb == "report" and what == "a method of its own":
-        return  # a report takes it as a choice among cells
-    monkeypatch.setattr(loading, "load", never)
-    monkeypatch.setattr(cost_matching, "CostMatcher", never)
-    assert entry_point.command(verb, ["table=compare", "profile=toy", f"results={tmp_path}", override]) == 2
-    said = capfd.readouterr().err
-    assert said.startswith("error: ") and message in said and said.count("\n") == 1
-    assert not list(tmp_path.iterdir())

@@ -28,7 +28,7 @@ def nothing_opened(monkeypatch):
         raise AssertionError(f"opened {arguments}")
 
     monkeypatch.setattr(lmms_tasks.Suite, "open", refuse)
-    monkeypatch.setattr(loading, "load", refuse)
+    monkeypatch.setattr(loading.LoadOnce, "__call__", refuse)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from plphp_core.records.errors import ReportError
-from plphp_core.records.manifest import REDACTED, ManifestFile, load_manifest, redact
+from plphp_core.records.manifest import REDACTED, Manifest, ManifestFile, redact
 from tests.evaluation.factories import settings
 
 
@@ -48,11 +48,11 @@ def test_manifest_is_complete_and_without_the_environment(tmp_path, monkeypatch)
     run = settings(tmp_path)
     manifest = ManifestFile(run, {"model": {"token": "swordfish"}, "limit": 4}, ["run.py", "+model.token=swordfish"])
     manifest.write(revisions={"model": "sha256:1", "data": {"mini_a": "sha256:2"}})
-    assert load_manifest(run.results / manifest.name).status == "running"
+    assert Manifest.load(run.results / manifest.name).status == "running"
     manifest.end("finished", 0)
     text = (run.results / manifest.name).read_text()
     assert "swordfish" not in text and "verysecret" not in text
-    found = load_manifest(run.results / manifest.name)
+    found = Manifest.load(run.results / manifest.name)
     assert found.status == "finished" and found.exit_code == 0 and found.started <= found.ended
     assert {"python", "torch", "transformers", "lmms-eval", "datasets"} <= set(found.versions)
     assert found.configuration["limit"] == 4 and found.seeds == {"seed": 0, "limit_seed": 0}
@@ -75,5 +75,5 @@ def test_a_damaged_or_unknown_one_is_refused_with_its_file_and_field(tmp_path, c
     path = settings(tmp_path).results / manifest.name
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ReportError) as caught:
-        load_manifest(path)
+        Manifest.load(path)
     assert str(caught.value).startswith(f"{path}: {said}")

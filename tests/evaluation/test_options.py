@@ -11,13 +11,12 @@ from transformers import GenerationConfig
 
 from plphp_core import PLPHP
 from plphp_core.evaluation import generation, options
-from plphp_core.evaluation.generation import Answerer, JointAnswerer
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.loading import LoadOnce, load
 from plphp_core.evaluation.requests import Failure, Request
-from plphp_core.evaluation.run_status import OK
 from plphp_core.records.errors import UserError
-from plphp_core.records.journal_lines import SampleError
-from tests.evaluation.factories import TASK, cells, content, never, run, settings
+from plphp_core.records.journal_lines import SampleError, SampleLine, encoded, parsed
+from tests.evaluation.factories import TASK, alone, content, never, own_tasks, run, settings
 
 IMAGE = Image.effect_noise((20, 30), 50).convert("RGB")
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
@@ -87,7 +86,7 @@ def test_a_checkpoint_does_not_decide_how_a_run_searches(world, checkpoint, chan
 @pytest.mark.parametrize("changes", [{"repetition_penalty": 9.0}, {"suppress_tokens": list(range(0, 60))}])
 def test_what_chooses_other_tokens_is_obeyed(world, loader, checkpoint, changes):
     plain, changed = loader(settings(world).model), load(model_settings(world, checkpoint(**changes)))
-    answers = [Answerer(one, None).answer(requests(1))[0][1] for one in (plain, changed)]
+    answers = [alone(one, None, requests(1))[0][1] for one in (plain, changed)]
     assert answers[0].text != answers[1].text
 
 
@@ -125,10 +124,8 @@ def test_what_only_the_fast_engine_lacks_is_refused_for_it_alone(world, checkpoi
 def test_a_task_that_cannot_be_served_is_refused_before_data_and_weights(
     world, tmp_path, display, engine, generation, said
 ):
-    for name in ("tasks", "data"):
-        shutil.copytree(world / name, tmp_path / name)
     text = TASK.format(name="mini_c", data="data/mini_a").replace("do_sample: false", f"do_sample: false, {generation}")
-    (tmp_path / "tasks" / "mini_c.yaml").write_text(text)
+    own_tasks(world, tmp_path, mini_c=text)
     run_settings = dataclasses.replace(settings(world, tasks=("mini_c",), results=tmp_path / "mini"), root=tmp_path)
     model = dataclasses.replace(run_settings.model, engine=engine)
     with pytest.raises(UserError, match=said):
@@ -164,7 +161,7 @@ def test_more_sequences_than_prompts_are_nobodys_answers(world, loader, monkeypa
             yield method, dataclasses.replace(found, sequences=found.sequences.repeat_interleave(2, dim=0))
 
     monkeypatch.setattr(generation, "decode_each", doubled)
-    for _, result in Answerer(loaded, None).answer(requests(2)):
+    for _, result in alone(loaded, None, requests(2)):
         assert isinstance(result, Failure) and "2 sequences came back for 1 prompts" in result.message
 
 
@@ -172,32 +169,21 @@ def test_more_sequences_than_prompts_are_nobodys_answers(world, loader, monkeypa
 def test_new_tokens_are_those_up_to_the_tasks_own_end(world, loader, engine):
     """In a batch, what stands behind an answer's end is padding: the count is that of the sample alone."""
     loaded = dataclasses.replace(loader(settings(world).model), engine=engine)
-    answerer = Answerer(loaded, None)
-    free = [answerer.answer([one])[0][1].text.split() for one in requests(3, max_new_tokens=16)]
+    free = [alone(loaded, None, [one])[0][1].text.split() for one in requests(3, max_new_tokens=16)]
     # A word that one answer says and another one does not.
     end = next(word for words in free for word in words if not all(word in others for others in free))
     end = loaded.processor.tokenizer.get_vocab()[end]
     asked = requests(3, max_new_tokens=16, eos_token_id=end)
-    together = [answer for _, answer in answerer.answer(asked)]
-    alone = [answerer.answer([one])[0][1] for one in asked]
-    assert [one.new_tokens for one in together] == [one.new_tokens for one in alone]
-    assert [one.text for one in together] == [one.text for one in alone]
+    together = [answer for _, answer in alone(loaded, None, asked)]
+    single = [alone(loaded, None, [one])[0][1] for one in asked]
+    assert [one.new_tokens for one in together] == [one.new_tokens for one in single]
+    assert [one.text for one in together] == [one.text for one in single]
     assert min(one.new_tokens for one in together) < max(one.new_tokens for one in together) == 16
-
-
-def test_beams_of_a_task_work_in_a_run(world, loader, tmp_path, display):
-    for name in ("tasks", "data"):
-        shutil.copytree(world / name, tmp_path / name)
-    text = TASK.format(name="mini_c", data="data/mini_a").replace("do_sample: false", "do_sample: false, num_beams: 2")
-    (tmp_path / "tasks" / "mini_c.yaml").write_text(text)
-    run_settings = settings(world, ("none", "plphp"), ("mini_c",), results=tmp_path / "mini")
-    run_settings = dataclasses.replace(run_settings, root=tmp_path)
-    assert run(run_settings, {}, loader, display) == OK
-    assert {cell["n"] for cell in cells(run_settings).values()} == {10}
-    assert "warning" not in display.console.file.getvalue()
 
 
 def test_no_address_of_an_object_is_kept():
     failure = Failure.of(OSError(f"cannot identify image file {object()!r} or {torch.nn.Linear.forward!r}"))
     assert "<object object>" in failure.message and "0x" not in failure.message
-    assert failure.record == SampleError(kind="OSError", message=failure.message)
+    line = SampleLine(key="k", cell="c", doc_id=0, hardware="h", error=failure)
+    kept = parsed(encoded(line)).error  # without the trace
+    assert failure.trace and kept == SampleError(kind="OSError", message=failure.message)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from plphp_core.config.report_choices import Filters, Options
 from plphp_core.evaluation.run_status import OK
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting import notes
-from tests.evaluation.factories import TASK, run, settings
+from tests.evaluation.factories import TASK, own_tasks, run, settings
 
 METRICS = """metric_list:
   - {metric: words, aggregation: mean, higher_is_better: true}
@@ -54,11 +53,9 @@ def fails(items, args):
 
 @pytest.fixture
 def cell(world, tmp_path, fake):
-    for name in ("tasks", "data"):
-        shutil.copytree(world / name, tmp_path / name)
     text = TASK.format(name="mini_c", data="data/mini_a").replace("functions.process_results", "plain.process_results")
     head, _, metadata = text.partition("metric_list:")
-    (tmp_path / "tasks" / "mini_c.yaml").write_text(head + METRICS + metadata[metadata.index("metadata:") :])
+    own_tasks(world, tmp_path, mini_c=head + METRICS + metadata[metadata.index("metadata:") :])
     (tmp_path / "tasks" / "plain.py").write_text(FUNCTIONS)
     run_settings = settings(world, ("none",), ("mini_c",), results=tmp_path / "mini")
     assert run(dataclasses.replace(run_settings, root=tmp_path), {}, fake) == OK

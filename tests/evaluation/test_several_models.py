@@ -1,7 +1,6 @@
 """Tables over several models: each as if chosen alone, one after the other, and one that fails costs no other."""
 
 import gc
-import re
 import shutil
 import weakref
 from functools import partial
@@ -121,30 +120,6 @@ def test_every_model_refused_is_a_wrong_request(run, repository):
     assert done.code == 2 and not done.cells
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["model=llava_onevision"], "pair is about one, two, not about llava_onevision"),
-        (["model.checkpoint=one"], "model.checkpoint=… would be the same for all of one, two; .* with model=…"),
-        (["table.models=[one,three]"], "unknown model in table.models of pair 'three'; allowed: .*one, .*two"),
-        (["table.models=[]"], "table.models of pair is empty"),
-        (["table.skip=[two/SDD]"], "unknown place in table.skip 'two/SDD'; allowed: .*<model>/SD"),
-        (["table.skip=[tow/SD]"], "unknown place in table.skip 'tow/SD'"),
-        (["method=none"], "leave out either table=… or method=…"),
-        (["limit=0"], "limit must be a whole number"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_before_the_first_model(run, arguments, message):
-    done = run(*arguments)
-    assert done.code == 2 and not done.cells and "group 1 of" not in done.said
-    assert done.said.count("error: ") == 1 and "Traceback" not in done.said
-    assert re.search(message, done.said), done.said
-
-
-def test_other_models_can_be_named(run):
-    assert {model for model, _, _ in run("table.models=[two]").cells} == {"two"}
-
-
 def test_the_old_weights_are_gone_before_the_new_ones_arrive(run, monkeypatch):
     """Two 7B models do not fit one GPU: none of the first one's parameters may be alive when the second is loaded."""
     alive, seen = [], []
@@ -209,8 +184,3 @@ def test_the_scheduler_refuses_a_single_model_as_a_run_does():
     (some,) = table3("model=mantis", "profile=toy").values()
     with pytest.raises(UserError, match="no checkpoint"):
         run_groups([[(some, {})]], refuse)
-
-
-def test_thresholds_of_a_model_are_the_profiles():
-    overrides = ("profile=toy", "++profile.methods.qwen2_vl.plphp={alpha:0.7,beta:0.2}")
-    assert table3(*overrides)["qwen2_vl"].methods[1].params["alpha"] == 0.7

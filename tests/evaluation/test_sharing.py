@@ -13,10 +13,10 @@ from plphp_core import PLPHP
 from plphp_core.config.run_settings import MethodSettings
 from plphp_core.decoding.shared_prefill import SharedPrefill
 from plphp_core.evaluation import generation
-from plphp_core.evaluation.generation import Answerer, JointAnswerer
+from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.evaluation.run_status import OK
-from tests.evaluation.factories import TIMES, cells, content, lines, run, settings, timeless
+from tests.evaluation.factories import TIMES, alone, cells, content, lines, run, settings, timeless
 
 METHODS = [
     None,
@@ -71,7 +71,7 @@ def test_together_as_alone(loaded, world, loader):
     found = dict(JointAnswerer(loaded).answer(batch, METHODS))
     assert len(found) == len(METHODS)
     for method in METHODS:
-        assert content(found[method]) == content(Answerer(loaded, method).answer(batch))
+        assert content(found[method]) == content(alone(loaded, method, batch))
         kernel = "sdpa" if loaded.engine == "generate" else "sdpa_slices"
         assert {answer.kernel for _, answer in found[method]} == {kernel}
 
@@ -112,7 +112,7 @@ def test_methods_go_on_alone_where_the_shared_prefill_does_not_fit(world, loader
     batch = requests(world, loader)
     found = dict(JointAnswerer(loaded).answer(batch, METHODS))
     for method in METHODS:
-        assert content(found[method]) == content(Answerer(loaded, method).answer(batch))
+        assert content(found[method]) == content(alone(loaded, method, batch))
 
 
 def test_a_method_that_fails_together_tries_alone_and_costs_the_others_nothing(world, loader, monkeypatch):
@@ -128,7 +128,7 @@ def test_a_method_that_fails_together_tries_alone_and_costs_the_others_nothing(w
     batch = requests(world, loader)
     answers = list(JointAnswerer(loaded).answer(batch, METHODS))
     assert answers[-1][0] is METHODS[1]  # after all others
-    assert content(answers[-1][1]) == content(Answerer(loaded, METHODS[1]).answer(batch))
+    assert content(answers[-1][1]) == content(alone(loaded, METHODS[1], batch))
 
 
 def test_a_broken_sample_fails_under_every_method_and_no_other_does(world, loader):

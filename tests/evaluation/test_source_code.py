@@ -10,7 +10,6 @@ from plphp_core import PLPHP
 from plphp_core.config.run_settings import Benchmark, MethodSettings, ModelSettings
 from plphp_core.evaluation.cell_spec import CellSpec
 from plphp_core.evaluation.lmms_tasks import TaskFacts
-from plphp_core.evaluation.task_code import task_code
 from plphp_core.records import cache_keys as keys
 from plphp_core.records import source_code
 from plphp_core.records.source_code import hashes, hashes_of_functions, own_package
@@ -129,7 +128,7 @@ def test_a_tasks_questions_and_scores_are_apart(tmp_path):
 
     def code(scoring, **changes):
         source_code._read.cache_clear()
-        return task_code(config | changes, tmp_path, scoring)
+        return keys.task_code(config | changes, tmp_path, scoring)
 
     asked, scored = code(False), code(True)
     assert sorted(asked) == ["ask.py", "task file"] and sorted(scored) == ["score.py", "task file"]

@@ -16,18 +16,17 @@ from lmms_eval.models import get_model, list_available_models
 from PIL import Image
 
 from plphp_core.evaluation.data_sets import DataSets
-from plphp_core.evaluation.generation import Answerer
-from plphp_core.evaluation.lmms_model import GenerationErrors
+from plphp_core.evaluation.generation import JointAnswerer
+from plphp_core.evaluation.lmms_model import GenerationErrors, speak_to
 from plphp_core.evaluation.loading import load
 from plphp_core.evaluation.options import generation_arguments
 from plphp_core.evaluation.requests import Failure, Request, batches
 from plphp_core.evaluation.task_index import _upstream
-from plphp_core.evaluation.upstream_prompts import speak_to
 from plphp_core.families import family_names, get_family
 from plphp_core.pruning.method import method_names
 from plphp_core.records.errors import UserError
 from plphp_core.records.revisions import Fingerprints
-from tests.evaluation.factories import settings
+from tests.evaluation.factories import alone, settings
 from tests.upstream_data import save
 
 FAMILY = get_family("llava_onevision")
@@ -36,7 +35,10 @@ GREEDY = {"max_new_tokens": 4, "do_sample": False, "temperature": 0, "until": ["
 
 @pytest.fixture(scope="module")
 def model(world):
-    return get_model("plphp_llava_onevision")(pretrained=str(world / "checkpoint"), device="cpu", batch_size="4", r=0.3)
+    given = {"pretrained": str(world / "checkpoint"), "device": "cpu", "batch_size": "4", "r": 0.3}
+    made = get_model("plphp_llava_onevision")(**given)
+    assert (made.method.r, made.method.delta_r, made.batch_size, made.device.type) == (0.3, 0.3, 4, "cpu")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +83,15 @@ def test_arguments_that_cannot_be_served_are_refused_with_what_is_allowed(name, 
         get_model(f"{name}_llava_onevision")(**{"pretrained": str(world / "checkpoint"), "device": "cpu"} | arguments)
 
 
-def test_method_parameters_arrive(model):
-    assert (
-        model.method.r == 0.3 and model.method.delta_r == 0.3 and model.batch_size == 4 and model.device.type == "cpu"
-    )
-
-
 def test_answers_come_back_in_order_with_token_counts(model, documents):
     """Batched and sorted inside, but each answer equals the one that its sample gets alone."""
     model.task_dict = {"mini_a": documents}
     requests = [instance(documents, doc_id) for doc_id in (7, 0, 3, 8, 1, 5)]
     together = model.generate_until(requests)
     assert all(isinstance(found, GenerationResult) and found.token_counts.output_tokens <= 4 for found in together)
-    alone = [model.generate_until([request])[0] for request in requests]
-    assert [found.text for found in together] == [found.text for found in alone]
-    assert [f.token_counts.input_tokens for f in together] == [f.token_counts.input_tokens for f in alone]
+    single = [model.generate_until([request])[0] for request in requests]
+    assert [found.text for found in together] == [found.text for found in single]
+    assert [f.token_counts.input_tokens for f in together] == [f.token_counts.input_tokens for f in single]
     assert len({found.text for found in together}) > 1
 
 
@@ -148,7 +144,7 @@ def test_a_truncated_image_is_a_failure(model):
     file = io.BytesIO()
     Image.effect_noise((64, 64), 50).save(file, "PNG")
     half = io.BytesIO(file.getvalue()[: len(file.getvalue()) // 2])
-    ((_, result),) = Answerer(model.loaded, None).answer([Request("what ?", GREEDY, lambda: [Image.open(half)])])
+    ((_, result),) = alone(model.loaded, None, [Request("what ?", GREEDY, lambda: [Image.open(half)])])
     assert isinstance(result, Failure) and "truncated" in result.message
 
 
@@ -160,7 +156,7 @@ def test_strange_images_are_converted_or_cost_only_their_sample_and_are_named(mo
     plain.save(moving, "GIF", save_all=True, append_images=[plain.rotate(90)])
     given = [[see_through, plain.rotate(90)], [Image.open(moving)], [Image.new("RGB", (0, 3))], [plain]]
     requests = [Request("what ?", GREEDY, lambda images=images: images, n) for n, images in enumerate(given)]
-    results = {request.tag: result for request, result in Answerer(model.loaded, None).answer(requests)}
+    results = {request.tag: result for request, result in alone(model.loaded, None, requests)}
     assert results[0].image_notes == ["image 0: mode RGBA to RGB, transparency dropped"]
     assert "2 frames" in results[1].message and "0 × 3 pixels" in results[2].message
     assert results[3].image_notes == [] and results[3].new_tokens > 0
@@ -169,7 +165,7 @@ def test_strange_images_are_converted_or_cost_only_their_sample_and_are_named(mo
 def test_more_images_than_marks_cost_only_their_sample(model):
     image = Image.effect_noise((20, 30), 50)
     requests = [Request("red <image> ?", GREEDY, lambda n=n: [image] * n, n) for n in (1, 3)]
-    results = {request.tag: result for request, result in Answerer(model.loaded, None).answer(requests)}
+    results = {request.tag: result for request, result in alone(model.loaded, None, requests)}
     assert not isinstance(results[1], Failure)
     assert "marks 1 images with <image>, but there are 3" in results[3].message
 
@@ -181,13 +177,6 @@ def test_padding_requests_cost_no_image_and_get_some_answer(model, documents):
     model.task_dict = {"mini_a": documents}
     requests = [instance(documents, 0), instance(documents, 0, look=never, __padding_only__=True)]
     assert len(model.generate_until(requests)) == 2
-
-
-def test_clean_keeps_the_model(model, documents):
-    model.task_dict = {"mini_a": documents}
-    before = model.generate_until([instance(documents, 0)])[0].text
-    model.clean()
-    assert model.generate_until([instance(documents, 0)])[0].text == before
 
 
 def test_prompts_are_padded_left_and_the_text_of_the_family(model, documents, monkeypatch):
@@ -286,7 +275,7 @@ def test_what_only_scores_choices_ends_the_command_line_too(model, monkeypatch):
 
 def test_a_task_that_cannot_be_served_is_refused_before_its_first_sample(model, documents, monkeypatch):
     model.task_dict = {"mini_a": documents}
-    monkeypatch.setattr(Answerer, "answer", lambda *_: pytest.fail("answered"))
+    monkeypatch.setattr(JointAnswerer, "answer", lambda *_: pytest.fail("answered"))
     with pytest.raises(UserError, match=r"task mini_a sets guidance_scale=1\.5"):
         model.generate_until([instance(documents, 0, GREEDY | {"guidance_scale": 1.5})])
 
@@ -309,28 +298,11 @@ def test_beams_do_not_mix_the_costs_of_samples(model):
     image = Image.effect_noise((20, 30), 50).convert("RGB")
     beams = GREEDY | {"num_beams": 2}
     requests = [Request("red <image> ?" * n, beams, lambda n=n: [image] * n, n) for n in (1, 2, 0)]
-    answerer = Answerer(model.loaded, model.method)
-    together = answerer.answer(requests)
+    together = alone(model.loaded, model.method, requests)
     for request, found in together:
-        ((_, alone),) = answerer.answer([request])
-        assert (found.retention, found.kv_bytes) == (alone.retention, alone.kv_bytes) and found.text == alone.text
-    ((_, found),) = answerer.answer([Request("red ?", GREEDY | {"num_return_sequences": 2}, list)])
+        ((_, single),) = alone(model.loaded, model.method, [request])
+        assert (found.retention, found.kv_bytes) == (single.retention, single.kv_bytes) and found.text == single.text
+    ((_, found),) = alone(model.loaded, model.method, [Request("red ?", GREEDY | {"num_return_sequences": 2}, list)])
     assert "num_return_sequences" in found.message
-    ((_, found),) = answerer.answer([Request("red ?", GREEDY | {"num_beams": None}, list)])
+    ((_, found),) = alone(model.loaded, model.method, [Request("red ?", GREEDY | {"num_beams": None}, list)])
     assert not isinstance(found, Failure)
-
-
-def test_the_fast_engine_gives_the_same_answers_and_costs(model, world):
-    fast = get_model("plphp_llava_onevision")(
-        pretrained=str(world / "checkpoint"), device="cpu", batch_size="4", r=0.3, engine="fast"
-    )
-    image = Image.effect_noise((20, 30), 50).convert("RGB")
-    requests = [Request("red <image> ?" * n, GREEDY, lambda n=n: [image] * n, n) for n in (1, 2, 0)]
-    usual, quick = (Answerer(one.loaded, one.method).answer(requests) for one in (model, fast))
-    for (_, a), (_, b) in zip(usual, quick, strict=True):
-        assert (a.text, a.new_tokens, a.retention, a.kv_bytes) == (b.text, b.new_tokens, b.retention, b.kv_bytes)
-        assert b.prefill_ms > 0 and b.decode_steps >= 1
-    ((_, found),) = Answerer(fast.loaded, None).answer([Request("red ?", GREEDY | {"num_beams": 3}, list)])
-    assert "beams" in found.message
-    with pytest.raises(UserError, match="unknown engine 'turbo'; allowed: fast, generate"):
-        get_model("none_llava_onevision")(pretrained=str(world / "checkpoint"), device="cpu", engine="turbo")

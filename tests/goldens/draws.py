@@ -76,7 +76,7 @@ def _measured(on: Conditions, row: Row, quality: Quality, benchmark: str, failed
     scores: dict[int, float] = {}
     for doc in range(size):
         if doc in failed:
-            results[doc] = Failure("OutOfMemoryError", f"CUDA out of memory & 100 % of it, document_{doc}")
+            results[doc] = Failure(kind="OutOfMemoryError", message=f"CUDA out of memory & 100 % of it, document_{doc}")
             continue
         results[doc] = _answer(on, row, quality, benchmark, doc, doc in other)
         hard = 0.35 + 0.5 * draw("document", benchmark, doc).random()

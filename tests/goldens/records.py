@@ -22,7 +22,7 @@ from plphp_core.evaluation.lmms_tasks import OpenTask, TaskFacts
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.cache_keys import CODE
-from plphp_core.records.cell_result import load_cell
+from plphp_core.records.cell_result import CellResult
 from plphp_core.records.cost_matches import CostMatch, CostMatches, matches_path
 from plphp_core.records.depth_rule import DepthRule, rule_path
 from plphp_core.records.journal import Journal
@@ -239,13 +239,13 @@ def write_matches(folder: Path, on: Conditions, reference: Path, matches: list[t
         reference: result file of Uncompressed.
         matches: budget, contender, method at it or None, why not.
     """
-    cell, found = load_cell(reference), []
+    cell, found = CellResult.load(reference), []
     prompts = [int(length) for length in cell.costs["prompt_tokens"]]
     for budget, one, method, why in matches:
         tokens = one.cost.name == "tokens"
         held = budget if tokens else 4096 * budget * sum(prompts) / len(prompts)
         for path in (folder / on.profile / "cells").glob(f"*{cell.task}*.json"):
-            other = load_cell(path)
+            other = CellResult.load(path)
             if method is not None and (other.method, other.params) == (method.name, method.params):
                 held = float(other.costs[one.cost.cell].mean())
         wanted = 1.05 * held if (one.name, budget, cell.benchmark) == unequal else held

@@ -9,7 +9,7 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict, Image
 
-from plphp_core.evaluation import data_sets, lmms_tasks
+from plphp_core.evaluation import data_sets
 from plphp_core.preflight import benchmark_data
 from plphp_core.preflight.benchmark_data import SampledDataSets, data, metrics
 from plphp_core.preflight.checks import CheckStatus, PlannedRun
@@ -125,8 +125,7 @@ def reachable(hub, monkeypatch):
 
         return call
 
-    for module in (data_sets, lmms_tasks):
-        monkeypatch.setattr(module, "hub_commit", lambda *_: COMMIT)
+    monkeypatch.setattr(data_sets, "hub_commit", lambda *_: COMMIT)
     monkeypatch.setattr(benchmark_data, "FROM_HUB", there(datasets.load_dataset))
     monkeypatch.setattr(data_sets, "FROM_HUB", lambda *_, **__: pytest.fail("the whole data set was loaded"))
     monkeypatch.setattr(datasets, "load_dataset_builder", there(datasets.load_dataset_builder))

@@ -53,21 +53,6 @@ def test_a_table_over_several_models_checks_each_of_them_without_weights(toy_dat
     assert said.count("A run would work") == said.count("weights=false") == 3
 
 
-@pytest.mark.parametrize(
-    "argument, message",
-    [
-        ("model=other", "options of model"),
-        ("weights=perhaps", "weights must be true or false"),
-        ("dtype=int3", "unknown dtype 'int3'"),
-        ("wieghts=false", "known keys of the configuration"),
-    ],
-)
-def test_bad_usage_ends_with_2(argument, message, capfd):
-    assert command(argument) == 2
-    captured = capfd.readouterr()
-    assert message in captured.err and "Traceback" not in captured.err and not captured.out
-
-
 def test_an_unknown_task_is_a_failed_check(capfd):
     assert command("tasks=[sd,other]") == 1
     said = " ".join(capfd.readouterr().out.split())

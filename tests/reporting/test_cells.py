@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from plphp_core.records.cell_result import load_cell, load_cells
+from plphp_core.records.cell_result import CellResult, load_cells
 from plphp_core.records.errors import ReportError
 from tests.reporting import factories
 from tests.reporting.reports_made import report, written
@@ -18,19 +18,19 @@ COMMAND = ".venv/bin/python scripts/run.py profile=toy 'tasks=[sd]' method=plphp
 
 def test_a_cell_is_read_back(tmp_path):
     record = factories.cell("MV", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", samples=12, failed=(2, 5))
-    cell = load_cell(factories.write(tmp_path, record)[0])
+    cell = CellResult.load(factories.write(tmp_path, record)[0])
     assert (cell.benchmark, cell.method, cell.params) == ("MV", "plphp", factories.PLPHP)
     assert (cell.n, cell.errors, list(cell.doc_ids)) == (10, 2, [0, 1, 3, 4, 6, 7, 8, 9, 10, 11])
     assert cell.metrics["overall"].value == record["metrics"]["overall"]["value"]
     assert list(cell.metrics["overall"].groups) == record["metrics"]["overall"]["groups"]
     (path,) = factories.write(tmp_path, factories.cell(samples=2, failed=(0, 1)))
-    assert math.isnan(load_cell(path).metrics["rouge_l"].value)  # every sample failed
+    assert math.isnan(CellResult.load(path).metrics["rouge_l"].value)  # every sample failed
 
 
 def test_the_seed_of_a_subset_counts_only_where_there_is_a_subset(tmp_path):
     full, part = factories.write(tmp_path, factories.cell(limit_seed=5), factories.cell("IE", limit=48, limit_seed=5))
-    assert load_cell(full).limit_seed is None
-    assert load_cell(part).limit_seed == 5
+    assert CellResult.load(full).limit_seed is None
+    assert CellResult.load(part).limit_seed == 5
 
 
 def put(value, *names):
@@ -86,7 +86,7 @@ def test_a_damaged_or_contradictory_file_is_one_sentence(tmp_path, change, compl
     (path,) = factories.write(tmp_path, factories.cell(samples=8))
     spoil(path, change)
     with pytest.raises(ReportError, match=re.escape(complaint)) as caught:
-        load_cell(path)
+        CellResult.load(path)
     said = str(caught.value)
     assert said.startswith(f"{path}: ") and "\n" not in said
     assert "schema" in complaint or "; delete it and run its cell again" in said
@@ -161,7 +161,7 @@ def test_a_folder_in_its_place(folder, capsys):
 def test_fields_that_this_version_does_not_know_are_no_damage(folder):
     path = folder / "toy" / "cells" / f"{SPOILT}.json"
     spoil(path, put({"new": [1]}, "later"))
-    assert load_cell(path).n == 8
+    assert CellResult.load(path).n == 8
 
 
 def test_nothing_but_damaged_files_is_an_error_for_each(folder, capsys):

@@ -12,7 +12,7 @@ from pycocoevalcap.cider.cider import Cider
 from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.results import evaluate
 from plphp_core.config.report_choices import Filters, Options
-from plphp_core.records.cell_result import fewest_documents, load_cell, load_cells
+from plphp_core.records.cell_result import CellResult, fewest_documents, load_cells
 from plphp_core.reporting.figures.score_panels import FIGURE5, ScorePanels
 from plphp_core.reporting.page.sample_browser import collect
 from tests.claims.claims_factories import ledger, paper_cells
@@ -59,11 +59,11 @@ def results_of(folder, some, **options):
 def test_the_cell_has_no_cider_and_keeps_its_other_scores(tmp_path):
     one, two = records(("Flickr30k",))[0], records(("Flickr30k",), samples=2)[0]
     (path, *_) = factories.write(tmp_path, one)
-    cell = load_cell(path)
+    cell = CellResult.load(path)
     assert math.isnan(cell.metrics["cider"].value) and np.isnan(cell.metrics["cider"].samples).all()
     assert cell.metrics["meteor"].value == one["metrics"]["meteor"]["value"]
     (path, *_) = factories.write(tmp_path / "two", two)
-    assert load_cell(path).metrics["cider"].value == 0  # a value, if a poor one
+    assert CellResult.load(path).metrics["cider"].value == 0  # a value, if a poor one
 
 
 def test_the_table_says_n_a_and_why_and_averages_over_the_rest(tmp_path):

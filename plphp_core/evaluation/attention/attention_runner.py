@@ -21,7 +21,7 @@ from plphp_core.evaluation.progress import Display
 from plphp_core.evaluation.requests import Failure, Request
 from plphp_core.evaluation.results_folder import run_lock
 from plphp_core.evaluation.run_status import Stop, run_and_record
-from plphp_core.records.attention_result import AttentionResult, load_attention_result
+from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.errors import ReportError, RunError
 from plphp_core.records.host import device_name
 from plphp_core.records.journal import Journal
@@ -118,7 +118,7 @@ class _AttentionRun:
             failure = Failure.of(error)
             log.warning("%s: %s", request, failure)
             free_memory()
-            what = {"error": failure.record}
+            what = {"error": failure}
         hardware = device_name(self.settings.model.device)
         return SampleLine(key=key, cell=cell.key, doc_id=request.tag, hardware=hardware, **what)
 
@@ -194,7 +194,7 @@ def _planned(cell: CellSpec, suite: Suite) -> PlannedCell:
 def _finished(cell: CellSpec) -> AttentionResult | None:
     """The result file if it is of these very samples and none of them failed."""
     try:
-        found = load_attention_result(result_path(cell))
+        found = AttentionResult.load(result_path(cell))
     except ReportError:
         return None
     mine = found.key == cell.key and found.limit == cell.settings.limit and not found.errors

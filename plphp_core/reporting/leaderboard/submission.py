@@ -63,7 +63,7 @@ def _cell(path: Path, profile: str) -> CellResult:
         raise ReportError("is a link")
     if path.stat().st_size > LARGEST:
         raise ReportError(f"has more than {LARGEST // 2**20} MiB")
-    cell = CellResult.load(path, lambda _: "")
+    cell = CellResult.load(path, remedy="")
     if cell.profile != profile:
         raise ReportError(f"belongs to profile {cell.profile!r}")
     if not cell.intact():

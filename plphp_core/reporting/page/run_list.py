@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from plphp_core.records.errors import ReportError
-from plphp_core.records.manifest import Manifest, load_manifest
+from plphp_core.records.manifest import Manifest
 from plphp_core.reporting.request import Report
 from plphp_core.reporting.table_model import NA
 
@@ -18,7 +18,7 @@ def runs(folder: Path) -> tuple[list[Manifest], list[str]]:
     found, damaged = [], []
     for path in sorted((folder / "manifests").glob("*.json")):
         try:
-            found.append(load_manifest(path))
+            found.append(Manifest.load(path))
         except ReportError as error:
             damaged.append(str(error))
     return found, damaged
