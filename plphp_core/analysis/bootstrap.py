@@ -107,6 +107,11 @@ class Estimate:
 MISSING = Estimate(math.nan, np.empty(0), math.nan, math.nan)
 
 
+def exactly(value: float) -> Estimate:
+    """A number without an interval."""
+    return replace(MISSING, value=value)
+
+
 def without_width(one: Estimate) -> Estimate:
     """The estimate, without its interval if all resamples are alike."""
     known = len(one.replicates) > 0 and not math.isnan(one.low)

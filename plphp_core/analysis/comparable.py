@@ -19,7 +19,7 @@ from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.report_choices import Filters
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.records.cell_result import CellResult
-from plphp_core.records.errors import ReportError
+from plphp_core.records.errors import ReportError, shortlist
 
 SHARED = (
     "model", "checkpoint", "revision", "dtype", "attn_implementation", "protocol", "prompts", "engine", "limit",
@@ -161,7 +161,7 @@ def _refuse_mixture(cells: Sequence[CellResult], name: str, value: Callable[[Cel
     for cell in cells:
         files.setdefault(value(cell), []).append(cell.path)
     if len(files) > 1:
-        lines = [f"  {shown(key)}: {_listed(paths)}" for key, paths in files.items()]
+        lines = [f"  {shown(key)}: {shortlist([path.name for path in paths], 4)}" for key, paths in files.items()]
         advice = LEAVE_OUT if option == EXCLUDE else f"choose with {option}=…"
         raise ReportError("\n".join([f"finished cells differ in {name}, one table cannot mix them; {advice}:", *lines]))
 
@@ -182,8 +182,3 @@ def _rivalry(row: RowSpec, benchmark: str, rivals: Sequence[CellResult]) -> str:
 def shown(value: object) -> str:
     """A field's value as the configuration spells it."""
     return "null" if value is None else str(value)
-
-
-def _listed(paths: Sequence[Path], most: int = 4) -> str:
-    names = ", ".join(path.name for path in paths[:most])
-    return names + (f" and {len(paths) - most} more" if len(paths) > most else "")

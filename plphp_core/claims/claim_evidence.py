@@ -15,6 +15,7 @@ import numpy as np
 from plphp_core.analysis.results import Results
 from plphp_core.records.attention_result import AttentionResult
 from plphp_core.records.cell_result import CellResult, evaluated_alone
+from plphp_core.records.errors import shortlist
 
 FEWEST = 30  # documents of a benchmark, below which a bootstrap interval is too narrow to decide anything
 FAILED = 0.01  # share of the samples of a cell
@@ -94,7 +95,7 @@ class ClaimEvidence:
             "not finished": self.missing,
             f"more than {FAILED:.0%} of the samples failed": self.failed,
         }
-        return [f"{reason}: {_listed(names)}" for reason, names in found.items() if names]
+        return [f"{reason}: {shortlist(names, 6)}" for reason, names in found.items() if names]
 
 
 def _fact(one: CellResult | AttentionResult, name: str) -> str:
@@ -106,11 +107,6 @@ def _fact(one: CellResult | AttentionResult, name: str) -> str:
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    """Names with commas, the first `most` of them."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def other_times(evidence: ClaimEvidence) -> str:

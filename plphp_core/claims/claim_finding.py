@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plphp_core.analysis.bootstrap import MISSING, Estimate
 from plphp_core.claims.claim_evidence import ClaimEvidence, Place
 from plphp_core.claims.verdict import RuleOutcome, Verdict
 from plphp_core.reporting.published import Claim
-from plphp_core.reporting.table_model import NA, number
+from plphp_core.reporting.table_model import NA, bounds, number
 
 if TYPE_CHECKING:
     from plphp_core.claims.claim_rules import ClaimRule
 
 PERCENT, SAVED, TOKENS, POINTS, ORDER = "percent", "percent_saved", "decoded_tokens", "points", "order"
+WORDS = {TOKENS: " tokens", POINTS: " points"}  # of units that are words; others are %
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +159,15 @@ def headline(findings: Sequence[ClaimFinding]) -> tuple[str, str]:
 
 def written(value: float | None, unit: str) -> str:
     """A number in its unit, as text; n/a for None and nan."""
-    if value is None or math.isnan(value):
-        return NA
-    decimals, behind = {TOKENS: (3, " tokens"), POINTS: (2, " points")}.get(unit, (2, "%"))
-    return number(value, decimals, signed=unit not in (SAVED, TOKENS)) + behind
+    return NA if value is None or math.isnan(value) else _plain(value, unit) + WORDS.get(unit, "")
 
 
 def written_interval(one: Estimate, unit: str) -> str:
-    """An interval as "[low, high]"; n/a unless both ends are known."""
-    if math.isnan(one.low) or math.isnan(one.high):
-        return NA
-    low, high = written(one.low, unit), written(one.high, unit)
-    ending = low[low.find(" ") :] if " " in low else ""  # a unit that is a word stands behind the bracket
-    return f"[{low.removesuffix(ending)}, {high.removesuffix(ending)}]{ending}"
+    """An interval as "[low, high]"; n/a unless both ends are known. A unit that is a word stands behind the bracket."""
+    text = bounds(one.low, one.high, partial(_plain, unit=unit))
+    return text if text == NA else text + WORDS.get(unit, "")
+
+
+def _plain(value: float, unit: str) -> str:
+    """Without a unit that is a word."""
+    return number(value, 3 if unit == TOKENS else 2, signed=unit not in (SAVED, TOKENS)) + "%" * (unit not in WORDS)

@@ -61,7 +61,7 @@ def above(sources: ClaimSources, rival: str) -> ClaimMeasurement:
     known = {at: change for at, change in changes.items() if not math.isnan(change.value)}
     if known:
         best, least = min(known.items(), key=lambda item: item[1].value)
-        interval = bounds(least.low, least.high, signed=True)
+        interval = bounds(least.low, least.high, percent)
         remarks.append(f"Against the best of them, {results.setting(best)}: {percent(least.value)} {interval}.")
     part = ClaimPart("average change", scaled(average(list(changes.values())), 100))
     rests = places(results, [row, *settings], BENCHMARKS)

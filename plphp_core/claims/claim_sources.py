@@ -17,7 +17,7 @@ from plphp_core.records.errors import ReportError, UserError
 from plphp_core.reporting.configured import benchmarks_configured, method_configured
 from plphp_core.reporting.cost_comparison import CostComparison, gather
 from plphp_core.reporting.request import ReportRequest, evaluate_models
-from plphp_core.reporting.table_layout import table_layout
+from plphp_core.reporting.table_content import table_layout
 
 MULTI_IMAGE = ("SD", "IE", "VST", "MV")
 BENCHMARKS = (*MULTI_IMAGE, "Flickr30k", "COCO2017", "DetailCaps")  # the paper's: what its claims are about

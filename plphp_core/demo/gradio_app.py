@@ -10,8 +10,8 @@ import gradio as gr
 from PIL.Image import Image
 
 from plphp_core.demo.conversation import FIGURES, Conversation
+from plphp_core.demo.demo_session import DemoSession
 from plphp_core.demo.demo_settings import VERBS, method_title, verb_of
-from plphp_core.demo.session import DemoSession
 from plphp_core.demo.token_maps import ALL, LONGEST, token_maps
 from plphp_core.demo.uploads import sorted_out
 from plphp_core.records.errors import UserError

@@ -59,9 +59,9 @@ def serving(overrides: list[str]) -> Iterator[str]:
         import gradio
     except ImportError as error:
         raise UserError("the demo needs the package gradio: `pip install 'plphp[demo]'`, or `make setup`") from error
+    from plphp_core.demo.demo_session import DemoSession
     from plphp_core.demo.demo_settings import DemoSettings, draw_examples
     from plphp_core.demo.gradio_app import DemoPage
-    from plphp_core.demo.session import DemoSession
 
     settings = DemoSettings(overrides)
     print(f"loading {settings.model.name} …", flush=True)

@@ -17,18 +17,6 @@ MOST_IMAGES = 12  # of one question
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # pixels only: an EPS file would be executed
 
 
-def read_images(paths: Sequence[str | Path]) -> list[Image.Image]:
-    """The images of one question, in order: upright RGB of 8 bits.
-
-    Raises:
-        UserError: too many files, or one that cannot be used; the message names it.
-    """
-    images, refused = sorted_out(paths)
-    if refused:
-        raise UserError(next(iter(refused.values())))
-    return images
-
-
 def sorted_out(paths: Sequence[str | Path]) -> tuple[list[Image.Image], dict[str, str]]:
     """The images that can be used, in order, and of every other file why it cannot: one costs the others nothing.
 

@@ -1,6 +1,6 @@
 """Errors whose message is all the user needs: the value given, the values allowed, what to do. No traceback."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -22,3 +22,8 @@ class ReportError(ValueError):
 def unknown(what: str, given: object, allowed: Iterable[object]) -> UserError:
     """The one way to say that a name is not known."""
     return UserError(f"unknown {what} {given!r}; allowed: {', '.join(sorted(map(str, allowed))) or 'none'}")
+
+
+def shortlist(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first `most` names, and how many more there are."""
+    return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

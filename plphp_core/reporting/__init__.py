@@ -1,10 +1,9 @@
-"""Tables and figures from the numbers of `analysis`.
+"""Tables and figures from the numbers of `analysis`, and the files that show them. Nothing here runs a model.
 
-`cells` loads and checks the result files, `selection` picks the one cell that belongs in each place of a table,
-`configured` reads which rows and benchmarks a table has, `bootstrap` puts an interval on every number, `comparison` has
-the numbers of one model, `savings` its vision tokens and cache, `rivals` and `contrasts` compare rows with each other,
-`layout`, `notes` and `long_tables` hold what tables of methods × benchmarks share, `costs` and `cost_lines` the same
-for cache and times on one benchmark. `table1` … `table5` lay out one table of the
-paper each, `figures` its figures, `sweep` and `engines` what was run besides; `table_model` and
-`render` and `terminal` write tables in any format, `reports` and `cli` are the command. Nothing here runs a model.
+`request` is what was asked for, `reports` makes any report of it by name. Tables: `table_report` makes one from its
+file in `configs/table/`, out of the columns of `score_columns` and `cost_columns` (each a `table_spec.NumberColumn`)
+and the sentences of `table_notes`; `cost_comparison` has what methods at equal cost are, `cost_sheets` and
+`score_sheet` their tables, `engine_comparison` both engines. `figures` has a module per kind of picture, `page` the
+HTML page, `leaderboard` the submissions of others. `render` and `terminal` write a `table_model.Table` in any format,
+`csv_export` its numbers.
 """

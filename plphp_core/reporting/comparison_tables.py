@@ -3,57 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 
-from plphp_core.analysis.baseline_comparison import best, verdicts
-from plphp_core.analysis.bootstrap import MISSING, Estimate
-from plphp_core.analysis.paired_contrasts import Contrast, kept_points
+from plphp_core.analysis.bootstrap import Estimate
+from plphp_core.analysis.paired_contrasts import Contrast, Verdicts, best, kept_points, verdicts
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
 from plphp_core.reporting import notes
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_spec import NumberColumn, TableSpec, WordColumn, change_columns, signed_percent
 
 
 def baseline_table(results: Results, title: str, head: Sequence[TableColumn], rows: Sequence[TableRow]) -> Table:
     """Average change against both with intervals, and in how many score columns the two differ.
 
     Args:
-        head: columns in front, such as method and setting.
-        rows: one per row of the results, whose first entries belong below `head`.
+        head, rows: how the rows of the results begin, such as method and setting.
     """
     names, top = results.finished(), best(results)
     own = {name: best(results, [name]) for name in names}
-    groups = [("vs. Uncompressed", results.reference, dict.fromkeys(names, results.reference))]
+    columns = _against(results, "vs. Uncompressed", results.reference, dict.fromkeys(names, results.reference))
     if top is not None:
-        groups.append(("vs. best baseline", top, own))
-    columns = [TableColumn(name, group) for group, *_ in groups for name in ("change", "interval", "above", "below")]
-    lines = []
-    for index, row in enumerate(rows):
-        entries = list(row.cells[: len(head)])
-        for _, base, base_on in groups:
-            entries += _against(results, index, base, base_on)
-        lines.append(TableRow((*entries, TableCell(_samples(results, index))), row.rule))
-    return Table(
-        f"{title}: against Uncompressed" + (" and the best baseline" if top is not None else ""),
-        (*head, *columns, TableColumn("n", "Samples")),
-        tuple(lines),
-        tuple(_notes(results, top, own)),
-    )
+        columns += _against(results, "vs. best baseline", top, own)
+    columns.append(WordColumn(TableColumn("n", "Samples"), lambda index: TableCell(_samples(results, index))))
+    title = f"{title}: against Uncompressed" + (" and the best baseline" if top is not None else "")
+    return TableSpec(title, head, rows, columns, _notes(results, top, own)).numbers()
 
 
-def _against(results: Results, index: int, base: int | None, base_on: Mapping[str, int | None]) -> list[TableCell]:
-    """A row against `base` on average, and column by column against the row that `base_on` names for the benchmark."""
-    if base is None or not any(at == index for at, _ in results.cells):
-        return [TableCell()] * 4
-    whole = results.average_change(index, base=base)
-    average = [TableCell(percent(whole.value)), TableCell(bounds(whole.low, whole.high, signed=True))]
-    columns = [(name, metric) for name, metric in results.columns() if base_on[name] not in (None, index)]
-    found = verdicts([results.change(index, name, metric, base_on[name]) for name, metric in columns])
-    counts = [TableCell(f"{count} of {found.columns}") for count in (found.above, found.below)]
-    nothing = TableCell() if columns else TableCell("")  # no interval, or nothing but itself to compare with
+def _against(
+    results: Results, group: str, base: int | None, base_on: Mapping[str, int | None]
+) -> list[NumberColumn | WordColumn]:
+    """Each row against `base` on average, and column by column against the row that `base_on` names there."""
+    run = {at for at, _ in results.cells}
+
+    @cache
+    def compared(index: int) -> Verdicts | None:
+        """None: nothing but itself to compare with."""
+        places = [(name, metric) for name, metric in results.columns() if base_on[name] not in (None, index)]
+        found = verdicts([results.change(index, name, metric, base_on[name]) for name, metric in places])
+        return found if places or base is None or index not in run else None
+
+    def counted(index: int, what: str) -> TableCell:
+        found = compared(index)
+        if found is None:
+            return TableCell("")
+        return TableCell(f"{getattr(found, what)} of {found.columns}" if found.columns else NA)
+
     return [
-        *([TableCell("reference"), TableCell("")] if index == base else average),
-        *(counts if found.columns else [nothing] * 2),
+        *change_columns(
+            group,
+            lambda index: results.average_change(index, base=base),
+            lambda index: "reference" if index == base and index in run else None,
+        ),
+        *(WordColumn(TableColumn(what, group), partial(counted, what=what)) for what in ("above", "below")),
     ]
 
 
@@ -98,25 +101,32 @@ def contrast_table(
         head: headings of the text columns.
         remarks: printed below the sheet, after how to read it.
     """
-    shown = results.score_places(results.asked())
-    columns = (
-        *[TableColumn(name, text=True) for name in head],
-        *[TableColumn(label, group) for group, _, label in shown],
-        TableColumn("change", "Average"),
-        TableColumn("points", "Vision kept"),
+
+    def change(name: str, metric: str) -> Callable[[int], Estimate]:
+        return lambda at: results.change(contrasts[at].changed, name, metric, contrasts[at].base)
+
+    def average(at: int) -> Estimate:
+        return results.average_change(contrasts[at].changed, base=contrasts[at].base)
+
+    shown = [(TableColumn(label, name), change(name, metric))
+             for name, metric, label in results.score_places(results.asked())]  # fmt: skip
+    shown.append((TableColumn("change", "Average"), average))
+    columns = [NumberColumn(heading, estimate, signed_percent, inline=True) for heading, estimate in shown]
+    columns.append(
+        NumberColumn(
+            TableColumn("points", "Vision kept"),
+            lambda at: kept_points(results, contrasts[at]),
+            partial(number, signed=True),
+            inline=True,
+        )
     )
-    lines = []
-    for one in contrasts:
-        changes = [results.change(one.changed, name, metric, one.base) for name, metric, _ in shown]
-        changes.append(results.average_change(one.changed, base=one.base))
-        kept = kept_points(results, one)
-        points = TableCell(number(100 * kept.value, signed=True), "" if kept is MISSING else _points(kept))
-        lines.append(TableRow((*map(TableCell, one.names), *map(_relative, changes), points), one.rule))
     reading = (
         f"In parentheses {results.options.confidence:.0%} intervals: both settings are drawn on the same samples in "
         f"each of {results.options.resamples:,} resamples. The intervals are not widened for their number."
     )
-    return Table(title, columns, tuple(lines), (reading, *remarks))
+    rows = [TableRow.of(*one.names, rule=one.rule) for one in contrasts]
+    texts = [TableColumn(name, text=True) for name in head]
+    return TableSpec(title, texts, rows, columns, (reading, *remarks)).numbers()
 
 
 def tally(results: Results, contrasts: Sequence[Contrast]) -> str:
@@ -164,13 +174,3 @@ def step_table(results: Results, title: str, parameters: Sequence[str]) -> Table
 
 def _symbol(parameter: str) -> str:
     return SYMBOLS.get(parameter, parameter)
-
-
-def _relative(change: Estimate) -> TableCell:
-    text = percent(change.value)
-    return TableCell(text, "" if text == NA else bounds(change.low, change.high, signed=True))
-
-
-def _points(kept: Estimate) -> str:
-    low, high = (number(100 * end, signed=True) for end in (kept.low, kept.high))
-    return NA if NA in (low, high) else f"[{low}, {high}]"

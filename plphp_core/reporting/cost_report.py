@@ -60,14 +60,13 @@ def report(name: str, asked: ReportRequest) -> Report:
         NothingToShow: no cell of it is finished.
         ReportError: the choice of cells is ambiguous, a file is damaged, or the table's file names an unknown sheet.
     """
-    from plphp_core.reporting.figures.cost_front import picture  # matplotlib takes a second to import
-    from plphp_core.reporting.figures.score_over_cost import pictures
+    from plphp_core.reporting.figures.cost_curves import front_picture, pictures  # matplotlib takes a second to import
 
     own, variant = gather(name, asked)
     if wrong := [one for one in own.sheets if one not in TABLES]:
         raise ReportError(f"configs/table/{name}.yaml: unknown {wrong[0]!r} in sheets; known: {', '.join(TABLES)}")
     sheets = [sheet for one in own.sheets if (sheet := TABLES[one](own)) is not None]
     look = LOOK.format(same=own.kind.same, control=own.control)
-    second = picture(own)
+    second = front_picture(own)
     extra = {} if second is None else {f"{name}_front{variant}.png": second}
     return Report(name, variant, sheets, [own.results], {"": frame(own)}, pictures(own), extra, look=look)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
-from plphp_core.analysis.bootstrap import DECODE, PREFILL, Estimate
+from plphp_core.analysis.bootstrap import DECODE, PREFILL, Estimate, exactly
+from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.paired_contrasts import Contrast
 from plphp_core.config.equal_cost import is_count, shown
 from plphp_core.records.cell_result import ENTERED, FLOPS
-from plphp_core.reporting import cost_notes, notes
+from plphp_core.reporting import cost_columns, notes
 from plphp_core.reporting.comparison_tables import contrast_table, tally
 from plphp_core.reporting.cost_comparison import CostComparison
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number, percent
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_spec import NumberColumn, TableSpec, WordColumn, change_columns, share
 
 HEAD = (TableColumn("Budget", text=True), TableColumn("Method", text=True), TableColumn("Setting", text=True))
-COSTS = ("kv_share", ENTERED, "attended_tokens", FLOPS, PREFILL, DECODE)
+COSTS: dict[
+    str, tuple[TableColumn, float, Callable[[float], str]]
+] = {  # name → its heading, what it is multiplied by, how it is printed
+    "kv_share": (TableColumn("held", "KV"), 100, partial(share, decimals=2)),
+    ENTERED: (TableColumn("entering", "Vision tokens"), 1, partial(number, decimals=1)),
+    "attended_tokens": (TableColumn("attended", "Tokens"), 1, partial(number, decimals=1)),
+    FLOPS: (TableColumn("GFLOPs", "Prefill"), 1e-9, partial(number, decimals=3)),
+    PREFILL: (TableColumn("ms", "Prefill"), 1, number),
+    DECODE: (TableColumn("ms/token", "Decode"), 1, number),
+}
 BUDGETS = {
     ("kv_bytes", False): "Budget: share of the KV bytes of a prompt, text included, that is held after the prefill.",
     ("kv_bytes", True): "Budget: tokens per layer and KV head, text included, that are held after the prefill, mean "
@@ -29,48 +42,32 @@ MEASURED = {
 }
 
 
+def cost_column(own: CostComparison, name: str) -> NumberColumn:
+    """One of COSTS, mean over the benchmarks of a row."""
+    heading, scale, text = COSTS[name]
+    return NumberColumn(heading, lambda index: exactly(own.cost(index, name)), text, scale)
+
+
 def changes_table(own: CostComparison) -> Table:
     """A line per budget and method: scores, against the control, bytes and costs."""
-    random = own.control
-    columns = (
-        *HEAD,
-        *[TableColumn(label, "vs. Uncompressed") for label in ("change", "interval")],
-        *[TableColumn(label, f"vs. {random}") for label in ("change", "interval", "verdict")],
-        TableColumn("held", "KV"),
-        TableColumn("entering", "Vision tokens"),
-        TableColumn("attended", "Tokens"),
-        *[TableColumn(label, "Prefill") for label in ("GFLOPs", "ms")],
-        TableColumn("ms/token", "Decode"),
-    )
-    lines = []
-    for index, row in enumerate(own.rows):
-        change, against = own.change(index), own.difference(index)
-        reference = index == 0 and own.results.finished()
-        cells = _changes(change, "reference" if reference else "")
-        if index == 0:
-            cells += [TableCell("")] * 3
-        else:
-            same = index == own.against(index) and not math.isnan(change.value)
-            cells += _changes(against, "reference" if same else "")
-            cells.append(TableCell("" if same else verdict(against)))
-        costs = {name: own.cost(index, name) for name in COSTS}
-        cells += [
-            TableCell(percent(costs["kv_share"], signed=False)),
-            TableCell(number(costs[ENTERED], 1)),
-            TableCell(number(costs["attended_tokens"], 1)),
-            TableCell(number(costs[FLOPS] / 1e9, 3)),
-            TableCell(number(costs[PREFILL])),
-            TableCell(number(costs[DECODE])),
-        ]
-        lines.append(TableRow((*row.cells, *cells), row.rule))
-    what = f"methods at equal {own.kind.equal}, {own.results.title}"
-    return Table(f"{own.title}: {what}", columns, tuple(lines), tuple(_notes(own, random)))
 
+    def against(index: int) -> str | None:
+        """The word in place of a change against the control: its own, and Uncompressed's, which has no control."""
+        same = index and index == own.against(index) and not math.isnan(own.change(index).value)
+        return "" if index == 0 else "reference" if same else None
 
-def _changes(change: Estimate, word: str) -> list[TableCell]:
-    if word:
-        return [TableCell(word), TableCell("")]
-    return [TableCell(percent(change.value)), TableCell(bounds(change.low, change.high, signed=True))]
+    first = "reference" if own.results.finished() else None
+    columns = [
+        *change_columns("vs. Uncompressed", own.change, lambda index: first if index == 0 else None),
+        *change_columns(f"vs. {own.control}", own.difference, against),
+        WordColumn(
+            TableColumn("verdict", f"vs. {own.control}"),
+            lambda index: TableCell(verdict(own.difference(index)) if against(index) is None else ""),
+        ),
+        *(cost_column(own, name) for name in COSTS),
+    ]
+    title = f"{own.title}: methods at equal {own.kind.equal}, {own.results.title}"
+    return TableSpec(title, HEAD, own.rows, columns, _notes(own, own.control)).numbers()
 
 
 def verdict(change: Estimate) -> str:
@@ -82,27 +79,26 @@ def verdict(change: Estimate) -> str:
 
 def reached_table(own: CostComparison) -> Table:
     """With which parameters the methods are at the budgets, benchmark by benchmark, and what they then hold."""
-    names = list(own.matches)
-    lines = []
-    for index, (budget, one) in enumerate(own.places, start=1):
-        cells = []
-        for name in names:
-            match = own.match(index, name)
-            if match is None or match.params is None:
-                cells.append(TableCell())
-                continue
-            full = own.matches[name].full(own.kind.name)
-            how = own.setting(index, [name]) if budget in one.official or one.search else "every sample"
-            cells.append(TableCell(how, own.kind.amount(math.nan if match.held is None else match.held, full)))
-        front = map(TableCell, (shown(budget), own.results.rows[index].label, one.setting))
-        lines.append(TableRow((*front, *cells), one is own.equal.contenders[0]))
+
+    def reached(name: str, at: int) -> TableCell:
+        match, (budget, one) = own.match(at + 1, name), own.places[at]
+        if match is None or match.params is None:
+            return TableCell()
+        held, full = math.nan if match.held is None else match.held, own.matches[name].full(own.kind.name)
+        how = own.setting(at + 1, [name]) if budget in one.official or one.search else "every sample"
+        return TableCell(how, own.kind.amount(held, full))
+
+    rows = [
+        TableRow.of(shown(budget), method_style(one.name).label, one.setting, rule=one is own.equal.contenders[0])
+        for budget, one in own.places
+    ]
     said = (
         f"In parentheses: {MEASURED[own.kind.name]} Every sample: the method follows a count and holds the budget of "
         "each prompt exactly. Others: the parameter under which the mean over the benchmark's prompts agrees with that "
         f"within {own.equal.tolerance:.1%}, found on prefills alone.",
     )
-    columns = (*HEAD, *(TableColumn(name) for name in names))
-    return Table(f"{own.title}: how each budget was reached", columns, tuple(lines), said)
+    columns = [WordColumn(TableColumn(name), partial(reached, name)) for name in own.matches]
+    return TableSpec(f"{own.title}: how each budget was reached", HEAD, rows, columns, said).numbers()
 
 
 def contrasts(own: CostComparison, random: bool) -> list[Contrast]:
@@ -126,10 +122,6 @@ def _notes(own: CostComparison, random: str) -> list[str]:
     listed = "; ".join(f"{', '.join(at)}: {', '.join(names) or 'none'}" for names, at in over.items())
     options = results.options
     found = [
-        *([] if "scores" in own.sheets else [notes.profile(own.profile, several=False)]),  # said there
-        *notes.run(parts),
-        *notes.samples(parts),
-        *notes.images(parts),
         BUDGETS[own.kind.name, is_count(own.equal.budgets[0])],
         f"All methods of a budget take the same {own.kind.same}, as measured; the table of how each budget was reached "
         "says how each was brought there.",
@@ -145,7 +137,7 @@ def _notes(own: CostComparison, random: str) -> list[str]:
         "benchmarks. Prefill GFLOPs: of the decoder's layers over the tokens that came into each, by FastV's count "
         "(4nd² + 2n²d + 2ndm), mean over samples, then benchmarks; vision encoder and scoring are not in it. Prefill "
         "and decode times: medians over samples, mean over benchmarks.",
-        *cost_notes.times(parts, own.profile),
+        *cost_columns.times(parts, own.profile),
         *_missed(own),
     ]
     if unequal := own.unequal():
@@ -154,7 +146,8 @@ def _notes(own: CostComparison, random: str) -> list[str]:
             for (row, name), held in unequal.items()
         )
         found.append(f"Not at equal {own.kind.same}, do not compare: {'; '.join(said)}.")
-    return [*found, *notes.failures(parts), *notes.gaps(parts)]
+    front = [] if "scores" in own.sheets else [notes.profile(own.profile, several=False)]  # said there
+    return notes.framed(parts, front, found)
 
 
 def _missed(own: CostComparison) -> list[str]:

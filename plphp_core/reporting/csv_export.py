@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from plphp_core.analysis.baseline_comparison import best
 from plphp_core.analysis.bootstrap import (
     DECODE,
     EVALUATION,
@@ -19,6 +18,7 @@ from plphp_core.analysis.bootstrap import (
     Estimate,
     typical_cost,
 )
+from plphp_core.analysis.paired_contrasts import best
 from plphp_core.analysis.results import Results, protocol
 from plphp_core.records.cell_result import EFFICIENCY
 

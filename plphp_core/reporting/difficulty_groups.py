@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 
-from plphp_core.analysis.bootstrap import MISSING, Estimate, with_interval, without_width
+from plphp_core.analysis.bootstrap import MISSING, with_interval, without_width
 from plphp_core.config.equal_cost import shown
-from plphp_core.records.cell_result import CellResult
 from plphp_core.reporting.cost_comparison import CostComparison
 from plphp_core.reporting.cost_sheets import HEAD
 from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, bounds, number
@@ -33,11 +33,10 @@ def groups_table(own: CostComparison) -> Table | None:
         sizes = [TableCell(NA if one is None else str(len(one))) for name in names for one in groups[name]]
         lines.append(TableRow((*map(TableCell, (shown(budget), "Samples", "")), *sizes), rule=True))
         for index, (own_budget, one) in enumerate(own.places, start=1):
-            if own_budget != budget or one.name == BY:
-                continue
-            cells = [_cell(_accuracy(own, index, name, group)) for name in names for group in groups[name]]
-            front = map(TableCell, (shown(budget), own.results.rows[index].label, own.setting(index)))
-            lines.append(TableRow((*front, *cells)))
+            if own_budget == budget and one.name != BY:
+                cells = [cell for name in names for cell in _accuracies(own, index, name, groups[name])]
+                front = (shown(budget), own.results.rows[index].label, own.setting(index))
+                lines.append(TableRow((*map(TableCell, front), *cells)))
     confidence, resamples = own.results.options.confidence, own.results.options.resamples
     said = (
         "Of the samples that Uncompressed answers right, hard ones are those that Downsample answers wrong at the same "
@@ -53,43 +52,36 @@ def _threshold(own: CostComparison, benchmark: str) -> float | None:
     return own.results.catalogue[benchmark].right
 
 
-def _right(own: CostComparison, index: int, benchmark: str) -> dict[int, bool] | None:
-    """Document → whether the answer is right; None without a finished cell or without scores of its samples."""
-    cell, threshold = own.results.cells.get((index, benchmark)), _threshold(own, benchmark)
-    metric = next(iter(own.results.headings(benchmark)), None)
+def _right(own: CostComparison, index: int | None, benchmark: str) -> pd.Series | None:
+    """Whether each answer is right, by document; None without a finished cell or without scores of its samples."""
+    cell = None if index is None else own.results.cells.get((index, benchmark))
+    metric, threshold = next(iter(own.results.headings(benchmark)), None), _threshold(own, benchmark)
     if cell is None or metric not in cell.metrics or threshold is None:
         return None
     scores = cell.metrics[metric].samples
-    return None if np.isnan(scores).all() else dict(zip(cell.doc_ids.tolist(), scores >= threshold, strict=True))
+    return None if np.isnan(scores).all() else pd.Series(scores >= threshold, cell.doc_ids)
 
 
-def _groups(own: CostComparison, divider: int | None, benchmark: str) -> list[list[int] | None]:
+def _groups(own: CostComparison, divider: int | None, benchmark: str) -> list[pd.Index | None]:
     """Documents of the hard and of the easy samples; None each where nothing divides them."""
-    whole = _right(own, 0, benchmark)
-    smaller = None if divider is None else _right(own, divider, benchmark)
+    whole, smaller = _right(own, 0, benchmark), _right(own, divider, benchmark)
     if whole is None or smaller is None:
         return [None] * len(GROUPS)
-    known = [doc for doc, right in whole.items() if right and doc in smaller]
-    return [[doc for doc in known if not smaller[doc]], [doc for doc in known if smaller[doc]]]
+    known = smaller[[doc for doc in whole.index[whole] if doc in smaller.index]]
+    return [known.index[~known], known.index[known]]
 
 
-def _accuracy(own: CostComparison, index: int, benchmark: str, group: list[int] | None) -> Estimate:
-    """Share of right answers among the documents of a group."""
-    found = _right(own, index, benchmark)
-    if not group or found is None:
-        return MISSING
-    right = np.array([float(found.get(doc, False)) for doc in group])
-    units = _units(own.results.cells[0, benchmark])
-    replicates = own.results.resamples(benchmark).means(np.array([units[doc] for doc in group]), right)
-    drawn = replicates if len(group) > 1 else np.full_like(replicates, math.nan)
-    return without_width(with_interval(float(right.mean()), drawn, own.results.options.confidence))
-
-
-def _units(cell: CellResult) -> dict[int, int]:
-    """Document → what the bootstrap draws it with."""
-    together = cell.doc_ids if cell.together is None else cell.together.astype(np.int64)
-    return dict(zip(cell.doc_ids.tolist(), together.tolist(), strict=True))
-
-
-def _cell(share: Estimate) -> TableCell:
-    return TableCell(number(100 * share.value, 1), bounds(share.low, share.high))
+def _accuracies(own: CostComparison, index: int, benchmark: str, groups: list[pd.Index | None]) -> list[TableCell]:
+    """Share of right answers of a row in each group."""
+    found, results = _right(own, index, benchmark), own.results
+    cells = []
+    for group in groups:
+        share = MISSING
+        if group is not None and len(group) and found is not None:
+            right = found.reindex(group, fill_value=False).to_numpy(float)
+            units = results.samples(0, benchmark).unit[group].to_numpy()  # what the bootstrap draws a document with
+            drawn = results.resamples(benchmark).means(units, right)
+            drawn = drawn if len(group) > 1 else np.full_like(drawn, math.nan)
+            share = without_width(with_interval(float(right.mean()), drawn, results.options.confidence))
+        cells.append(TableCell(number(100 * share.value, 1), bounds(100 * share.low, 100 * share.high)))
+    return cells

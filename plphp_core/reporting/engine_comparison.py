@@ -7,7 +7,7 @@ on shapes: a few answers may differ, more of them in half precision. Every diffe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,12 +19,12 @@ from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.config.run_settings import ENGINES
 from plphp_core.records.cell_result import CellResult
-from plphp_core.records.errors import ReportError
+from plphp_core.records.errors import ReportError, shortlist
 from plphp_core.reporting import notes
 from plphp_core.reporting.cell_answers import answers
 from plphp_core.reporting.configured import rows_configured
 from plphp_core.reporting.request import Report, ReportRequest, model_suffix, selection_suffix
-from plphp_core.reporting.table_model import TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow, number
 from plphp_core.reporting.table_spec import TableSpec, WordColumn, where
 
 FIELDS = {"answers": ("text", "new_tokens"), "retention": ("retention",), "KV bytes": ("kv_bytes", "kv_bytes_full")}
@@ -45,40 +45,31 @@ MOST = 8  # cells that a note names
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
-    """A cell finished under both engines.
+class Comparison:
+    """What is finished under each of ENGINES, and what both answered.
 
-    row: its row's index; cells: one per engine; lines: per sample that both answered the journal lines of both, by
-    sample number.
+    Attributes:
+        pairs: (row index, benchmark) of the cells that are finished under both, row by row.
+        answers: a line per sample that both answered: row, benchmark, doc_id, the text of each engine, and whether they
+            agree in each of FIELDS.
     """
 
-    row: int
-    benchmark: str
-    cells: tuple[CellResult, CellResult]
-    lines: tuple[tuple[dict, dict], ...]
-
-    def unlike(self, what: str) -> list[tuple[dict, dict]]:
-        """The lines that do not agree in one of FIELDS."""
-        return [both for both in self.lines if any(both[0][name] != both[1][name] for name in FIELDS[what])]
-
-    @property
-    def unpaired(self) -> int:
-        """Samples that only one engine answered."""
-        return sum(cell.n for cell in self.cells) - 2 * len(self.lines)
-
-    @property
-    def timed_alike(self) -> bool:
-        """Whether times can be compared: one machine, one batch size."""
-        machines = {cell.hardware for cell in self.cells}
-        return len(machines) == 1 and "; " not in min(machines) and len({cell.batch_size for cell in self.cells}) == 1
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """`parts`: what is finished under each of ENGINES; `pairs`: what is finished under both, row by row."""
-
     parts: tuple[Results, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[tuple[int, str], ...]
+    answers: pd.DataFrame
+
+    def of(self, pair: tuple[int, str]) -> pd.DataFrame:
+        """The answers of a pair."""
+        return self.answers[(self.answers.row == pair[0]) & (self.answers.benchmark == pair[1])]
+
+    def cells(self, pair: tuple[int, str]) -> list[CellResult]:
+        """One per engine."""
+        return [part.cells[pair] for part in self.parts]
+
+    def timed_alike(self, pair: tuple[int, str]) -> bool:
+        """Whether times can be compared: one machine, one batch size."""
+        kinds = {(cell.hardware, cell.batch_size) for cell in self.cells(pair)}
+        return len(kinds) == 1 and "; " not in min(kinds)[0]
 
     def missing(self) -> dict[tuple[int, str], list[str]]:
         """(row index, benchmark) → the engines under which the cell is not finished."""
@@ -117,18 +108,19 @@ def compare(cells: Sequence[CellResult], rows: Sequence[RowSpec], filters: Filte
     paired = [cell for at in both for cell in (found[0][at], found[1][at])]
     same_run(paired, [name for name in SHARED if name != "engine"])
     same_documents(paired)
+    both.sort(key=lambda at: (at[0], names.index(at[1])))
     parts = tuple(Results(paired[0].model, tuple(rows), options, names, cells=some) for some in found)
-    return Comparison(
-        parts,
-        tuple(
-            _pair(at, (found[0][at], found[1][at])) for at in sorted(both, key=lambda at: (at[0], names.index(at[1])))
-        ),
-    )
+    lines = [line for at in both for line in _compared(at, found[0][at], found[1][at])]
+    columns = ["row", "benchmark", "doc_id", *ENGINES, *FIELDS]
+    return Comparison(parts, tuple(both), pd.DataFrame(lines, columns=columns).astype(dict.fromkeys(FIELDS, bool)))
 
 
-def _pair(at: tuple[int, str], cells: tuple[CellResult, CellResult]) -> Pair:
+def _compared(at: tuple[int, str], *cells: CellResult) -> Iterator[tuple]:
+    """A line of `Comparison.answers` for each sample that both cells answered."""
     one, other = map(_lines, cells)
-    return Pair(*at, cells, tuple((one[doc], other[doc]) for doc in sorted(one.keys() & other.keys())))
+    for doc in sorted(one.keys() & other.keys()):
+        alike = (all(one[doc][name] == other[doc][name] for name in fields) for fields in FIELDS.values())
+        yield *at, doc, one[doc]["text"], other[doc]["text"], *alike
 
 
 def _lines(cell: CellResult) -> dict[int, dict]:
@@ -151,14 +143,13 @@ def table(found: Comparison) -> pd.DataFrame:
     """One line per pair, with its first answers that differ; one per missing cell; the sum. Times in milliseconds."""
     lines = []
     for pair in found.pairs:
-        line = _head(found, pair.row, pair.benchmark) | _numbers([pair])
-        if different := pair.unlike("answers"):
-            line["example_doc_id"] = different[0][0]["doc_id"]
-            line |= {f"example_{name}": one["text"] for name, one in zip(ENGINES, different[0], strict=True)}
+        own, line = found.of(pair), _head(found, *pair) | _numbers(found, [pair])
+        for one in own[~own.answers].head(1).to_dict("records"):
+            line |= {"example_doc_id": one["doc_id"]} | {f"example_{name}": one[name] for name in ENGINES}
         lines.append(line)
-    for at, engines in found.missing().items():
-        lines.append(_head(found, *at) | {"missing": " and ".join(engines)})
-    lines.append({"model": found.parts[0].model, "method": "all", "benchmark": "all"} | _numbers(found.pairs))
+    lines += [_head(found, *at) | {"missing": " and ".join(engines)} for at, engines in found.missing().items()]
+    whole = {"model": found.parts[0].model, "method": "all", "benchmark": "all"}
+    lines.append(whole | _numbers(found, found.pairs))
     return pd.DataFrame(lines, columns=CSV_COLUMNS).astype(dict.fromkeys([*COUNTS, "example_doc_id"], "Int64"))
 
 
@@ -172,21 +163,20 @@ def _head(found: Comparison, row: int, benchmark: str) -> dict:
     }
 
 
-def _numbers(pairs: Sequence[Pair]) -> dict[str, float]:
+def _numbers(found: Comparison, pairs: Sequence[tuple[int, str]]) -> dict[str, float]:
     """Samples of the pairs together and how many agree; medians over samples of the time per token, fast's share."""
-    samples = sum(len(pair.lines) for pair in pairs)
-    equal = {what: samples - sum(len(pair.unlike(what)) for pair in pairs) for what in FIELDS}
-    generate, fast = (_median([pair.cells[at].costs["decode_ms_per_token"] for pair in pairs]) for at in (0, 1))
-    alike = all(pair.timed_alike for pair in pairs)
+    own = pd.concat(map(found.of, pairs))
+    equal = {what: int(own[what].sum()) for what in FIELDS}
+    generate, fast = (_median([part.cells[at].costs["decode_ms_per_token"] for at in pairs]) for part in found.parts)
     return {
-        "samples": samples,
+        "samples": len(own),
         "equal": equal["answers"],
-        "different": samples - equal["answers"],
+        "different": len(own) - equal["answers"],
         "retention_equal": equal["retention"],
         "kv_bytes_equal": equal["KV bytes"],
         "generate_ms_per_token": generate,
         "fast_ms_per_token": fast,
-        "ratio": fast / generate if alike else math.nan,
+        "ratio": fast / generate if all(map(found.timed_alike, pairs)) else math.nan,
     }
 
 
@@ -197,24 +187,23 @@ def _median(samples: Sequence[np.ndarray]) -> float:
     return float(np.median(known)) if len(known) else math.nan
 
 
-def spec(found: Comparison, profile: str) -> TableSpec:
+def sheet(found: Comparison, profile: str) -> Table:
     """One row per pair, and their sum."""
     results = found.parts[0]
-    numbers = [_numbers(pairs) for pairs in (*([pair] for pair in found.pairs), found.pairs)]
+    numbers = [_numbers(found, pairs) for pairs in (*([pair] for pair in found.pairs), found.pairs)]
     rows, above = [], None
-    for pair in found.pairs:
-        front = (results.rows[pair.row].label, results.setting(pair.row), pair.benchmark)
-        rows.append(TableRow.of(*front, rule=pair.row != above))
-        above = pair.row
+    for row, benchmark in found.pairs:
+        rows.append(TableRow.of(results.rows[row].label, results.setting(row), benchmark, rule=row != above))
+        above = row
     rows.append(TableRow.of("All cells", "", "", rule=True))
 
     def column(name: str) -> WordColumn:
         text = "{:,}".format if name in COUNTS else number
         return WordColumn(NUMBERS[name], lambda index: TableCell(text(numbers[index][name])))
 
-    what = f"generate and fast on {results.title}, {found.pairs[0].cells[0].dtype}"
-    columns = list(map(column, NUMBERS))
-    return TableSpec(f"Engines{where(profile)}", what, results, columns, _notes(found, profile), (), rows, HEAD)
+    dtype = found.cells(found.pairs[0])[0].dtype
+    title = f"Engines{where(profile)}: generate and fast on {results.title}, {dtype}"
+    return TableSpec(title, HEAD, rows, list(map(column, NUMBERS)), _notes(found, profile)).numbers()
 
 
 def report(asked: ReportRequest) -> Report:
@@ -231,26 +220,25 @@ def report(asked: ReportRequest) -> Report:
     rows = rows_configured("table1", asked.profile, asked.options.model)
     found = compare(cells, rows, asked.of_model, asked.choices)
     variant = model_suffix(asked.options) + selection_suffix(asked, found.parts)
-    sheets = [spec(found, asked.profile).numbers()]
-    return Report("engines", variant, sheets, found.parts, {"": table(found)}, latex=False)
+    return Report("engines", variant, [sheet(found, asked.profile)], found.parts, {"": table(found)}, latex=False)
 
 
 def _notes(found: Comparison, profile: str) -> list[str]:
-    samples = sum(len(pair.lines) for pair in found.pairs)
     cells = f"all {len(found.pairs)} cells" if len(found.pairs) > 1 else "the one cell"
     verdicts = [_unlike(found, what) for what in FIELDS]
     said = [verdict for verdict in verdicts if verdict]
     if not said:
-        said = [f"Identical in {cells}: {samples:,} answers, the retention of every layer and the KV bytes."]
+        said = [f"Identical in {cells}: {len(found.answers):,} answers, the retention of every layer and the KV bytes."]
     if verdicts[0]:
         said.append(_largest_change(found))
     if missing := found.missing():
         absent = [f"{found.name(*at)} ({' and '.join(engines)})" for at, engines in missing.items()]
-        said.append(f"Not compared, since not finished under an engine: {_listed(absent)}.")
-    alone = {found.name(pair.row, pair.benchmark): pair.unpaired for pair in found.pairs if pair.unpaired}
-    if alone:
-        listed = _listed([f"{name}: {count}" for name, count in alone.items()])
-        said.append(f"Samples that only one engine answered, and that are not compared: {listed}.")
+        said.append(f"Not compared, since not finished under an engine: {shortlist(absent, MOST, '; ')}.")
+    counts = {pair: sum(cell.n for cell in found.cells(pair)) - 2 * len(found.of(pair)) for pair in found.pairs}
+    if alone := [f"{found.name(*pair)}: {count}" for pair, count in counts.items() if count]:
+        said.append(
+            f"Samples that only one engine answered, and that are not compared: {shortlist(alone, MOST, '; ')}."
+        )
     return [
         *said,
         "Time per token: median over samples of one run each, a batch's time shared by its samples, worth comparing "
@@ -262,30 +250,24 @@ def _notes(found: Comparison, profile: str) -> list[str]:
 
 def _unlike(found: Comparison, what: str) -> str:
     """Which cells do not agree in one of FIELDS; empty if all do."""
-    counts = {found.name(pair.row, pair.benchmark): len(pair.unlike(what)) for pair in found.pairs}
+    counts = {found.name(*pair): int((~found.of(pair)[what]).sum()) for pair in found.pairs}
     differing = [f"{name} ({count})" for name, count in counts.items() if count]
     if not differing:
         return ""
-    share = f"{sum(counts.values()):,} of {sum(len(pair.lines) for pair in found.pairs):,} samples"
-    return (
-        f"{what[0].upper()}{what[1:]} differ in {share}, in {len(differing)} of {len(counts)} cells: "
-        f"{_listed(differing)}."
-    )
+    share = f"{sum(counts.values()):,} of {len(found.answers):,} samples"
+    cells = f"{len(differing)} of {len(counts)} cells"
+    return f"{what[0].upper()}{what[1:]} differ in {share}, in {cells}: {shortlist(differing, MOST, '; ')}."
 
 
 def _largest_change(found: Comparison) -> str:
-    changes = []
-    for pair in found.pairs:
-        for metric, head in found.parts[0].headings(pair.benchmark).items():
-            values = [cell.metrics[metric].value for cell in pair.cells if metric in cell.metrics]
-            if len(values) < 2 or any(map(math.isnan, values)):
-                continue
-            changes.append((abs(values[1] - values[0]), f"{head} of {found.name(pair.row, pair.benchmark)}"))
+    changes = [
+        (abs(other - one), f"{head} of {found.name(row, benchmark)}")
+        for row, benchmark in found.pairs
+        for metric, head in found.parts[0].headings(benchmark).items()
+        for one, other in [[part.value(row, benchmark, metric).value for part in found.parts]]
+        if not math.isnan(one + other)
+    ]
     if not changes:
         return "No score is there to be compared between the engines."
     change, place = max(changes)
     return f"Largest change of a score (×100) between the engines: {number(100 * change)}, {place}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return "; ".join(names[:MOST]) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")

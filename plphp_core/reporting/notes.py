@@ -11,6 +11,7 @@ from plphp_core.analysis.results import Results, protocol
 from plphp_core.config.benchmark_catalogue import catalogue
 from plphp_core.records.attention_result import AttentionConditions
 from plphp_core.records.cell_result import CellResult, evaluated_alone
+from plphp_core.records.errors import shortlist
 
 PROTOCOLS = {
     "lmms_eval": "lmms-eval's own generation lengths and scoring",
@@ -78,6 +79,12 @@ def run(parts: Sequence[Results]) -> list[str]:
     return [*found, f"Hardware: {_hardware(cells)}. {_software(parts)}"]
 
 
+def framed(parts: Sequence[Results], front: Iterable[str], own: Iterable[str]) -> list[str]:
+    """All sentences of a table: `front`, what was run on what, `own`, what failed or is missing."""
+    run_on = [*run(parts), *samples(parts), *images(parts)]
+    return [*front, *run_on, *own, *failures(parts), *gaps(parts)]
+
+
 def _meaning(meanings: dict[str, str], name: str) -> str:
     return f" ({meanings[name]})" if name in meanings else ""
 
@@ -102,13 +109,10 @@ def _software(parts: Sequence[Results]) -> str:
     if len(places) == 1:
         return f"Software: {next(iter(places))}."
     said = (
-        f"{software}: {_listed(names)}" for software, names in sorted(places.items(), key=lambda item: -len(item[1]))
+        f"{software}: {shortlist(names, 3)}"
+        for software, names in sorted(places.items(), key=lambda item: -len(item[1]))
     )
     return f"Software differs between cells, so do not read small differences: {'; '.join(said)}."
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def samples(parts: Sequence[Results]) -> list[str]:

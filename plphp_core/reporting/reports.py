@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from plphp_core.config.hydra_app import options
 from plphp_core.config.table_configs import COMPARE, table_config
 from plphp_core.reporting import cost_report, engine_comparison
 from plphp_core.reporting.configured import has_rows
-from plphp_core.reporting.figures import MODULES, figure_report
 from plphp_core.reporting.request import ENGINES, LEDGER, THIRD_PARTIES, Report, ReportRequest, report_order
 from plphp_core.reporting.table_report import table_report
 
+FIGURES = {  # the figures of the paper → their modules, which import matplotlib and are imported when one is made
+    "figure1": "attention_by_layer",
+    "figure2": "attention_by_layer",
+    "figure3": "attention_by_head",
+    "figure5": "score_panels",
+    "figure6": "score_panels",
+    "figure7": "cost_per_sample",
+    "figure8": "answers_side_by_side",
+}
 COLLECTIONS = ("page", "all")  # options of the group `table` that are several reports
 
 
@@ -29,4 +39,6 @@ def make_report(name: str, asked: ReportRequest) -> Report:
         return engine_comparison.report(asked)
     if table_config(name).table.get("kind") == COMPARE:
         return cost_report.report(name, asked)
-    return figure_report(name, asked) if name in MODULES else table_report(name, asked)
+    if name in FIGURES:
+        return getattr(import_module(f"plphp_core.reporting.figures.{FIGURES[name]}"), name.upper()).report(asked)
+    return table_report(name, asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from plphp_core.analysis.bootstrap import KV_SAVED, MISSING, RETENTION, Estimate, relative
 from plphp_core.analysis.results import SLOTS, Results
@@ -37,13 +38,13 @@ def _score(results: Results, benchmark: str, metric: str, heading: str, gains: S
 
     return NumberColumn(
         TableColumn(heading, benchmark),
-        lambda index: results.value(index, benchmark, metric),
+        partial(results.value, benchmark=benchmark, quantity=metric),
         scale=scale,
         ranked=True,
         lower=results.catalogue[benchmark].lower_is_better,
         gain=gain,
         mark=lambda index: failed(results, index, benchmark),
-        instead=lambda index: "" if benchmark in results.asked() else NOT_ASKED,
+        instead=lambda index: None if benchmark in results.asked() else NOT_ASKED,
         published=((benchmark, metric),),
     )
 
@@ -57,8 +58,9 @@ def failed(results: Results, index: int, benchmark: str) -> str:
 def average_change(results: Results) -> NumberColumn:
     """Mean over the score columns of the change relative to Uncompressed."""
 
-    def reference(index: int) -> str:
-        return "reference" * (index == results.reference and any(at == index for at, _ in results.cells))
+    def reference(index: int) -> str | None:
+        own = index == results.reference and any(at == index for at, _ in results.cells)
+        return "reference" if own else None
 
     heading = TableColumn("change", "Average")
     return NumberColumn(heading, results.average_change, signed_percent, ranked=True, no_interval=reference)
@@ -100,7 +102,7 @@ def slots(results: Results) -> list[NumberColumn | WordColumn]:
             TableColumn(name),
             lambda index: results.value(index, name, SLOTS),
             ranked=True,
-            instead=lambda index: "" if name in results.asked() else NOT_ASKED,
+            instead=lambda index: None if name in results.asked() else NOT_ASKED,
         )
 
     average = NumberColumn(TableColumn("Average"), lambda index: results.average(index, SLOTS), ranked=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,23 +15,14 @@ from plphp_core.config.equal_cost import is_count
 from plphp_core.records.cell_result import ENTERED
 from plphp_core.reporting import notes
 from plphp_core.reporting.cost_comparison import CostComparison
-from plphp_core.reporting.cost_sheets import BUDGETS, HEAD
+from plphp_core.reporting.cost_sheets import BUDGETS, HEAD, cost_column
 from plphp_core.reporting.published_scores import PublishedRow, PublishedScores, Source
-from plphp_core.reporting.score_columns import failed
-from plphp_core.reporting.table_model import (
-    NA,
-    Table,
-    TableCell,
-    TableColumn,
-    TableRow,
-    bounds,
-    emphasised,
-    number,
-    rank,
-)
+from plphp_core.reporting.score_columns import scores
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, number
+from plphp_core.reporting.table_spec import NumberColumn, TableSpec, WordColumn, share
 
 CONTRADICTED = "‡"
-MEASURED = {"kv_bytes": TableColumn("held", "KV"), "tokens": TableColumn("entering", "Vision tokens")}
+SPENT = {"kv_bytes": "kv_share", "tokens": ENTERED}  # which of COSTS is equal
 TOTAL = "total"
 
 
@@ -41,60 +32,45 @@ class ScoreColumn:
 
     Attributes:
         key: the benchmark, or `MME/Perception` for a part of it, by which published rows name it.
+        change: of a row relative to Uncompressed.
         counts: whether the average runs over it.
-        lower: whether less is better.
     """
 
     key: str
-    heading: TableColumn
-    estimate: Callable[[int], Estimate]
+    column: NumberColumn
     change: Callable[[int], Estimate]
-    scale: float
     counts: bool
-    lower: bool = False
 
     @property
     def benchmark(self) -> str:
-        return self.heading.group
+        return self.column.heading.group
 
 
-def columns(results: Results) -> list[ScoreColumn]:
+def score_columns_of(results: Results) -> list[ScoreColumn]:
     """Every score of a benchmark; in front of sums their total, which is what papers average."""
-    found = []
-    for name in results.asked():
-        info, parts = results.catalogue[name], results.headings(name)
-        summed = len(parts) > 1 and info.scale == 1
-        if summed:
-            total = partial(_total, results, name, tuple(parts))
-            change = partial(_change, total, results.reference)
-            found.append(ScoreColumn(name, TableColumn(TOTAL, name), total, change, info.scale, True))
-        for metric, heading in parts.items():
-            key = name if len(parts) == 1 else f"{name}/{heading}"
-            value, own_change = partial(_value, results, name, metric), partial(_own_change, results, name, metric)
-            column = TableColumn(heading, name)
-            lower = info.lower_is_better
-            found.append(ScoreColumn(key, column, value, own_change, info.scale, not summed, lower))
+    found: list[ScoreColumn] = []
+    for (name, metric, heading), column in zip(results.score_places(), scores(results, ()), strict=True):
+        parts = results.headings(name)
+        summed = len(parts) > 1 and column.scale == 1
+        if summed and metric == next(iter(parts)):
+            found.append(_total(results, name, replace(column, lower=False)))
+        key = name if len(parts) == 1 else f"{name}/{heading}"
+        found.append(ScoreColumn(key, column, partial(results.change, benchmark=name, quantity=metric), not summed))
     return found
 
 
-def _value(results: Results, benchmark: str, metric: str, index: int) -> Estimate:
-    return results.value(index, benchmark, metric)
+def _total(results: Results, benchmark: str, like: NumberColumn) -> ScoreColumn:
+    """The sum of a benchmark's scores."""
 
+    def total(index: int | None) -> Estimate:
+        parts = [results.value(index, benchmark, metric) for metric in results.headings(benchmark)]
+        if any(math.isnan(part.value) for part in parts):
+            return MISSING
+        replicates = np.sum([part.replicates for part in parts], axis=0)
+        return with_interval(sum(part.value for part in parts), replicates, results.options.confidence)
 
-def _own_change(results: Results, benchmark: str, metric: str, index: int) -> Estimate:
-    return results.change(index, benchmark, metric)
-
-
-def _total(results: Results, benchmark: str, metrics: Sequence[str], index: int) -> Estimate:
-    parts = [results.value(index, benchmark, metric) for metric in metrics]
-    if any(math.isnan(part.value) for part in parts):
-        return MISSING
-    replicates = np.sum([part.replicates for part in parts], axis=0)
-    return with_interval(sum(part.value for part in parts), replicates, results.options.confidence)
-
-
-def _change(total: Callable[[int], Estimate], reference: int | None, index: int) -> Estimate:
-    return MISSING if reference is None else relative(total(index), total(reference))
+    column = replace(like, heading=TableColumn(TOTAL, benchmark), estimate=total)
+    return ScoreColumn(benchmark, column, lambda index: relative(total(index), total(results.reference)), True)
 
 
 def _shown(own: CostComparison) -> PublishedScores | None:
@@ -103,45 +79,29 @@ def _shown(own: CostComparison) -> PublishedScores | None:
 
 def score_table(own: CostComparison) -> Table:
     """Every score, and their average relative to Uncompressed; below each budget what others have printed for it."""
-    found, printed = columns(own.results), _shown(own)
-    measured = MEASURED[own.kind.name]
-    head = (*HEAD, *(one.heading for one in found), TableColumn("of Uncompressed", "Average"), measured)
-    head += (TableColumn("Source", text=True),) * (printed is not None)
-    blocks = [[0], *([at for at, (one, _) in enumerate(own.places, 1) if one == b] for b in own.equal.budgets)]
+    found, printed = score_columns_of(own.results), _shown(own)
+
+    def average(index: int) -> Estimate:
+        one = _average(found, index)
+        return replace(one, value=1 + one.value, low=1 + one.low, high=1 + one.high)
+
+    heading, first = TableColumn("of Uncompressed", "Average"), "100.0%" if own.results.finished() else NA
+    columns: list[NumberColumn | WordColumn] = [
+        *(one.column for one in found),
+        NumberColumn(heading, average, share, ends=number, inline=True, instead=lambda at: None if at else first),
+        cost_column(own, SPENT[own.kind.name]),
+    ]
+    if printed is not None:
+        columns.append(WordColumn(TableColumn("Source", text=True), lambda index: TableCell("measured")))
+    blocks = [[at for at, (budget, _) in enumerate(own.places, 1) if budget == one] for one in own.equal.budgets]
+    title = f"{own.title}: scores at equal {own.kind.equal}, {own.results.title}"
+    table = TableSpec(title, HEAD, own.rows, columns, _notes(own, found), blocks).numbers()
     lines: list[TableRow] = []
-    for block, budget in zip(blocks, (None, *own.equal.budgets), strict=True):
-        rows = [_row(own, index, found, at == 0 and index > 0) for at, index in enumerate(block)]
-        for place, column in enumerate(found):
-            sign = -1 if column.lower else 1
-            values = [sign * column.scale * column.estimate(index).value for index in block]
-            rows = emphasised(rows, len(HEAD) + place, rank(values, [index > 0 for index in block]))
-        lines += rows
+    for block, budget in zip([[0], *blocks], (None, *own.equal.budgets), strict=True):
+        lines += [table.rows[index] for index in block]
         if printed is not None:
-            front = lines[-1].cells[0].text
-            lines += [_printed(printed, row, found, front) for row in printed.at(budget)]
-    what = f"scores at equal {own.kind.equal}, {own.results.title}"
-    return Table(f"{own.title}: {what}", head, tuple(lines), tuple(_notes(own, found)))
-
-
-def _row(own: CostComparison, index: int, found: Sequence[ScoreColumn], rule: bool) -> TableRow:
-    results = own.results
-    cells = list(own.rows[index].cells)
-    for one in found:
-        value = one.scale * one.estimate(index).value
-        cells.append(TableCell(number(value), mark=failed(results, index, one.benchmark)))
-    change = _average(found, index)
-    text = number(100 * (1 + change.value), 1)
-    if index == 0:
-        cells.append(TableCell("100.0%" if results.finished() else NA))
-    else:
-        detail = "" if math.isnan(change.value) else bounds(1 + change.low, 1 + change.high)
-        cells.append(TableCell(text if text == NA else f"{text}%", detail))
-    if own.kind.name == "tokens":
-        cells.append(TableCell(number(own.cost(index, ENTERED), 1)))
-    else:
-        held = 100 * own.cost(index, "kv_share")
-        cells.append(TableCell(NA if math.isnan(held) else f"{held:.2f}%"))
-    return TableRow((*cells, TableCell("measured")) if _shown(own) is not None else tuple(cells), rule)
+            lines += [_printed(printed, row, found, lines[-1].cells[0].text) for row in printed.at(budget)]
+    return replace(table, rows=tuple(lines))
 
 
 def _average(found: Sequence[ScoreColumn], index: int) -> Estimate:
@@ -165,11 +125,9 @@ def _printed(printed: PublishedScores, row: PublishedRow, found: Sequence[ScoreC
         keys = [one.key for one in found if one.benchmark == benchmark and one.key in row.scores]
         key = next((key for key in keys if key in row.source.full), None)
         ratios.append(math.nan if key is None else row.scores[key] / row.source.full[key])
-    text = number(100 * sum(ratios) / len(ratios), 1) if ratios else NA
+    average = TableCell(share(100 * sum(ratios) / len(ratios)) if ratios else NA)
     who = "own" if row.own else "others'"
-    return TableRow(
-        (*cells, TableCell(text if text == NA else f"{text}%"), TableCell(), TableCell(f"{row.source.short} ({who})"))
-    )
+    return TableRow((*cells, average, TableCell(), TableCell(f"{row.source.short} ({who})")))
 
 
 def _notes(own: CostComparison, found: Sequence[ScoreColumn]) -> list[str]:
@@ -185,7 +143,7 @@ def _notes(own: CostComparison, found: Sequence[ScoreColumn]) -> list[str]:
         f"its {results.options.confidence:.0%} interval, paired by sample; n/a where one is missing. Bold and "
         "underlined: best and second of a budget.",
     ]
-    if any(one.heading.label == TOTAL for one in found):
+    if any(one.column.heading.label == TOTAL for one in found):
         said.append("total: the sum of a benchmark's scores, which is what the average counts.")
     if printed is None:
         if own.published is not None:

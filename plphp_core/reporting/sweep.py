@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
-from plphp_core.analysis.baseline_comparison import best
-from plphp_core.analysis.bootstrap import MISSING, Estimate, typical_cost
+from plphp_core.analysis.bootstrap import MISSING, Estimate, exactly, typical_cost
+from plphp_core.analysis.paired_contrasts import best
 from plphp_core.analysis.results import Results
 from plphp_core.reporting.csv_export import named
 from plphp_core.reporting.table_content import TableContent
 from plphp_core.reporting.table_model import NA, TableCell, TableColumn, number
-from plphp_core.reporting.table_spec import NumberColumn, WordColumn, share, signed_percent
+from plphp_core.reporting.table_spec import Columns, NumberColumn, WordColumn, change_columns, share
 
 FEWER = "‡"  # beside averages over fewer benchmarks than the sweep has
 ENDS = ("", "_low", "_high")  # of the names of a change and its interval
@@ -76,7 +76,7 @@ def table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def columns(results: Results) -> list[NumberColumn | WordColumn]:
+def columns(results: Results) -> Columns:
     """Averages over each row's own benchmarks."""
     rows = [OwnAverages.of(results, index) for index in range(len(results.rows))]
     finished = results.finished()
@@ -84,29 +84,19 @@ def columns(results: Results) -> list[NumberColumn | WordColumn]:
     def fewer(index: int) -> str:
         return FEWER * (len(rows[index].benchmarks) < len(finished))
 
-    def change(
-        group: str, found: Callable[[int], Estimate], base: Callable[[int], int | None]
-    ) -> list[NumberColumn | WordColumn]:
-        column = NumberColumn(
-            TableColumn("change", group),
+    def change(group: str, found: Callable[[int], Estimate], base: Callable[[int], int | None]) -> Columns:
+        return change_columns(
+            group,
             found,
-            signed_percent,
-            mark=lambda index: "" if math.isnan(found(index).value) else fewer(index),
-            instead=lambda index: "reference" * (index == base(index)),
+            lambda index: "reference" if index == base(index) else None,
+            lambda index: "" if math.isnan(found(index).value) else fewer(index),
         )
-
-        def interval(index: int) -> TableCell:
-            return TableCell("" if column.instead(index) else column.bounds(index))
-
-        return [column, WordColumn(TableColumn("interval", group), interval)]
 
     def mean(
         group: str, label: str, cost: Callable[[dict[str, float]], float], text: Callable[[float], str], scale: float
     ) -> NumberColumn:
-        def estimate(index: int) -> Estimate:
-            return replace(MISSING, value=cost(rows[index].costs))
-
-        return NumberColumn(TableColumn(label, group), estimate, text, scale, mark=fewer)
+        heading = TableColumn(label, group)
+        return NumberColumn(heading, lambda index: exactly(cost(rows[index].costs)), text, scale, mark=fewer)
 
     def over(index: int) -> TableCell:
         return TableCell(f"{len(rows[index].benchmarks)} of {len(finished)}")

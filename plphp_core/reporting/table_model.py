@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 NA = "n/a"
@@ -61,13 +61,13 @@ class Table:
                 raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
 
 
-def rank(values: Sequence[float], eligible: Sequence[bool], decimals: int = 2) -> list[str]:
+def rank(values: Sequence[float], decimals: int = 2) -> list[str]:
     """For each value "best", "second" or "" (higher is better), compared as printed with `decimals`.
 
-    Values that print alike tie and share their mark; second is the next lower printed value. Values that are nan or not
-    eligible get no mark, and none gets one where nothing is lower: the best of one, or of equals, says nothing.
+    Values that print alike tie and share their mark; second is the next lower printed value. A nan gets no mark, and no
+    value gets one where nothing is lower: the best of one, or of equals, says nothing.
     """
-    printed = [round(v, decimals) if ok and not math.isnan(v) else None for v, ok in zip(values, eligible, strict=True)]
+    printed = [None if math.isnan(value) else round(value, decimals) for value in values]
     levels = sorted({value for value in printed if value is not None}, reverse=True)
     marks = dict(zip(levels, ("best", "second"), strict=False)) if len(levels) > 1 else {}
     return ["" if value is None else marks.get(value, "") for value in printed]
@@ -97,8 +97,6 @@ def percent(fraction: float, decimals: int = 2, signed: bool = True) -> str:
     return text if text == NA else text + "%"
 
 
-def bounds(low: float, high: float, signed: bool = False) -> str:
-    """An interval of fractions as "[low, high]", ×100, or as signed percentages; n/a unless both ends are known."""
-    if math.isnan(low) or math.isnan(high):
-        return NA
-    return f"[{percent(low)}, {percent(high)}]" if signed else f"[{number(100 * low)}, {number(100 * high)}]"
+def bounds(low: float, high: float, text: Callable[[float], str] = number) -> str:
+    """An interval as "[low, high]", both ends as `text` prints them; n/a unless both are known."""
+    return NA if math.isnan(low) or math.isnan(high) else f"[{text(low)}, {text(high)}]"

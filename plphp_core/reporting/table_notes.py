@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from plphp_core.analysis.bootstrap import DECODE, EVALUATION, KV, PREFILL
 from plphp_core.analysis.method_style import method_style
+from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
-from plphp_core.records.depth_rule import load_rule, rule_path
-from plphp_core.reporting import cost_notes, notes, sweep, vtw_rule
+from plphp_core.records.depth_rule import DepthRule, load_rule, rule_path
+from plphp_core.reporting import cost_columns, notes, sweep
 from plphp_core.reporting.configured import is_planned, refused_configured
 from plphp_core.reporting.published import claims_quoted
 from plphp_core.reporting.table_content import TableContent
@@ -90,8 +90,35 @@ def _vtw_rule(content: TableContent) -> list[str]:
         said
         for part in content.parts
         if part.cells
-        for said in vtw_rule.note(load_rule(rule_path(folder, profile, part.model)), part)
+        for said in vtw_rule(load_rule(rule_path(folder, profile, part.model)), part)
     ]
+
+
+def vtw_rule(rule: DepthRule | None, results: Results) -> list[str]:
+    """What the rule chooses and what it says of the K in the table; nothing without a result."""
+    if rule is None:
+        return []
+    ours = next(iter(results.cells.values()))
+    if (rule.model, rule.revision) != (results.model, ours.revision):
+        return ["VTW's own rule was applied to other weights than this table's: scripts/choose_vtw_k.py does it again."]
+    tabulated = dict.fromkeys(int(row.params["K"]) for row in results.rows if row.method == "vtw")
+    known = (f"K={K}: {_nats(rule.divergence[K])}" for K in tabulated if K in rule.divergence)
+    rest = f" Of the K in this table: {', '.join(known)} nats." if set(tabulated) & set(rule.divergence) else ""
+    where = f"{rule.samples} samples of {', '.join(rule.benchmarks)}; {rule.dtype}"
+    if rule.chosen is None:
+        lowest = min(rule.divergence, key=rule.divergence.__getitem__)
+        said = f"chooses no K: none of {min(rule.divergence)} to {max(rule.divergence)} is below, the nearest is "
+        said += f"K={lowest} with {_nats(rule.divergence[lowest])} nats"
+    else:
+        said = f"chooses K = {rule.chosen} ({_nats(rule.divergence[rule.chosen])} nats)"
+    return [
+        f"VTW's own rule, the first K whose mean KL(P_vtw to P_full) is at most {rule.eta:g} nats, {said}, on {where}. "
+        f"It begins at K = {min(rule.divergence)}.{rest}"
+    ]
+
+
+def _nats(value: float) -> str:
+    return f"{value:.2g}" if value else "0"
 
 
 def _profile(content: TableContent) -> list[str]:
@@ -100,8 +127,8 @@ def _profile(content: TableContent) -> list[str]:
     return [notes.profile(content.profile, content.several) + scaled]
 
 
-def _of_costs(quantity: str) -> Note:
-    return lambda content: [cost_notes.QUANTITIES[quantity]]
+def _of_cost(quantity: str) -> Note:
+    return lambda content: [cost_columns.SENTENCES[quantity]]
 
 
 Note = Callable[[TableContent], Iterable[str]]
@@ -118,11 +145,8 @@ NOTES: Mapping[str, Note] = {
     "unreferenced": lambda content: [notes.unreferenced(content.parts)],
     "vision_kept": lambda content: [notes.VISION_KEPT],
     "kv_saved": lambda content: [notes.KV_SAVED],
-    "kv_cache": _of_costs(KV),
-    "decode": _of_costs(DECODE),
-    "prefill": _of_costs(PREFILL),
-    "evaluation": _of_costs(EVALUATION),
-    "times": lambda content: cost_notes.times(content.parts, content.profile),
+    **{name: _of_cost(quantity) for name, quantity in cost_columns.NAMES.items()},
+    "times": lambda content: cost_columns.times(content.parts, content.profile),
     "own_averages": sweep.notes,
     "held": _held,
     "thresholds": _thresholds,

@@ -5,12 +5,12 @@ COLUMNS, TABLES and CSV are what such a file can name, beside the notes of `tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from plphp_core.analysis.bootstrap import DECODE, EVALUATION, KV, PREFILL
+from plphp_core.analysis.bootstrap import TIMES
 from plphp_core.analysis.paired_contrasts import controls
 from plphp_core.analysis.results import Results
 from plphp_core.config.table_rows import SYMBOLS
@@ -19,12 +19,18 @@ from plphp_core.reporting import cost_columns, csv_export, notes, score_columns,
 from plphp_core.reporting.comparison_tables import baseline_table, contrast_table, step_table, tally
 from plphp_core.reporting.configured import is_planned
 from plphp_core.reporting.request import Report, ReportRequest
-from plphp_core.reporting.table_content import TableContent, gather
-from plphp_core.reporting.table_layout import TableLayout, table_layout
+from plphp_core.reporting.table_content import TableContent, TableLayout, gather, table_layout
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
-from plphp_core.reporting.table_spec import NumberColumn, TableSpec, WordColumn, stacked
-
-Columns = Sequence[NumberColumn | WordColumn]
+from plphp_core.reporting.table_spec import (
+    ABOVE,
+    Columns,
+    NumberColumn,
+    TableSpec,
+    competing,
+    interval_title,
+    published_rows,
+    stacked,
+)
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,15 @@ class ColumnKind:
     notes: tuple[str, ...]
 
 
-def _cost(quantity: str, note: str, *also: str) -> ColumnKind:
-    return ColumnKind(lambda content, part: cost_columns.costs(part, quantity), (note, *also))
-
-
-def _cost_change(quantity: str, note: str, *also: str) -> ColumnKind:
-    return ColumnKind(lambda content, part: cost_columns.cost_changes(part, quantity), (note, *also, "unreferenced"))
+def _of_cost(name: str, quantity: str) -> dict[str, ColumnKind]:
+    """A cost, and its change against Uncompressed."""
+    notes = (name, "times") if quantity in TIMES else (name,)
+    return {
+        name: ColumnKind(lambda content, part: cost_columns.costs(part, quantity), notes),
+        f"{name}_change": ColumnKind(
+            lambda content, part: cost_columns.cost_changes(part, quantity), (*notes, "unreferenced")
+        ),
+    }
 
 
 COLUMNS: Mapping[str, ColumnKind] = {
@@ -52,14 +61,7 @@ COLUMNS: Mapping[str, ColumnKind] = {
     ),
     "vision_kept": ColumnKind(lambda content, part: [score_columns.vision_kept(part)], ("vision_kept",)),
     "kv_saved": ColumnKind(lambda content, part: [score_columns.kv_saved(part)], ("kv_saved",)),
-    "kv_cache": _cost(KV, "kv_cache"),
-    "kv_cache_change": _cost_change(KV, "kv_cache"),
-    "decode": _cost(DECODE, "decode", "times"),
-    "decode_change": _cost_change(DECODE, "decode", "times"),
-    "prefill": _cost(PREFILL, "prefill", "times"),
-    "prefill_change": _cost_change(PREFILL, "prefill", "times"),
-    "evaluation": _cost(EVALUATION, "evaluation", "times"),
-    "evaluation_change": _cost_change(EVALUATION, "evaluation", "times"),
+    **{kind: made for one in cost_columns.NAMES.items() for kind, made in _of_cost(*one).items()},
     "own_averages": ColumnKind(lambda content, part: sweep.columns(part), ("own_averages", "unreferenced")),
 }
 
@@ -89,9 +91,20 @@ def _head(content: TableContent, part: Results) -> tuple[tuple[TableColumn, ...]
 
 def _spec(content: TableContent, part: Results, what: str, columns: Columns) -> TableSpec:
     """A table of one model's rows."""
-    head, rows = _head(content, part)
-    front = (part.title,) if content.several else ()
-    return TableSpec(content.title, what, part, columns, (), (), rows, head, None, front, content.layout.emphasis)
+    emphasis = content.layout.emphasis
+    return TableSpec(
+        f"{content.title}: {what}",
+        *_head(content, part),
+        columns,
+        competing=competing(part) if emphasis == "best" else (),
+        above=part.reference if emphasis == "uncompressed" else None,
+    )
+
+
+def _together(content: TableContent, make: Callable[[Results], Table], notes: Iterable[str]) -> list[Table]:
+    """The tables of all models as one, with these notes."""
+    made = [make(part) for part in content.parts]
+    return [replace(stacked(made) if content.several else made[0], notes=tuple(notes))]
 
 
 def _columns(content: TableContent, part: Results) -> Columns:
@@ -102,31 +115,37 @@ def _columns(content: TableContent, part: Results) -> Columns:
 
 def _numbers(content: TableContent) -> list[Table]:
     """The table itself, with the paper's own rows."""
-    layout, part = content.layout, content.parts[0]
-    what = layout.shows.format(model=part.title, benchmark=content.benchmark)
-    known = {model: reference for model, reference in content.references.items() if reference}
-    made = [
-        replace(_spec(content, part, what, _columns(content, part)), reference=known.get(part.model)).numbers()
-        for part in content.parts
-    ]
-    table = stacked(made) if content.several else made[0]
+    layout = content.layout
+    what = layout.shows.format(model=content.parts[0].title, benchmark=content.benchmark)
     named = [name for column in layout.columns for name in COLUMNS[column].notes]
-    return [replace(table, notes=tuple(table_notes.sentences(content, named)))]
+
+    def numbers(part: Results) -> Table:
+        spec, front = _spec(content, part, what, _columns(content, part)), [part.title] * content.several
+        table, published = spec.numbers(), published_rows(spec.columns, content.references.get(part.model, {}), front)
+        table = replace(table, marks=ABOVE) if layout.emphasis == "uncompressed" else table
+        return replace(table, rows=(*table.rows, *published))
+
+    return _together(content, numbers, table_notes.sentences(content, named))
 
 
 def _intervals(content: TableContent) -> list[Table]:
     file = f"{content.layout.name}{'_relative' * ('changes' in content.layout.csv)}.csv"
-    made = [_spec(content, part, "", _columns(content, part)).intervals() for part in content.parts]
-    table = stacked(made) if content.several else made[0]
-    return [replace(table, notes=tuple(notes.intervals(content.parts, file)))]
+
+    def intervals(part: Results) -> Table:
+        spec = _spec(content, part, "", _columns(content, part))
+        return spec.intervals(interval_title(content.title, part), ())
+
+    return _together(content, intervals, notes.intervals(content.parts, file))
 
 
 def _slots(content: TableContent) -> list[Table]:
     """Slot accuracy, which only the toy's benchmarks have."""
     if not any(map(score_columns.has_slots, content.parts)):
         return []
-    made = [_spec(content, part, "slot accuracy", score_columns.slots(part)).numbers() for part in content.parts]
-    return [replace(stacked(made) if content.several else made[0], notes=notes.SLOT_ACCURACY)]
+    return _together(
+        content, lambda part: _spec(content, part, "slot accuracy", score_columns.slots(part)).numbers(),
+        notes.SLOT_ACCURACY,
+    )  # fmt: skip
 
 
 def _baselines(content: TableContent) -> list[Table]:

@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.method_style import method_style
 from plphp_core.analysis.results import Results
-from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow, emphasised, number, rank
+from plphp_core.reporting.table_model import (
+    NA,
+    Table,
+    TableCell,
+    TableColumn,
+    TableRow,
+    bounds,
+    emphasised,
+    number,
+    rank,
+)
 
 Reference = Mapping[tuple[str, str], Mapping[tuple[str, str], float]]  # published.load_reference
 ABOVE = "¹ above the same model uncompressed (bold in the files)"
@@ -22,15 +32,19 @@ def signed_percent(value: float) -> str:
     return text if text == NA else f"{text}%"
 
 
-def share(value: float) -> str:
+def share(value: float, decimals: int = 1) -> str:
     """A part of a whole in percent."""
-    text = number(value, 1)
+    text = number(value, decimals)
     return text if text == NA else f"{text}%"
 
 
 def nothing(index: int) -> str:
     """What stands beside a number of which there is nothing more to say."""
     return ""
+
+
+def never(index: int) -> None:
+    """The word in place of a number that every row has."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ class NumberColumn:
         ranked: whether its best are marked, which are the lowest where `lower` is set.
         spread: whether the table of intervals has the column; `inline`: the interval stands behind the number.
         gain: what stands in parentheses behind the number; `mark`: superscript.
-        instead: a word in place of the number; `no_interval`: a word in place of the interval.
+        instead: a word in place of the number, and `no_interval` of the interval; None where there is none.
         published: where a row of published numbers has the column's, (benchmark, metric); the first that is known.
     """
 
@@ -58,8 +72,8 @@ class NumberColumn:
     inline: bool = False
     gain: Callable[[int], str] = nothing
     mark: Callable[[int], str] = nothing
-    instead: Callable[[int], str] = nothing
-    no_interval: Callable[[int], str] = nothing
+    instead: Callable[[int], str | None] = never
+    no_interval: Callable[[int], str | None] = never
     published: tuple[tuple[str, str], ...] = ()
 
     def value(self, index: int) -> float:
@@ -68,7 +82,7 @@ class NumberColumn:
 
     def cell(self, index: int) -> TableCell:
         """The number of a row."""
-        if word := self.instead(index):
+        if (word := self.instead(index)) is not None:
             return TableCell(word)
         value = self.value(index)
         inline = self.inline and not math.isnan(value)
@@ -76,14 +90,14 @@ class NumberColumn:
 
     def interval(self, index: int) -> TableCell:
         """The interval of a row."""
-        return TableCell(self.instead(index) or self.no_interval(index) or self.bounds(index))
+        word = self.instead(index)
+        word = self.no_interval(index) if word is None else word
+        return TableCell(self.bounds(index) if word is None else word)
 
     def bounds(self, index: int) -> str:
         """The interval as "[low, high]"; n/a unless both ends are known."""
-        found, text = self.estimate(index), self.ends or self.text
-        if math.isnan(found.low) or math.isnan(found.high):
-            return NA
-        return f"[{text(self.scale * found.low)}, {text(self.scale * found.high)}]"
+        found = self.estimate(index)
+        return bounds(self.scale * found.low, self.scale * found.high, self.ends or self.text)
 
     def published_cell(self, known: Mapping[tuple[str, str], float]) -> TableCell:
         """The number of a published row, in the units it prints."""
@@ -103,66 +117,83 @@ class WordColumn:
         return TableCell()
 
 
+Columns = Sequence[NumberColumn | WordColumn]
+
+
+def change_columns(
+    group: str,
+    estimate: Callable[[int], Estimate],
+    instead: Callable[[int], str | None] = never,
+    mark: Callable[[int], str] = nothing,
+) -> list[NumberColumn | WordColumn]:
+    """A change, a fraction, in percent, and its interval in a column of its own, which a word leaves empty."""
+    change = NumberColumn(TableColumn("change", group), estimate, signed_percent, mark=mark, instead=instead)
+
+    def interval(index: int) -> TableCell:
+        return TableCell(change.bounds(index) if instead(index) is None else "")
+
+    return [change, WordColumn(TableColumn("interval", group), interval)]
+
+
 @dataclass(frozen=True)
 class TableSpec:
-    """A table of one model's rows: what it measured, then its intervals.
+    """A table as data: how its rows begin, and its columns.
 
     Attributes:
-        title: of the report; `what`: of the first table, behind it.
-        rows: the first cells of each row, `fronts` or others; `head`: their headings.
-        notes, interval_notes: printed below the tables.
-        reference: published rows, which begin with `front`; None for a table that has none.
-        emphasis: what is bold: "best", numbers above the "uncompressed" row's as printed, or "none".
+        head: headings of the first cells of each row; `rows`: these cells, such as `fronts`.
+        competing: groups of rows, by index; in every ranked column the best and second of each are marked.
+        above: the row whose numbers others are bold for exceeding, as printed; then nothing competes.
     """
 
     title: str
-    what: str
-    results: Results
-    columns: Sequence[NumberColumn | WordColumn]
+    head: Sequence[TableColumn]
+    rows: Sequence[TableRow]
+    columns: Columns
     notes: Sequence[str] = ()
-    interval_notes: Sequence[str] = ()
-    rows: Sequence[TableRow] | None = None
-    head: tuple[TableColumn, ...] = HEAD
-    reference: Reference | None = None
-    front: tuple[str, ...] = ()
-    emphasis: str = "best"
+    competing: Sequence[Sequence[int]] = ()
+    above: int | None = None
 
     def numbers(self) -> Table:
-        """Every column's numbers, the best ones marked, and the published ones."""
-        rows = filled(self._rows(), [column.cell for column in self.columns])
-        for at, column in enumerate(self.columns):
+        """Every column's numbers, with their marks."""
+        rows = self._filled([column.cell for column in self.columns])
+        for at, column in enumerate(self.columns, len(self.head)):
             if isinstance(column, NumberColumn) and column.ranked:
-                sign = -1 if column.lower else 1
-                marks = self._marks([sign * column.value(index) for index in range(len(rows))])
-                rows = emphasised(rows, at + len(self.head), marks)
-        if self.reference is not None:
-            rows += published_rows(self.columns, self.reference, self.front)
-        headings = (*self.head, *(column.heading for column in self.columns))
-        table = Table(f"{self.title}: {self.what}", headings, tuple(rows), tuple(self.notes))
-        return replace(table, marks=ABOVE) if self.emphasis == "uncompressed" else table
+                rows = emphasised(rows, at, self._marks(column))
+        return self._table(self.title, self.columns, rows, self.notes)
 
-    def intervals(self) -> Table:
+    def intervals(self, title: str, notes: Sequence[str]) -> Table:
         """The intervals of the columns that have any."""
         columns = [column for column in self.columns if isinstance(column, NumberColumn) and column.spread]
-        return Table(
-            f"{self.title}: {self.results.options.confidence:.0%} confidence intervals",
-            (*self.head, *(column.heading for column in columns)),
-            tuple(filled(self._rows(), [column.interval for column in columns])),
-            tuple(self.interval_notes),
-        )
+        return self._table(title, columns, self._filled([column.interval for column in columns]), notes)
 
-    def _rows(self) -> Sequence[TableRow]:
-        return fronts(self.results) if self.rows is None else self.rows
+    def _filled(self, cells: Sequence[Callable[[int], TableCell]]) -> list[TableRow]:
+        """The rows with a cell of each column behind what they have."""
+        return [replace(row, cells=(*row.cells, *(cell(at) for cell in cells))) for at, row in enumerate(self.rows)]
 
-    def _marks(self, values: Sequence[float]) -> list[str]:
+    def _table(self, title: str, columns: Columns, rows: Sequence[TableRow], notes: Sequence[str]) -> Table:
+        return Table(title, (*self.head, *(column.heading for column in columns)), tuple(rows), tuple(notes))
+
+    def _marks(self, column: NumberColumn) -> list[str]:
         """The emphasis of each of a column's numbers."""
-        results = self.results
-        if self.emphasis == "best":
-            return rank(values, [results.options.rank == "all" or row.method != "none" for row in results.rows])
-        if self.emphasis == "none" or results.reference is None:
-            return [""] * len(values)
-        base = round(values[results.reference], 2)
-        return ["best" if round(value, 2) > base else "" for value in values]  # nan on either side is above nothing
+        values = [(-1 if column.lower else 1) * column.value(index) for index in range(len(self.rows))]
+        if self.above is not None:
+            base = round(values[self.above], 2)
+            return ["best" if round(value, 2) > base else "" for value in values]  # nan on either side is above nothing
+        found = [""] * len(values)
+        for group in self.competing:
+            for index, mark in zip(group, rank([values[index] for index in group]), strict=True):
+                found[index] = mark
+        return found
+
+
+def competing(results: Results) -> list[list[int]]:
+    """The rows of a model's table that compete: all, or the compressed ones."""
+    every = results.options.rank == "all"
+    return [[index for index, row in enumerate(results.rows) if every or row.method != "none"]]
+
+
+def interval_title(title: str, results: Results) -> str:
+    return f"{title}: {results.options.confidence:.0%} confidence intervals"
 
 
 def stacked(tables: Sequence[Table]) -> Table:
@@ -176,24 +207,17 @@ def where(profile: str) -> str:
     return "" if profile == "paper" else f" ({profile} profile)"
 
 
-def fronts(results: Results, front: Sequence[str] = ()) -> list[TableRow]:
-    """How the model's rows begin: `front`, method, setting; a rule above each method."""
+def fronts(results: Results) -> list[TableRow]:
+    """How the model's rows begin: method, setting; a rule above each method."""
     found = []
     for index, row in enumerate(results.rows):
         starts = index == 0 or results.rows[index - 1].method != row.method
-        found.append(TableRow.of(*front, row.label, results.setting(index), rule=starts))
+        found.append(TableRow.of(row.label, results.setting(index), rule=starts))
     return found
 
 
-def filled(rows: Sequence[TableRow], cells: Sequence[Callable[[int], TableCell]]) -> list[TableRow]:
-    """The rows with a cell of each column behind what they have."""
-    return [replace(row, cells=(*row.cells, *(cell(at) for cell in cells))) for at, row in enumerate(rows)]
-
-
-def published_rows(
-    columns: Sequence[NumberColumn | WordColumn], reference: Reference, front: Sequence[str] = ()
-) -> list[TableRow]:
-    """The paper's own rows, as far as they are known."""
+def published_rows(columns: Columns, reference: Reference, front: Sequence[str] = ()) -> list[TableRow]:
+    """The paper's own rows, as far as they are known; `front`: what they begin with."""
     return [
         TableRow(
             (

@@ -70,12 +70,6 @@ def test_the_average_over_benchmarks_needs_all_of_them(tmp_path):
     assert math.isnan(results.average(12, KV_SAVED).value)
 
 
-def test_a_single_sample_has_a_value_and_no_interval(tmp_path):
-    records = factories.of_table("figure6", benchmarks=("SD",), samples=1)
-    one = results_of(tmp_path, records, rows_of(records)).value(1, "SD", RETENTION)
-    assert not math.isnan(one.value) and math.isnan(one.low)
-
-
 def test_the_median_of_a_resample_is_the_median_of_the_documents_drawn():
     rng = np.random.default_rng(0)
     for n in (1, 2, 7, 30):

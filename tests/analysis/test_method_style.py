@@ -64,3 +64,10 @@ def test_controls_are_dashed_and_methods_are_not(monkeypatch):
     monkeypatch.setattr(styles, "make_method", lambda name: Blind() if name == "blind" else made(name))
     assert method_style("blind").line == "--" and is_control("blind")
     assert {method_style(name).line for name in ("none", "plphp", "fastv", "never heard of")} == {"-"}
+
+
+def test_every_method_has_a_look_of_its_own_whatever_is_drawn_beside_it(monkeypatch):
+    names = {"none", "plphp", *(f"method_{number}" for number in range(40))}
+    monkeypatch.setattr(styles, "method_names", lambda: names)
+    assert len({(method_style(name).colour, method_style(name).marker) for name in names}) == 42
+    assert method_style("unheard of") == method_style("unheard of")

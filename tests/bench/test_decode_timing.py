@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from plphp_core.bench import decode_timing
-from plphp_core.bench.decode_timing import DecodedCase, decoding_rows, parts, relate
+from plphp_core.bench.decode_timing import DecodedCase, decoding_rows, relate
 from plphp_core.bench.random_model import RandomModel
 from tests.bench.factories import MACHINE, settings
 
@@ -31,13 +31,6 @@ def groups(monkeypatch):
 
 def measured(one, wanted):
     return decoding_rows(one, wanted, MACHINE, lambda line: None)
-
-
-def test_parts_are_the_backends_and_then_each_case():
-    whole = cases()
-    assert parts(whole) == [whole[:3], whole[3:]]
-    assert parts(whole[3:]) == [[case] for case in whole[3:]]
-    assert parts(whole[:1]) == []
 
 
 @pytest.mark.parametrize("fitting, quartiles", [(6, 6), (3, 6), (1, 2)])

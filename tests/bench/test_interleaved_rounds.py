@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from plphp_core.bench.interleaved_rounds import Preemptions, interleaved, spread
+from plphp_core.bench.interleaved_rounds import Preemptions, interleaved
 
 
 class Fake:
@@ -57,11 +57,6 @@ def test_rounds_end_with_the_budget_but_not_before_the_least_number(monkeypatch,
     monkeypatch.setattr("plphp_core.bench.interleaved_rounds.time.perf_counter", lambda: now[0])
     (found,) = interleaved([TenSeconds("a", [])], "cpu", rounds, at_least=at_least, budget_s=budget)
     assert len(found) == expected
-
-
-def test_quartiles():
-    found = spread([4.0, 1.0, 2.0, 3.0, 5.0])
-    assert (found.q1, found.median, found.q3) == (2, 3, 4) and spread([7.0]).median == 7
 
 
 @pytest.mark.parametrize("preempted, warned", [(90, False), (150, True)])

@@ -5,7 +5,6 @@ import torch
 
 from plphp_core.bench.capacity_benchmark import DEVICE_ROOM, largest_batch
 from plphp_core.bench.decoder_shapes import SHAPES, build
-from plphp_core.bench.forced_retention import forced_lengths, forced_method
 from plphp_core.bench.memory_estimate import decode_bytes
 from plphp_core.bench.roofline import kv_bytes, measured_bandwidth, nominal_bandwidth, roofline_ms
 
@@ -31,12 +30,6 @@ def test_roofline_equals_the_published_table(batch):
     weights = QWEN.token_parameters * 2
     found = [roofline_ms(weights, kv_bytes(lengths, QWEN.slot_elements * 2), 2.04e12) for lengths in (whole, pruned)]
     assert found == pytest.approx(PUBLISHED[batch], abs=0.01)
-
-
-def test_the_forced_plan_reads_about_as_much_as_a_rate_of_r_in_every_pruned_layer():
-    method = forced_method("plphp", {"r": 0.4, "delta_r": 0.3})
-    planned = forced_lengths(method, QWEN, 2, 200)
-    assert sum(planned) == pytest.approx(3 * 1660 + 25 * (200 + 0.4 * 1460), rel=0.01)
 
 
 @pytest.mark.parametrize("decoder", ["qwen2", "llama"])

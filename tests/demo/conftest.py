@@ -2,8 +2,8 @@
 
 import pytest
 
+from plphp_core.demo.demo_session import DemoSession
 from plphp_core.demo.demo_settings import DemoSettings, draw_examples
-from plphp_core.demo.session import DemoSession
 
 
 @pytest.fixture(scope="package")

@@ -8,10 +8,10 @@ import pytest
 from plphp_core import PLPHP
 from plphp_core.demo import streaming
 from plphp_core.demo.conversation import Conversation, context
+from plphp_core.demo.demo_session import DemoSession, encode
 from plphp_core.demo.demo_settings import VERBS, DemoSettings, offered_methods, verb_of
-from plphp_core.demo.session import DemoSession, encode
 from plphp_core.demo.streaming import stream
-from plphp_core.demo.uploads import read_images
+from plphp_core.demo.uploads import sorted_out
 from plphp_core.evaluation.generation import JointAnswerer
 from plphp_core.evaluation.requests import Request
 from plphp_core.pruning.method import make_method
@@ -32,7 +32,7 @@ def test_an_answer_is_the_evaluations(session, examples, name):
     question, files = examples[0]
     conversation = ask(session, question, files, {name: {}})
     answer, trace = conversation.answers[name], conversation.answers[name].trace
-    method, images = make_method(name, **session.start[name]), read_images(files)
+    method, images = make_method(name, **session.start[name]), sorted_out(files)[0]
     request = Request(question, {"max_new_tokens": TOKENS}, lambda: images)
     ((_, ((_, expected),)),) = JointAnswerer(session.loaded).answer([request], [method])
     assert (answer.text, answer.new_tokens) == (expected.text, expected.new_tokens)
@@ -46,7 +46,7 @@ def test_an_answer_is_the_evaluations(session, examples, name):
 
 def test_text_comes_in_pieces_and_grows(session, examples, at_once):
     (question, files), loaded = examples[4], session.loaded
-    inputs, shown = encode(loaded, question, read_images(files))
+    inputs, shown = encode(loaded, question, sorted_out(files)[0])
     *texts, answer = stream(loaded, PLPHP(), inputs, shown, TOKENS, lambda: False)
     assert len(texts) > 5 and all(b.startswith(a) for a, b in pairwise(texts))
     assert answer.text.startswith(texts[-1].strip()) and answer.new_tokens == TOKENS
@@ -71,7 +71,7 @@ def test_the_second_turn_reads_the_first(session, examples):
     assert [len(trace.images[0]) for trace in (first, second)] == [3, 3] and conversation.seen("plphp") == [0, 1, 2]
     assert [row[0] for row in conversation.figures] == ["1", "2"]
     loaded = session.loaded
-    prompt, _ = encode(loaded, context(loaded.family, conversation.turns["plphp"]), read_images(files))
+    prompt, _ = encode(loaded, context(loaded.family, conversation.turns["plphp"]), sorted_out(files)[0])
     assert second.prompt.lengths[0] == prompt["input_ids"].shape[1] > first.prompt.lengths[0] + 3
 
 
@@ -96,7 +96,7 @@ def test_a_failure_inside_is_one_sentence(session, examples, monkeypatch):
     def broken(*_):
         raise RuntimeError("something\nlong")
 
-    monkeypatch.setattr("plphp_core.demo.session.encode", broken)
+    monkeypatch.setattr("plphp_core.demo.demo_session.encode", broken)
     (turn,) = ask(session, *examples[1], {"none": {}}).turns["none"]
     assert turn.error == "RuntimeError: something"
 

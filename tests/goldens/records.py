@@ -124,7 +124,7 @@ def _settings(folder: Path, on: Conditions, limit: int | None) -> Settings:
         on.model, on.model, on.checkpoint, None, on.dtype, "sdpa", on.device, on.prompts, (), on.engine
     )
     extra = SLOTS if on.profile == "toy" else {}
-    return Settings(ROOT, folder / on.profile, on.profile, on.protocol, True, None, model, (), (), on.batch_size, extra,
+    return Settings(ROOT, folder / on.profile, on.profile, on.protocol, None, model, (), (), on.batch_size, extra,
                     limit=limit)  # fmt: skip
 
 

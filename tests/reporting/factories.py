@@ -21,7 +21,6 @@ SCORES = {
     "DetailCaps": ("cider", "meteor"),
 }
 BENCHMARKS = tuple(SCORES)
-MULTI_IMAGE = BENCHMARKS[:4]
 COLUMNS = [(name, metric) for name, metrics in SCORES.items() for metric in metrics]
 KINDS = {"overall": "group_mean", "cider": "corpus", "meteor": "corpus"}
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -188,16 +187,6 @@ def of_table(table, profile="toy", benchmarks=ABLATIONS, **changes) -> list[dict
             record["efficiency"]["retention"] = (kept + spread).tolist()
             records.append(record)
     return records
-
-
-def table3(**changes) -> list[dict]:
-    """Every cell of Table 3: DetailCaps for the first model only."""
-    six = tuple(SCORES)[:6]
-    return [
-        record
-        for model in MODELS
-        for record in of_table3(model, tuple(SCORES) if model == "qwen2_vl" else six, **changes)
-    ]
 
 
 def timed(

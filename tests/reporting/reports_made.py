@@ -21,7 +21,6 @@ from tests.reporting import factories
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "results" / "paper" / "published"
 ROWS = [RowSpec(method, params, setting) for method, params, setting, *_ in factories.ROWS]
-PAIR = [RowSpec("none"), RowSpec("plphp", factories.PLPHP, "r=0.4, Δr=0.3")]
 FAST = Options(resamples=200)
 
 

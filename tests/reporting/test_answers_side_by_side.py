@@ -6,9 +6,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from plphp_core.analysis.comparable import rows_found
-from plphp_core.analysis.results import NothingToShow, evaluate
+from plphp_core.analysis.results import evaluate
 from plphp_core.config.report_choices import Filters
-from plphp_core.records.errors import ReportError
 from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, WRONG, SideBySide, tables
 from plphp_core.reporting.qualitative_examples import choose, differing, examples, read_answers
 from tests.reporting.page_factories import FakeDocuments, World, answer
@@ -70,27 +69,6 @@ def test_samples_that_methods_answer_differently_come_first(tmp_path):
     assert [choose(results, both, 1, seed, None) for seed in range(3)] == [[("SD", 11), ("VST", 11)]] * 3
     found = choose(results, both, 2, 0, None)
     assert len(found) == 4 and ("SD", 11) in found and ("VST", 11) in found
-
-
-def test_samples_asked_for(world, results):
-    both = read(world, results)
-    assert choose(results, both, 1, 0, "sd:3, VST:4") == [("SD", 3), ("VST", 4)]
-    for wrong, said in (("sd:7", "has not been answered"), ("coco:1", "one of SD, VST"), ("sd", "one of SD, VST")):
-        with pytest.raises(ReportError, match=said):
-            choose(results, both, 1, 0, wrong)
-    with pytest.raises(NothingToShow):
-        choose(results, read(world, results, "COCO2017"), 1, 0, None)
-
-
-def test_answers_and_costs_are_the_journals(world, results):
-    (one,) = of(world, results, [("SD", 5)]).examples
-    assert one.answers.method.tolist() == ["none", "fastv", "plphp"]
-    assert one.answers.answer.tolist() == [answer("none", 5), "$x_1$ <b>&", LONG]
-    none, _, plphp = one.answers.itertuples()
-    assert (none.new_tokens, none.retention, none.prefill_ms, none.decode_ms) == (15, 1.0, 100.0, 200.0)
-    assert plphp.kv_bytes == 2**19 and plphp.kv_bytes_full == 2**20 and plphp.batch_size == 4
-    assert one.question.startswith("Question number 5") and one.references == ["reference 5", "thing"]
-    assert len(one.images) == 1
 
 
 @pytest.mark.parametrize(

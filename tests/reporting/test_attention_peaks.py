@@ -20,10 +20,6 @@ def curve(means, noise=0.01, seed=0):
     return [with_interval(mean, mean + noise * rng.standard_normal(500)) for mean in means]
 
 
-def layers(means, **noise):
-    return [peak.layer for peak in attention_peaks.peaks(curve(means, **noise), SAMPLES)]
-
-
 def test_a_rise_after_a_fall_is_found_with_its_valley():
     (peak,) = attention_peaks.peaks(curve(VALLEY), SAMPLES)
     assert (peak.layer, peak.valley) == (4, 3)
@@ -31,21 +27,20 @@ def test_a_rise_after_a_fall_is_found_with_its_valley():
 
 
 @pytest.mark.parametrize(
-    "means",
+    ("means", "noise", "expected"),
     [
-        [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1],  # only falls
-        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],  # only rises: attention, but not again
-        [0.5] * 8,
-        [0.5, 0.2, 0.23, 0.2, 0.24, 0.2, 0.23, 0.2],  # small ripples
-        [0.6, 0.1, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1],  # in the first third
+        ([0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], 0.01, []),  # only falls
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 0.01, []),  # only rises: attention, but not again
+        ([0.5] * 8, 0.01, []),
+        ([0.5, 0.2, 0.23, 0.2, 0.24, 0.2, 0.23, 0.2], 0.01, []),  # small ripples
+        ([0.6, 0.1, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1], 0.01, []),  # in the first third
+        (VALLEY, 0.01, [4]),
+        (VALLEY, 0.3, []),  # within the noise
+        ([0.6, 0.2, 0.1, 0.5, 0.2, 0.1, 0.4], 0.01, [3, 6]),  # several, and one in the last layer
     ],
 )
-def test_what_is_no_peak(means):
-    assert layers(means) == []
-
-
-def test_a_rise_within_the_noise_is_no_peak():
-    assert layers(VALLEY, noise=0.01) == [4] and layers(VALLEY, noise=0.3) == []
+def test_what_is_a_peak_and_what_is_none(means, noise, expected):
+    assert [peak.layer for peak in attention_peaks.peaks(curve(means, noise), SAMPLES)] == expected
 
 
 def test_no_mark_where_a_benchmark_has_few_samples():
@@ -63,10 +58,6 @@ def test_flat_attention_is_rarely_marked(deviation, tmp_path):
         gamma = layer_means(load_readings(folder), seed=seed)
         marked += bool(attention_peaks.peaks(gamma, [30]))
     assert marked <= 2
-
-
-def test_several_peaks_and_one_in_the_last_layer():
-    assert layers([0.6, 0.2, 0.1, 0.5, 0.2, 0.1, 0.4]) == [3, 6]
 
 
 def test_without_an_interval_there_is_no_peak():

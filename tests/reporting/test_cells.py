@@ -164,25 +164,8 @@ def test_fields_that_this_version_does_not_know_are_no_damage(folder):
     assert CellResult.load(path).n == 8
 
 
-def test_nothing_but_damaged_files_is_an_error_for_each(folder, capsys):
-    for path in (folder / "toy" / "cells").iterdir():
-        path.write_text("")
-    assert report(folder, "all") == 1
-    said = capsys.readouterr().err
-    assert said.count("not valid JSON") == 2 and "Traceback" not in said
-    assert not (folder / "toy" / "table1.csv").exists()
-
-
 def test_cells_that_are_a_file_are_said_to_be_one(tmp_path, capsys):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "cells").write_text("")
     assert report(tmp_path, "all") == 1
     assert f"{tmp_path / 'toy' / 'cells'} is not a folder" in capsys.readouterr().err
-
-
-def test_every_report_and_the_page_say_what_was_left_out(folder, capsys, drawn):
-    spoil(folder / "toy" / "cells" / f"{SPOILT}.json", "")
-    assert report(folder, "all") == 1
-    assert capsys.readouterr().err.count("error: ") == 1
-    for name in ("table1.md", "sweep.md", "figure5.md", "claims.md", "report.html"):
-        assert "their files are damaged" in (folder / "toy" / name).read_text(encoding="utf-8"), name

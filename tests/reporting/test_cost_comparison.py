@@ -14,10 +14,8 @@ from plphp_core.config.report_settings import report_settings
 from plphp_core.records.cell_result import load_cells
 from plphp_core.reporting.cost_comparison import gather
 from plphp_core.reporting.cost_sheets import verdict
-from plphp_core.reporting.figures.cost_front import draw as draw_front
-from plphp_core.reporting.figures.cost_front import front
+from plphp_core.reporting.figures.cost_curves import draw, draw_front, front
 from plphp_core.reporting.figures.drawing import style
-from plphp_core.reporting.figures.score_over_cost import draw
 from plphp_core.reporting.request import ReportRequest
 from tests.goldens.records import ROOT, DocumentsAtHand
 from tests.goldens.world import COMPARED, compared
@@ -82,15 +80,6 @@ def test_the_second_figure_shows_every_row_that_has_both(shown):
     assert list(held.lines[0].get_xdata()) == [100] and list(held.lines[0].get_ydata()) == [0]
     random = [shown.places.index((budget, shown.equal.against)) + 1 for budget in (0.33, 0.5)]
     assert list(held.lines[1].get_ydata()) == pytest.approx([100 * shown.change(at).value for at in random])
-
-
-def test_averages_run_over_what_random_reaches(shown):
-    low, high = (shown.places.index((budget, shown.equal.against)) + 1 for budget in (0.33, 0.5))
-    assert shown.benchmarks(low) == ["Flickr30k"] and shown.benchmarks(high) == ["IE", "Flickr30k"]
-    assert shown.change(low).value == shown.results.average_change(low, ["Flickr30k"]).value
-    snapkv = high + 2  # not run on IE
-    assert shown.results.rows[snapkv].method == "snapkv" and math.isnan(shown.change(snapkv).value)
-    assert (snapkv, "IE") in shown.results.missing() and (low, "IE") not in shown.results.missing()
 
 
 @pytest.mark.parametrize(

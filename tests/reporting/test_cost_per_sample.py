@@ -46,13 +46,6 @@ def test_the_curves_are_the_cell_files(tmp_path, draw):
     ]
 
 
-def test_documents_keep_their_place_where_a_row_lacks_one(tmp_path, draw):
-    records = factories.of_costs()
-    records[1] = factories.of_costs(failed=(0, 5))[1]
-    places = draw(FIGURE7, content_of(tmp_path, records)).axes[0].lines[1].get_xdata()
-    assert list(places) == [at for at in range(1, 49) if at not in (1, 6)]
-
-
 def test_many_samples_are_a_running_median_over_faint_single_ones(tmp_path, draw):
     records = factories.of_costs(samples=400, batch=1)
     content = content_of(tmp_path, records)

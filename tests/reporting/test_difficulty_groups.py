@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from plphp_core.analysis.bootstrap import Resamples
@@ -36,6 +37,7 @@ def comparison(scores=SCORES, missing=(), right=0.5):
         rows=[SimpleNamespace(label=name) for name in names],
         options=SimpleNamespace(confidence=0.95, resamples=200),
         resamples=lambda name: Resamples(range(8), name, 200),
+        samples=lambda index, name: pd.DataFrame({"unit": range(8)}),
     )
     return SimpleNamespace(
         title="t", results=results, places=places, setting=lambda index: "", kind=SimpleNamespace(same="tokens"),

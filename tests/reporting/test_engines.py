@@ -17,7 +17,6 @@ from plphp_core.reporting import engine_comparison
 from plphp_core.reporting.cell_answers import answers
 from tests.evaluation.factories import make_world, run
 from tests.evaluation.factories import settings as settings_in
-from tests.reporting import factories
 from tests.reporting.engine_factories import ROWS, finish, line
 from tests.reporting.reports_made import report
 
@@ -44,21 +43,6 @@ def of(table: pd.DataFrame, method: str, benchmark: str) -> pd.Series:
     return found
 
 
-def test_engines_that_agree_are_identical_in_all_cells(tmp_path, capsys):
-    finish_all(tmp_path)
-    assert report(tmp_path, "engines") == 0
-    assert "40 cells of engines are not finished" in capsys.readouterr().err
-    table, page = written(tmp_path)
-    compared = table[table.missing == "n/a"]
-    assert list(zip(compared.method, compared.benchmark, strict=True)) == [*PLACES, ("all", "all")]
-    for count in ("samples", "equal", "retention_equal", "kv_bytes_equal"):
-        assert list(compared[count]) == ["12"] * 6 + ["72"]
-    assert set(compared.different) == {"0"} and set(compared.example_doc_id) == {"n/a"}
-    assert "Identical in all 6 cells: 72 answers, the retention of every layer and the KV bytes." in page
-    assert "differ" not in page.split("Time per token")[0].split("\n- ", 1)[1]
-    assert not (tmp_path / "toy" / "engines.tex").exists()
-
-
 def test_every_difference_is_counted_named_and_shown(tmp_path):
     different = {
         ("fastv", "SD"): {7: {"text": "seven"}, 3: {"text": "three"}},
@@ -78,31 +62,6 @@ def test_every_difference_is_counted_named_and_shown(tmp_path):
     assert "Retention differ in 1 of 72 samples, in 1 of 6 cells: PLPHP" in page
     assert "KV bytes differ in 1 of 72 samples, in 1 of 6 cells: PLPHP" in page
     assert "Identical" not in page
-
-
-def test_the_largest_change_of_a_score_is_stated_where_answers_differ(tmp_path):
-    row = ROWS[0]
-    finish(tmp_path, row, "SD", "generate", samples=2)
-    metrics = factories.cell("SD", samples=2)["metrics"]
-    moved = factories.metric([score - 0.25 for score in metrics["rouge_l"]["samples"]])
-    finish(tmp_path, row, "SD", "fast", other={0: {"text": "x"}}, samples=2, metrics=metrics | {"rouge_l": moved})
-    assert report(tmp_path, "engines") == 0
-    assert (
-        "Largest change of a score (×100) between the engines: 25.00, R-L of Uncompressed on SD."
-        in written(tmp_path)[1]
-    )
-
-
-def test_a_cell_under_one_engine_only_is_named_and_not_compared(tmp_path, capsys):
-    finish(tmp_path, ROWS[0], "SD", "generate")
-    finish(tmp_path, ROWS[0], "SD", "fast")
-    finish(tmp_path, ROWS[0], "COCO2017", "fast", other={0: {"text": "x"}})
-    assert report(tmp_path, "engines", "report.strict=true") == 3
-    table, page = written(tmp_path)
-    assert of(table, "none", "COCO2017").missing == "generate"
-    assert set(table[(table.method == "fastv")].missing) == {"generate and fast"}
-    assert of(table, "all", "all").samples == "12" and "Identical in the one cell: 12 answers" in page
-    assert "Uncompressed on COCO2017 (generate)" in page
 
 
 def test_times_are_medians_over_samples_and_compared_on_one_machine(tmp_path):
@@ -141,15 +100,6 @@ def test_dtypes_in_one_journal_are_told_apart(tmp_path):
     table, page = written(tmp_path, "engines.dtype=bfloat16")
     assert of(table, "none", "SD").example_generate == "5 red, bfloat16" and of(table, "all", "all").different == "1"
     assert page.startswith("## Engines (toy profile): generate and fast on LLaVA-OneVision, bfloat16")
-
-
-def test_failed_samples_are_left_out_and_said(tmp_path, capsys):
-    finish(tmp_path, ROWS[0], "SD", "generate", failed=(3,))
-    finish(tmp_path, ROWS[0], "SD", "fast", failed=(3, 4))
-    assert report(tmp_path, "engines") == 0
-    table, page = written(tmp_path)
-    assert of(table, "none", "SD").samples == "10"
-    assert "Samples that only one engine answered, and that are not compared: Uncompressed on SD: 1." in page
 
 
 def test_a_journal_in_use_is_read_as_far_as_it_is_whole_and_left_alone(tmp_path):
@@ -205,9 +155,9 @@ def test_a_real_run_under_both_engines(tmp_path):
     cells = load_cells(world.results / "cells", "mini")
     rows = [RowSpec(name) for name in ("none", "plphp")]
     found = engine_comparison.compare(cells, rows, Filters(model="tiny"), Options())
-    assert [(pair.row, len(pair.lines)) for pair in found.pairs] == [(0, 5), (1, 5)]
-    assert not any(pair.unlike(what) for pair in found.pairs for what in engine_comparison.FIELDS)
-    assert all(one["cell"] != other["cell"] for pair in found.pairs for one, other in pair.lines)
+    assert [(pair, len(found.of(pair))) for pair in found.pairs] == [((0, "SD"), 5), ((1, "SD"), 5)]
+    assert found.answers[list(engine_comparison.FIELDS)].all(axis=None)
+    assert len({cell.answers_key for cell in cells}) == 4
     for cell in cells:  # the page and Figure 8 find the answers by the key in the result file
         read = answers(cell, world.results)
         assert (read.missing, sorted(read.lines)) == ("", cell.doc_ids.tolist())

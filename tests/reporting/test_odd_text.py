@@ -1,7 +1,6 @@
 """Models answer with any character there is: no figure, table or page falls over one, and none takes others with it."""
 
 import json
-import unicodedata
 import warnings
 from dataclasses import replace
 
@@ -9,15 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.results import evaluate
-from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.atomic import write_atomically
-from plphp_core.records.cell_result import load_cells
 from plphp_core.records.record import visible, visible_in
-from plphp_core.reporting import render, reports, terminal
+from plphp_core.reporting import render
 from plphp_core.reporting.figures import drawing, score_panels
-from plphp_core.reporting.figures.answers_side_by_side import FIGURE8, SideBySide, tables
-from plphp_core.reporting.qualitative_examples import COLUMNS, QualitativeExample
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from tests.reporting import factories
 from tests.reporting.reports_made import report, written
@@ -55,22 +49,6 @@ def test_every_odd_text_becomes_a_pdf_and_a_png(text):
         figure.text(0.1, 0.5, text, fontweight="bold")
         found = drawing.files(figure)
     assert found["pdf"].startswith(b"%PDF") and found["png"].startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-def test_figure_8_draws_it_and_its_tables_hold_it(tmp_path, text):
-    (path,) = factories.write(tmp_path, factories.cell("SD", samples=8))
-    results = evaluate(load_cells(path.parent, "toy"), None, Filters(), Options(resamples=10))
-    answer = ("SD", 7, "none", "", visible(text), 3, 0.5, 10, 20, 1.0, 2.0, 1)
-    answers = pd.DataFrame([answer], columns=list(COLUMNS))
-    content = SideBySide([QualitativeExample("SD", 7, answers, text, [text])], results)
-    page = FIGURE8.page("toy")
-    assert FIGURE8.draw(content, page)[""].keys() == {"pdf", "png"}
-    sheets = tables(content, page)
-    for written_down in (render.markdown(sheets), render.latex(sheets)):
-        assert not any(unicodedata.category(one) == "Cs" or one == "\0" for one in written_down)
-        written_down.encode("utf-8")
-    terminal.print_tables(sheets)
 
 
 def test_what_a_file_says_instead():
@@ -131,13 +109,3 @@ def test_a_page_that_fails_leaves_what_was_written_and_says_so(tmp_path, capsys,
     assert report(tmp_path, "all") == 1
     assert "error: page: RuntimeError: no page" in capsys.readouterr().err
     assert "table1.md" in written(tmp_path)
-
-
-def test_a_table_whose_code_fails_takes_no_other_with_it(tmp_path, capsys, monkeypatch):
-    def fail(name, asked):
-        raise KeyError("rouge_l")
-
-    monkeypatch.setattr(reports, "table_report", fail)
-    factories.write(tmp_path, factories.cell("SD"))
-    assert report(tmp_path, "table1") == 1
-    assert "error: table1: KeyError: 'rouge_l' (test_odd_text.py, line " in capsys.readouterr().err

@@ -8,58 +8,9 @@ import pytest
 from rich.console import Console
 
 from plphp_core.records.atomic import write_atomically
-from plphp_core.reporting.render import latex, latex_escape, markdown, markdown_escape
+from plphp_core.reporting.render import latex_escape
 from plphp_core.reporting.table_model import Table, TableCell, TableColumn, TableRow
 from plphp_core.reporting.terminal import print_tables
-
-SMALL = Table(
-    "100% of a_b",
-    (TableColumn("Method", text=True), TableColumn("C", "COCO"), TableColumn("M", "COCO"), TableColumn("saved")),
-    (
-        TableRow((TableCell("none"), TableCell("12.00"), TableCell("−1.50"), TableCell())),
-        TableRow((TableCell("A|B & C"), TableCell("11.00", "−8.33%", emphasis="best"),
-             TableCell("9.00", mark="†2", emphasis="second"), TableCell("5%"))),
-        TableRow((TableCell("Δr"), TableCell("[1, 2]"), TableCell("3.00"), TableCell("4.00")), rule=True),
-    ),
-    ("A note with <b> and $x_1$.",),
-)  # fmt: skip
-
-
-def test_markdown_golden():
-    assert markdown([SMALL]) == (
-        "## 100% of a\\_b\n\n"
-        "| Method | COCO C | COCO M | saved |\n"
-        "| :--- | ---: | ---: | ---: |\n"
-        "| none | 12.00 | −1.50 | n/a |\n"
-        "| A\\|B &amp; C | **11.00** (−8.33%) | <u>9.00</u><sup>†2</sup> | 5% |\n"
-        "| Δr | \\[1, 2] | 3.00 | 4.00 |\n\n"
-        "- A note with \\<b\\> and \\$x\\_1\\$.\n"
-    )
-
-
-def test_latex_golden():
-    assert latex([SMALL]).splitlines()[1:] == [
-        r"\begin{table*}[t]",
-        r"\centering",
-        r"\caption{100\% of a\_b}",
-        r"\resizebox{\textwidth}{!}{%",
-        r"\begin{tabular}{lrrr}",
-        r"\toprule",
-        r"\multicolumn{1}{c}{} & \multicolumn{2}{c}{COCO} & \multicolumn{1}{c}{} \\",
-        r"\cmidrule(lr){2-3}",
-        r"Method & C & M & saved \\",
-        r"\midrule",
-        r"none & 12.00 & $-$1.50 & n/a \\",
-        r"A$|$B \& C & \textbf{11.00} ($-$8.33\%) & \underline{9.00}\textsuperscript{\dag{}2} & 5\% \\",
-        r"\midrule",
-        r"$\Delta$r & {}[1, 2] & 3.00 & 4.00 \\",
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\par\medskip\begin{minipage}{\textwidth}\footnotesize\raggedright",
-        r"A note with $<$b$>$ and \$x\_1\$.\par",
-        r"\end{minipage}",
-        r"\end{table*}",
-    ]
 
 
 def test_latex_leaves_no_special_character_and_no_unknown_letter():
@@ -71,21 +22,6 @@ def test_latex_leaves_no_special_character_and_no_unknown_letter():
         r"\\(textbackslash|textasciitilde|textasciicircum|dag)\{\}|\$\\?[A-Za-z<>|-]+\$|\\[%&_#${}]", "", escaped
     )
     assert not set(commands) & set("%&_#${}~^\\<>|")
-
-
-def test_latex_is_balanced():
-    text = latex([SMALL, SMALL])
-    bare = re.sub(r"\\[{}]", "", text)
-    assert bare.count("{") == bare.count("}")
-    assert (
-        re.findall(r"\\begin\{(.+?)\}", text).count("tabular")
-        == re.findall(r"\\end\{(.+?)\}", text).count("tabular")
-        == 2
-    )
-
-
-def test_markdown_text_cannot_start_markup():
-    assert markdown_escape("a|b *c* `d` <e> [f](g)\nh") == "a\\|b \\*c\\* \\`d\\` \\<e\\> \\[f](g) h"
 
 
 def printed(sheet, **console):

@@ -11,25 +11,9 @@ import yaml
 from plphp_core.analysis.method_style import is_control
 from plphp_core.cli.entry_point import command
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting.published import load_claims, load_reference
+from plphp_core.reporting.published import load_reference
 from tests.reporting import factories
 from tests.reporting.reports_made import PUBLISHED, ROOT, report
-
-
-def test_missing_cells_and_failures_are_a_notice_or_an_exit_code(tmp_path, capsys):
-    factories.write(tmp_path, factories.cell("SD", samples=8, failed=(1,)))
-    assert report(tmp_path, "table1") == 0
-    notices = capsys.readouterr().err
-    assert "90 cells of table1 are not finished" in notices
-    assert "1 sample of table1 failed" in notices
-    assert report(tmp_path, "table1", "report.strict=true") == 3
-
-
-def test_no_limit_means_the_full_benchmarks(tmp_path, capsys):
-    factories.write(tmp_path, factories.cell("SD"), factories.cell("SD", limit=48))
-    assert report(tmp_path, "table1", "limit=null") == 0
-    assert "shown is" not in capsys.readouterr().err  # nothing was left to choose
-    assert (tmp_path / "toy" / "table1.md").exists()
 
 
 def test_a_subset_does_not_replace_the_full_table(tmp_path):
@@ -45,18 +29,6 @@ def test_a_subset_does_not_replace_the_full_table(tmp_path):
         for file in (f"table1.{name}.csv", f"table1_relative.{name}.csv", f"table1.{name}.md", f"table1.{name}.tex"):
             assert (tmp_path / "toy" / file).stat().st_size > 0
     assert "SD 8 of 48" in (tmp_path / "toy" / "table1.limit=8.seed=3.md").read_text(encoding="utf-8")
-
-
-def test_other_protocols_prompts_and_models_have_files_of_their_own(tmp_path):
-    plain = factories.cell("SD", prompts="plain")
-    llava = factories.cell("SD", prompts="plain", protocol="llava")
-    mantis = factories.cell("SD", model="mantis")
-    factories.write(tmp_path, factories.cell("SD"), plain, llava, mantis)
-    for argv in (["protocol=lmms_eval"], ["prompts=plain", "protocol=lmms_eval"], ["protocol=llava"]):
-        assert report(tmp_path, "table1", *argv) == 0
-    assert report(tmp_path, "table1", "model=mantis") == 0
-    assert {path.name for path in (tmp_path / "toy").glob("*.md")} == {
-        "table1.md", "table1.prompts=plain.md", "table1.protocol=llava.md", "table1.model=mantis.md"}  # fmt: skip
 
 
 def test_an_unwritable_place_is_reported(tmp_path, capsys):
@@ -114,13 +86,6 @@ def test_published_rows_are_the_configured_rows():
     assert [method for method, _ in found] == [row["method"] for row in rows]
     for (_, setting), row in zip(found, rows, strict=True):
         assert setting.replace("Δr", "delta_r") == ", ".join(f"{k}={v}" for k, v in row.items() if k != "method")
-
-
-def test_claims_are_numbered_without_gap_and_numbers_have_units():
-    claims = load_claims(PUBLISHED)
-    assert list(dict.fromkeys(claim.id.rstrip("abc") for claim in claims)) == [f"C{i}" for i in range(1, 15)]
-    assert all((claim.value is None) == (claim.unit == "order") for claim in claims)
-    assert {claim.id: claim.value for claim in claims}["C1"] == -0.46
 
 
 def test_a_report_of_the_paper_profile_leaves_the_published_numbers_alone(tmp_path, monkeypatch):

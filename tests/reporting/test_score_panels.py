@@ -9,7 +9,6 @@ from PIL import Image
 
 from plphp_core.analysis.bootstrap import RETENTION
 from plphp_core.analysis.method_style import method_style
-from plphp_core.analysis.paired_contrasts import against_zero
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.score_panels import (
     FIGURE5,
@@ -17,11 +16,10 @@ from plphp_core.reporting.figures.score_panels import (
     ScorePanels,
     around_uncompressed,
     grid_tables,
-    method_tables,
     paired_frame,
 )
 from tests.reporting import factories
-from tests.reporting.reports_made import contents, lines_of, report, results_of, saved_of, texts, without, written
+from tests.reporting.reports_made import contents, lines_of, report, results_of, saved_of, texts
 
 PANELS = list(factories.ABLATIONS)
 
@@ -127,31 +125,6 @@ def test_a_figure_fits_a_column_with_letters_of_seven_points_and_without_overlap
             assert right <= other[0] + 1 or other[2] <= left + 1 or bottom >= other[3] - 1 or other[1] >= top - 1
 
 
-def test_gaps_are_left_out_of_the_lines_and_named_below(tmp_path, draw):
-    records = without(factories.suite(), "vtw", "K=6", "IE")
-    gone = (("MV", "none"), ("VST", "fastv"))
-    content = panels_of(tmp_path, [one for one in records if (one["benchmark"], one["method"]) not in gone])
-    panels = draw(FIGURE5, content).axes
-    assert len(lines_of(panels[1])["VTW"].get_xdata()) == 2
-    assert "Uncompressed" not in lines_of(panels[3]) and "FastV" not in lines_of(panels[2])
-    legend = panels[7].get_legend()
-    assert sorted(text.get_text() for text in legend.get_texts()) == sorted(
-        ["FastV", "PLPHP", "Uncompressed", "VTW", "Random", "Uniform", "Shared heads"]
-    )
-    table = method_tables(content, FIGURE5.page("toy"))[0]
-    assert texts(table, 5)[4:6] == ["n/a", "n/a"] and any("VTW K=6: IE" in note for note in table.notes)
-
-
-def test_every_method_has_a_look_of_its_own_whatever_is_drawn_beside_it(tmp_path, draw, monkeypatch):
-    extra = [factories.cell("SD", name, {"w": 1}, "w=1", 0.7, 0.4) for name in ("snapkv", "h2o")]
-    found = lines_of(draw(FIGURE5, panels_of(tmp_path, [*factories.suite(benchmarks=("SD",)), *extra], None)).axes[0])
-    assert len({(line.get_color(), line.get_marker()) for line in found.values()}) == len(found) == 9
-    names = {"none", "plphp", *(f"method_{number}" for number in range(40))}
-    monkeypatch.setattr("plphp_core.analysis.method_style.method_names", lambda: names)
-    assert len({(method_style(name).colour, method_style(name).marker) for name in names}) == 42
-    assert method_style("unheard of") == method_style("unheard of")
-
-
 def test_the_command_writes_files_that_change_only_with_their_data(tmp_path):
     factories.write(tmp_path, *factories.suite())
     assert report(tmp_path, "figure5", "report.strict=true") == 0
@@ -162,37 +135,12 @@ def test_the_command_writes_files_that_change_only_with_their_data(tmp_path):
     assert report(tmp_path, "figure5") == 0 and contents(tmp_path) == before
 
 
-def test_chosen_benchmarks_have_a_figure_of_their_own(tmp_path, drawn):
-    factories.write(tmp_path, *factories.suite())
-    assert report(tmp_path, "figure5", "tasks=[vst,detailcaps]", "report.caption_metric=meteor") == 0
-    assert [panel.get_title() for panel in drawn[-1].axes] == ["VST (R-L)", "DetailCaps (M)"]
-    assert "figure5.tasks=vst+detailcaps.md" in written(tmp_path)
-
-
 def test_there_are_points_without_bars_for_a_single_sample_and_without_uncompressed(tmp_path, draw):
     panel = draw(FIGURE5, panels_of(tmp_path / "one", factories.suite(benchmarks=("SD",), samples=1))).axes[0]
     assert not panel.collections and not panel.patches and len(lines_of(panel)["FastV"].get_xdata()) == 3
     records = [one for one in factories.of_table("figure6") if one["method"] != "none"]
     panel = draw(FIGURE6, ScorePanels(saved_of(tmp_path / "two", records, "figure6"), PANELS)).axes[0]
     assert not panel.collections and "Uncompressed" not in lines_of(panel) and len(lines_of(panel)) == 3
-
-
-def test_every_positive_delta_r_is_compared_with_zero_at_the_same_rate(grid):
-    results, pairs = grid.results, against_zero(grid.results)
-    assert len(pairs) == 9
-    for one in pairs:
-        changed, base = results.rows[one.changed].params, results.rows[one.base].params
-        assert changed["r"] == base["r"] and changed["delta_r"] > 0 == base["delta_r"]
-    table = grid_tables(grid, FIGURE6.page("toy"))[2]
-    assert texts(table, 0)[:2] == ["r = 0.3", "Δr = 0.1"] and len(table.rows) == 9
-    frame = paired_frame(grid)
-    assert len(frame) == 9 * 6 and set(frame.n_common) == {48, 4 * 48}
-    changed, base = (results.value(at, "IE", "rouge_l").value for at in (pairs[0].changed, pairs[0].base))
-    line = frame[(frame.r == 0.3) & (frame.delta_r == 0.1) & (frame.benchmark == "IE")].iloc[0]
-    assert line.relative_to_delta_r_0 == pytest.approx(changed / base - 1)
-    kept = [np.mean([results.cells[row, name].costs["retention"].mean() for name in PANELS]) for row in range(13)]
-    wanted = [kept[one.changed] - kept[one.base] for one in pairs]
-    assert frame.kept_difference.to_numpy() == pytest.approx(np.repeat(wanted, 6))
 
 
 def test_a_grid_without_zero_has_nothing_to_compare(tmp_path, draw):

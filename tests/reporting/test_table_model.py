@@ -11,38 +11,26 @@ from plphp_core.reporting.table_model import Table, TableCell, TableColumn, Tabl
 NAN = math.nan
 
 
-def test_best_and_second_among_the_eligible():
-    assert rank([9.0, 3.0, 5.0, NAN, 4.0], [False, True, True, True, True]) == ["", "", "best", "", "second"]
+@pytest.mark.parametrize(
+    ("values", "marks"),
+    [
+        ([3.0, 5.0, NAN, 4.0], ["", "best", "", "second"]),
+        ([1.004, 1.001, 0.5, 0.501, 0.2], ["best", "best", "second", "second", ""]),  # alike as printed
+        ([], []),
+        ([NAN, NAN], ["", ""]),
+        *(([*values], [""] * len(values)) for values in ([0.0], [0.0] * 3, [NAN, 0.0], [100.0, 100.001])),
+    ],
+)
+def test_marks_need_values_that_print_differently(values, marks):
+    assert rank(values) == marks
 
 
-def test_values_that_print_alike_share_their_mark():
-    assert rank([1.004, 1.001, 0.5, 0.501, 0.2], [True] * 5) == ["best", "best", "second", "second", ""]
-
-
-def test_marks_need_values():
-    assert rank([], []) == []
-    assert rank([NAN, NAN], [True, True]) == ["", ""]
-    assert rank([NAN, 2.0, 1.0], [True, True, True]) == ["", "best", "second"]
-
-
-@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0, 0.0], [NAN, 0.0], [100.0, 100.001], [2.0, NAN, 2.0]])
-def test_the_best_of_one_or_of_equals_is_not_marked(values):
-    assert rank(values, [True] * len(values)) == [""] * len(values)
-    assert rank([*values, 200.0], [*[True] * len(values), False]) == [""] * (len(values) + 1)
-
-
-@given(st.lists(st.tuples(st.one_of(st.floats(-200, 200), st.just(NAN)), st.booleans()), max_size=12))
-def test_the_best_is_the_maximum_as_printed(pairs):
-    values, eligible = [value for value, _ in pairs], [ok for _, ok in pairs]
-    marks = rank(values, eligible)
-    competing = [value for value, ok in pairs if ok and not math.isnan(value)]
-    best = [value for value, mark in zip(values, marks, strict=True) if mark == "best"]
-    assert bool(best) == (len({number(value) for value in competing}) > 1)
-    assert all(number(value) == number(max(competing)) for value in best)
-    second = [value for value, mark in zip(values, marks, strict=True) if mark == "second"]
-    rest = [value for value in competing if round(value, 2) < round(max(competing), 2)]
-    assert bool(second) == bool(rest)
-    assert all(number(value) == number(max(rest)) for value in second)
+@given(st.lists(st.one_of(st.floats(-200, 200), st.just(NAN)), max_size=12))
+def test_the_best_is_the_maximum_as_printed(values):
+    printed = [number(value) for value in values]
+    competing = sorted({round(value, 2) for value in values if not math.isnan(value)}, reverse=True)
+    levels = dict(zip(map(number, competing), ("best", "second"), strict=False)) if len(competing) > 1 else {}
+    assert rank(values) == [levels.get(text, "") for text in printed]
 
 
 @pytest.mark.parametrize(
@@ -58,9 +46,8 @@ def test_gains_carry_their_sign():
 
 
 def test_intervals_need_both_ends():
-    assert bounds(0.1, 0.25) == "[10.00, 25.00]"
-    assert bounds(-0.1, 0.25, signed=True) == "[−10.00%, +25.00%]"
-    assert bounds(NAN, 0.3) == "n/a"
+    assert (bounds(10, 25), bounds(NAN, 0.3)) == ("[10.00, 25.00]", "n/a")
+    assert bounds(-0.1, 0.25, percent) == "[−10.00%, +25.00%]"
 
 
 def test_a_row_must_fit_its_columns():

@@ -2,19 +2,17 @@
 
 import statistics
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from plphp_core.analysis.results import NothingToShow
 from plphp_core.families import get_family
 from plphp_core.records.errors import ReportError
 from plphp_core.reporting.reports import report_names
-from plphp_core.reporting.table_layout import table_layout
+from plphp_core.reporting.table_content import table_layout
 from tests.reporting import factories
-from tests.reporting.reports_made import PUBLISHED, change, exact, made, report, scored, texts, without, written
+from tests.reporting.reports_made import PUBLISHED, change, exact, made, report, scored, written
 
-QWEN, IDEFICS, MANTIS = (get_family(model).title for model in factories.MODELS)
+QWEN, _, MANTIS = (get_family(model).title for model in factories.MODELS)
 RECORDS = {
     "table1": factories.suite,
     "table2": lambda: factories.of_table("table2"),
@@ -80,41 +78,10 @@ def test_every_printed_number_is_the_cells(reports, name):
             assert entries[heading].text == averages[heading], (row, heading)
 
 
-@pytest.mark.parametrize("name", ["table1", "table2", "table4"])
-def test_each_column_marks_one_best_and_one_second_among_compressed_rows(reports, name):
-    table, results = reports[name].sheets[0], reports[name].parts[0]
-    rows = len(results.rows)
-    for benchmark, metric, heading in results.score_places():
-        at = [(column.group, column.label) for column in table.columns].index((benchmark, heading))
-        values = [results.value(index, benchmark, metric).value for index in range(rows)]
-        order = sorted(range(1, rows), key=lambda index: -values[index])
-        marks = [row.cells[at].emphasis for row in table.rows[:rows]]
-        assert (marks.index("best"), marks.index("second")) == tuple(order[:2]) and marks[0] == ""
-
-
 def test_ranking_may_include_the_uncompressed_row(tmp_path):
     records = [exact("SD", "none", 0.9), exact("SD", "plphp", 0.8)]
     rows = made(tmp_path, "table1", records, "report.rank=all").sheets[0].rows
     assert (rows[0].cells[2].emphasis, rows[8].cells[2].emphasis) == ("best", "second")
-
-
-@pytest.mark.parametrize("name", ["table1", "table2", "table4"])
-def test_intervals_hold_their_values_and_table_5_has_them_inline(reports, name):
-    numbers, intervals = reports[name].sheets[:2]
-    inline = [cell for row in reports["table5"].sheets[0].rows[1:4] for cell in row.cells[2:]]
-    pairs = [(cell.text, cell.detail) for cell in inline]
-    for at in range(1, len(intervals.rows)):
-        entries = by_heading(numbers, at)
-        pairs += [(entries[heading].text, cell.text) for heading, cell in by_heading(intervals, at).items()
-                  if cell.text.startswith("[")]  # fmt: skip
-    for value, bounds in pairs:
-        low, high = (plain(text) for text in bounds.strip("[]").split(", "))
-        assert low - 0.05 <= plain(value) <= high + 0.05
-    assert len(pairs) > 30
-
-
-def plain(text: str) -> float:
-    return float(text.replace("−", "-").rstrip("%"))
 
 
 def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
@@ -128,21 +95,6 @@ def test_gains_changes_and_averages_follow_from_the_scores(tmp_path):
     by_benchmark = made(tmp_path, "table1", [], "report.average=benchmarks", "report.gains=points")
     assert by_benchmark.parts[0].average_change(8).value == pytest.approx((-0.2 + 0.1) / 2)
     assert by_heading(by_benchmark.sheets[0], 8)["SD R-L"].detail == "−10.00"
-
-
-def test_missing_cells_are_listed_and_never_averaged_over(tmp_path):
-    one = made(tmp_path, "table1", without(factories.suite(), "vtw", "K=9", "MV", "SD"))
-    row = by_heading(one.sheets[0], 6)
-    assert {row[name].text for name in ("SD R-L", "MV Overall", "Average change", "Vision kept")} == {"n/a"}
-    assert row["IE R-L"].text != "n/a"
-    assert "n/a, not run yet (2 of 91 cells): VTW K=9: SD, MV." in one.sheets[0].notes
-    line = one.tables[""].query("method == 'vtw' and setting == 'K=9' and benchmark == 'SD'")
-    assert list(line.metric) == ["rouge_l"] and line[["value", "n", "retention"]].isna().all(axis=None)
-
-
-def test_a_row_without_cells_stays_na_in_a_table_of_costs(tmp_path):
-    one = made(tmp_path, "table4", factories.of_costs()[:3])
-    assert set(texts(one.sheets[0], 3)[2:]) == {"n/a"}
 
 
 def test_without_uncompressed_cells_nothing_is_relative(tmp_path):
@@ -164,31 +116,6 @@ def test_notes_name_the_cells_of_other_software(tmp_path):
     assert "torch 2.9: PLPHP r=0.4, Δr=0.3 on SD" in notes
 
 
-def test_the_same_cells_and_seed_give_the_same_numbers(tmp_path, reports):
-    again, other = (made(tmp_path / seed, "table1", factories.suite(), f"report.seed={seed}") for seed in "01")
-    assert again.tables[""].equals(reports["table1"].tables[""])
-    assert not other.tables[""].ci_low.equals(again.tables[""].ci_low)
-
-
-# --- Table 2 ----------------------------------------------------------------------------------------------------------
-
-
-def test_each_raised_threshold_is_compared_with_the_next_lower_one(reports):
-    one, records = reports["table2"], factories.of_table("table2")
-    steps = next(table for table in one.sheets if "raised" in table.title)
-    fronts = [[cell.text for cell in row.cells[:2]] for row in steps.rows]
-    assert fronts[:2] == [["α: 0.75 → 0.85", "β = 0.6"], ["α: 0.75 → 0.85", "β = 0.7"]] and len(fronts) == 10
-    assert sum(row.rule for row in steps.rows) == 2
-    low, high = ([cell for cell in records if cell["params"].get("alpha") == alpha and cell["params"]["beta"] == 0.6]
-                 for alpha in (0.75, 0.85))  # fmt: skip
-    kept = [np.mean([np.mean(cell["efficiency"]["retention"]) for cell in some]) for some in (low, high)]
-    assert texts(steps, 0)[-1] == f"{100 * (kept[1] - kept[0]):.2f}".replace("-", "−")
-    scores = [next(c["metrics"]["rouge_l"]["value"] for c in some if c["benchmark"] == "SD") for some in (low, high)]
-    assert texts(steps, 0)[2] == change(scores[1] / scores[0] - 1)
-    assert any("Of 50 comparisons" in note for note in steps.notes)
-    assert [row.cells[1].mark for row in one.sheets[0].rows].count("*") == 1  # the profile's own thresholds
-
-
 # --- Table 3 ----------------------------------------------------------------------------------------------------------
 
 
@@ -205,42 +132,10 @@ def test_bold_is_above_the_same_model_uncompressed_as_printed(tmp_path, score, b
     assert row["SD R-L"].detail == ("+2.00%" if bold else "−2.00%" if score < 0.5 else "0.00%")
 
 
-def test_each_model_has_its_own_columns_gaps_and_precision(tmp_path):
-    half = factories.of_table3("idefics2", ("SD", "IE"), dtype="float16")
-    extra = factories.of_table3("mantis", ("DetailCaps",))[0]  # left out by the table, and run all the same
-    one = made(tmp_path, "table3", [*factories.of_table3("qwen2_vl"), *half, extra])
-    assert [len(part.columns()) for part in one.parts] == [10, 2, 2]
-    table = one.sheets[0]
-    shown = [by_heading(table, row)["DetailCaps C"].text for row in range(6)]
-    assert shown[2:4] == ["–", "–"] and shown[4] not in ("–", "n/a") and shown[5] == "n/a"
-    assert set(texts(made(tmp_path / "one", "table3", half).sheets[1], 0)[3:]) == {"n/a"}  # nothing run: no "reference"
-    gaps = next(note for note in table.notes if "not run yet" in note)
-    assert f"{IDEFICS} Uncompressed: VST, MV" in gaps and f"{MANTIS} PLPHP r=0.4, Δr=0.3: all" in gaps
-    for title, dtype in ((QWEN, "float32"), (IDEFICS, "float16")):
-        assert any(note.startswith(f"{title}: checkpoint") and f" {dtype}, " in note for note in table.notes)
-
-
-@pytest.mark.parametrize(
-    "other", [{"limit": 48}, {"protocol": "llava", "prompts": "plain"}, {"prompts": "plain"}, {"engine": "fast"}]
-)
-def test_models_run_under_different_conditions_do_not_stand_in_one_table(tmp_path, other):
-    four = factories.MULTI_IMAGE  # captions belong to both protocols
-    records = [*factories.of_table3("qwen2_vl", four), *factories.of_table3("mantis", four, **other)]
-    usual, chosen = (made(tmp_path, "table3", some, *keys) for some, keys in
-                     ((records, []), ([], [f"{name}={value}" for name, value in other.items()])))  # fmt: skip
-    assert [bool(part.cells) for part in usual.parts] == [True, False, False]
-    assert [bool(part.cells) for part in chosen.parts] == [False, False, True]
-
-
 def test_models_on_different_documents_are_refused(tmp_path):
     records = [*factories.of_table3("qwen2_vl", ("SD",)), *factories.of_table3("mantis", ("SD",), data_revision="d1")]
     with pytest.raises(ReportError, match="differ in data_revision"):
         made(tmp_path, "table3", records)
-
-
-def test_nothing_to_show_is_an_error(tmp_path):
-    with pytest.raises(NothingToShow, match=r"none of the 91 finished cells belongs in table3 \(qwen2_vl, idefics2"):
-        made(tmp_path, "table3", factories.suite())
 
 
 def test_published_cells_are_those_of_the_table():
@@ -267,14 +162,6 @@ def test_the_cache_is_printed_in_a_unit_that_fits(tmp_path, factor, unit):
     size = statistics.mean(records[0]["efficiency"]["kv_bytes"]) / {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit]
     row = by_heading(made(tmp_path, "table4", records).sheets[0], 0)
     assert row[f"KV cache {unit}"].text == f"{size:.2f}" and row["Decode change"].text == "reference"
-
-
-def test_captions_run_under_both_protocols_belong_to_the_one_asked_for(tmp_path):
-    plain = [record | {"prompts": "plain"} for record in factories.of_costs()]
-    factories.write(tmp_path, *plain, *[record | {"protocol": "llava"} for record in plain])
-    for name, variant in (("lmms_eval", ".prompts=plain"), ("llava", ".protocol=llava")):
-        assert report(tmp_path, "table4", "prompts=plain", f"protocol={name}") == 0
-        assert set(pd.read_csv(tmp_path / "toy" / f"table4{variant}.csv").protocol) == {name}
 
 
 # --- a table of one's own ---------------------------------------------------------------------------------------------
@@ -318,11 +205,6 @@ def test_columns_are_named_in_the_file_one_per_benchmark(own):
     one = made(own("columns: [decode, vision_kept]\n"), "mine", factories.suite())
     assert set(by_heading(one.sheets[0], 0)) >= {"SD Decode ms/token", "DetailCaps Decode ms/token", "Vision kept"}
     assert any(note.startswith("Decode ms/token: ") for note in one.sheets[0].notes)
-
-
-def test_gains_stand_behind_every_method_unless_some_are_named(own):
-    folder = own("name: mine\nrows: {toy: [{method: none}, {method: vtw, K: 4}]}\n", "")
-    assert by_heading(made(folder, "mine", factories.suite()).sheets[0], 1)["SD R-L"].detail.endswith("%")
 
 
 @pytest.mark.parametrize(

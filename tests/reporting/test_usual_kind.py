@@ -4,7 +4,6 @@ import json
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from plphp_core.analysis.comparable import admits
@@ -47,17 +46,6 @@ def test_the_whole_benchmark_comes_before_subsets_and_the_largest_of_these_first
     assert limits(asked(tmp_path, "toy").own_cells) == {None}
     one = asked(tmp_path, "toy", filters=Filters(limit=4))
     assert limits(cell for cell in one.own_cells if admits(one.filters, cell)) == {4} and not one.said
-
-
-def test_what_was_taken_and_what_else_there_is_stands_in_one_line(tmp_path):
-    fast = tagged(factories.suite(benchmarks=("SD",), engine="fast"), "fast")
-    factories.write(tmp_path, *factories.suite(benchmarks=("SD",)), *fast, factories.cell("SD", **FEW))
-    one = asked(tmp_path, "toy")
-    assert len(one.own_cells) == 13
-    assert list(one.said) == [
-        "shown is limit=null, engine=generate; also finished: limit=8 (1 file), engine=fast (13 files); "
-        "limit=8 shows those"
-    ]
 
 
 @pytest.mark.parametrize(
@@ -108,15 +96,6 @@ def test_a_single_report_and_all_of_them_take_the_same_and_a_subset_replaces_not
     assert report(tmp_path, "claims", "limit=3") == 0
     assert {name: content for name, content in written_files(tmp_path).items() if "limit=3" not in name} == after
     assert "claims.limit=3.md" in written(tmp_path)
-
-
-def test_without_the_usual_kind_the_mixture_is_refused_as_before(tmp_path, capsys):
-    records = factories.suite(benchmarks=("SD",))
-    for number, one in enumerate(records):
-        one["dtype"] = ("float16", "bfloat16")[number % 2]
-    factories.write(tmp_path, *records)
-    assert report(tmp_path, "table1") == report(tmp_path, "sweep") == 1
-    assert capsys.readouterr().err.count("choose with dtype=") == 2
 
 
 def test_another_dtype_that_was_asked_for_has_files_of_its_own(tmp_path):
@@ -186,17 +165,3 @@ def test_captions_fit_every_protocol_and_have_no_say_in_which_it_is(tmp_path):
     assert len(one.own_cells) == 2 and not one.said
     only = [cell for cell in one.cells if cell.benchmark == "SD"]
     assert usual_kind(only, one.filters, one.usual_dtype, lambda cell: True).results == only
-
-
-def test_a_subset_of_another_seed_is_left_out_of_the_numbers(tmp_path):
-    other = tagged(factories.suite(benchmarks=("SD",), limit_seed=3, **FEW), "seed")
-    factories.write(tmp_path, *factories.suite(benchmarks=("SD",), **FEW), *other)
-    assert report(tmp_path, "table1") == 0
-    assert len(pd.read_csv(tmp_path / "toy" / "table1.limit=8.csv").query("metric == 'rouge_l'").n.dropna()) == 13
-
-
-def test_a_table_that_cannot_be_made_is_missed_on_the_page(tmp_path, capsys, drawn):
-    factories.write(tmp_path, *factories.table3(), factories.cell("SD"), factories.cell("IE", revision="other"))
-    assert report(tmp_path, "page") == 1
-    page = (tmp_path / "toy" / "report.html").read_text(encoding="utf-8")
-    assert "differ in revision" in page and str(tmp_path) not in page

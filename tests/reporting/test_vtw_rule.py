@@ -7,7 +7,7 @@ import pytest
 from plphp_core.cli.vtw_depth_command import main as choose
 from plphp_core.records.depth_rule import DepthRule, load_rule, rule_path
 from plphp_core.records.errors import ReportError
-from plphp_core.reporting import vtw_rule
+from plphp_core.reporting.table_notes import vtw_rule
 from tests.reporting import factories
 from tests.reporting.reports_made import results_of
 
@@ -24,15 +24,15 @@ def results(tmp_path_factory):
 
 
 def test_a_rule_that_chooses_nothing_says_how_near_it_came(results):
-    (said,) = vtw_rule.note(RULE.model_copy(update=dict(chosen=None, eta=0.0005)), results)
+    (said,) = vtw_rule(RULE.model_copy(update=dict(chosen=None, eta=0.0005)), results)
     assert "chooses no K: none of 2 to 6 is below, the nearest is K=6 with 0.002 nats" in said
 
 
 def test_a_result_for_other_weights_is_not_quoted(results):
     for other in (RULE.model_copy(update=dict(revision="sha256:1")), RULE.model_copy(update=dict(model="mantis"))):
-        (said,) = vtw_rule.note(other, results)
+        (said,) = vtw_rule(other, results)
         assert "other weights" in said and "0.002" not in said
-    assert vtw_rule.note(None, results) == []
+    assert vtw_rule(None, results) == []
 
 
 def test_what_is_written_is_what_is_read(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plphp_core.analysis.bootstrap import DECODE, KV
+from plphp_core.analysis.bootstrap import DECODE, KV, Estimate, exactly
 from plphp_core.analysis.comparable import RowSpec
 from plphp_core.analysis.method_style import is_control, method_style
 from plphp_core.analysis.results import NothingToShow, Results
 from plphp_core.config.locations import measured_apart
 from plphp_core.config.table_configs import table_config
 from plphp_core.records.cell_result import CellResult, load_cells
-from plphp_core.reporting import cost_columns, cost_notes, notes
+from plphp_core.reporting import cost_columns, notes
 from plphp_core.reporting.configured import benchmark_configured
 from plphp_core.reporting.csv_export import sample_table
 from plphp_core.reporting.figures import drawing
 from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
-from plphp_core.reporting.table_model import Table, TableCell, TableColumn, number
-from plphp_core.reporting.table_spec import HEAD, filled, fronts
+from plphp_core.reporting.table_model import Table, TableColumn
+from plphp_core.reporting.table_spec import HEAD, NumberColumn, TableSpec, fronts
 
 RAW = 150  # samples up to which curves go through every one; of more, a running median over faint points
 # points as pixels: twenty thousand of them would make a heavy PDF
@@ -142,36 +142,35 @@ def tables(content: SampleCosts, page: Page) -> list[Table]:
     """What the curves show, in numbers."""
     results, parts = content.results, [content.results]
     unit, scale = cost_columns.kv_unit(results, content.benchmark)
-    columns = [TableColumn(name, group) for group in ("Decode ms/token", f"KV cache {unit}") for name in QUANTILES]
 
-    def quantile(quantity: str, scale: float, q: float) -> Callable[[int], TableCell]:
-        return lambda index: TableCell(number((content.of_row(index)[quantity] / scale).quantile(q)))
+    def column(heading: TableColumn, quantity: str, unit: float, q: float) -> NumberColumn:
+        def estimate(index: int) -> Estimate:
+            return exactly((content.of_row(index)[quantity] / unit).quantile(q))
 
-    cells = [quantile(name, by, q) for name, by in ((DECODE, 1), (KV, scale)) for q in QUANTILES.values()]
+        return NumberColumn(heading, estimate, scale=1)
+
+    columns = [
+        column(TableColumn(name, group), quantity, by, q)
+        for group, quantity, by in (("Decode ms/token", DECODE, 1.0), (f"KV cache {unit}", KV, float(scale)))
+        for name, q in QUANTILES.items()
+    ]
     drawn = "Measured one sample at a time: samples of a batch would share its time. "
     drawn += f"Curves over the samples in the data set's order; 5% to 95%: of the {content.samples} samples."
     if content.samples > RAW:
         most = max(window(cell.n) for cell in content.cells.values())
         drawn += f" Points: every sample; curves: running median of {most}."
     above = int((content.frame[DECODE] > content.ceiling).sum()) if content.ceiling > 0 else 0
-    said = [
-        page.files,
-        notes.profile(page.profile, several=False),
-        *notes.run(parts),
-        *notes.samples(parts),
-        *notes.images(parts),
-        cost_notes.QUANTITIES[DECODE],
-        cost_notes.QUANTITIES[KV],
-        *cost_notes.times(parts, page.profile),
+    own = [
+        cost_columns.SENTENCES[DECODE],
+        cost_columns.SENTENCES[KV],
+        *cost_columns.times(parts, page.profile),
         drawn,
         *([f"Not drawn: {above} samples whose decode time lies above the axis."] if above else []),
         *filter(None, [notes.unreferenced(parts)]),
-        *notes.failures(parts),
-        *notes.gaps(parts),
     ]
+    said = notes.framed(parts, (page.files, notes.profile(page.profile, several=False)), own)
     title = f"{page.title}: costs sample by sample, {results.title} on {content.benchmark}"
-    rows = filled(fronts(results), cells)
-    return [Table(title, (*HEAD, *columns), tuple(rows), tuple(said))]
+    return [TableSpec(title, HEAD, fronts(results), columns, said).numbers()]
 
 
 FIGURE7 = FigureSpec(

@@ -26,7 +26,7 @@ from plphp_core.reporting.figures.figure_spec import FigureSpec, Page, Shown
 from plphp_core.reporting.published import claims_quoted
 from plphp_core.reporting.request import ReportRequest, on_benchmarks
 from plphp_core.reporting.table_model import Table, TableColumn, TableRow, number
-from plphp_core.reporting.table_spec import HEAD, NumberColumn, TableSpec, fronts, share
+from plphp_core.reporting.table_spec import HEAD, NumberColumn, TableSpec, competing, fronts, interval_title, share
 
 GRID_HEAD = (TableColumn("Method", text=True), TableColumn("r", text=True), TableColumn("Δr", text=True))
 MARKERS = "sovD^P"  # of the rates, in rising order
@@ -182,17 +182,11 @@ def method_tables(content: ScorePanels, page: Page) -> list[Table]:
         "still differ: paired comparisons are below and in the .csv.",
         CAPTIONS,
     ]
-    spec = TableSpec(
-        page.title,
-        f"vision kept and score, {results.title}",
-        results,
-        columns,
-        _notes(content, page, own, depth),
-        notes.intervals([results], "figure5.csv"),
-    )
-    intervals = f"{page.title}: {results.options.confidence:.0%} confidence intervals, in percent and ×100"
-    against = comparison_tables.baseline_table(results, page.title, HEAD, fronts(results))
-    return [spec.numbers(), replace(spec.intervals(), title=intervals), against]
+    what, rows = f"{page.title}: vision kept and score, {results.title}", fronts(results)
+    spec = TableSpec(what, HEAD, rows, columns, _notes(content, page, own, depth))
+    title = f"{interval_title(page.title, results)}, in percent and ×100"
+    intervals = spec.intervals(title, notes.intervals([results], "figure5.csv"))
+    return [spec.numbers(), intervals, comparison_tables.baseline_table(results, page.title, HEAD, rows)]
 
 
 def _columns(content: ScorePanels, benchmark: str) -> list[NumberColumn]:
@@ -231,14 +225,12 @@ def grid_tables(content: ScorePanels, page: Page) -> list[Table]:
         *([f"Combinations that the method refuses: {'; '.join(content.refused)}."] if content.refused else []),
     ]
     spec = TableSpec(
-        page.title,
-        f"r × Δr, {results.title}",
-        results,
+        f"{page.title}: r × Δr, {results.title}",
+        GRID_HEAD,
+        rows,
         score_columns.table_columns(results),
         _notes(content, page, own),
-        notes.intervals([results], "figure6.csv"),
-        rows,
-        GRID_HEAD,
+        competing(results),
     )
     pairs = against_zero(results)
     said = [
@@ -250,7 +242,7 @@ def grid_tables(content: ScorePanels, page: Page) -> list[Table]:
     at_zero = f"{page.title}: Δr > 0 against Δr = 0 at the same r"
     return [
         spec.numbers(),
-        spec.intervals(),
+        spec.intervals(interval_title(page.title, results), notes.intervals([results], "figure6.csv")),
         comparison_tables.contrast_table(results, at_zero, ("r", "Δr"), pairs, said),
         comparison_tables.baseline_table(results, page.title, GRID_HEAD, rows),
     ]
@@ -285,17 +277,8 @@ def paired_frame(content: ScorePanels) -> pd.DataFrame:
 def _notes(content: ScorePanels, page: Page, own: Sequence[str], of_profile: str = "") -> list[str]:
     """Most important first; `own` of the figure."""
     parts = [content.results]
-    return [
-        page.files,
-        f"{notes.profile(page.profile, several=False)} {of_profile}".strip(),
-        *notes.run(parts),
-        *notes.samples(parts),
-        *notes.images(parts),
-        notes.scores(parts),
-        *own,
-        *notes.failures(parts),
-        *notes.gaps(parts),
-    ]
+    front = (page.files, f"{notes.profile(page.profile, several=False)} {of_profile}".strip())
+    return notes.framed(parts, front, (notes.scores(parts), *own))
 
 
 FIGURE5 = FigureSpec(

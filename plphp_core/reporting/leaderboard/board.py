@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from plphp_core.analysis.bootstrap import DECODE, KV_SAVED, RETENTION, Estimate
+from plphp_core.analysis.bootstrap import DECODE, KV_SAVED, RETENTION
 from plphp_core.config.report_choices import Filters, Options
 from plphp_core.records.atomic import write_atomically
 from plphp_core.records.record import visible
 from plphp_core.reporting import render
 from plphp_core.reporting.leaderboard.ranking import BANDS, Ranking, Refusal, rankings
 from plphp_core.reporting.leaderboard.submission import Submission, submissions
-from plphp_core.reporting.page import leaderboard_page
-from plphp_core.reporting.table_model import (
-    NA,
-    Table,
-    TableCell,
-    TableColumn,
-    TableRow,
-    bounds,
-    emphasised,
-    number,
-    percent,
-    rank,
+from plphp_core.reporting.page.html_page import filled_template
+from plphp_core.reporting.page.sections import TableView
+from plphp_core.reporting.score_columns import scores
+from plphp_core.reporting.table_model import NA, Table, TableCell, TableColumn, TableRow
+from plphp_core.reporting.table_spec import (
+    NumberColumn,
+    TableSpec,
+    WordColumn,
+    nothing,
+    share,
+    signed_percent,
+    where,
 )
 
 NAME = "leaderboard"
 LONGEST = 80  # characters of a name that somebody else chose
 HEAD = tuple(TableColumn(name, text=True) for name in ("Budget", "Method", "Setting", "Submission"))
-KEY = (TableColumn("change", "Average"), TableColumn("kept", "Vision"), TableColumn("saved", "KV"))
-TIMES = (TableColumn("ms/token", "Decode"), TableColumn("Hardware", text=True))
 READING = (
     "Budget: how many of the vision tokens a row keeps, as measured. Best and second are those of a budget; "
     "uncompressed rows do not compete.",
@@ -103,8 +100,10 @@ def written(board: Board, folder: Path) -> list[Path]:
     """Write the page, then leaderboard.md and .csv, into `folder`. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     csv = board.frame.map(lambda one: _plain(one) if isinstance(one, str) else one)
+    views = list(map(TableView, board.tables))  # under the same rules as the report's page: they may come from anybody
+    page = {"said": board.said, "profile": board.profile, "tables": views, "browser": {"sets": []}}
     content = {
-        "html": leaderboard_page.html(board.said, board.profile, board.tables),
+        "html": filled_template("leaderboard.html", page),
         "md": render.markdown(board.tables).encode(),
         "csv": visible(csv.to_csv(index=False, na_rep=NA, float_format="%.8g")).encode(),
     }
@@ -116,57 +115,33 @@ def written(board: Board, folder: Path) -> list[Path]:
 def _table(one: Ranking, profile: str) -> Table:
     """A model's rows: key columns, scores with intervals, times."""
     results = one.results
-    places = results.score_places()
-    rows: list[TableRow] = []
-    for at, row in enumerate(results.rows):
-        change, saved = one.change(at), one.mean(at, KV_SAVED)
-        base = one.reference(at) == at
-        band = f"at most {one.band(at):.0%}" if one.band(at) < 1 else "any"
-        cells = [
-            TableCell(band),
-            TableCell(row.label),
-            TableCell(_short(results.setting(at))),
-            TableCell(one.submitted[at]),
-        ]
-        cells += [TableCell("reference")] if base else [_change(change)]
-        cells += [TableCell(percent(part.value, 1, signed=False)) for part in (one.mean(at, RETENTION), saved)]
-        cells += [_score(results.value(at, name, metric), results.catalogue[name].scale) for name, metric, _ in places]
+
+    def machines(at: int) -> TableCell:
         hardware = dict.fromkeys(cell.hardware for (own, _), cell in results.cells.items() if own == at)
-        cells += [TableCell(number(one.mean(at, DECODE).value)), TableCell(_short(", ".join(hardware)))]
-        rows.append(TableRow(tuple(cells), rule=at == 0 or one.band(at) != one.band(at - 1)))
-    values = [[100 * one.change(at).value for at in range(len(rows))]]
-    for name, metric, _ in places:
-        info = results.catalogue[name]
-        factor = -info.scale if info.lower_is_better else info.scale
-        values.append([factor * results.value(at, name, metric).value for at in range(len(rows))])
-    for place, column in zip(
-        (len(HEAD), *range(len(HEAD) + len(KEY), len(HEAD) + len(KEY) + len(places))), values, strict=True
-    ):
-        rows = emphasised(rows, place, _marks(one, column))
-    columns = (*HEAD, *KEY, *(TableColumn(label, _short(name)) for name, _, label in places), *TIMES)
-    notes = (*READING, *_conditions(one))
-    title = f"{_short(results.title)}{'' if profile == 'paper' else f' ({profile} profile)'}"
-    return Table(title, columns, tuple(rows), notes)
+        return TableCell(_short(", ".join(hardware)))
 
-
-def _marks(one: Ranking, values: Sequence[float]) -> list[str]:
-    """Best and second of each band."""
-    found = [""] * len(values)
-    for band in BANDS:
-        own = [at for at in range(len(values)) if one.band(at) == band]
-        compete = [one.results.rows[at].method != "none" for at in own]
-        for at, mark in zip(own, rank([values[at] for at in own], compete), strict=True):
-            found[at] = mark
-    return found
-
-
-def _change(change: Estimate) -> TableCell:
-    return TableCell(percent(change.value), "" if math.isnan(change.low) else bounds(change.low, change.high, True))
-
-
-def _score(one: Estimate, scale: float) -> TableCell:
-    ends = "" if math.isnan(one.low) else f"[{number(scale * one.low)}, {number(scale * one.high)}]"
-    return TableCell(number(scale * one.value), ends)
+    columns: list[NumberColumn | WordColumn] = [
+        NumberColumn(
+            TableColumn("change", "Average"), one.change, signed_percent, ranked=True, inline=True,
+            instead=lambda at: "reference" if one.reference(at) == at else None,
+        ),
+        NumberColumn(TableColumn("kept", "Vision"), lambda at: one.mean(at, RETENTION), share),
+        NumberColumn(TableColumn("saved", "KV"), lambda at: one.mean(at, KV_SAVED), share),
+    ]  # fmt: skip
+    for column in scores(results, ()):
+        heading = replace(column.heading, group=_short(column.heading.group))
+        columns.append(replace(column, heading=heading, inline=True, mark=nothing))
+    columns.append(NumberColumn(TableColumn("ms/token", "Decode"), lambda at: one.mean(at, DECODE), scale=1))
+    columns.append(WordColumn(TableColumn("Hardware", text=True), machines))
+    rows = []
+    for at, row in enumerate(results.rows):
+        band = f"at most {one.band(at):.0%}" if one.band(at) < 1 else "any"
+        front = (band, row.label, _short(results.setting(at)), one.submitted[at])
+        rows.append(TableRow.of(*front, rule=at == 0 or one.band(at) != one.band(at - 1)))
+    pruned = [at for at, row in enumerate(results.rows) if row.method != "none"]
+    competing = [[at for at in pruned if one.band(at) == band] for band in BANDS]
+    title = f"{_short(results.title)}{where(profile)}"
+    return TableSpec(title, HEAD, rows, columns, (*READING, *_conditions(one)), competing).numbers()
 
 
 def _conditions(one: Ranking) -> list[str]:

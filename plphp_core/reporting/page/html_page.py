@@ -18,9 +18,8 @@ from plphp_core.records.record import visible
 from plphp_core.reporting.dataset_access import DatasetAccess
 from plphp_core.reporting.page.fidelity import fidelity_choices
 from plphp_core.reporting.page.pieces import Pieces, remove_unused, script_safe
-from plphp_core.reporting.page.run_list import measured, runs, took, whole
 from plphp_core.reporting.page.sample_browser import collect
-from plphp_core.reporting.page.sections import in_words, sections
+from plphp_core.reporting.page.sections import in_words, measured, runs, sections, took, whole
 from plphp_core.reporting.request import LEDGER, Report, ReportRequest
 
 BUDGET = 15_000_000  # bytes of the page; with more, samples and images lie beside it

@@ -80,15 +80,13 @@ class DemoSession:
         """
         if not question.strip():
             raise UserError("the question is empty")
-        if not methods:
-            raise UserError("no method is ticked; tick at least one")
         (images, refused), first = sorted_out(files), len(conversation.images)
         if refused and not images:
             raise UserError("; ".join(refused.values()))
         numbers = range(first, first + len(images))
         family = self.loaded.family
+        tokens = _checked(methods, max_new_tokens)
         try:
-            tokens = typed("longest answer", int, max_new_tokens)
             family.prompt(context(family, [Turn(question, numbers)]), len(images))
         except ValueError as error:
             raise UserError("; ".join([str(error), *refused.values()])) from error
@@ -108,12 +106,7 @@ class DemoSession:
         """
         if conversation.latest is None:
             raise UserError("there is no question yet to be asked again")
-        if not methods:
-            raise UserError("no method is ticked; tick at least one")
-        try:
-            tokens = typed("longest answer", int, max_new_tokens)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        tokens = _checked(methods, max_new_tokens)
         with self._device:
             conversation.left_out = []
             yield from self._turns(conversation, methods, tokens)
@@ -158,6 +151,16 @@ class DemoSession:
         if turn.error is not None:
             free_memory()
             yield
+
+
+def _checked(methods: Mapping[str, Mapping], max_new_tokens: float) -> int:
+    """The longest answer in tokens. Raises UserError if it is no whole number, or without a method."""
+    if not methods:
+        raise UserError("no method is ticked; tick at least one")
+    try:
+        return typed("longest answer", int, max_new_tokens)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def encode(loaded: LoadedModel, context: str, images: list) -> tuple[dict, list[list]]:

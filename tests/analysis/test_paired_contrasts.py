@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from plphp_core.analysis.baseline_comparison import baselines, best, verdicts
-from plphp_core.analysis.bootstrap import Estimate, Resamples, difference, relative, with_interval
+from plphp_core.analysis.bootstrap import Estimate
 from plphp_core.analysis.comparable import RowSpec
+from plphp_core.analysis.paired_contrasts import baselines, best, verdicts
 from plphp_core.config.report_choices import Options
 from plphp_core.reporting.csv_export import long_table
 from tests.reporting import factories
@@ -67,19 +67,6 @@ def test_the_comparison_with_a_baseline_is_the_paired_bootstrap_written_out(tmp_
     assert found.high - found.low < 0.6 * np.ptp(np.quantile(unpaired, [0.025, 0.975]))
 
 
-def test_equals_seldom_look_different():
-    """Two settings of equal quality: about one interval of twenty leaves out 0."""
-    rng, wrong, runs = np.random.default_rng(3), 0, 200
-    for seed in range(runs):
-        hard = rng.random(60)
-        both = [np.clip(hard + rng.normal(0, 0.1, 60), 0, None) for _ in range(2)]
-        draws = Resamples(range(60), resamples=400, seed=seed)
-        one, other = (with_interval(float(s.mean()), draws.means(np.arange(60), s)) for s in both)
-        change = relative(one, other)
-        wrong += change.low > 0 or change.high < 0
-    assert 0.01 < wrong / runs < 0.11
-
-
 def test_samples_that_failed_are_not_counted_as_pairs(tmp_path):
     records = without(factories.suite(benchmarks=("SD", "IE")), "plphp", "r=0.4, Δr=0.3", "SD")
     records.append(factories.cell("SD", "plphp", factories.PLPHP, "r=0.4, Δr=0.3", 0.9, failed=(3, 5)))
@@ -99,9 +86,3 @@ def test_verdicts_count_only_intervals():
     ends = [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (0.0, 0.1), (math.nan, math.nan)]
     found = verdicts([Estimate((low + high) / 2, np.empty(0), low, high) for low, high in ends])
     assert (found.above, found.below, found.columns) == (1, 1, 4)
-
-
-def test_a_difference_is_paired():
-    base = np.random.default_rng(4).normal(0.5, 0.1, 3000)
-    found = difference(Estimate(0.52, base + 0.02, 0, 1), Estimate(0.5, base, 0, 1))
-    assert (found.value, found.low, found.high) == pytest.approx((0.02, 0.02, 0.02))
