@@ -11,7 +11,7 @@ from torch import Tensor
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.plphp import is_pruned
 from plphp_core.pruning.selection import Count, Selection, top_tokens
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import choice, require, whole_number
 from plphp_core.pruning.view import LayerView
 
 
@@ -45,14 +45,12 @@ class Budgeted(Method):
     kv_tokens: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        require(is_share(self.budget), self.wrong("budget", SHARE))
+        name = type(self).__name__
+        positive_share(name, "budget", self.budget)
         check_of_cache(self)
-        require(self.tokens is None or (type(self.tokens) is int and self.tokens >= 1), self.wrong("tokens", COUNT))
-        for name, allowed in (("scope", ("vision", "prompt")), ("whole_layers", ("none", "plphp"))):
-            require(getattr(self, name) in allowed, self.wrong(name, f"be one of {', '.join(allowed)}"))
-
-    def wrong(self, name: str, allowed: str) -> str:
-        return f"{type(self).__name__}: {name} = {getattr(self, name)!r}, but must {allowed}"
+        whole_number(name, "tokens", self.tokens, 1, optional=True)
+        choice(name, "scope", self.scope, ("vision", "prompt"))
+        choice(name, "whole_layers", self.whole_layers, ("none", "plphp"))
 
     @property
     def evicts_text(self) -> bool:
@@ -133,11 +131,7 @@ class Budgeted(Method):
         """`(batch, tokens)` bool: tokens that compete."""
         if self.scope == "vision":
             return view.vision
-        return view.valid & ~last_tokens(view, windows)
-
-
-COUNT = "be None or a whole number from 1 on"
-SHARE = "be a number in (0, 1]"
+        return view.valid & ~last_tokens(view.valid, windows)
 
 
 class CompressesLayers(Protocol):
@@ -152,9 +146,11 @@ class CompressesLayers(Protocol):
     def prunes(self, layer: int, num_layers: int) -> bool: ...
 
 
-def is_share(value: object) -> bool:
-    """Whether it is a number in (0, 1]."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
+def positive_share(owner: str, name: str, value: object, optional: bool = False) -> None:
+    """Raise ValueError unless `value` is a number in (0, 1], or None where it is `optional`."""
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
+    words = "None or a number" if optional else "a number"
+    require(fits or (optional and value is None), f"{owner}: {name} = {value!r}, but must be {words} in (0, 1]")
 
 
 def of_cache(method: CompressesLayers) -> bool:
@@ -164,13 +160,11 @@ def of_cache(method: CompressesLayers) -> bool:
 
 def check_of_cache(method: CompressesLayers) -> None:
     """Raise ValueError for a part of the cache that is none, or is given twice."""
-    name, share, tokens = type(method).__name__, method.kv_share, method.kv_tokens
-    require(share is None or is_share(share), f"{name}: kv_share = {share!r}, but must be None or {SHARE[3:]}")
-    require(
-        tokens is None or (type(tokens) is int and tokens >= 1), f"{name}: kv_tokens = {tokens!r}, but must {COUNT}"
-    )
-    both = share is not None and tokens is not None
-    require(not both, f"{name}: kv_share = {share!r} and kv_tokens = {tokens!r} say the same; leave out one of them")
+    name, part, tokens = type(method).__name__, method.kv_share, method.kv_tokens
+    positive_share(name, "kv_share", part, optional=True)
+    whole_number(name, "kv_tokens", tokens, 1, optional=True)
+    both = part is not None and tokens is not None
+    require(not both, f"{name}: kv_share = {part!r} and kv_tokens = {tokens!r} say the same; leave out one of them")
 
 
 def compressed_layers(method: CompressesLayers, num_layers: int) -> list[int]:
@@ -181,6 +175,15 @@ def compressed_layers(method: CompressesLayers, num_layers: int) -> list[int]:
 def dealt(total: int, place: int, layers: int) -> int:
     """What one of `layers` gets of `total`, in equal parts; of what does not divide the first ones get one more."""
     return (total + layers - 1 - place) // layers
+
+
+def rounded(wanted: list[float], total: int) -> list[int]:
+    """Whole numbers near these that add up to `total`, or to their floors' sum: largest remainders."""
+    floors = [int(value + 1e-9) for value in wanted]
+    missing = max(total - sum(floors), 0)
+    for place in sorted(range(len(floors)), key=lambda n: (floors[n] - wanted[n], n))[:missing]:
+        floors[place] += 1
+    return floors
 
 
 def share_of_cache(method: CompressesLayers, view: LayerView, texts: Sequence[int] | None = None) -> list[int]:
@@ -221,10 +224,10 @@ def part_of(share: float, capacity: int) -> int:
     return max(math.floor(share * capacity + 1e-9), 1)
 
 
-def last_tokens(view: LayerView, numbers: list[int]) -> Tensor:
-    """`(batch, tokens)` bool: the last of them, so many per sample. Prompts are padded on the left."""
-    ago = torch.arange(view.valid.shape[1], 0, -1, device=view.valid.device)
-    return ago <= torch.tensor(numbers, device=view.valid.device)[:, None]
+def last_tokens(valid: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Of tokens `(batch, tokens)` the last, so many per sample, as bool. Prompts are padded on the left."""
+    ago = torch.arange(valid.shape[1], 0, -1, device=valid.device)
+    return ago <= torch.tensor(numbers, device=valid.device)[:, None]
 
 
 def mean_of_all_heads(view: LayerView) -> Tensor:

@@ -48,6 +48,10 @@ class CDPruner(PerImage):
         choice("CDPruner", "relevance", self.relevance, ("clip", "text", "none"))
 
     @property
+    def checkpoints(self) -> tuple[str, ...]:
+        return (self.clip,) if self.relevance == "clip" else ()
+
+    @property
     def tower_layer(self) -> TowerLayer | None:
         return "features" if self.relevance == "clip" else None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines.budgeted import check_of_cache, compressed_layers, dealt, mean_of_all_heads, of_cache, share_of_cache
 from plphp_core.pruning.plphp import PLPHP
 from plphp_core.pruning.selection import Selection, top_tokens
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import choice
 from plphp_core.pruning.view import LayerView
 
 
@@ -32,8 +32,7 @@ class _Control(PLPHP):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        allowed = self.whole_layers in ("plphp", "none")
-        require(allowed, f"{type(self).__name__}: whole_layers = {self.whole_layers!r}, but must be plphp or none")
+        choice(type(self).__name__, "whole_layers", self.whole_layers, ("plphp", "none"))
         check_of_cache(self)
 
     def prunes(self, layer: int, num_layers: int) -> bool:
@@ -74,11 +73,16 @@ class RandomTokens(_Control):
         heads = 1 if self.shared else view.kv_heads
         drawn = torch.zeros(batch, heads, tokens)
         for row, key in enumerate(view.sample_keys):
-            name = f"{self.seed}/{view.layer}/{key}".encode()
-            seed = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1
             length = view.lengths[row]  # prompts are padded in front
-            drawn[row, :, tokens - length :] = torch.rand(heads, length, generator=torch.Generator().manual_seed(seed))
+            drawn[row, :, tokens - length :] = torch.rand(
+                heads, length, generator=generator_of(f"{self.seed}/{view.layer}/{key}")
+            )
         return drawn.expand(-1, view.kv_heads, -1).to(view.image_of.device)
+
+
+def generator_of(name: str) -> torch.Generator:
+    """Random numbers that depend on a name alone."""
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1)
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,8 @@ class Uniform(_Control):
         selections: list[Selection | None] = [None] * len(observed)
         for place, number in enumerate(seen):
             view, scores, _ = observed[number]
-            # Of what does not divide, the first layers keep one more.
             counts = [
-                [(total + len(seen) - 1 - place) // len(seen) for total in map(sum, zip(*images, strict=True))]
+                [dealt(total, place, len(seen)) for total in map(sum, zip(*images, strict=True))]
                 for images in zip(*of_layers, strict=True)
             ]
             selections[number] = self.keep(view, scores, counts)

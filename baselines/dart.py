@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from baselines.budgeted import last_tokens
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.validation import choice, depth, enters, fraction, require
+from plphp_core.pruning.validation import choice, enters, fraction, require, whole_number
 from plphp_core.pruning.view import EntryView
 
 
@@ -45,16 +46,13 @@ class DART(Method):
     positions: Literal["keep", "compact"] = "keep"
 
     def __post_init__(self) -> None:
-        depth("DART", self.K)
+        whole_number("DART", "K", self.K, 1)
         fraction("DART", "R", self.R)
-        for name in ("vision_pivots", "text_pivots"):
-            value = getattr(self, name)
-            fits = type(value) is int and value >= 0
-            require(fits, f"DART: {name} = {value!r}, but must be a whole number from 0 on")
+        whole_number("DART", "vision_pivots", self.vision_pivots, 0)
+        whole_number("DART", "text_pivots", self.text_pivots, 0)
+        whole_number("DART", "tokens", self.tokens, 0, optional=True)
         require(self.vision_pivots + self.text_pivots > 0, "DART: vision_pivots = text_pivots = 0: nothing to resemble")
         choice("DART", "positions", self.positions, POSITIONS)
-        fits = self.tokens is None or (type(self.tokens) is int and self.tokens >= 0)
-        require(fits, f"DART: tokens = {self.tokens!r}, but must be None or a whole number from 0 on")
 
     def check(self, num_layers: int) -> None:
         enters("DART", "K", self.K, num_layers)
@@ -86,8 +84,7 @@ class DART(Method):
         """Places of the pivots, `(batch, most)`, −1 for none; and those of vision as a mask `(batch, tokens)`."""
         norms = entry.keys.float().abs().sum((1, 3))
         tokens = norms.shape[1]
-        ago = torch.arange(tokens, 0, -1, device=norms.device)  # 1 for the last token
-        behind = ago <= torch.tensor(entry.post_vision, device=norms.device)[:, None]
+        behind = last_tokens(entry.valid, entry.post_vision)
         found = []
         for candidates, numbers in ((entry.vision, vision), (behind & ~entry.vision, text)):
             order = norms.masked_fill(~candidates, -1).argsort(dim=-1, descending=True, stable=True)[:, : max(numbers)]

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from plphp_core.families.base import through_jpeg
 from plphp_core.pruning.method import Method
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import require, whole_number
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Downsample(Method):
     jpeg: int | None = 75
 
     def __post_init__(self) -> None:
-        whole = type(self.factor) is int and self.factor >= 1
-        require(whole, f"Downsample: factor = {self.factor!r}, but must be a whole number from 1 on")
+        whole_number("Downsample", "factor", self.factor, 1)
         fits = self.jpeg is None or (type(self.jpeg) is int and 1 <= self.jpeg <= 95)
         require(fits, f"Downsample: jpeg = {self.jpeg!r}, but must be None or a whole number from 1 to 95")
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection, top_per_image
-from plphp_core.pruning.validation import depth, fraction, require
+from plphp_core.pruning.validation import choice, fraction, require, whole_number
 from plphp_core.pruning.view import EntryView
 
 
@@ -32,9 +32,9 @@ class FastV(Method):
     rows: Literal["last", "all"] = "last"
 
     def __post_init__(self) -> None:
-        depth("FastV", self.K)
+        whole_number("FastV", "K", self.K, 1)
         fraction("FastV", "R", self.R)
-        require(self.rows in ("last", "all"), f"FastV: rows = {self.rows!r}, but must be 'last' or 'all'")
+        choice("FastV", "rows", self.rows, ("last", "all"))
 
     @property
     def query_rows(self) -> int | None:

@@ -12,7 +12,7 @@ from plphp_core.pruning.encode_view import EncodeView, ImageView, KeptTokens
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.validation import choice, fraction, require
+from plphp_core.pruning.validation import choice, fraction, require, whole_number
 
 ROUNDINGS: dict[str, Callable[[float], int]] = {
     "round": round,
@@ -30,8 +30,7 @@ CHOICES: dict[str, Sequence[str]] = {
 def check_budget(owner: str, ratio: object, tokens: object) -> None:
     """Raise ValueError unless these can say how many tokens stay."""
     fraction(owner, "ratio", ratio)
-    fits = tokens is None or (type(tokens) is int and tokens >= 1)
-    require(fits, f"{owner}: tokens = {tokens!r}, but must be None or a whole number from 1 on")
+    whole_number(owner, "tokens", tokens, 1, optional=True)
 
 
 def share_of(size: int, ratio: float, tokens: int | None, rounding: str) -> int:
@@ -92,6 +91,10 @@ class PerImage(Method):
 
     def _of(self, image: ImageView) -> KeptTokens | None:
         """What is kept of one image; None: all of it."""
+        require(
+            self.per == "image" or image.patches is not None,
+            f"{type(self).__name__}: per = 'crop', but this family does not say which crop a token is of: take 'image'",
+        )
         newline = image.newline if self.newlines != "compete" else torch.zeros_like(image.newline)
         crops = image.crop_of if self.per == "crop" else torch.where(newline, -1, 0)
         units = [(crops == crop).nonzero()[:, 0] for crop in range(int(crops.max()) + 1)]

@@ -11,7 +11,7 @@ from baselines.per_image import best_of, normalised, whole
 from baselines.tower_ranked import TowerRanked, entering, mergeable, others_of
 from plphp_core.pruning.encode_view import ImageView, KeptTokens
 from plphp_core.pruning.tower import TowerLayer
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import require, whole_number
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,15 @@ class PruMerge(TowerRanked):
     that of the layer behind the one of the features, with all heads as one. Positions are kept.
 
     Args:
-        adaptive: outliers decide how many tokens stay; False: `ratio` or `tokens` does, the last token included.
+        adaptive: outliers decide how many tokens stay, and no budget can be given; False: `ratio` or `tokens` does, the
+            last token included.
         plus: beside the outliers, evenly spaced tokens: about four times as many, or with a given number what is left
             of it. False, with a given number: those with most attention.
         neighbours: tokens that are added to each kept one.
         extra: whether there is the last token; it takes the place of the first that goes.
 
     Raises:
-        ValueError: as `TowerRanked`; or neighbours below 0.
+        ValueError: as `TowerRanked`; neighbours below 0; or a budget where outliers decide.
     """
 
     name: ClassVar[str] = "prumerge"
@@ -44,8 +45,14 @@ class PruMerge(TowerRanked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fits = type(self.neighbours) is int and self.neighbours >= 0
-        require(fits, f"PruMerge: neighbours = {self.neighbours!r}, but must be a whole number from 0 on")
+        whole_number("PruMerge", "neighbours", self.neighbours, 0)
+        for name in ("ratio", "tokens", "rounding"):
+            value = getattr(self, name)
+            require(
+                not self.adaptive or value == getattr(PruMerge, name),
+                f"PruMerge: {name} = {value!r}, but with adaptive = True outliers decide how many tokens stay: leave "
+                "it out, or take adaptive = False",
+            )
 
     @property
     def tower_layer(self) -> TowerLayer:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection, top_tokens
-from plphp_core.pruning.validation import choice, enters, fraction, numbers, require, stages
+from plphp_core.pruning.validation import choice, enters, falling, fraction, numbers, stages
 from plphp_core.pruning.view import EntryView
 
 
@@ -47,8 +46,7 @@ class PyramidDrop(Method):
         object.__setattr__(self, "image_token_ratio_list", ratios)
         for ratio in ratios:
             fraction("PyramidDrop", "image_token_ratio_list", ratio)
-        falling = all(a >= b for a, b in pairwise(ratios))
-        require(falling, f"PyramidDrop: image_token_ratio_list = {ratios}, but what has left cannot come back")
+        falling("PyramidDrop", "image_token_ratio_list", ratios)
         stages("PyramidDrop", "layer_list", self.layer_list, "image_token_ratio_list", ratios)
         choice("PyramidDrop", "of", self.of, ("entering", "previous"))
         choice("PyramidDrop", "positions", self.positions, POSITIONS)

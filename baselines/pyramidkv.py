@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from baselines.budgeted import compressed_layers, of_cache
+from baselines.budgeted import compressed_layers, of_cache, rounded
 from baselines.snapkv import SnapKV
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import whole_number
 from plphp_core.pruning.view import LayerView
 
 
@@ -31,7 +31,7 @@ class PyramidKV(SnapKV):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(type(self.beta) is int and self.beta >= 1, self.wrong("beta", "be a whole number from 1 on"))
+        whole_number("PyramidKV", "beta", self.beta, 1)
 
     def capacities(self, layer: int, view: LayerView) -> list[int]:
         compressed = compressed_layers(self, view.num_layers)
@@ -62,14 +62,10 @@ def stepped(mean: int, size: int, window: int, beta: int, layers: int, place: in
 
 
 def spread(total: int, most: int, beta: int, layers: int) -> list[int]:
-    """Whole numbers on a falling line, at most `most`, that add up to `total`: largest remainders."""
+    """Whole numbers on a falling line, at most `most`, that add up to `total`."""
     mean = total / layers
     low = mean / beta
     high = min(2 * mean - low, most)
     low = 2 * mean - high
     line = [high - (high - low) * place / max(layers - 1, 1) if layers > 1 else mean for place in range(layers)]
-    floors = [int(value + 1e-9) for value in line]
-    missing = total - sum(floors)
-    for place in sorted(range(layers), key=lambda n: (floors[n] - line[n], n))[:missing]:
-        floors[place] += 1
-    return floors
+    return rounded(line, total)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from baselines.budgeted import Budgeted
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import whole_number
 from plphp_core.pruning.view import LayerView
 
 
@@ -30,7 +30,7 @@ class Recency(Budgeted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(type(self.sinks) is int and self.sinks >= 0, self.wrong("sinks", "be a whole number from 0 on"))
+        whole_number("Recency", "sinks", self.sinks, 0)
 
     def window(self, capacity: int) -> int:
         return 1

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.budgeted import Budgeted, pool
 from plphp_core.pruning.attention import group_mean
-from plphp_core.pruning.validation import require
+from plphp_core.pruning.validation import choice, require, whole_number
 from plphp_core.pruning.view import LayerView, QueryRows
 
 
@@ -37,10 +37,11 @@ class SnapKV(Budgeted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(type(self.window_size) is int and self.window_size >= 1, self.wrong("window_size", "be ≥ 1"))
-        odd = type(self.kernel_size) is int and self.kernel_size >= 1 and self.kernel_size % 2 == 1
-        require(odd, self.wrong("kernel_size", "be odd and ≥ 1"))
-        require(self.pooling in ("max", "avg"), self.wrong("pooling", "be max or avg"))
+        name = type(self).__name__
+        whole_number(name, "window_size", self.window_size, 1)
+        whole_number(name, "kernel_size", self.kernel_size, 1)
+        require(self.kernel_size % 2 == 1, f"{name}: kernel_size = {self.kernel_size}, but must be odd")
+        choice(name, "pooling", self.pooling, ("max", "avg"))
 
     @property
     def query_rows(self) -> QueryRows:

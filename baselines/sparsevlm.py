@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from baselines.budgeted import last_tokens
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection, Written, top_tokens
-from plphp_core.pruning.validation import choice, enters, numbers, require, stages
+from plphp_core.pruning.validation import choice, enters, falling, numbers, require, stages
 from plphp_core.pruning.view import EntryView, QueryRows
 
 # Vision tokens that stay of LLaVA-1.5's 576, by version and by the average that papers name a setting after; what
@@ -37,7 +38,7 @@ class SparseVLM(Method):
         version: `"1.5"` recycles; `"2"` divides attention by the weight that rotary positions give to a distance, and
             asks only the 14 of 32 heads with the most of it on vision.
         budget: 192, 128, 96 or 64: the official lists for 576 tokens, in proportion for other numbers of tokens.
-        token_list: tokens that stay at each stage instead, "300+200+110".
+        token_list: tokens that stay at each stage instead, "300+200+110", never rising.
         layer_list: layers that are the first to see fewer tokens, as many as the list has stages.
         recycle: whether 30 % of what leaves is merged into a tenth as many clusters, which stay, each in the place of
             its centre; None: as the version does.
@@ -72,6 +73,7 @@ class SparseVLM(Method):
         if self.token_list is not None:
             found = numbers("SparseVLM", "token_list", self.token_list, int)
             require(min(found) >= 0, f"SparseVLM: token_list = {found}, but must not be negative")
+            falling("SparseVLM", "token_list", found)
             object.__setattr__(self, "token_list", found)
         kept: Any = self.token_list or LISTS[self.version][self.budget]
         stages("SparseVLM", "layer_list", self.layer_list, "the list of tokens", kept)
@@ -152,8 +154,7 @@ class SparseVLM(Method):
 
 def behind(entry: EntryView) -> Tensor:
     """`(batch, most rows)`: which of the last tokens are behind the last image."""
-    rows = torch.tensor(entry.post_vision, device=entry.valid.device)[:, None]
-    return torch.arange(max(entry.post_vision), 0, -1, device=rows.device) <= rows
+    return last_tokens(entry.valid, entry.post_vision)[:, -max(entry.post_vision) :]
 
 
 def last_only(entry: EntryView) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from baselines.budgeted import Budgeted, of_cache, part_of
+from baselines.budgeted import Budgeted, of_cache, part_of, rounded
 from plphp_core.pruning.attention import group_mean
 from plphp_core.pruning.selection import Selection
 from plphp_core.pruning.validation import fraction
@@ -94,8 +94,4 @@ def layer_budgets(density: list[float], total: int, size: int, least: int, exact
         middle = (below + above) / 2
         below, above = (middle, above) if sum(desired(middle)) < total else (below, middle)
     wanted = desired(above if exact else total)
-    floors = [int(value + 1e-9) for value in wanted]
-    missing = (total if exact else min(total, math.floor(sum(wanted) + 1e-6))) - sum(floors)
-    for place in sorted(range(layers), key=lambda n: (floors[n] - wanted[n], n))[: max(missing, 0)]:
-        floors[place] += 1
-    return floors
+    return rounded(wanted, total if exact else min(total, math.floor(sum(wanted) + 1e-6)))

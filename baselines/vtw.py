@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.validation import depth, require
+from plphp_core.pruning.validation import require, whole_number
 from plphp_core.pruning.view import EntryView
 
 
@@ -28,7 +28,7 @@ class VTW(Method):
     K: int = 14
 
     def __post_init__(self) -> None:
-        depth("VTW", self.K)
+        whole_number("VTW", "K", self.K, 1)
 
     def check(self, num_layers: int) -> None:
         require(self.K <= num_layers, f"VTW: K = {self.K}, but the model has {num_layers} layers")

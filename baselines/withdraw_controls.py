@@ -1,6 +1,5 @@
 """Controls of methods that shorten the prompt: as many tokens of each image, by chance or evenly spaced."""
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -8,12 +7,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from baselines.controls import generator_of
 from baselines.per_image import ROUNDINGS, check_budget, share_of
 from plphp_core.pruning.encode_view import EncodeView
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.renumbering import POSITIONS
 from plphp_core.pruning.selection import Selection
-from plphp_core.pruning.validation import choice, require
+from plphp_core.pruning.validation import choice, require, whole_number
 from plphp_core.pruning.view import EntryView
 
 
@@ -42,7 +42,7 @@ class _WithdrawControl(Method):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        require(type(self.K) is int and self.K >= 0, f"{name}: K = {self.K!r}, but must be a whole number from 0 on")
+        whole_number(name, "K", self.K, 0)
         check_budget(name, self.ratio, self.tokens)
         choice(name, "rounding", self.rounding, tuple(ROUNDINGS))
         choice(name, "positions", self.positions, POSITIONS)
@@ -84,9 +84,7 @@ class RandomWithdraw(_WithdrawControl):
     seed: int = 0
 
     def places(self, image: str, size: int, number: int) -> Tensor:
-        drawn = hashlib.blake2b(f"{self.seed}/{image}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(drawn) >> 1)
-        return torch.randperm(size, generator=generator)[:number]
+        return torch.randperm(size, generator=generator_of(f"{self.seed}/{image}"))[:number]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import math
 from types import SimpleNamespace
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
 
 from plphp_core.pruning.hf import tower_attention, tower_layers
 
@@ -17,13 +18,16 @@ F64 = torch.float64
 
 
 def recorded(module, query, key, value, attention_mask=None, scaling=None, **kwargs):
-    """An attention implementation that notes its queries and keys, `(crops, heads, tokens, head_dim)`."""
-    CALLS.append((module, query.detach().double(), key.detach().double()))
-    probabilities = (query @ key.mT * scaling).softmax(-1)
+    """An attention implementation that notes its queries and keys, `(crops, heads, tokens, head_dim)`, and its mask."""
+    seen = torch.ones(query.shape[0], key.shape[2], dtype=torch.bool)
+    seen = seen if attention_mask is None else attention_mask[:, 0, -1].expand_as(seen)
+    CALLS.append((module, query.detach().double(), key.detach().double(), seen))
+    probabilities = (query @ key.mT * scaling).masked_fill(~seen[:, None, None], -math.inf).softmax(-1)
     return (probabilities @ value).transpose(1, 2), None
 
 
 AttentionInterface.register("recorded", recorded)
+AttentionMaskInterface.register("recorded", sdpa_mask)
 
 
 def parts_of(model):
@@ -31,8 +35,10 @@ def parts_of(model):
     config, inner = model.config.vision_config, model.model
     if hasattr(inner, "visual"):
         return inner.visual, config.depth, config.depth - 1, inner.visual.merger
-    depth = config.num_hidden_layers
-    return inner.vision_tower, depth, depth + model.config.vision_feature_layer, inner.multi_modal_projector
+    depth, layer = config.num_hidden_layers, getattr(model.config, "vision_feature_layer", -1)
+    if hasattr(inner, "connector"):
+        return inner.vision_model, depth, depth + layer, inner.connector
+    return inner.vision_tower, depth, depth + layer, inner.multi_modal_projector
 
 
 class Image:
@@ -67,7 +73,7 @@ def images_of(ref, layer=0):
     with torch.enable_grad():
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-        names = ("pixel_values", "image_sizes", "image_grid_thw", "batch_num_images")
+        names = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw", "batch_num_images")
         out = model.get_image_features(**{k: v for k, v in floats.items() if k in names}, return_dict=True)
         whole = seen[0]
         tokens = torch.cat([one.flatten(0, -2) for one in out.pooler_output])
@@ -80,12 +86,8 @@ def images_of(ref, layer=0):
         if hasattr(one, "config"):
             one.config._attn_implementation = before
     attention = tower_attention(blocks[min(number + layer, depth - 1)])
-    calls = [(q, k) for module, q, k in CALLS if module is attention]
-    length = calls[0][0].shape[2] if whole.ndim == 3 else None
-    queries, keys = [], []
-    for q, k in calls:
-        queries += list(q)
-        keys += list(k)
+    calls = [call for module, *call in CALLS if module is attention]
+    queries, keys, shown = ([one for call in calls for one in call[part]] for part in range(3))
     bounds = [0]
     for one in queries:
         bounds.append(bounds[-1] + one.shape[1])
@@ -95,16 +97,16 @@ def images_of(ref, layer=0):
         image.positions = positions
         image.text = ref.embeds[ref.vision[-1] + 1 :]
         image.tokens = ref.embeds[positions]
-        shown = [ref.shown.index(i) for i in positions]
-        image.whole = torch.cat([image.tokens, *(added[shown] for added in ref.added)], -1)
+        at_vision = [ref.shown.index(i) for i in positions]
+        image.whole = torch.cat([image.tokens, *(added[at_vision] for added in ref.added)], -1)
         image.made_of = touched[at : at + len(positions)]
         at += len(positions)
         image.crop_of = [None if not made else crop_at(bounds, made[0]) for made in image.made_of]
         crops = sorted({crop for crop in image.crop_of if crop is not None})
         image.projector, image.features = projector, whole.detach().flatten(0, -2)
-        image.sequences = {b: SimpleNamespace(first=bounds[b], q=queries[b], k=keys[b]) for b in crops}
-        image.one_by_one = "llava" in model.config.model_type  # Qwen's and InternVL's join patches first
-        image.has_class = length is not None and model.config.vision_config.model_type != "siglip_vision_model"
+        image.sequences = {b: SimpleNamespace(first=bounds[b], q=queries[b], k=keys[b], seen=shown[b]) for b in crops}
+        image.one_by_one = "llava" in model.config.model_type  # the others' join patches first
+        image.has_class = model.config.vision_config.model_type in ("clip_vision_model", "internvl_vision")
         found.append(image)
     return found
 
@@ -121,8 +123,8 @@ def attention(image, rows="cls", joined=False):
         q, k = one.q, one.k
         if joined:
             q, k = (t.transpose(0, 1).flatten(1)[None] for t in (q, k))
-        weights = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)
-        row = weights[:, 0] if rows == "cls" else weights.mean(1)
+        weights = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~one.seen, -math.inf).softmax(-1)
+        row = weights[:, 0] if rows == "cls" else weights[:, one.seen].mean(1)
         at |= {one.first + i: float(value) for i, value in enumerate(row.mean(0))}
     return [None if not made else sum(at[p] for p in made) / len(made) for made in image.made_of]
 

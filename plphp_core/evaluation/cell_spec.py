@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ from plphp_core.records.errors import ReportError
 from plphp_core.records.journal import Journal
 from plphp_core.records.journal_lines import Answer, SampleLine
 from plphp_core.records.record import digest, visible
+from plphp_core.records.revisions import Fingerprints, checkpoint_identity
 
 SCORES = 5  # raise it when scoring or the result file changes: finished cells are then scored again, not answered again
 
@@ -59,6 +61,7 @@ class CellSpec:
         """
         model, built = settings.model, method.built
         answering = answering_code(model.family)
+        read = () if built is None else built.checkpoints
         of_method = {} if built is None else method_code(type(built))  # type: ignore[arg-type]  # a class can be hashed
         sampling = {"seed": settings.seed} if facts.generation.get("do_sample") else {}
         identity = {
@@ -72,6 +75,7 @@ class CellSpec:
             },
             "numerics": numerics(model),
             "method": {"name": method.name, **method.params},
+            "method_weights": {name: method_weights(name, settings.results) for name in read},
             "task": {"name": facts.task, "version": facts.version, "generation": facts.generation | sampling},
             "data": {"revision": facts.data},
             "libraries": library_versions(),
@@ -160,6 +164,12 @@ class CellSpec:
     def keys(self, task: OpenTask) -> dict[int, str]:
         """doc_id → sample key, for the samples this cell's limit chooses."""
         return sample_keys(self.key, task.requests, task.chosen(self.settings.limit, self.settings.limit_seed))
+
+
+@functools.cache
+def method_weights(checkpoint: str, results: Path) -> str:
+    """`checkpoint_identity` of what a method reads; once per process, which loads it once as well."""
+    return checkpoint_identity(checkpoint, None, Fingerprints(results / "fingerprints.json"))
 
 
 def cells_of(group: Sequence[Settings], suite: Suite, weights: str) -> list[CellSpec]:

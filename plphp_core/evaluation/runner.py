@@ -138,7 +138,8 @@ class _GroupRun:
                 refuse(f"task {facts.task}", refused, settings.model.engine)
             if ranks.first:
                 data = {cell.facts.task: cell.facts.data for cell in cells}
-                self.manifest.write(revisions={"model": weights, "data": data})
+                read = {name: one for cell in cells for name, one in cell.identity["method_weights"].items()}
+                self.manifest.write(revisions={"model": weights, "data": data, "methods": read})
                 if not all(cell.finished() for cell in cells):
                     check_device(settings.model)  # before data sets are downloaded for nothing
                 planned = plan(cells, self.suite, self.display)

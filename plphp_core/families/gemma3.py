@@ -5,7 +5,8 @@ import re
 from torch import Tensor, nn
 
 from plphp_core.families.base import IMAGE_MARK, Family, count_marks, cut_at, json_turns, refuse_tokens, through_jpeg
-from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.hf import encoded_images, tower_layers
+from plphp_core.pruning.tower import TokenPatches, Tower, square_blocks
 from plphp_core.vision.token_geometry import grid
 
 IMAGE, SOFT = "<start_of_image>", "<image_soft_token>"
@@ -44,6 +45,16 @@ class Gemma3(Family):
         """One raster of the whole image, squeezed."""
         side = round(model.config.mm_tokens_per_image**0.5)
         return [grid(side, side) for _ in self.image_sizes(model, inputs)]
+
+    def tower(self, model: nn.Module) -> Tower:
+        depth = model.config.vision_config.num_hidden_layers
+        return Tower(tower_layers(model.model.vision_tower, depth), depth - 1, model.model.multi_modal_projector)
+
+    def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
+        """The projector's pooling makes a token of a square of patches, 4 × 4."""
+        projector = model.model.multi_modal_projector
+        places = square_blocks(projector.tokens_per_side, projector.kernel_size)
+        return [TokenPatches(places, places.numel(), places.numel()) for _ in self.image_sizes(model, inputs)]
 
     def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
         """The saved one, without pan-and-scan, as upstream: its crops would be images of their own."""

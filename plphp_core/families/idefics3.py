@@ -1,12 +1,14 @@
 """Idefics3: SigLIP tiles and the whole image, each shuffled into fewer tokens, a Llama decoder."""
 
+import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from plphp_core.families.base import IMAGE_MARK, Family, count_marks, json_turns, refuse_tokens, token_runs
-from plphp_core.pruning.hf import encoded_images
+from plphp_core.pruning.hf import encoded_images, tower_layers
+from plphp_core.pruning.tower import TokenPatches, Tower, several_crops, square_blocks
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid, tiled
 
@@ -78,6 +80,19 @@ class Idefics3(Family):
             tiles = len(lengths) - 1
             boxes.append(torch.cat([tiled(tiles // columns, columns, side, read), whole]) if tiles else whole)
         return boxes
+
+    def tower(self, model: nn.Module) -> Tower:
+        depth = model.config.vision_config.num_hidden_layers
+        return Tower(tower_layers(model.model.vision_model, depth), depth - 1, model.model.connector)
+
+    def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
+        """The connector's pixel shuffle makes a token of a square of patches, in each tile and in the whole."""
+        found = []
+        for lengths, _ in _crops(inputs["input_ids"], self.image_token_id(model)):
+            places = square_blocks(math.isqrt(lengths[0]), model.config.scale_factor)
+            crop, tiles = places.numel(), len(lengths)
+            found.append(TokenPatches(several_crops([places] * tiles, crop), tiles * crop, crop))
+        return found
 
     def load_processor(self, checkpoint: str, revision: str | None, model: nn.Module):
         processor = super().load_processor(checkpoint, revision, model)

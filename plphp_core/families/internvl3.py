@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from plphp_core.families.base import IMAGE_MARK, Family, count_marks, json_turns, refuse_tokens, token_runs
 from plphp_core.families.llava import vision_tower
 from plphp_core.pruning.hf import encoded_images
-from plphp_core.pruning.tower import TokenPatches, Tower, several_crops
+from plphp_core.pruning.tower import TokenPatches, Tower, several_crops, square_blocks
 from plphp_core.pruning.validation import require
 from plphp_core.vision.token_geometry import grid, tiled
 
@@ -81,12 +81,8 @@ class InternVL3(Family):
     def token_patches(self, model: nn.Module, inputs: dict) -> list[TokenPatches] | None:
         """The pixel shuffle makes a token of 2 × 2 patches; a class token stands in front of each tile's."""
         side = _side(model.config)
-        factor = round(1 / model.config.downsample_ratio)
-        corner = torch.arange(side) * factor
-        block = torch.arange(factor)
-        rows, columns = corner[:, None, None, None] + block[:, None], corner[:, None, None] + block
-        tile = 1 + (rows * side * factor + columns).flatten(2).flatten(0, 1)
-        length = 1 + (side * factor) ** 2
+        tile = 1 + square_blocks(side, round(1 / model.config.downsample_ratio))
+        length = 1 + tile.numel()
         sizes = [size // side**2 for size in self.image_sizes(model, inputs)]
         return [TokenPatches(several_crops([tile] * tiles, length), tiles * length, length) for tiles in sizes]
 

@@ -152,13 +152,18 @@ def vision_tower(model: nn.Module, pointwise: bool = True) -> Tower:
     """Of models with `vision_tower`, `multi_modal_projector` and one `vision_feature_layer`.
 
     Raises:
-        ValueError: features of several layers are put together.
+        ValueError: features of several layers are put together, or are those that enter the first.
     """
     config, vision = model.config, model.config.vision_config
     layer, depth = config.vision_feature_layer, vision.num_hidden_layers
     require(isinstance(layer, int), f"vision_feature_layer = {layer}: features of several layers are put together")
     # Negative numbers count hidden states, of which the last is the last layer's output; others begin with the input.
     number = depth + layer if layer < 0 else layer - 1
+    require(
+        0 <= number < depth,
+        f"vision_feature_layer = {layer}: what the projector gets comes out of none of the tower's {depth} layers, but "
+        f"the attention of one is read; allowed: 1 to {depth} and -{depth} to -1",
+    )
     return Tower(
         layers=tower_layers(model.model.vision_tower, depth),
         feature_layer=number,

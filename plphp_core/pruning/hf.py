@@ -280,6 +280,18 @@ def tower_projection(
     return _file(type(_unwrapped(attention))).apply_rotary_pos_emb_vision(found, found, *rotary)[0]
 
 
+def tower_padding(mask: Tensor | None) -> Tensor | None:
+    """`(tower tokens,)` bool of the mask that a tower's attention is given, which is the same for all rows of a crop.
+
+    Args:
+        mask: `(crops, 1, rows, tokens)`, True or 0 for what is seen, `(crops, tokens)` in FlashAttention, or None.
+    """
+    if mask is None:
+        return None
+    seen = mask if mask.ndim == 2 else mask[:, 0, 0]
+    return (seen < 0 if seen.is_floating_point() else seen == 0).flatten()
+
+
 def _file(kind: type) -> ModuleType:
     return sys.modules[kind.__module__]
 

@@ -34,6 +34,8 @@ class Method:
         evicts_text: whether selections may leave out text; otherwise a selection without it is refused.
         positions: of a method that withdraws and has this parameter, `"keep"`: a token that stays keeps its position;
             `"compact"`: positions are counted anew, in the prefill and after it.
+        checkpoints: folders or hub names of weights that it reads beside the model's; a run's answers are known by what
+            these hold, too.
         control: whether it is there to be beaten: tables and figures mark it.
         needs_answers: whether it looks at the right answers, so that it serves only samples whose answers it knows; the
             demo does not offer it.
@@ -63,6 +65,10 @@ class Method:
     @property
     def evicts_text(self) -> bool:
         return False
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        return ()
 
     def check(self, num_layers: int) -> None:
         """Raise ValueError if the parameters do not fit a model with `num_layers` decoder layers."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from plphp_core.pruning.method import Method
 from plphp_core.pruning.selection import Selection, head_budgets, top_per_image, top_tokens
-from plphp_core.pruning.validation import fraction, require
+from plphp_core.pruning.validation import choice, fraction, require
 from plphp_core.pruning.view import LayerView
 
 FIRST_PRUNED_LAYER = 2  # the first two layers and the last one look at images globally and are left whole
@@ -53,9 +53,8 @@ class PLPHP(Method):
             self.r + self.delta_r <= 1 + 1e-9,
             f"PLPHP: r + delta_r = {self.r} + {self.delta_r} > 1; r ≤ 1 − delta_r is needed",
         )
-        require(self.gqa in ("mean", "max"), f"PLPHP: gqa = {self.gqa!r}, but must be 'mean' or 'max'")
-        known = self.head_budget in ("equal", "ada")
-        require(known, f"PLPHP: head_budget = {self.head_budget!r}, but must be 'equal' or 'ada'")
+        choice("PLPHP", "gqa", self.gqa, ("mean", "max"))
+        choice("PLPHP", "head_budget", self.head_budget, ("equal", "ada"))
 
     def retention(self, gamma: float) -> float:
         """r^l (equation 9) of a layer whose last prompt token puts `gamma` of its attention on vision."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from plphp_core.pruning.attention import CHUNK_ROWS
-from plphp_core.pruning.hf import tower_attention, tower_projection
+from plphp_core.pruning.hf import tower_attention, tower_padding, tower_projection
 
 # Which layer a method reads: the one whose output the projector is given, or the one behind it, whose input that is; of
 # a tower that ends with the former, that one in both cases.
@@ -67,6 +67,12 @@ class TokenPatches(NamedTuple):
         return torch.where(self.newline, -1, self.places[:, 0] // self.crop)
 
 
+def square_blocks(side: int, factor: int) -> Tensor:
+    """Places `(side², factor²)` of a square raster of patches of which `factor` × `factor` make a token."""
+    patches = torch.arange((side * factor) ** 2).view(side, factor, side, factor)
+    return patches.transpose(1, 2).reshape(side**2, factor**2)
+
+
 def several_crops(places: Sequence[Tensor], crop: int) -> Tensor:
     """Places `(n, g)` within each of an image's crops, one crop after another."""
     return torch.cat([one + number * crop for number, one in enumerate(places)])
@@ -81,6 +87,7 @@ class TowerRun:
         hidden: input of the attention that is read, `(tower tokens, width)`.
         bounds: where its sequences begin and end, for attention stays within one.
         rotary: cos and sin, `(tower tokens, head_dim)`, where the tower rotates.
+        padding: `(tower tokens,)` bool, patches of nothing, which nobody attends to; None: there are none.
     """
 
     tower: Tower
@@ -89,6 +96,7 @@ class TowerRun:
     hidden: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     bounds: list[int] = field(default_factory=list)
     rotary: tuple[Tensor, Tensor] | None = None
+    padding: Tensor | None = None
 
     def projected(self, which: Literal["q", "k"], first: int, last: int) -> Tensor:
         """Queries or keys of some tower tokens, rotated where the tower does, `(tokens, heads, head_dim)`."""
@@ -96,10 +104,10 @@ class TowerRun:
         return tower_projection(self.attention, self.hidden[first:last], which, rotary)
 
     def attended(self, first: int, last: int, rows: Literal["cls", "received"], joined: bool = False) -> Tensor:
-        """Attention that the tower tokens `first … last` get, `(tokens,)` fp32, a mean over heads.
+        """Attention that the tower tokens `first … last` get, `(tokens,)` fp32, a mean over heads; 0 for padding.
 
         Args:
-            rows: from each sequence's first token, or from all of a sequence in the mean.
+            rows: from each sequence's first token, or from all of a sequence in the mean, padding left out.
             joined: all heads as one, as PruMerge computes it.
         """
         found = []
@@ -107,13 +115,19 @@ class TowerRun:
             if start < first or end > last:
                 continue
             query, key = (self.projected(which, start, end).float() for which in ("q", "k"))
-            query = query[:1] if rows == "cls" else query
+            padding = None if self.padding is None else self.padding[start:end]
+            if rows == "cls":
+                query = query[:1]
+            elif padding is not None:
+                query = query[~padding]
             if joined:
                 query, key = (one.flatten(1)[:, None] for one in (query, key))
             query, key = query.transpose(0, 1) * query.shape[-1] ** -0.5, key.permute(1, 2, 0)
             total = torch.zeros(end - start, device=key.device)
             for some in query.split(CHUNK_ROWS, dim=1):
-                total += (some @ key).softmax(-1).sum(1).mean(0)
+                scores = some @ key
+                scores = scores if padding is None else scores.masked_fill(padding, float("-inf"))
+                total += scores.softmax(-1).sum(1).mean(0)
             found.append(total / query.shape[1])
         return torch.cat(found)
 
@@ -151,7 +165,7 @@ class TowerWatch:
         run = self._noted(begins=self.layer == self.tower.feature_layer)
         hidden = args[0] if args else kwargs["hidden_states"]
         run.hidden = hidden.detach().flatten(0, -2)
-        run.rotary = kwargs.get("position_embeddings")
+        run.rotary, run.padding = kwargs.get("position_embeddings"), tower_padding(kwargs.get("attention_mask"))
         bounds, length = kwargs.get("cu_seqlens"), hidden.shape[-2]
         run.bounds = list(range(0, len(run.hidden) + 1, length)) if bounds is None else bounds.tolist()
 

@@ -18,10 +18,11 @@ def fraction(owner: str, name: str, value: object) -> None:
     require(fits, f"{owner}: {name} = {value!r}, but must be a number in [0, 1]")
 
 
-def depth(owner: str, value: object) -> None:
-    """Raise ValueError unless `value` can be K, a number of layers."""
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    require(fits, f"{owner}: K = {value!r}, but must be an integer ≥ 1")
+def whole_number(owner: str, name: str, value: object, least: int, optional: bool = False) -> None:
+    """Raise ValueError unless `value` is a whole number from `least` on, or None where it is `optional`."""
+    fits = (optional and value is None) or (type(value) is int and value >= least)
+    words = "None or a whole number" if optional else "a whole number"
+    require(fits, f"{owner}: {name} = {value!r}, but must be {words} from {least} on")
 
 
 def choice(owner: str, name: str, value: object, allowed: Sequence[Any]) -> None:
@@ -51,6 +52,12 @@ def stages(owner: str, name: str, layers: Sequence[Any], of: str, values: Sequen
     rising = layers[0] >= 1 and all(a < b for a, b in pairwise(layers))
     require(rising, f"{owner}: {name} = {layers}, but layers must be ascending, from 1 on")
     require(len(layers) == len(values), f"{owner}: {name} has {len(layers)} entries, but {of} {len(values)}")
+
+
+def falling(owner: str, name: str, values: Sequence[Any]) -> None:
+    """Raise ValueError if one of `values`, of stage after stage, is above the one before it."""
+    never = all(a >= b for a, b in pairwise(values))
+    require(never, f"{owner}: {name} = {values}, but what has left cannot come back: no number may rise")
 
 
 def enters(owner: str, name: str, layer: int, num_layers: int) -> None:

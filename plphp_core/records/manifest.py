@@ -51,7 +51,7 @@ class Manifest(Record):
         error: why it was refused.
         processes: how many carried it out.
         configuration: as Hydra composed it; settings: as it was checked.
-        revisions: of the model, and of the data by task.
+        revisions: of the model, of the data by task, and of what methods read, by name.
         scored: names of the cells that it finished; failed_cells: cell → why; failed_samples: cell → how many.
     """
 

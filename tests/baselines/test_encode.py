@@ -1,9 +1,12 @@
 """Encode methods: equality with the float64 reference of tests/encode_reference.py, on each kind of tower."""
 
+from dataclasses import replace
+
 import pytest
 
 from baselines import CDPruner, DivPrune, PruMerge, VisionZip, VisPruner
 from tests import encode_reference
+from tests.families.idefics3_factory import PATCH
 from tests.families.tiny_models import FAMILIES, covering
 from tests.oracle import expect_equal
 
@@ -31,14 +34,30 @@ METHODS = {  # the method, the reference's rule, and the layer of the tower that
         1,
     ),
 }
-# CLIP tower, SigLIP tiles with newlines, M-RoPE with windows and DeepStack, pixel shuffle.
+# CLIP tower, SigLIP tiles with newlines, M-RoPE with windows and DeepStack, pixel shuffle, pooling.
 TOWERS = ["llava_1_5", "llava_onevision", "llava_next", "internvl3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
+TOWERS += ["idefics3", "smolvlm2", "gemma3"]
 
 
 @pytest.mark.parametrize(
     "family, name", covering(METHODS, TOWERS, lambda family, name: "qwen" not in family or name != "compact")
 )
 def test_a_padded_batch_with_none_to_four_images_equals_the_masked_reference(family, name):
-    kind, (method, keep, layer) = FAMILIES[family], METHODS[name]
+    expect_the_reference(FAMILIES[family], name)
+
+
+@pytest.mark.parametrize("name", ["visionzip", "vispruner", "prumerge+"])
+def test_patches_of_nothing_are_attended_by_none_and_attend_to_none(name):
+    def batch(model, samples, seed=0):
+        inputs = FAMILIES["idefics3"].batch(model, samples, seed)
+        if "pixel_attention_mask" in inputs:  # of every other crop the last row of patches
+            inputs["pixel_attention_mask"][:, ::2, -PATCH:] = 0
+        return inputs
+
+    expect_the_reference(replace(FAMILIES["idefics3"], batch=batch), name)
+
+
+def expect_the_reference(kind, name):
+    method, keep, layer = METHODS[name]
     rule = encode_reference.encoding(keep, layer, compact=method.renumbers)
     expect_equal(kind, kind.model(layers=4), kind.samples, method, rule)

@@ -37,7 +37,7 @@ def whole(kind):
     return kind(ratio=1.0, adaptive=False) if kind is PruMerge else kind(ratio=1.0)
 
 
-@pytest.mark.parametrize("family", ["llava_1_5", "llava_onevision", "qwen3_vl", "internvl3"])
+@pytest.mark.parametrize("family", ["llava_1_5", "llava_onevision", "qwen3_vl", "internvl3", "idefics3", "gemma3"])
 def test_keeping_everything_changes_no_bit_and_bf16_works(family):
     model, inputs = tiny(family, layers=4)
     _, plain = forward(model, inputs, None)
@@ -150,10 +150,29 @@ def test_picks_maximise_the_determinant_fewer_are_a_part_of_more_and_duplicates_
     assert sorted(order.tolist()) == list(range(n)) and order[0] == relevance.argmax()
     assert all(torch.equal(greedy_map(kernel, relevance, k), order[:k]) for k in range(1, n))
     assert torch.equal(greedy_map(torch.diag(relevance**2), relevance, n), relevance.argsort(descending=True))
+    even = torch.full((n,), 0.5)  # equal relevance: diversity alone
+    assert torch.equal(greedy_map(0.25 * unit @ unit.T, even, n), greedy_map(unit @ unit.T, 2 * even, n))
     twice = torch.cat([unit, unit])
     both = torch.cat([relevance, relevance])
     again = greedy_map(both[:, None] * (twice @ twice.T) * both, both, 2 * n)
     assert sorted(again.tolist()) == list(range(2 * n)) and sorted((again[:n] % n).tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("factor, shift", [(0.5, 0.0), (1.0, 0.3), (2.0, -0.7)])
+def test_relevance_is_the_same_for_cosines_moved_and_stretched(factor, shift):
+    class Told(CDPruner):
+        name = "told"
+
+        def _cosines(self, image):
+            return image.cosines
+
+    cosines = torch.rand(30, generator=torch.Generator().manual_seed(0))
+    features, newline = torch.randn(30, 6, generator=torch.Generator().manual_seed(1)), torch.zeros(30).bool()
+    asked = {"features": features, "newline": newline, "question": "w1"}
+    one, other = ByHand(cosines=cosines, **asked), ByHand(cosines=factor * cosines + shift, **asked)
+    torch.testing.assert_close(Told().relevances(one), Told().relevances(other), atol=1e-5, rtol=1e-5)
+    picks = [Told().choose(each, torch.arange(30), 9).mask for each in (one, other)]
+    assert torch.equal(*picks) and picks[0].sum() == 9
 
 
 @torch.no_grad()
@@ -234,6 +253,26 @@ def test_equal_patches_merge_to_twice_or_once_themselves_and_every_token_joins_o
     assert int(joined.sum()) == 40 - 16
     expected = torch.where((joined > 0)[:, None], 3 * factor, torch.tensor(3.0))
     torch.testing.assert_close(kept.features, expected.expand(-1, 6))
+
+
+def test_contextual_tokens_are_plain_means_and_hold_what_is_merged_once():
+    features = torch.randn(40, 6, generator=torch.Generator().manual_seed(2))
+    one = image(features, torch.rand(40, generator=torch.Generator().manual_seed(0)))
+    kept = VisionZip(merge="mean", contextual=0.25).choose(one, torch.arange(40), 16)
+    sizes = (kept.weights > 0).sum(1)
+    for merged, weights in zip(kept.features, kept.weights, strict=True):
+        torch.testing.assert_close(merged, features[weights > 0].mean(0))
+    dominant = kept.mask.index_fill(0, kept.slots, False)
+    torch.testing.assert_close((sizes[:, None] * kept.features).sum(0), features[~dominant].sum(0))
+
+
+def test_tokens_looked_at_alike_merge_to_their_plain_mean():
+    features, n = torch.randn(48, 6, generator=torch.Generator().manual_seed(1)), 48
+    method = PruMerge(adaptive=False, plus=False, neighbours=n - 1)
+    kept = method.choose(image(features, torch.ones(n)), torch.arange(n), 13)
+    assert kept.slots.tolist() == list(range(13))
+    torch.testing.assert_close(kept.features[:-1] / n, features.mean(0).expand(12, -1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(kept.features[-1] / (n - 12), features[12:].mean(0), atol=1e-5, rtol=1e-5)
 
 
 def test_prumerge_without_neighbours_selects_and_with_them_adds_attention_times_features():
@@ -354,11 +393,24 @@ REFUSED = {
         VisionZip(),
         "visionzip reads the vision tower of IDEFICS2: its tokens come out of a resampl",
     ),
-    "unknown patches": ("smolvlm2", PruMerge(), "prumerge reads the vision tower of SmolVLM2: the family does not say"),
     "no class token": ("qwen2_vl", VisPruner(attention="cls"), "attention = 'cls', but it has no class token"),
     "positions": ("qwen2_vl", DivPrune(positions="compact"), "divprune: positions = 'compact', but .*M-RoPE"),
     "layers": ("qwen2_vl", RandomWithdraw(K=9), "RandomWithdraw: K = 9, but the model has 4 layers"),
 }
+
+
+@pytest.mark.parametrize("layer", [0, -3, 3])
+def test_features_that_no_layer_of_the_tower_made_are_refused(layer):
+    model = FAMILIES["llava_1_5"].model(layers=4)
+    model.config.vision_feature_layer = layer
+    words = f"vision_feature_layer = {layer}: .* none of the tower's 2 layers, .* allowed: 1 to 2 and -2 to -1"
+    with pytest.raises(ValueError, match=f"visionzip reads the vision tower of LLaVA-1.5: {words}"):
+        prune(model, VisionZip()).__enter__()
+
+
+def test_a_budget_per_crop_where_crops_are_not_known_names_the_method():
+    with pytest.raises(ValueError, match="CDPruner: per = 'crop', but this family does not say which crop"):
+        forward(*tiny("idefics2", layers=4), CDPruner(per="crop", relevance="text"))
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -383,6 +435,13 @@ def test_what_does_not_fit_the_model_is_refused_at_the_door(what):
 def test_bad_parameters_are_refused_by_name(values, words):
     with pytest.raises(ValueError, match=words):
         VisionZip(**values)
+
+
+@pytest.mark.parametrize("name, value", [("ratio", 0.5), ("tokens", 64), ("rounding", "floor")])
+def test_a_budget_that_outliers_decide_is_refused_so_that_no_row_shows_it(name, value):
+    with pytest.raises(ValueError, match=f"PruMerge: {name} = {value!r}, but with adaptive = True outliers decide"):
+        PruMerge(**{name: value})
+    assert getattr(PruMerge(adaptive=False, **{name: value}), name) == value
 
 
 def test_features_from_elsewhere_are_refused_where_the_tower_is_read_and_taken_where_it_is_not():

@@ -194,7 +194,7 @@ REFUSED = {
     "layers": (dict(whole_layers="all"), "whole_layers = 'all', but must be one of none, plphp"),
     "kernel": (dict(kernel_size=4), "kernel_size = 4, but must be odd"),
     "window": (dict(window_size=0), "window_size = 0"),
-    "pooling": (dict(pooling="min"), "pooling = 'min', but must be max or avg"),
+    "pooling": (dict(pooling="min"), "pooling = 'min', but must be one of max, avg"),
 }
 
 

@@ -187,6 +187,28 @@ def test_dart_keeps_its_pivots_and_as_many_for_each():
         assert len(pivots[2][sample]) == 4 and pivots[2][sample] < held[2][sample]
 
 
+def test_dart_keeps_what_is_opposite_to_a_pivot_and_lengths_do_not_count():
+    hidden = torch.randn(1, 12, 6, generator=torch.Generator().manual_seed(0))
+    hidden[0, 9] = -3 * hidden[0, 0]
+    stretched = hidden * torch.arange(1, 13)[:, None]
+    pivots, kept = torch.tensor([[0, 11]]), torch.zeros(1, 12, dtype=torch.bool).index_fill(1, torch.tensor([0]), True)
+    vision, norm = torch.arange(12)[None] < 11, torch.nn.RMSNorm(6)
+    found = [
+        DART().unlike(SimpleNamespace(hidden=states, vision=vision, final_norm=norm), pivots, kept, torch.tensor([2]))
+        for states in (hidden, stretched)
+    ]
+    assert torch.equal(*found) and found[0][0, 9] and found[0].sum() == 1 + 2 * 2
+
+
+def test_an_even_weight_of_distances_corrects_no_ranking(monkeypatch):
+    method, held = SparseVLM("2", layer_list=(3,), token_list=(9,)), []
+    for weight in (torch.ones(1, 1, 1), torch.full((1, 1, 1), 0.25)):
+        monkeypatch.setattr("baselines.sparsevlm.weights_of_distance", lambda entry, places, even=weight: even)
+        held.append(kept(method)[0])
+    monkeypatch.undo()
+    assert held[0] == held[1] != kept(method)[0]
+
+
 def test_dart_on_a_prompt_with_fewer_tokens_than_pivots():
     _, counts, _ = kept(DART(K=2, R=0.8, text_pivots=4), [[4, (20, 28, 1), 1], [3, (8, 8, 1), 2], [5]])
     n = counts[0][0]
@@ -208,6 +230,10 @@ REFUSED = {
     "budget": (lambda: SparseVLM(budget=100), r"budget = 100, but must be one of \(192, 128, 96, 64\)"),
     "list": (lambda: SparseVLM(token_list=(3,)), "layer_list has 3 entries, but the list of tokens 1"),
     "negative": (lambda: SparseVLM(token_list=(3, 2, -1)), "must not be negative"),
+    "more again": (
+        lambda: SparseVLM(token_list="30+40+10"),
+        r"SparseVLM: token_list = \(30, 40, 10\), but what has left cannot come back",
+    ),
     "K": (lambda: DART(K=0), "DART: K = 0"),
     "R": (lambda: DART(R=2), "DART: R = 2"),
     "tokens": (lambda: DART(tokens=-1), "tokens = -1"),

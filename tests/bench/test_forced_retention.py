@@ -59,7 +59,7 @@ def test_a_method_that_decides_by_scores_has_no_plan():
     ("plphp", {"alpha": 0.5}, "plphp.alpha = 0.5 needs attention scores"),
     ("plphp", {"r": 0.4, "delta_r": 0.5}, "delta_r ≤ r is needed"),
     ("fastv", {"Q": 1}, "no parameter Q"),
-    ("vtw", {"K": 0}, "must be an integer ≥ 1"),
+    ("vtw", {"K": 0}, "must be a whole number from 1 on"),
 ])  # fmt: skip
 def test_impossible_parameters_are_named(name, params, said):
     with pytest.raises(UserError, match=said):

@@ -92,6 +92,22 @@ def test_an_identity_read_back_has_the_same_key(tmp_path_factory, r, revision, g
         assert [digest(read) for read in journal.identities.values()] == list(journal.identities)
 
 
+def test_other_weights_that_a_method_reads_are_other_answers(tmp_path):
+    folder, found = tmp_path / "clip", []
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    for weights in (b"1", b"22"):
+        (folder / "model.safetensors").write_bytes(weights)
+        cell_spec.method_weights.cache_clear()
+        methods = [MethodSettings("cdpruner", {"clip": str(folder), "relevance": kind}) for kind in ("clip", "text")]
+        found.append([cell_of(method=method, results=tmp_path) for method in methods])
+    (before, unread), (now, same) = found
+    assert before.key != now.key and unread.key == same.key and unread.identity["method_weights"] == {}
+    with journal_of(tmp_path / "j.jsonl", (before.identity, 3)) as journal:
+        said = miss(journal, cell=now)
+    assert said.startswith(f"3 answers not reused: method_weights {folder} was sha256:"), said
+
+
 @given(st.dictionaries(st.sampled_from(PLACES), VALUES, min_size=1))
 def test_any_change_has_another_key_and_one_is_named(changes):
     """Whatever it is now, in every field; 1, 1.0 and true all differ."""

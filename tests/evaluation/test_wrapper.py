@@ -262,7 +262,7 @@ def test_lmms_evals_command_line_says_what_is_wrong_and_fails(world, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=world, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
-    assert "error: method fastv with {'K': 0}: FastV: K = 0, but must be an integer ≥ 1" in done.stderr
+    assert "error: method fastv with {'K': 0}: FastV: K = 0, but must be a whole number from 1 on" in done.stderr
 
 
 def test_what_only_scores_choices_ends_the_command_line_too(model, monkeypatch):

@@ -1,8 +1,5 @@
 """Gemma 3: prompts as upstream's wrapper makes them, the sliding window; hybrid decoders are refused by name."""
 
-import json
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -18,18 +15,12 @@ from tests.families.gemma3_factory import (
     gemma3_processor,
     tiny_gemma3,
 )
-from tests.families.pictures import picture, positions
+from tests.families.pictures import TURNS, picture, positions
+from tests.families.upstream import wrapper_call
 
 UPSTREAM, PLAIN = get_family("gemma3"), get_family("gemma3", "plain")
 USER, END = "<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
 SYSTEM, IMAGE = "You are a helpful assistant.\n\n", "<start_of_image>"
-TURNS = json.dumps(
-    [
-        {"from": "human", "value": "<image><image>\nWhere?"},
-        {"from": "gpt", "value": "There."},
-        {"from": "human", "value": "Why?"},
-    ]
-)
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------
@@ -64,58 +55,33 @@ def test_a_text_with_a_token_that_stands_for_pixels_is_refused(token):
         UPSTREAM.prompt(f"what is {token}?", 1)
 
 
-def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper():
-    """Its `generate_until` itself, with our processor and a model that only says how it was called."""
-    from lmms_eval.models.simple.gemma3 import Gemma3
-
-    processor = gemma3_processor()
-    calls = []
-
-    def generate(**arguments):
-        calls.append(arguments)
-        return torch.cat([arguments["input_ids"], torch.tensor([[1, 92, 2, 97]])], 1)
-
-    samples = [
+@pytest.mark.parametrize(
+    "context, images",
+    [
         ("w1 <image> w2 <image>", [picture(20, 9), picture(7, 30)]),
         ("w3 w4 <image 2> ", [picture(12, 12), picture(9, 9), picture(50, 38)]),
         (TURNS, [picture(11, 12), picture(12, 11)]),
         ("w5", []),
-    ]
-    wrapper = object.__new__(Gemma3)
-    wrapper.processor, wrapper._tokenizer, wrapper.system_prompt = processor, processor.tokenizer, SYSTEM[:-2]
-    wrapper._model = SimpleNamespace(generate=generate, device="cpu")
-    wrapper._device, wrapper.device_map, wrapper._rank, wrapper.batch_size_per_gpu = torch.device("cpu"), "cpu", 1, 1
-    wrapper.min_pixels, wrapper.max_pixels, wrapper.reasoning_prompt, wrapper.interleave_visuals = 1, 2, None, False
-    wrapper.use_cache, wrapper.cache_hook = True, SimpleNamespace(add_partial=lambda *_: None)
-    wrapper.task_dict = {"task": {"test": dict(enumerate(samples))}}
-    requests = [
-        SimpleNamespace(args=(context, {"until": ["\n\n", "w2"]}, lambda sample: sample[1], i, "task", "test"))
-        for i, (context, _) in enumerate(samples)
-    ]
-    answers = wrapper.generate_until(requests)
-    assert {call["max_new_tokens"] for call in calls} == {UPSTREAM.max_new_tokens}
-    assert answers == [UPSTREAM.decode(processor, torch.tensor([1, 92, 2, 97]), {"until": ["\n\n", "w2"]})] * 4
-    for context, images in samples:
-        given = UPSTREAM.images(images)
-        ours = UPSTREAM.encode(processor, [UPSTREAM.prompt(context, len(images))], [given])
-        # Upstream pads to a multiple of 8, which changes nothing but the length.
-        own = [
-            {
-                name: value[:, -ours["input_ids"].shape[1] :]
-                for name, value in call.items()
-                if name in ours and value.ndim == 2
-            }
-            for call in calls
-        ]
-        same = [n for n, call in enumerate(own) if torch.equal(call["input_ids"], ours["input_ids"])]
-        assert len(same) == 1, context
-        call = calls[same[0]]
-        assert all(torch.equal(own[same[0]][name], ours[name]) for name in own[same[0]])
-        pads = call["input_ids"].shape[1] - ours["input_ids"].shape[1]
-        assert pads < 8 and not call["attention_mask"][:, :pads].any()
-        assert ("pixel_values" in call) == ("pixel_values" in ours) == bool(images)
-        if images:
-            assert torch.equal(call["pixel_values"], ours["pixel_values"].to(torch.bfloat16))
+    ],
+    ids=["in-place", "numbered", "multi-view", "text-only"],
+)
+def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper(context, images):
+    """Upstream pads to a multiple of 8, which changes nothing but the length, and rounds pixels."""
+    from lmms_eval.models.simple.gemma3 import Gemma3
+
+    processor, said, until = gemma3_processor(), [1, 92, 2, 97], {"until": ["\n\n", "w2"]}
+    options = {"system_prompt": SYSTEM[:-2], "min_pixels": 1, "max_pixels": 2}
+    call, answer = wrapper_call(Gemma3, processor, context, images, said, until, **options)
+    assert answer == UPSTREAM.decode(processor, torch.tensor(said), until)
+    assert call["max_new_tokens"] == UPSTREAM.max_new_tokens
+    ours = UPSTREAM.encode(processor, [UPSTREAM.prompt(context, len(images))], [UPSTREAM.images(images)])
+    pads = call["input_ids"].shape[1] - ours["input_ids"].shape[1]
+    assert 0 <= pads < 8 and not call["attention_mask"][:, :pads].any()
+    pixels = ours.pop("pixel_values", None)
+    assert all(torch.equal(call[name][:, pads:], ours[name]) for name in ours)
+    assert ("pixel_values" in call) == (pixels is not None) == bool(images)
+    if images:
+        assert torch.equal(call["pixel_values"], pixels.to(torch.bfloat16))
 
 
 def test_tokens_of_an_image_stand_between_a_start_and_an_end_token_and_the_begin_token_is_there_once():

@@ -1,7 +1,5 @@
 """Idefics2: prompts as upstream's wrapper makes them, splitting of images."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from transformers import Idefics2ForConditionalGeneration
@@ -16,6 +14,7 @@ from tests.families.idefics2_factory import (
     tiny_idefics2,
 )
 from tests.families.pictures import TURNS, picture, positions, spans
+from tests.families.upstream import wrapper_call
 
 UPSTREAM, PLAIN = get_family("idefics2"), get_family("idefics2", "plain")
 END = "<end_of_utterance>\nAssistant:"
@@ -53,40 +52,24 @@ def test_prompt_is_the_chat_template_with_images_in_place_or_in_front(context, i
     assert PLAIN.prompt(context, images) == plain
 
 
-def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper():
-    """Its `generate_until` itself, with our processor and a model that only says how it was called."""
-    from lmms_eval.models.simple.idefics2 import Idefics2
-
-    processor = idefics2_processor(template=TEMPLATE)
-    calls = []
-
-    def generate(**arguments):
-        calls.append(arguments)
-        answer = torch.tensor([[1, 75, 2, 72]])
-        return torch.cat([arguments["input_ids"], answer], 1)
-
-    samples = [
+@pytest.mark.parametrize(
+    "context, images",
+    [
         ("w1 <image> w2 <image>", [picture(20, 9), picture(7, 30)]),
         ("w3 w4", [picture(12, 12), picture(9, 9), picture(5, 8)]),
         (TURNS, [picture(11, 12), picture(12, 11)]),
-    ]
-    wrapper = object.__new__(Idefics2)
-    wrapper._processor, wrapper._tokenizer = processor, processor.tokenizer
-    wrapper._model = SimpleNamespace(generate=generate)
-    wrapper._device, wrapper._rank, wrapper.batch_size_per_gpu = torch.device("cpu"), 0, 1
-    wrapper.task_dict = {"task": {"test": dict(enumerate(samples))}}
-    requests = [
-        SimpleNamespace(args=(context, {"until": ["\n\n"]}, lambda sample: sample[1], i, "task", "test"))
-        for i, (context, _) in enumerate(samples)
-    ]
-    answers = wrapper.generate_until(requests)
-    assert {call["max_new_tokens"] for call in calls} == {UPSTREAM.max_new_tokens}
-    assert answers == [UPSTREAM.decode(processor, torch.tensor([1, 75, 2, 72]), {"until": ["\n\n"]})] * 3
-    for context, images in samples:
-        ours = UPSTREAM.encode(processor, [UPSTREAM.prompt(context, len(images))], [images])
-        same = [call for call in calls if torch.equal(call["input_ids"], ours["input_ids"])]
-        assert len(same) == 1, context
-        assert all(torch.equal(same[0][name], ours[name]) for name in ours)
+    ],
+    ids=["in-place", "three", "multi-view"],
+)
+def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper(context, images):
+    from lmms_eval.models.simple.idefics2 import Idefics2
+
+    processor, said, until = idefics2_processor(template=TEMPLATE), [1, 75, 2, 72], {"until": ["\n\n"]}
+    call, answer = wrapper_call(Idefics2, processor, context, images, said, until)
+    assert answer == UPSTREAM.decode(processor, torch.tensor(said), until)
+    assert call["max_new_tokens"] == UPSTREAM.max_new_tokens
+    ours = UPSTREAM.encode(processor, [UPSTREAM.prompt(context, len(images))], [images])
+    assert all(torch.equal(call[name], ours[name]) for name in ours)
 
 
 @pytest.mark.parametrize("splitting", [False, True])

@@ -1,6 +1,5 @@
 """Idefics3 and SmolVLM2: prompts as upstream's wrapper makes them, which tiles are one image, and what is refused."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +15,8 @@ from tests.families.idefics3_factory import (
     idefics3_processor,
     tiny_idefics3,
 )
-from tests.families.pictures import picture, positions, spans
+from tests.families.pictures import TURNS, picture, positions, spans
+from tests.families.upstream import wrapper_call
 
 BOTH = ("idefics3", "smolvlm2")
 OPENING = {
@@ -26,13 +26,6 @@ OPENING = {
     ("smolvlm2", "plain"): "<|im_start|>",
 }
 END = "<end_of_utterance>\nAssistant:"
-TURNS = json.dumps(
-    [
-        {"from": "human", "value": "<image><image>\nWhere?"},
-        {"from": "gpt", "value": "There."},
-        {"from": "human", "value": "Why?"},
-    ]
-)
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------
@@ -66,51 +59,35 @@ def test_a_text_with_the_token_around_images_is_refused():
         get_family("smolvlm2").prompt("a <fake_token_around_image>", 0)
 
 
+@pytest.mark.parametrize(
+    "context, images",
+    [("w3 w4", [picture(12, 12), picture(50, 38)]), ("w1", [picture(9, 40)]), ("w5", [])],
+    ids=["two", "one", "text-only"],
+)
 @pytest.mark.parametrize("name", BOTH)
-def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper(name):
-    """Its `generate_until` itself. It hands over `audios` and empty lists, which processors no longer take: those are
-    left out on the way. A text that marks its images is beyond it.
+def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper(name, context, images):
+    """It hands over `audios` and empty lists, which processors no longer take: those are left out on the way. A text
+    that marks its images is beyond it.
     """
     from lmms_eval.models.chat.huggingface import Huggingface
 
-    processor, family = idefics3_processor(name), get_family(name)
-    calls = []
+    processor, family, said, until = idefics3_processor(name), get_family(name), [1, 104], {"until": ["\n\n"]}
 
     class Passing:
         apply_chat_template, batch_decode = processor.apply_chat_template, processor.batch_decode
+        tokenizer = processor.tokenizer
 
         def __call__(self, text, images, videos, audios, **options):
             assert not videos and not audios
             return processor(text=text, images=images or None, **options)
 
-    def generate(**arguments):
-        calls.append(arguments)
-        return torch.cat([arguments["input_ids"], torch.tensor([[1, 104]])], 1)
-
-    samples = [("w3 w4", [picture(12, 12), picture(50, 38)]), ("w1", [picture(9, 40)]), ("w5", [])]
-
-    def messages(sample):
-        context, images = sample
-        content = [{"type": "image", "url": image} for image in images] + [{"type": "text", "text": context}]
-        return [{"role": "user", "content": content}]
-
-    wrapper = object.__new__(Huggingface)
-    wrapper.processor, wrapper._tokenizer = Passing(), processor.tokenizer
-    wrapper._model = SimpleNamespace(generate=generate)
-    wrapper.accelerator = SimpleNamespace(unwrap_model=lambda model: model)
-    wrapper._device, wrapper.device_map, wrapper._rank = torch.device("cpu"), "cpu", 1
-    wrapper.batch_size_per_gpu, wrapper.system_prompt, wrapper.use_cache = 1, None, True
-    wrapper.cache_hook = SimpleNamespace(add_partial=lambda *_: None)
-    for sample in samples:
-        wrapper.task_dict = {"task": {"test": {0: sample}}}
-        request = SimpleNamespace(args=(sample[0], messages, {"until": ["\n\n"]}, 0, "task", "test"))
-        (answer,) = wrapper.generate_until([request])
-        assert answer.text == family.decode(processor, torch.tensor([1, 104]), {"until": ["\n\n"]})
-        assert calls[-1]["max_new_tokens"] == family.max_new_tokens
-        assert [calls[-1]["eos_token_id"]] == family.end_tokens(processor)
-        ours = family.encode(processor, [family.prompt(sample[0], len(sample[1]))], [sample[1]])
-        assert {"input_ids", "attention_mask"} <= set(ours)
-        assert all(torch.equal(calls[-1][key], ours[key]) for key in ours)
+    call, answer = wrapper_call(Huggingface, Passing(), context, images, said, until)
+    assert answer == family.decode(processor, torch.tensor(said), until)
+    assert call["max_new_tokens"] == family.max_new_tokens
+    assert [call["eos_token_id"]] == family.end_tokens(processor)
+    ours = family.encode(processor, [family.prompt(context, len(images))], [images])
+    assert {"input_ids", "attention_mask"} <= set(ours)
+    assert all(torch.equal(call[key], ours[key]) for key in ours)
 
 
 def test_the_opening_stands_once_in_plain_prompts_and_twice_in_upstreams_of_idefics3():

@@ -1,6 +1,5 @@
 """InternVL3: prompts as upstream's wrapper makes them, tiles, and what is refused."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -16,18 +15,12 @@ from tests.families.internvl_factory import (
     internvl_processor,
     tiny_internvl,
 )
-from tests.families.pictures import picture, positions, spans
+from tests.families.pictures import TURNS, picture, positions, spans
+from tests.families.upstream import wrapper_call
 
 UPSTREAM, PLAIN = get_family("internvl3"), get_family("internvl3", "plain")
 USER, END = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 IMAGE = "<IMG_CONTEXT>\n"
-TURNS = json.dumps(
-    [
-        {"from": "human", "value": "<image><image>\nWhere?"},
-        {"from": "gpt", "value": "There."},
-        {"from": "human", "value": "Why?"},
-    ]
-)
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------
@@ -61,50 +54,27 @@ def test_a_text_with_a_token_that_stands_for_pixels_is_refused(token):
         UPSTREAM.prompt(f"what is {token}?", 1)
 
 
-def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper():
-    """Its `generate_until` itself, with our processor and a model that only says how it was called."""
-    from lmms_eval.models.chat.internvl_hf import InternVLHf
-
-    processor = internvl_processor()
-    calls = []
-
-    def generate(**arguments):
-        calls.append(arguments)
-        return torch.cat([arguments["input_ids"], torch.tensor([[1, 90, 2, 91]])], 1)
-
-    samples = [
+@pytest.mark.parametrize(
+    "context, images",
+    [
         ("w1 <image> w2 <image>", [picture(20, 9), picture(7, 30)]),
         ("w3 w4", [picture(12, 12), picture(9, 9), picture(50, 38)]),
         (TURNS, [picture(11, 12), picture(12, 11)]),
         ("w5", []),
-    ]
+    ],
+    ids=["in-place", "three", "multi-view", "text-only"],
+)
+def test_prompts_inputs_and_answers_are_those_of_lmms_evals_own_wrapper(context, images):
+    from lmms_eval.models.chat.internvl_hf import InternVLHf
 
-    def messages(sample):
-        context, images = sample
-        content = [{"type": "image", "url": image} for image in images] + [{"type": "text", "text": context}]
-        return [{"role": "user", "content": content}]
-
-    wrapper = object.__new__(InternVLHf)
-    wrapper.processor, wrapper._tokenizer = processor, processor.tokenizer
-    wrapper._model = SimpleNamespace(generate=generate, dtype=torch.float32)
-    wrapper.accelerator = SimpleNamespace(is_main_process=False, unwrap_model=lambda model: model)
-    wrapper._device, wrapper._rank, wrapper.batch_size_per_gpu = torch.device("cpu"), 1, 1
-    wrapper.min_patches, wrapper.max_patches, wrapper.num_frames, wrapper.fps = 1, UPSTREAM.max_tiles, 32, None
-    wrapper.use_cache, wrapper.cache_hook = True, SimpleNamespace(add_partial=lambda *_: None)
-    wrapper.task_dict = {"task": {"test": dict(enumerate(samples))}}
-    requests = [
-        SimpleNamespace(args=(context, messages, {"until": ["\n\n"]}, i, "task", "test"))
-        for i, (context, _) in enumerate(samples)
-    ]
-    answers = [answer.text for answer in wrapper.generate_until(requests)]
-    assert {call["max_new_tokens"] for call in calls} == {UPSTREAM.max_new_tokens}
-    assert {call["eos_token_id"] for call in calls} == set(UPSTREAM.end_tokens(processor))
-    assert answers == [UPSTREAM.decode(processor, torch.tensor([1, 90, 2, 91]), {"until": ["\n\n"]})] * 4
-    for context, images in samples:
-        ours = UPSTREAM.encode(processor, [UPSTREAM.prompt(context, len(images))], [images])
-        same = [call for call in calls if torch.equal(call["input_ids"], ours["input_ids"])]
-        assert len(same) == 1, context
-        assert all(torch.equal(same[0][name], ours[name]) for name in ours)
+    processor, said, until = internvl_processor(), [1, 90, 2, 91], {"until": ["\n\n"]}
+    limits = {"min_patches": 1, "max_patches": UPSTREAM.max_tiles, "num_frames": 32, "fps": None}
+    call, answer = wrapper_call(InternVLHf, processor, context, images, said, until, **limits)
+    assert answer == UPSTREAM.decode(processor, torch.tensor(said), until)
+    assert call["max_new_tokens"] == UPSTREAM.max_new_tokens
+    assert [call["eos_token_id"]] == UPSTREAM.end_tokens(processor)
+    ours = UPSTREAM.encode(processor, [UPSTREAM.prompt(context, len(images))], [images])
+    assert all(torch.equal(call[name], ours[name]) for name in ours)
 
 
 def test_tokens_of_an_image_stand_between_a_start_and_an_end_token():

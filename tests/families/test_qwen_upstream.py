@@ -14,6 +14,7 @@ from plphp_core.evaluation.options import generation_arguments
 from plphp_core.families import get_family
 from tests.families.qwen_factory import EOS_TOKEN, GENERATIONS, PAD_TOKEN, tiny_qwen_processor
 from tests.families.qwen_templates import TEMPLATES
+from tests.families.upstream import wrapper_call
 
 WRAPPERS = {"qwen2_vl": "Qwen2_VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3_VL"}
 PATCHES = {"qwen2_vl": 14, "qwen2_5_vl": 14, "qwen3_vl": 16}
@@ -38,49 +39,15 @@ def picture(width, height):
     return Image.fromarray(small.numpy()).resize((width, height), Image.Resampling.BICUBIC)
 
 
-class Listener:
-    """Notes what `generate` is called with and says what it is told to."""
-
-    def __init__(self, answer):
-        self.answer, self.heard = answer, None
-
-    def generate(self, **kwargs):
-        self.heard = kwargs
-        return torch.cat([kwargs["input_ids"], self.answer.expand(len(kwargs["input_ids"]), -1)], 1)
-
-
-def upstream(name, processor, context, images, gen_kwargs, answer, monkeypatch):
+def upstream(name, processor, context, images, gen_kwargs, said, monkeypatch):
     """What the wrapper hands its model, and its answer."""
     monkeypatch.setitem(sys.modules, "decord", types.ModuleType("decord"))  # reads videos, which nobody has here
     module = importlib.import_module(f"lmms_eval.models.simple.{name}")
     assert module._has_qwen_vl
-    wrapper = getattr(module, WRAPPERS[name])
     least, most = get_family(name).pixels
-    lm = object.__new__(wrapper)
-    listener = Listener(answer)
-    vars(lm).update(
-        _model=listener,
-        processor=processor,
-        _tokenizer=processor.tokenizer,
-        _rank=0,
-        _device="cpu",
-        device_map="cpu",
-        batch_size_per_gpu=1,
-        use_cache=True,
-        system_prompt="You are a helpful assistant.",
-        interleave_visuals=False,
-        reasoning_prompt=None,
-        min_pixels=least,
-        max_pixels=most,
-        max_num_frames=32,
-        total_pixels=None,
-        fps=None,
-        enable_thinking=None,
-        task_dict={"task": {"test": [images]}},
-        cache_hook=types.SimpleNamespace(add_partial=lambda *_: None),
-    )
-    request = types.SimpleNamespace(args=(context, dict(gen_kwargs), lambda doc: doc, 0, "task", "test"))
-    return listener, lm.generate_until([request])[0]
+    options = {"min_pixels": least, "max_pixels": most, "max_num_frames": 32, "total_pixels": None, "fps": None}
+    options |= {"system_prompt": "You are a helpful assistant.", "enable_thinking": None}
+    return wrapper_call(getattr(module, WRAPPERS[name]), processor, context, images, said, dict(gen_kwargs), **options)
 
 
 def own_processor(name):
@@ -95,11 +62,9 @@ def test_the_model_gets_bitwise_what_the_wrapper_gives_it(name, case, monkeypatc
     context, sizes = CASES[case]
     images = [picture(*size) for size in sizes]
     family, processor = get_family(name), own_processor(name)
-    answer = torch.tensor([[1, EOS_TOKEN]])
-    listener, _ = upstream(name, processor, context, images, {"until": ["\n\n"]}, answer, monkeypatch)
+    heard, _ = upstream(name, processor, context, images, {"until": ["\n\n"]}, [1, EOS_TOKEN], monkeypatch)
     prompt = family.prompt(context, len(images))
     ours = family.encode(processor, [prompt], [family.images(images)])
-    heard = listener.heard
     tensors = {key: value for key, value in heard.items() if isinstance(value, torch.Tensor)}
     assert set(ours) == set(tensors)
     for key in ours:
@@ -116,10 +81,10 @@ def test_answers_are_cut_as_the_wrapper_cuts_them(name, monkeypatch):
     """Except for words after the end token, where generation has stopped anyway."""
     family, processor = get_family(name), own_processor(name)
     for said, until in itertools.product(ANSWERS, (None, ["\n\n"], "w2", ["w7", "", "w2"], [])):
-        ids = processor.tokenizer(said, return_tensors="pt")["input_ids"]
+        ids = processor.tokenizer(said, return_tensors="pt")["input_ids"][0]
         gen_kwargs = {} if until is None else {"until": until}
         _, expected = upstream(name, processor, "w1", [], gen_kwargs, ids, monkeypatch)
-        assert family.decode(processor, ids[0], gen_kwargs) == expected, (said, until)
+        assert family.decode(processor, ids, gen_kwargs) == expected, (said, until)
 
 
 def test_until_of_another_type_is_refused():
