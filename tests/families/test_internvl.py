@@ -1,7 +1,5 @@
 """InternVL3: prompts as upstream's wrapper makes them, tiles, and what is refused."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -89,17 +87,6 @@ def test_tokens_of_an_image_stand_between_a_start_and_an_end_token():
     for row, tokens in zip(inputs["input_ids"], expected, strict=True):
         pads = len(row) - len(tokens)
         assert processor.tokenizer.convert_ids_to_tokens(row.tolist()) == ["<|endoftext|>"] * pads + tokens
-
-
-def test_only_plain_strips_answers():
-    class Spaces:
-        def decode(self, ids, skip_special_tokens, clean_up_tokenization_spaces):
-            assert skip_special_tokens and not clean_up_tokenization_spaces
-            return " Two\n\ncats. "
-
-    processor = SimpleNamespace(tokenizer=Spaces())
-    assert UPSTREAM.decode(processor, torch.tensor([1]), {"until": ["\n\n"]}) == " Two\n\ncats. "
-    assert PLAIN.decode(processor, torch.tensor([1]), {"until": ["\n\n"]}) == "Two\n\ncats."
 
 
 # --- images --------------------------------------------------------------------------------------------------------
