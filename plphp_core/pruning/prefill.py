@@ -29,6 +29,10 @@ from plphp_core.pruning.trace import LayerRecord, Trace
 from plphp_core.pruning.validation import require
 from plphp_core.pruning.view import EntryView, LayerView, memo, rows_to_hold
 
+# On a CPU a small operation between two layers waits for what their large products have pushed out of the processor's
+# caches: for several layers in one go it takes a quarter less (docs/performance.md). So many hold all a little longer.
+LAYERS_AT_ONCE = 4
+
 
 class Prefill:
     """State of one forward pass that prefills a batch of prompts, from before layer 0 to after the last layer."""
@@ -41,7 +45,8 @@ class Prefill:
         self.query_rows = rows_to_hold(1 if method is None else method.query_rows, prompt)
         self.query: Tensor | None = None  # last projected query rows of the layer being run
         self.observed: list[Any] = []  # by a method that decides after the last layer
-        self.waiting: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
+        self.undecided: list[tuple[Stream, Tensor]] = []  # tokens and γ of the layers that are to be decided then
+        self.waiting: list[tuple[int, LayerView | None]] = []  # layers that have attended, see LAYERS_AT_ONCE
         self.attended: LayerView | None = None  # the layer that has just attended, for a method that withdraws
         self.encode_view: Callable[[Tensor], EncodeView] | None = None  # at the images, for a method that encodes
         self.embedded: Tensor | None = None  # states that entered layer 0, for a method that reads them
@@ -182,15 +187,27 @@ class Prefill:
     def leave_attention(
         self, layer: int, attention: nn.Module, cache: Cache, position_embeddings: tuple[Tensor, Tensor] | None
     ) -> None:
-        """Score, record and compress the cache."""
+        """Score, record and compress the cache, of this layer and those that wait."""
         stored: DynamicLayer = cache.layers[layer]
         self.stream = self.stream.on(stored.keys.device)  # a model split over devices
         view = self._view(layer, attention, stored, position_embeddings) if self.has_vision else None
         self.query = None
-        for number, kept in self.apply_method(layer, cache.layers, view).items():
-            cache.layers[number] = kept
+        self.waiting.append((layer, view))
+        if len(self.waiting) < self._at_once(stored.keys.device) and layer + 1 < self.num_layers:
+            return
+        waiting, self.waiting = self.waiting, []
+        for attended, seen in waiting:
+            for number, kept in self.apply_method(attended, cache.layers, seen).items():
+                cache.layers[number] = kept
         if self.method is not None and self.method.withdraws and layer + 1 < self.num_layers:
             self.attended = view
+
+    def _at_once(self, device: torch.device) -> int:
+        """Layers whose caches are compressed in one go."""
+        alone = (
+            self.method is not None and self.method.shortens
+        )  # the next layer depends on this one's trace and stream
+        return 1 if alone or device.type != "cpu" else LAYERS_AT_ONCE
 
     def apply_method(
         self, layer: int, stored: Sequence[DynamicLayer], view: LayerView | None
@@ -218,7 +235,7 @@ class Prefill:
             gamma = torch.full((keys.shape[0],), 0.0 if view is None else float("nan"), device=keys.device)
         if view is None or method is None or not method.allocates:
             return {layer: self._hold(stored[layer], selection, stream, gamma)}
-        self.waiting.append((stream, gamma))
+        self.undecided.append((stream, gamma))
         if layer + 1 < self.num_layers:
             return {}
         selections = list(method.allocate(self.observed))
@@ -227,7 +244,7 @@ class Prefill:
             f"{method!r}: allocate returned {len(selections)} selections, but the model has {self.num_layers} layers",
         )
         decided = {}
-        for number, (choice, (stream, gamma)) in enumerate(zip(selections, self.waiting, strict=True)):
+        for number, (choice, (stream, gamma)) in enumerate(zip(selections, self.undecided, strict=True)):
             choice = self.check(choice, stream, stored[number].keys.shape[1], number)
             decided[number] = self._hold(stored[number], choice, stream, gamma)
         return decided
