@@ -1,4 +1,4 @@
-"""What a method may look at: one decoder layer right after its attention, and the entry of the next one."""
+"""What a method may look at: one decoder layer after its attention, and the entry of the next one."""
 
 import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -22,7 +22,7 @@ Once = Callable[[Hashable, Callable[[], Tensor]], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class LayerView:
-    """One decoder layer right after its attention, in the prefill of a prompt with images.
+    """One decoder layer after its attention, in the prefill of a prompt with images.
 
     `tokens` are those still in the residual stream: the whole prompt unless the method withdrew some before. What costs
     anything is computed when a method asks, once.

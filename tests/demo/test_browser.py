@@ -14,7 +14,7 @@ from tests.chromium import in_a_browser, launched
 from tests.demo.factories import HOSTILE, halves
 from tests.demo.factories import ask as ask_session
 
-pytestmark = [*in_a_browser, pytest.mark.timeout(300)]
+pytestmark = [*in_a_browser, pytest.mark.timeout(300), pytest.mark.slow]
 METHODS = ("none", "fastv", "plphp", "vtw")
 
 
@@ -148,7 +148,6 @@ def test_r_changes_what_is_kept_and_a_wrong_one_is_said_in_its_column(page):
     assert not answered.startswith("Refused")
 
 
-@pytest.mark.slow
 def test_uploads_whole_and_broken(page, tmp_path):
     halves(96, 96).convert("RGBA").save(tmp_path / "halves.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"garbage" * 50)
@@ -173,7 +172,6 @@ def test_hostile_text_stays_text(page, monkeypatch):
     assert page.locator("img[src=x], .message script, .message strong").count() == 0
 
 
-@pytest.mark.slow
 def test_stop_a_second_tab_and_a_closed_one(browser, address, monkeypatch):
     def slow(self, *arguments, usual=StopWhen.__call__):
         time.sleep(0.15)
@@ -203,7 +201,6 @@ def test_stop_a_second_tab_and_a_closed_one(browser, address, monkeypatch):
         wait_for_status(one, "Ready[.]$")
 
 
-@pytest.mark.slow
 def test_on_a_phone_in_the_dark(browser, address):
     with tab(browser, address, width=390, color_scheme="dark") as page:
         ask(page, example=0)

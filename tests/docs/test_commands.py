@@ -41,6 +41,7 @@ NOT_HERE = {  # how a line begins → why nothing but its form is checked
     "uv build": "makes a release",
 }
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+AT_ONCE = ("README.md", "quickstart.md")  # whose commands are checked in `make test` too
 PRINTED = [
     (page.name, re.sub(r"\s+", " ", line.replace("\\\n", " ")).strip())
     for page in PAGES
@@ -109,7 +110,13 @@ def test_there_are_commands():
     assert len(PRINTED) > 60
 
 
-@pytest.mark.parametrize("page, line", PRINTED, ids=[f"{page}-{line[:60]}" for page, line in PRINTED])
+@pytest.mark.parametrize(
+    "page, line",
+    [
+        pytest.param(page, line, id=f"{page}-{line[:60]}", marks=[] if page in AT_ONCE else [pytest.mark.slow])
+        for page, line in PRINTED
+    ],
+)
 def test_a_printed_command_is_one(page, line, as_the_documents_say):
     words = shlex.split(line.removesuffix(" &"), comments=True)
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):

@@ -222,6 +222,7 @@ def test_a_task_asks_a_family_as_it_asks_lmms_evals_own_model_of_it(name, tmp_pa
     assert [one.args for one in others] == before and f"task {name} asks plphp_qwen3_vl as any model" in caplog.text
 
 
+@pytest.mark.slow
 def test_command_line_of_lmms_eval(world, tmp_path):
     """`python -m lmms_eval --model plphp_llava_onevision …` prints and stores scores."""
     command = [sys.executable, "-m", "lmms_eval", "--model", "plphp_llava_onevision", "--include_path", "tasks",
