@@ -99,7 +99,7 @@ class CellSpec:
     @property
     def journal_name(self) -> str:
         """Model, method with parameters, task: the samples answered under any limit share a journal."""
-        params = [f"{name}={value}" for name, value in self.method.params.items()]
+        params = [f"{name}={_in_a_file_name(value)}" for name, value in self.method.params.items()]
         return ".".join([self.settings.model.name, "-".join([self.method.name, *params]), self.facts.task])
 
     @property
@@ -279,3 +279,9 @@ def shown(checkpoint: str, root: Path) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _in_a_file_name(value: object) -> str:
+    """A folder or a hub name is told by its last part, and from others that end alike."""
+    text = str(value)
+    return f"{Path(text).name}-{digest(text)[:6]}" if "/" in text else text

@@ -108,6 +108,14 @@ def test_other_weights_that_a_method_reads_are_other_answers(tmp_path):
     assert said.startswith(f"3 answers not reused: method_weights {folder} was sha256:"), said
 
 
+def test_folders_and_hub_names_among_parameters_make_no_folders_and_no_long_names(tmp_path):
+    clips = ("openai/clip", "other/clip", "/a" * 300 + "/clip")
+    methods = [MethodSettings("cdpruner", {"clip": clip, "relevance": "text"}) for clip in clips]
+    paths = [cell_of(method=method, results=tmp_path).result_path for method in methods]
+    assert len(set(paths)) == 3
+    assert all(path.parent == tmp_path / "cells" and len(path.name) < 230 for path in paths)
+
+
 @given(st.dictionaries(st.sampled_from(PLACES), VALUES, min_size=1))
 def test_any_change_has_another_key_and_one_is_named(changes):
     """Whatever it is now, in every field; 1, 1.0 and true all differ."""
