@@ -27,13 +27,13 @@ class TimedPrefill:
 
     Attributes:
         added: of every step, milliseconds of the method's own work: device events on CUDA, else the host's clock.
-        peaks: of every step, the most bytes in use at once beyond those before it; None but on CUDA.
+        peak_bytes: of the latest step, the most in use at once beyond what was before it; None but on CUDA.
     """
 
     def __init__(self, model: nn.Module, inputs: dict, method: Method | None):
         self.model, self.inputs, self.method = model, inputs, method
         self.added: list[float] = []
-        self.peaks: list[int | None] = []
+        self.peak_bytes: int | None = None
         self._spans: list[tuple[Any, Any]] = []
 
     def on(self) -> AbstractContextManager:
@@ -44,7 +44,7 @@ class TimedPrefill:
     def step(self) -> None:
         peak = PeakMemory(self.model.device)
         prefill(self.model, self.inputs)
-        self.peaks.append(peak.bytes())
+        self.peak_bytes = peak.bytes()
 
     def rewind(self) -> None:
         synchronise(self.model.device)
@@ -100,7 +100,7 @@ def prefill_rows(one: RandomModel, cases: Sequence[BenchCase], say: Callable[[st
             "prefill_q1": taken.q1,
             "prefill_q3": taken.q3,
             **operation_ratios(one.shape, one.entering(method, vision), one.row(case)["prompt_tokens"]),
-            "prefill_peak_bytes": timing.peaks[-1],  # the first one also allocates what libraries keep
+            "prefill_peak_bytes": timing.peak_bytes,  # the first one also allocates what libraries keep
             "added_prefill_ms": spread(added).median,
             "added_share_of_prefill": spread([own / of for own, of in zip(added, whole, strict=True)]).median,
         }
